@@ -1,0 +1,55 @@
+"""The data a method is given: one protocol, implemented by ``search.tasks``.
+
+All randomness of an epoch (order and augmentation) is a function of one integer seed and the index of the
+batch. A run that is stopped and continued in the middle of an epoch therefore sees the same batches as one
+that was never stopped, without storing generator states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Split(Protocol):
+    """One part (train, validation or test) of a labelled data set."""
+
+    @property
+    def examples(self) -> int:
+        """How many examples the split holds."""
+
+    def steps(self, batch_size: int) -> int:
+        """Return how many batches one shuffled epoch has (an incomplete last batch is left out).
+
+        Args:
+            batch_size: Examples per batch.
+
+        Returns:
+            Batches per epoch, at least 1.
+        """
+
+    def epoch(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Yield one epoch in random order, augmented where the data set says so.
+
+        Args:
+            batch_size: Examples per batch.
+            seed: Decides order and augmentation entirely.
+            start: Index of the first batch to yield (to continue in the middle of an epoch).
+
+        Yields:
+            Inputs ``[batch, ...]`` (float32, normalised) and labels ``[batch]`` (int64), on the device.
+        """
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield every example once, in stored order, never augmented.
+
+        Args:
+            batch_size: Examples per batch; the last batch may be smaller.
+
+        Yields:
+            Inputs ``[batch, ...]`` (float32, normalised) and labels ``[batch]`` (int64), on the device.
+        """
