@@ -23,8 +23,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from methods.data import Split
-from methods.training import Recipe
-from spaces import InputError, LayerGroup, Point, Space, unknown
+from methods.recipe import Recipe
+from spaces import LayerGroup, Point, Space
+from spaces.errors import explained
 
 Record = dict[str, float]
 Report = Callable[[Record], None]
@@ -143,7 +144,7 @@ class Method(BaseModel, ABC):
         try:
             return cls.model_validate(nested(point))
         except ValidationError as error:
-            raise _readable(cls, error) from error
+            raise explained(error, cls, f"method {cls.__name__}") from error
 
 
 def nested(point: Point) -> dict[str, Any]:
@@ -168,14 +169,3 @@ def nested(point: Point) -> dict[str, Any]:
             node = node.setdefault(part, {})
         node[path[-1]] = value
     return tree
-
-
-def _readable(cls: type[Method], error: ValidationError) -> InputError:
-    """Say in one sentence what is wrong with the first bad value."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return unknown(f"parameter of {cls.__name__}", where, cls.model_fields)
-    if first["type"] == "missing":
-        return InputError(f"{cls.__name__} needs a value for {where!r}")
-    return InputError(f"{cls.__name__}: {where} = {first['input']!r} is not allowed: {first['msg']}")

@@ -22,6 +22,16 @@ class Split(Protocol):
     def examples(self) -> int:
         """How many examples the split holds."""
 
+    def to(self, device: str) -> Split:
+        """Return the split with its batches on a device.
+
+        Args:
+            device: ``"cpu"``, ``"cuda"`` and so on.
+
+        Returns:
+            Itself, or a copy that lives there.
+        """
+
     def steps(self, batch_size: int) -> int:
         """Return how many batches one shuffled epoch has (an incomplete last batch is left out).
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 
 class InputError(ValueError):
@@ -34,3 +38,50 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> InputError:
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     listed = ", ".join(names) if names else "none"
     return InputError(f"unknown {kind} {given!r}{hint} (known: {listed})")
+
+
+def explained(error: ValidationError, model: type[BaseModel], where: str) -> InputError:
+    """Say in one sentence what is wrong with the first value that a pydantic model refused.
+
+    Args:
+        error: What pydantic raised.
+        model: The model that was to be built.
+        where: What the values belong to, for the message ("study.toml", "method increg").
+
+    Returns:
+        The error, ready to be raised.
+    """
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return InputError(f"{where}: {cause}")
+    if first["type"] == "extra_forbidden":
+        section = ".".join(path[:-1])
+        return unknown(f"key in {where}{f', section {section}' if section else ''}:", path[-1], _fields(model, path))
+    if first["type"] == "missing":
+        return InputError(f"{where}: {'.'.join(path)} needs a value")
+    message = first["msg"].removeprefix("Value error, ")
+    return InputError(f"{where}: {'.'.join(path)} = {first['input']!r} is not allowed: {message}")
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Names allowed where an unknown one was met: follow the path through nested models."""
+    for part in path[:-1]:
+        field = model.model_fields.get(part)
+        inner = [] if field is None else _models(field.annotation)
+        # The tag of a discriminated union is a step of the path without a field of its own.
+        model = inner[0] if len(inner) == 1 else next((m for m in inner if _tag(m) in path), model)
+    return sorted(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Every pydantic model in an annotation such as ``A | B | None``."""
+    if isinstance(annotation, type):
+        return [annotation] if hasattr(annotation, "model_fields") else []
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _tag(model: type[BaseModel]) -> object:
+    mode = model.model_fields.get("mode")
+    return None if mode is None else mode.default

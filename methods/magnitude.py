@@ -1,0 +1,83 @@
+"""L1 magnitude: remove the filters with the smallest weights, then fine-tune. The baseline to beat.
+
+Hao Li, Asim Kadav, Igor Durdanovic, Hanan Samet, Hans Peter Graf: "Pruning Filters for Efficient ConvNets",
+ICLR 2017, arXiv 1608.08710.
+
+The paper ranks the filters of one layer by their L1 norm (section 3.1) and, where a shortcut ties layers
+together, lets the projection alone decide (section 3.3). Here every layer of a coupled group has a say: the
+norms of each layer are divided by their mean over the layer and then added, so that layers of different size
+count alike. The paper sets sparsity by hand after a sensitivity analysis; here it is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods.base import Method, Problem, Pruned
+from methods.channels import ChannelGroup
+from methods.one_shot import prune_once
+from methods.units import Units
+from spaces import LayerGroup, Space, Sparsity, sparsity_space
+
+
+class Magnitude(Method):
+    """Keep the channels with the largest filters.
+
+    Attributes:
+        sparsity: How many channel units of each group are kept.
+        round_to: Widths are multiples of this.
+    """
+
+    title: ClassVar[str] = "L1 norm of coupled filters, one shot"
+    source: ClassVar[str] = "Li, Kadav, Durdanovic, Samet, Graf, 2017, arXiv 1608.08710"
+
+    sparsity: Sparsity
+    round_to: int = Field(default=1, ge=1)
+
+    @classmethod
+    def space(cls, groups: Sequence[LayerGroup]) -> Space:
+        """Return the search space: sparsity alone.
+
+        Args:
+            groups: The prunable channel groups.
+
+        Returns:
+            The space.
+        """
+        return sparsity_space(groups)
+
+    def prune(self, problem: Problem) -> Pruned:
+        """Score, cut and fine-tune.
+
+        Args:
+            problem: The network, the data and the budget.
+
+        Returns:
+            The smaller network.
+        """
+        return prune_once(problem, self.sparsity, self.round_to, lambda group: magnitude(problem.model, group))
+
+
+def magnitude(model: nn.Module, group: ChannelGroup) -> Tensor:
+    """Add up the L1 norms of a unit's filters, relative to the mean of their layer.
+
+    Args:
+        model: The network.
+        group: One of its channel groups.
+
+    Returns:
+        Importance of each unit, ``[units]``; its mean over units is the number of layers that produce them.
+    """
+    score = torch.zeros(group.channels, device=next(model.parameters()).device)
+    for slot in Units(model, [group]).producers:
+        with torch.no_grad():
+            norms = slot.parameter.abs().sum([d for d in range(slot.parameter.ndim) if d != slot.dim]).float()
+        owned = slot.units < group.channels
+        layer = torch.zeros_like(score).index_add(0, slot.units[owned], norms[owned])
+        score += layer / layer.mean().clamp_min(torch.finfo(layer.dtype).tiny)
+    return score

@@ -1,0 +1,42 @@
+"""Which settings are best: sweeps, fronts, reports.
+
+From a script or a notebook::
+
+    from search import Sweep, load_config, load_front
+
+    front = Sweep(load_config(data="digits", trials=24)).run()
+    front.filter(max_flops="50%").table()
+    small = front.knee().model()
+
+Names are imported when they are first used: reading a front needs no torch, no ray and no mlflow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.config import StudyConfig, load_config
+    from search.front import Front
+    from search.report.export import rebuild
+    from search.store import StudyFiles, load_front
+    from search.sweep import Sweep
+
+__all__ = ["Front", "StudyConfig", "StudyFiles", "Sweep", "load_config", "load_front", "rebuild"]
+
+_HOMES = {
+    "Front": "search.front",
+    "StudyConfig": "search.config",
+    "StudyFiles": "search.store",
+    "Sweep": "search.sweep",
+    "load_config": "search.config",
+    "load_front": "search.store",
+    "rebuild": "search.report.export",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,80 @@
+"""What is said of a sweep when it is over: how it went, and how to go on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.commands.options import DIRECTORY
+
+if TYPE_CHECKING:
+    from search.sweep import Sweep
+
+PICTURES = (".png", ".html")
+
+
+def summary(sweep: Sweep) -> list[str]:
+    """Say how long a sweep took, what failed, where the pictures are, and how to look at the runs.
+
+    Args:
+        sweep: A sweep that has run.
+
+    Returns:
+        Lines of text.
+    """
+    from search.objectives.seconds import duration
+
+    facts: list[tuple[str, str]] = []
+    if sweep.summary is not None:
+        overhead = f"{100 * sweep.summary.overhead:.1f} % of the workers' time was overhead"
+        facts.append(("time", f"{duration(sweep.summary.seconds)}; {overhead}"))
+        pictures = [_short(path) for path in sweep.summary.files.values() if path.suffix in PICTURES]
+        facts.append(("plots", "  ".join(pictures)))
+    if failed := _failed(sweep):
+        first = _command("show", sweep.name, failed[0], directory=sweep.config.directory)
+        facts.append(("failed", f"trials {', '.join(map(str, failed))}; why: {first}"))
+    page = _command("ui", directory=sweep.config.directory, tracking_uri=sweep.config.tracking_uri)
+    facts.append(("runs", page))
+    return [f"{name:<8}{text}" for name, text in facts]
+
+
+def way_on(sweep: Sweep) -> str:
+    """Say how to go on with a sweep that ended before its time.
+
+    Args:
+        sweep: The sweep.
+
+    Returns:
+        The end of a sentence; empty if the sweep has not begun to keep anything.
+    """
+    from search.store import study_names
+
+    directory = sweep.config.directory
+    if sweep.name is None or sweep.name not in study_names(directory):
+        return ""
+    command = _command("resume", sweep.name, directory=directory)
+    return f"; finished trials are kept, go on with: {command}"
+
+
+def _failed(sweep: Sweep) -> list[int]:
+    from search.store import StudyFiles
+
+    outcomes = StudyFiles.open(sweep.config.directory, sweep.name).outcomes()
+    return [outcome.number for outcome in outcomes if outcome.state == "failed"]
+
+
+def _command(*words: object, directory: Path, tracking_uri: str | None = None) -> str:
+    """A command line that can be pasted into the shell; what is the default is left out."""
+    parts = ["paretoprune", *map(str, words)]
+    if directory.resolve() != DIRECTORY.resolve():
+        parts += ["--directory", _short(directory)]
+    if tracking_uri is not None:
+        parts += ["--tracking-uri", tracking_uri]
+    return shlex.join(parts)
+
+
+def _short(path: Path) -> str:
+    """The path from here, or in full where that is shorter."""
+    return min(os.path.relpath(path), str(path), key=len)

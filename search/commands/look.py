@@ -1,0 +1,166 @@
+"""Looking at studies: ``status``, ``front``, ``show``, ``compare``. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.commands.options import DIRECTORY, LIMITS, OUTPUT, Directory, Drop, Json, Pick, Study
+from search.commands.output import note, put, put_json, put_tables
+from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from search.front import Front, Member
+
+
+def status(
+    study: Study = None,
+    every: Annotated[bool, typer.Option("--all", help="All studies, oldest first.", rich_help_panel=LIMITS)] = False,
+    directory: Directory = DIRECTORY,
+    as_json: Json = False,
+) -> None:
+    """Show how many trials are complete, failed, running and waiting."""
+    from search.report.tables import status_table
+    from search.store import StudyFiles, study_names
+
+    _only_one("STUDY", study is not None, "--all", every)
+    rows = [StudyFiles.open(directory, name).status() for name in (study_names(directory) if every else [study])]
+    if as_json:
+        put_json(rows if every else rows[0])
+    else:
+        put_tables(status_table(rows))
+
+
+def front(
+    study: Study = None,
+    max_flops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIMIT",
+            show_default=False,
+            help="At most these FLOPs: 50% of the dense network's, or a count such as 20M.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    min_accuracy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            show_default=False,
+            help="At least this validation accuracy: 0.95 or 95%.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    max_params: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIMIT", show_default=False, help="At most these parameters: 30% or 20k.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", show_default=False, help="Networks of this method alone.", rich_help_panel=LIMITS),
+    ] = None,
+    pick: Pick = None,
+    drop: Drop = 0.5,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY", help="Order of the rows: flops, accuracy, params or seconds.", rich_help_panel=OUTPUT
+        ),
+    ] = "flops",
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", show_default=False, help="Draw it as .png, .svg, .pdf or .html.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    directory: Directory = DIRECTORY,
+    as_json: Json = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV, the dense network first.", rich_help_panel=OUTPUT)
+    ] = False,
+) -> None:
+    """Show the Pareto front: the networks that no other one beats in all objectives."""
+    from search.report.tables import front_table
+    from search.store import load_front
+
+    _only_one("--json", as_json, "--csv", as_csv)
+    shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method)
+    members = shown.sorted(sort) if pick is None else (shown.pick(pick, drop),)
+    if plot is not None:
+        _draw(shown, plot)
+    if as_json:
+        put_json(shown.to_json() | {"members": [member.to_json() for member in members]})
+    elif as_csv:
+        put(_csv(shown, members))
+    else:
+        put_tables(front_table(shown, members))
+
+
+def show(
+    study: Annotated[str, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study.")],
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, show_default=False, help="Number of the trial.")],
+    directory: Directory = DIRECTORY,
+    as_json: Json = False,
+) -> None:
+    """Show everything about one trial: parameters, measurements, channels kept, or why it failed."""
+    from search.report.tables import trial_panel
+    from search.store import StudyFiles
+
+    files = StudyFiles.open(directory, study)
+    outcome = files.outcome(trial)
+    if as_json:
+        put_json({"study": files.name} | outcome.to_json())
+    else:
+        put_tables(trial_panel(outcome, files.dense()))
+
+
+def compare(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY STUDY…", help="Names of two or more studies.")],
+    directory: Directory = DIRECTORY,
+    as_json: Json = False,
+) -> None:
+    """Set studies beside each other: hypervolume, and best accuracy at shares of the dense FLOPs."""
+    from search.report.tables import compare_rows, compare_table
+    from search.store import load_front
+
+    fronts = [load_front(name, directory) for name in _several(studies)]
+    if as_json:
+        put_json(compare_rows(fronts))
+    else:
+        put_tables(compare_table(fronts))
+
+
+def _csv(front: Front, members: Sequence[Member]) -> str:
+    """The rows of :meth:`Front.to_csv` for these members, in this order."""
+    dense, *others = front.records()
+    rows = {row["trial"]: row for row in others}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(dense), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([dense, *(rows[member.trial] for member in members)])
+    return text.getvalue().rstrip("\n")
+
+
+def _draw(front: Front, path: Path) -> None:
+    from search.report.plots import save_front
+
+    save_front(front, path)
+    note(f"plot: {path}")
+
+
+def _several(studies: list[str]) -> list[str]:
+    if len(studies) < 2:
+        raise InputError(f"compare needs at least two studies, given: {studies[0]}")
+    return studies
+
+
+def _only_one(first: str, first_given: bool, second: str, second_given: bool) -> None:
+    if first_given and second_given:
+        raise InputError(f"give {first} or {second}, not both")

@@ -1,0 +1,25 @@
+"""What a result was computed with: stored with every study."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("paretoprune", "torch", "torchvision", "torch-pruning", "optuna", "ray", "mlflow")
+
+
+def versions() -> dict[str, str]:
+    """Name the versions of what decides a result.
+
+    Returns:
+        Version by package; a package that is not installed is left out. Also ``python``, ``machine`` and
+        ``cpus``.
+    """
+    found = {"python": platform.python_version(), "machine": platform.platform(), "cpus": str(os.cpu_count())}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # a single trial runs without ray and mlflow
+    return found

@@ -1,0 +1,42 @@
+"""Runs trials one by one in this process: for tests, debuggers and machines without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from search.outcome import Outcome
+from search.schedule import Schedule
+from search.store import StudyFiles
+from search.trial import Setting, TrialSpec, run_trial
+
+
+def run_inline(
+    schedule: Schedule, setting: Setting, files: StudyFiles, on_started: Callable[[TrialSpec], None]
+) -> None:
+    """Run trials until none is left.
+
+    Args:
+        schedule: Hands out trials and takes their outcomes.
+        setting: What all trials share.
+        files: Where each finished trial is written before anything is told.
+        on_started: Called when a trial begins.
+    """
+    while (spec := schedule.next()) is not None:
+        on_started(spec)
+        schedule.finish(finish_trial(setting, spec, files))
+
+
+def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcome:
+    """Run one trial and write it.
+
+    Args:
+        setting: What all trials share.
+        spec: Which trial.
+        files: Where it is written.
+
+    Returns:
+        The outcome, which is on disk by now.
+    """
+    finished = run_trial(setting, spec)
+    files.write(finished)
+    return finished.outcome

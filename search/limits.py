@@ -1,0 +1,82 @@
+"""Limits as people write them: ``50%``, ``0.5``, ``20M``."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from spaces import InputError
+
+_NUMBER = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(?:[eE]([+-]?\d{1,2}))?\s*([%kKmMgG]?)")
+_FACTORS = {"k": 10**3, "m": 10**6, "g": 10**9}
+
+
+def parse_limit(text: str | float, dense_value: int, name: str) -> int:
+    """Read an upper limit on a count, as a share of the dense network or as a number.
+
+    ``"50%"`` and numbers above 0 and up to 1 are shares; whole numbers above 1 are counts, and so is anything
+    with k, M or G.
+
+    Args:
+        text: What the user wrote.
+        dense_value: The count of the dense network.
+        name: Name of the limit, for the message (``"max-flops"``).
+
+    Returns:
+        The largest count that is within the limit.
+
+    Raises:
+        InputError: If the text is no limit, or one that nothing (0) or everything (above 100 %) meets.
+
+    Example:
+        >>> [parse_limit(text, 1_000_000, "max-flops") for text in ("50%", 0.25, "300k", 300_000)]
+        [500000, 250000, 300000, 300000]
+    """
+    examples = "write a share of the dense network ('50%' or '0.5') or a count ('20M')"
+    number, suffix = _parse(text, name, examples)
+    if suffix == "%" or (not suffix and number <= 1):
+        share = number / 100 if suffix else number
+        if share > 1:
+            raise InputError(f"{name}: {text!r} is more than the whole dense network; {examples}")
+        return int(share * dense_value)
+    count = number * _FACTORS.get(suffix, 1)
+    if count.denominator != 1:
+        raise InputError(f"{name}: {text!r} is neither a share (shares end at 1) nor a whole number; {examples}")
+    return int(count)
+
+
+def parse_share(text: str | float, name: str) -> float:
+    """Read a share such as a least accuracy.
+
+    Args:
+        text: What the user wrote: ``"95%"``, ``"0.95"`` or a number above 0 and up to 1.
+        name: Name of the limit, for the message (``"min-accuracy"``).
+
+    Returns:
+        The share, above 0 and up to 1.
+
+    Raises:
+        InputError: If the text is no such share.
+
+    Example:
+        >>> parse_share("95%", "min-accuracy")
+        0.95
+    """
+    examples = "write a share above 0 and up to 1, for example '0.95', '95%' or '97.5%'"
+    number, suffix = _parse(text, name, examples)
+    share = number / 100 if suffix == "%" else number
+    if suffix not in ("", "%") or share > 1:
+        raise InputError(f"{name}: {text!r} is not a share; {examples}")
+    return float(share)
+
+
+def _parse(text: str | float, name: str, examples: str) -> tuple[Fraction, str]:
+    # The positive number, exact (29 % of 100 must be 29, not 28.999…), and its suffix in lower case.
+    match = _NUMBER.fullmatch(str(text).strip())
+    if match is None or isinstance(text, bool):
+        raise InputError(f"{name}: {text!r} is not a limit; {examples}")
+    digits, exponent, suffix = match.groups()
+    number = Fraction(digits) * Fraction(10) ** int(exponent or 0)
+    if number == 0:
+        raise InputError(f"{name}: {text!r} leaves nothing; {examples}")
+    return number, suffix.lower()

@@ -1,0 +1,186 @@
+"""What a study needs before its first trial: data, trained dense network, channel groups, space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from methods.channels import ChannelGroup, channel_groups
+from methods.cost import CostModel, count
+from methods.evaluation import evaluate
+from methods.recipe import Recipe
+from search.config import StudyConfig
+from search.outcome import DenseRow
+from search.study_space import study_space
+from search.tasks.dense import dense_network
+from search.tasks.recipes import resolved
+from search.tasks.task import Task
+from search.trial import Setting
+from spaces import Space
+
+Record = dict[str, float]
+
+SMALL = 5_000_000
+"""FLOPs below which a step is so short that threads wait for each other longer than they compute."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do, known before anything is trained.
+
+    Attributes:
+        config: The resolved configuration.
+        task: Network and data.
+        groups: Prunable channel groups.
+        cost: Exact FLOPs of any choice of widths.
+        params: Parameters of the dense network.
+        space: The whole space, method included.
+        recipe: How every trial fine-tunes.
+        steps: Budget of every trial in optimiser steps.
+        device: Where trials compute, ``"cpu"`` or ``"cuda"``.
+        gpus_per_trial: GPUs that each trial takes.
+    """
+
+    config: StudyConfig
+    task: Task
+    groups: list[ChannelGroup]
+    cost: CostModel
+    params: int
+    space: Space
+    recipe: Recipe
+    steps: int
+    device: str
+    gpus_per_trial: float
+
+    @property
+    def smallest(self) -> int:
+        """FLOPs with one unit left in every group: less is not reachable by removing channels."""
+        return self.cost.flops(dict.fromkeys(self.cost.units, 1))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan in JSON's types.
+
+        Returns:
+            Configuration, sizes, reachable share of FLOPs and the space.
+        """
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "dense": {"flops": self.cost.dense, "params": self.params},
+            "reachable_flops_share": [self.smallest / self.cost.dense, 1.0],
+            "groups": [{"name": group.name, "channels": group.channels, "stage": group.stage} for group in self.groups],
+            "trials": self.config.trials,
+            "steps_per_trial": self.steps,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "device": self.device,
+            "space": self.space.to_json(),
+        }
+
+    def lines(self) -> list[str]:
+        """Say the plan in a few lines.
+
+        Returns:
+            Lines of text.
+        """
+        channels = sum(group.channels for group in self.groups)
+        share = self.smallest / self.cost.dense
+        return [
+            f"model     {self.config.model}: {self.cost.dense:,} FLOPs, {self.params:,} parameters, "
+            f"{channels} prunable channels in {len(self.groups)} groups",
+            f"data      {self.config.data}: {self.task.data.train.examples} training, "
+            f"{self.task.data.validation.examples} validation, {self.task.data.test.examples} test examples",
+            f"methods   {', '.join(self.config.methods)}; objectives {', '.join(self.config.objectives)}",
+            f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
+            f"reachable {share:.1%} to 100% of the dense FLOPs",
+            f"space     {len(self.space)} parameters",
+        ]
+
+
+def plan(config: StudyConfig) -> Plan:
+    """Load the data, build the network and the space; train nothing.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        The plan.
+    """
+    device, gpus = _device(config)
+    task = Task.load(config.model, config.data, config.data_root, config.split, config.seed, config.weights)
+    model, example = task.build(), task.data.example
+    groups = channel_groups(model, example, config.ignored)
+    recipe, epochs = resolved(config.finetune, "finetune", config.data)
+    dense = count(model, example)
+    return Plan(
+        config=config,
+        task=task,
+        groups=groups,
+        cost=CostModel(model, example, groups),
+        params=dense.params,
+        space=study_space(config.methods, [group.layer for group in groups], config.allocation, config.space),
+        recipe=recipe,
+        steps=max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size))),
+        device=device,
+        gpus_per_trial=gpus,
+    )
+
+
+def dense_setting(plan: Plan, report: Callable[[Record, int], None]) -> tuple[Setting, DenseRow]:
+    """Get the trained dense network: the user's, or trained once and cached.
+
+    Args:
+        plan: The plan.
+        report: Called with each epoch's record and the number of epochs, if there is training.
+
+    Returns:
+        What all trials share, and the front's first row.
+    """
+    config, data = plan.config, plan.task.data
+    recipe, epochs = resolved(config.dense, "dense", config.data)
+    torch.set_num_threads(_dense_threads(plan.cost.dense))
+    trained = dense_network(
+        plan.task,
+        recipe,
+        epochs,
+        config.seed,
+        config.directory,
+        report=lambda record: report(record, math.ceil(epochs)),
+        device=plan.device,
+    )
+    setting = Setting(
+        model=trained.model,
+        example=data.example,
+        train=data.train,
+        validation=data.validation,
+        recipe=plan.recipe,
+        steps=plan.steps,
+        objectives=config.objectives,
+        ignored=frozenset(config.ignored),
+        threads=config.resources.cpus_per_trial,
+        device=plan.device,
+    )
+    # One thread, as in the trials: a validation example on the edge must not fall to the other side here.
+    torch.set_num_threads(setting.threads)
+    row = DenseRow(
+        accuracy=evaluate(trained.model, data.validation).accuracy,
+        flops=plan.cost.dense,
+        params=plan.params,
+        seconds=trained.seconds,
+    )
+    return setting, row
+
+
+def _dense_threads(flops: int) -> int:
+    """Choose threads for training the dense network, which has the machine to itself."""
+    return 1 if flops < SMALL else torch.get_num_threads()
+
+
+def _device(config: StudyConfig) -> tuple[str, float]:
+    """Decide where trials compute; a GPU is used where there is one."""
+    wanted = config.resources.gpus_per_trial
+    if wanted is None:
+        wanted = 1.0 if torch.cuda.is_available() else 0.0
+    return ("cuda" if wanted > 0 else "cpu"), wanted

@@ -1,0 +1,191 @@
+"""Progress of a sweep on stderr: a live display on a terminal, one line per event elsewhere, or warnings alone.
+
+Data goes to stdout, so nothing here writes there. rich is imported only where a terminal is drawn on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from search.events import Listener
+from search.objectives.accuracy import percent
+from search.objectives.flops import human
+from search.objectives.seconds import duration
+from search.outcome import DenseRow, Outcome
+
+LONGEST_REASON = 160
+PLAIN_TERMINALS = ("dumb", "unknown")
+
+
+def listener(quiet: bool = False, stream: TextIO | None = None) -> Listener:
+    """Choose how progress is shown.
+
+    Args:
+        quiet: Show warnings alone.
+        stream: Where to write; ``None`` is stderr.
+
+    Returns:
+        A live display where the stream is a terminal that can move its cursor, else a listener that writes
+        lines.
+    """
+    stream = sys.stderr if stream is None else stream
+    if quiet:
+        return Warnings(stream)
+    # The stream is asked, not rich: a log file must stay free of control codes even under FORCE_COLOR.
+    if stream.isatty() and os.environ.get("TERM", "").lower() not in PLAIN_TERMINALS:
+        from rich.console import Console
+
+        from search.live import Display
+
+        return Display(Console(file=stream))
+    return Lines(stream)
+
+
+def numbers(outcome: Outcome, dense: DenseRow | None) -> tuple[str, str, str]:
+    """Write what a complete trial reached.
+
+    Args:
+        outcome: The outcome of a complete trial.
+        dense: The dense network of its study, as soon as it is known.
+
+    Returns:
+        Accuracy, FLOPs (as a share of the dense network's where that is known), and duration, as texts with
+        their units.
+    """
+    flops = outcome.metrics["flops"]
+    cost = human(flops) if dense is None else f"{100 * flops / dense.flops:.1f} %"
+    return percent(outcome.metrics["accuracy"]), cost, duration(outcome.seconds)
+
+
+def reason(outcome: Outcome) -> str:
+    r"""Say why a trial failed.
+
+    Args:
+        outcome: The outcome of a failed trial.
+
+    Returns:
+        The last line of its traceback, shortened.
+
+    Example:
+        >>> from search.outcome import Outcome
+        >>> lost = Outcome(3, "spp", {}, "failed", {}, [], {}, {}, 0, "Traceback: ...\nValueError: no", 0.0, 1.0)
+        >>> reason(lost)
+        'ValueError: no'
+    """
+    lines = (outcome.error or "").strip().splitlines()
+    last = lines[-1].strip() if lines else "no reason was recorded"
+    return last if len(last) <= LONGEST_REASON else last[: LONGEST_REASON - 1] + "…"
+
+
+def dense_numbers(dense: DenseRow) -> str:
+    """Write what the dense network reaches and costs.
+
+    Args:
+        dense: The dense network.
+
+    Returns:
+        Accuracy, FLOPs and parameters with their units.
+
+    Example:
+        >>> dense_numbers(DenseRow(accuracy=0.9861, flops=2_140_000, params=78_100, seconds=9.0))
+        'accuracy 98.61 %  FLOPs 2.14 M  parameters 78.1 k'
+    """
+    return f"accuracy {percent(dense.accuracy)}  FLOPs {human(dense.flops)}  parameters {human(dense.params)}"
+
+
+def epoch_numbers(record: dict[str, float]) -> str:
+    """Write what an epoch of the dense network reached.
+
+    Args:
+        record: One record of its history.
+
+    Returns:
+        The loss and the validation accuracy, as far as they are known.
+
+    Example:
+        >>> epoch_numbers({"epoch": 2.0, "loss": 0.1234, "accuracy": 0.975})
+        'loss 0.123  accuracy 97.50 %'
+    """
+    parts = [f"loss {record['loss']:.3f}"] if "loss" in record else []
+    return "  ".join(parts + ([f"accuracy {percent(record['accuracy'])}"] if "accuracy" in record else []))
+
+
+class Warnings:
+    """Passes on warnings and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def stage(self, text: str) -> None:
+        """Ignore a stage."""
+
+    def dense_epoch(self, record: dict[str, float], epochs: int) -> None:
+        """Ignore an epoch."""
+
+    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+        """Ignore the start."""
+
+    def trial_started(self, number: int, method: str) -> None:
+        """Ignore a started trial."""
+
+    def trial_finished(self, outcome: Outcome, hypervolume: float) -> None:
+        """Ignore a finished trial."""
+
+    def warning(self, text: str) -> None:
+        """Write a warning on one line."""
+        print(f"warning: {text}", file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Do nothing: every line was written at once."""
+
+
+class Lines:
+    """Writes one plain line per event, for log files and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._total = 0
+        self._finished = 0
+        self._dense: DenseRow | None = None
+
+    def stage(self, text: str) -> None:
+        """Write what is done now."""
+        self._write(text)
+
+    def dense_epoch(self, record: dict[str, float], epochs: int) -> None:
+        """Write what an epoch reached."""
+        self._write(f"dense network, epoch {record['epoch']:.0f}/{epochs}  {epoch_numbers(record)}")
+
+    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+        """Write what will be searched, and the dense network that everything is compared with."""
+        self._total, self._finished, self._dense = total, done, dense
+        earlier = f", {done} of them finished earlier" if done else ""
+        self._write(f"study {study}: {total} trials{earlier}")
+        self._write(f"dense network  {dense_numbers(dense)}")
+
+    def trial_started(self, number: int, method: str) -> None:
+        """Write that a trial runs."""
+        self._write(f"trial {number} {method}  started")
+
+    def trial_finished(self, outcome: Outcome, hypervolume: float) -> None:
+        """Write what a trial reached, or why it failed."""
+        self._finished += 1
+        count = f"{self._finished:>{len(str(self._total))}}/{self._total}"
+        head = f"{count}  trial {outcome.number} {outcome.method}"
+        if outcome.state == "failed":
+            self._write(f"{head}  failed after {duration(outcome.seconds)}: {reason(outcome)}")
+            return
+        accuracy, share, seconds = numbers(outcome, self._dense)
+        self._write(f"{head}  accuracy {accuracy}  FLOPs {share}  {seconds}  hypervolume {hypervolume:.4f}")
+
+    def warning(self, text: str) -> None:
+        """Write a warning on one line."""
+        self._write(f"warning: {text}")
+
+    def close(self) -> None:
+        """Do nothing: every line was written at once."""
+
+    def _write(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)

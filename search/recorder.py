@@ -1,0 +1,106 @@
+"""Passes each finished trial on: to whoever watches, to its picture, to MLflow. Nothing here delays a trial."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from search.dominance import hypervolume
+from search.events import Listener
+from search.objectives import Objective
+from search.outcome import DenseRow, Outcome
+from search.store import StudyFiles
+from search.tracking import Tracker
+from search.trial import TrialSpec
+
+ARTEFACTS = ("outcome.json", "architecture.json", "weights.safetensors", "widths.png")
+
+
+class Recorder:
+    """Hears of trials from the schedule.
+
+    Args:
+        files: The study's files.
+        dense: The dense network.
+        objectives: What is searched for.
+        total: How many trials there will be.
+        listener: Hears of progress.
+        tracker: Mirrors the trials to MLflow.
+    """
+
+    def __init__(
+        self,
+        files: StudyFiles,
+        dense: DenseRow,
+        objectives: tuple[Objective, ...],
+        total: int,
+        listener: Listener,
+        tracker: Tracker,
+    ) -> None:
+        self._files = files
+        self._dense = dense
+        self._objectives = objectives
+        self._total = total
+        self._listener = listener
+        self._tracker = tracker
+        self._running: set[int] = set()
+        self._gains: list[list[float]] = []
+        self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+        self._drawn: list[Future[None]] = []
+
+    def resumed(self, outcomes: list[Outcome]) -> None:
+        """Take in what an earlier run finished; what MLflow missed of it is sent now.
+
+        Args:
+            outcomes: The finished trials.
+        """
+        for outcome in outcomes:
+            self._count(outcome)
+            self._drawn.append(self._pictures.submit(self._publish, outcome))
+
+    def started(self, spec: TrialSpec) -> None:
+        """Hear that a trial began.
+
+        Args:
+            spec: The trial.
+        """
+        self._running.add(spec.number)
+        self._files.write_running(sorted(self._running), self._total)
+        self._listener.trial_started(spec.number, spec.method)
+
+    def finished(self, outcome: Outcome) -> None:
+        """Hear that a trial is finished; it is on disk by now.
+
+        Args:
+            outcome: The trial.
+        """
+        self._running.discard(outcome.number)
+        self._files.write_running(sorted(self._running), self._total)
+        self._count(outcome)
+        self._listener.trial_finished(outcome, self._hypervolume())
+        self._drawn.append(self._pictures.submit(self._publish, outcome))
+
+    def close(self) -> None:
+        """Wait for the pictures; a picture that could not be drawn is a warning, not a loss."""
+        self._pictures.shutdown(wait=True)
+        errors = [error for drawn in self._drawn if (error := drawn.exception()) is not None]
+        if errors:
+            self._listener.warning(f"{len(errors)} trials have no picture or are not in MLflow ({errors[0]})")
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.state == "complete":
+            self._gains.append([o.gain(outcome.metrics[o.name], self._dense) for o in self._objectives])
+
+    def _hypervolume(self) -> float:
+        count = len(self._objectives)
+        return hypervolume(self._gains, [0.0] * count, [True] * count) if self._gains else 0.0
+
+    def _publish(self, outcome: Outcome) -> None:
+        """Draw the widths, then hand everything to the tracker."""
+        from search.report.plots import save, widths_figure
+
+        folder = self._files.folder(outcome.number)
+        if outcome.state == "complete" and not (folder / "widths.png").exists():
+            save(widths_figure(outcome), folder / "widths.png")
+        present: dict[str, Path] = {name: folder / name for name in ARTEFACTS if (folder / name).exists()}
+        self._tracker.log_trial(outcome, self._dense, present)

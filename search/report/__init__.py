@@ -1,0 +1,1 @@
+"""Reports: tables for the terminal, pictures for people, files for other programs."""

@@ -1,0 +1,122 @@
+"""A pruned network as a folder that can be given away, and back.
+
+The folder holds ``weights.safetensors``, ``architecture.json`` and ``card.json``. Nothing in it is code: to
+rebuild, the dense network's builder is called by name and cut to the described widths.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.environment import versions
+from search.store import StudyFiles, read_json, write_json
+from spaces import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
+    """Export the network of a finished trial, and check that it comes back as it was.
+
+    Args:
+        files: The study.
+        number: Number of the trial.
+        to: The folder to make; it must not exist, or be empty.
+
+    Returns:
+        The card: accuracy, FLOPs, parameters, method, point, widths, seeds, versions.
+
+    Raises:
+        InputError: If the folder has content or cannot be made, or the trial has no network.
+        RuntimeError: If the written network is not the one that was measured.
+    """
+    card = _card(files, number)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InputError(f"{to} exists and is not an empty folder; choose another --to")
+    fresh = to.with_name(f".{to.name}.{os.getpid()}")
+    try:
+        fresh.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{to} cannot be written: {error.strerror}") from error
+    try:
+        source = files.folder(number)
+        shutil.copyfile(source / "weights.safetensors", fresh / "weights.safetensors")
+        write_json(fresh / "architecture.json", read_json(source / "architecture.json") | {"network": card["network"]})
+        write_json(fresh / "card.json", card)
+        _verify(fresh, card)
+        if to.exists():
+            to.rmdir()
+        fresh.rename(to)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return card
+
+
+def rebuild(folder: Path | str) -> nn.Module:
+    """Rebuild an exported network.
+
+    Args:
+        folder: A folder that ``paretoprune export`` made.
+
+    Returns:
+        The network in eval mode, on the CPU.
+
+    Raises:
+        InputError: If the folder is not such an export.
+    """
+    from methods.architecture import rebuild as rebuilt
+    from search.tasks.models import build_model
+    from search.weights import load_weights
+
+    folder = Path(folder)
+    if not (folder / "architecture.json").exists():
+        raise InputError(f"{folder} is not an exported network: it has no architecture.json")
+    architecture = read_json(folder / "architecture.json")
+    network = architecture["network"]
+    dense = build_model(network["model"], network["classes"], tuple(network["example_shape"]), network["seed"])
+    return rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"))
+
+
+def _card(files: StudyFiles, number: int) -> dict[str, Any]:
+    """Collect what a user of the network must know."""
+    outcome, record, dense = files.outcome(number), files.record(), files.dense()
+    if outcome.state == "failed":
+        raise InputError(f"trial {number} of study {files.name!r} failed: it has no network")
+    config = record["config"]
+    return {
+        "study": files.name,
+        "trial": number,
+        "method": outcome.method,
+        "point": outcome.point,
+        "accuracy": outcome.metrics["accuracy"],
+        "test_accuracy": outcome.test_accuracy,
+        "flops": int(outcome.metrics["flops"]),
+        "flops_share": outcome.metrics["flops"] / dense.flops,
+        "params": int(outcome.metrics["params"]),
+        "params_share": outcome.metrics["params"] / dense.params,
+        "widths": outcome.widths,
+        "dense": dense.to_json(),
+        "network": {"model": config["model"], "seed": config["seed"], **record["task"]},
+        "data": {"name": config["data"], "split": config["split"]},
+        "seeds": {"study": config["seed"], "trial": outcome.seed},
+        "versions": versions(),
+    }
+
+
+def _verify(folder: Path, card: dict[str, Any]) -> None:
+    """Count the rebuilt network: a file that gives another network is not an export."""
+    import torch
+
+    from methods.cost import count
+
+    cost = count(rebuild(folder), torch.zeros(card["network"]["example_shape"]))
+    if (cost.flops, cost.params) != (card["flops"], card["params"]):
+        raise RuntimeError(
+            f"the exported network has {cost.flops} FLOPs and {cost.params} parameters, the trial had "
+            f"{card['flops']} and {card['params']}: {json.dumps(card['network'])}"
+        )

@@ -1,0 +1,108 @@
+"""Everything about one trial, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from search.objectives import OBJECTIVES
+from search.objectives.accuracy import percent
+from search.objectives.flops import human
+from search.objectives.seconds import duration
+
+if TYPE_CHECKING:
+    from search.outcome import DenseRow, Outcome
+
+_BAR = 24  # characters of a whole group of channels
+
+
+def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
+    """Lay out a finished trial: what was asked, what came out, what is left of every group.
+
+    Args:
+        outcome: The trial, complete or failed.
+        dense: The dense network of its study.
+
+    Returns:
+        The panel.
+    """
+    started = datetime.fromtimestamp(outcome.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    facts = {"method": outcome.method, "seed": str(outcome.seed), "started": started}
+    facts["took"] = duration(outcome.seconds)
+    parts: list[RenderableType] = [_pairs(facts.items())]
+    if outcome.metrics:
+        parts += _section("Result", _pairs(_results(outcome, dense)))
+    if outcome.point:
+        parts += _section("Parameters", _pairs((name, str(value)) for name, value in outcome.point.items()))
+    if outcome.extra:
+        parts += _section("The method's own results", _pairs(_numbers(outcome.extra)))
+    if outcome.history:
+        parts += _section(f"Last of {len(outcome.history)} epochs", _pairs(_numbers(outcome.history[-1])))
+    if outcome.widths:
+        parts += _section("Channels kept", _widths(outcome.widths))
+    if outcome.error is not None:
+        parts += _section("Traceback", Text(outcome.error.rstrip(), style="red"))
+    failed = outcome.state == "failed"
+    title = Text(f" trial {outcome.number} · {outcome.state} ", style="bold")
+    return Panel(Group(*parts), title=title, title_align="left", border_style="red" if failed else "green")
+
+
+def _results(outcome: Outcome, dense: DenseRow) -> Iterable[tuple[str, str]]:
+    """Yield each measurement in words, beside the dense network's.
+
+    Args:
+        outcome: The trial.
+        dense: The dense network.
+
+    Yields:
+        Name and text.
+    """
+    metrics = outcome.metrics
+    if "accuracy" in metrics:
+        drop = 100 * (dense.accuracy - metrics["accuracy"])
+        beside = f"{abs(drop):.2f} points {'below' if drop >= 0 else 'above'} dense {percent(dense.accuracy)}"
+        yield "accuracy", f"{percent(metrics['accuracy'])} ({beside})"
+    if outcome.test_accuracy is not None:
+        known = "" if dense.test_accuracy is None else f" (dense {percent(dense.test_accuracy)})"
+        yield "test accuracy", percent(outcome.test_accuracy) + known
+    for name, whole in (("flops", dense.flops), ("params", dense.params)):
+        if name in metrics:
+            yield name, f"{human(metrics[name])} ({100 * metrics[name] / whole:.1f} % of dense {human(whole)})"
+    for name, value in metrics.items():
+        if name not in ("accuracy", "flops", "params"):
+            yield name, OBJECTIVES[name].format(value) if name in OBJECTIVES else f"{value:.6g}"
+
+
+def _widths(widths: Mapping[str, tuple[int, int]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold")
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for group, (kept, whole) in widths.items():
+        filled = round(_BAR * kept / whole)
+        bar = Text("█" * filled) + Text("·" * (_BAR - filled), style="dim")
+        table.add_row(Text(group), bar, Text(f"{kept} of {whole}"))
+    return table
+
+
+def _numbers(values: Mapping[str, float]) -> Iterable[tuple[str, str]]:
+    return ((name, f"{value:.6g}") for name, value in values.items())
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold", style="dim")
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
+
+
+def _section(title: str, body: RenderableType) -> list[RenderableType]:
+    return [Text(), Text(title, style="bold"), body]

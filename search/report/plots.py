@@ -1,0 +1,322 @@
+"""Pictures: a front as a still picture, what is left of each group of channels, and writing them to files.
+
+Figures are made without pyplot's global state. Matplotlib is imported by the functions that draw.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.objectives.accuracy import percent
+from search.objectives.flops import human
+from search.report.interactive import front_html
+from search.report.labels import label_front
+from search.report.palette import DENSE, INK, MUTED, RULE, Style, styles
+from search.report.plane import Dot, Plane, plane
+from spaces import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from search.front import Front
+    from search.outcome import Outcome
+
+__all__ = ["front_figure", "front_html", "save", "save_front", "widths_figure"]
+
+_STILL = (".png", ".svg", ".pdf")
+_DPI = 160  # a figure of 10 x 6.5 inches becomes 1600 x 1040 pixels: sharp on any screen
+_LONGEST = 60  # letters of a study's name that fit above a figure
+
+
+def front_figure(front: Front) -> Figure:
+    """Draw accuracy against cost: the front as stairs, the trials behind it, the dense network.
+
+    Colour and shape tell the method. Members of the front carry the number of their trial, and the knee is
+    ringed. Trials far below the front are marked at the lower edge, and counted.
+
+    Args:
+        front: The front.
+
+    Returns:
+        The figure, 10 x 6.5 inches.
+    """
+    figure = _canvas(10, 6.5)
+    axes = figure.add_subplot()
+    shown = plane(front)
+    looks = styles(outcome.method for outcome in front.outcomes)
+    _frame(axes, shown)
+    _draw_stairs(axes, shown)
+    _draw_dots(axes, shown, looks)
+    _draw_dense(axes, shown)
+    _draw_below(axes, shown, looks)
+    ringed = _knee(shown, front)
+    for dot in ringed:
+        axes.scatter([dot.x], [dot.y], s=330, facecolors="none", edgecolors=INK, linewidths=1.6, zorder=4)
+    _legend(figure, looks, ringed=bool(ringed))
+    _headline(figure, axes, front)
+    if not shown.dots:
+        empty = "no complete trial within these limits"
+        axes.text(0.5, 0.4, empty, transform=axes.transAxes, ha="center", color=MUTED, fontsize=12)
+    # Labels are placed in pixels, so the layout must be settled before and stay as it is after.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    label_front(axes, shown, ringed)
+    return figure
+
+
+def _canvas(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
+    figure = Figure(figsize=(width, height), dpi=100, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _frame(axes: Axes, shown: Plane) -> None:
+    """Set up the axes: shares below, absolute cost above, accuracy on the left.
+
+    Args:
+        axes: Where to draw.
+        shown: The picture's content.
+    """
+    from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
+
+    def locator(steps: int) -> Locator:
+        if shown.logarithmic:
+            return LogLocator(10, subs=(1, 2, 5), numticks=20)
+        return MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10])
+
+    if shown.logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlim(shown.left, shown.right)
+    axes.set_ylim(shown.low, shown.high)
+    absolute = axes.secondary_xaxis("top", functions=(shown.cost_of, shown.share_of))
+    axes.set_xlabel(f"{shown.name}, share of the dense network", color=INK, fontsize=11, labelpad=8)
+    axes.set_ylabel("validation accuracy", color=INK, fontsize=11, labelpad=8)
+    absolute.set_xlabel(shown.name, color=MUTED, fontsize=9.5, labelpad=5)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
+    absolute.xaxis.set_major_formatter(FuncFormatter(lambda x, _: shown.tick(x)))
+    for axis, steps in ((axes.xaxis, 10), (absolute.xaxis, 8)):
+        axis.set_major_locator(locator(steps))
+        axis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
+    # As many digits as the finest tick needs, the same for all.
+    digits = max(len(f"{tick:.6g}".partition(".")[2]) for tick in axes.get_yticks())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.{digits}f} %"))
+    axes.grid(color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=10, length=0, pad=6)
+    absolute.tick_params(colors=MUTED, labelsize=9, length=3, color=RULE)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(MUTED)
+    absolute.spines["top"].set_color(RULE)
+
+
+def _draw_stairs(axes: Axes, shown: Plane) -> None:
+    if not shown.stairs:
+        return
+    x = [dot.x for dot in shown.stairs] + [shown.right]
+    y = [dot.y for dot in shown.stairs] + [shown.stairs[-1].y]
+    axes.fill_between(x, y, shown.low, step="post", color=INK, alpha=0.05, linewidth=0, zorder=1)
+    # The first riser starts at the lower edge: left of it nothing was found.
+    axes.step([x[0], *x], [shown.low, *y], where="post", color=MUTED, linewidth=1.6, zorder=2)
+
+
+def _draw_dots(axes: Axes, shown: Plane, looks: Mapping[str, Style]) -> None:
+    large = 95 if len(shown.front) <= 12 else 60
+    for dots, size, alpha, layer in ((shown.dominated, 44, 0.38, 3), (shown.front, large, 1.0, 5)):
+        for method, look in looks.items():
+            mine = [dot for dot in dots if dot.member.method == method]
+            axes.scatter(
+                [dot.x for dot in mine],
+                [dot.y for dot in mine],
+                s=size,
+                marker=look.marker,
+                color=look.colour,
+                alpha=alpha,
+                edgecolors="white" if alpha == 1 else "none",
+                linewidths=1.2,
+                zorder=layer,
+            )
+
+
+def _draw_dense(axes: Axes, shown: Plane) -> None:
+    axes.axhline(shown.dense_accuracy, color=DENSE, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
+    axes.scatter(
+        [1.0], [shown.dense_accuracy], s=300, marker="*", color=DENSE, edgecolors="white", linewidths=1.2, zorder=6
+    )
+    # On the left, where the front is below it; a white halo keeps it legible on the line.
+    axes.annotate(
+        f"dense {shown.dense_accuracy:.2f} %",
+        (0, shown.dense_accuracy),
+        xycoords=("axes fraction", "data"),
+        xytext=(8, 5),
+        textcoords="offset points",
+        color=DENSE,
+        fontsize=9.5,
+        zorder=7,
+    )
+
+
+def _draw_below(axes: Axes, shown: Plane, looks: Mapping[str, Style]) -> None:
+    if not shown.below:
+        return
+    for dot in shown.below:
+        colour = looks[dot.member.method].colour
+        edge = axes.get_xaxis_transform()
+        axes.scatter([dot.x], [0.022], s=48, marker=11, color=colour, alpha=0.55, transform=edge, zorder=4)
+    axes.annotate(
+        f"▾ {shown.told_below}",
+        (1, 0),
+        xycoords="axes fraction",
+        xytext=(-8, 16),
+        textcoords="offset points",
+        ha="right",
+        color=MUTED,
+        fontsize=9.5,
+        zorder=7,
+    )
+
+
+def _knee(shown: Plane, front: Front) -> list[Dot]:
+    # The knee, when there is one and it is in the picture.
+    knee = front.knee().trial if shown.front else None
+    return [dot for dot in shown.front if dot.member.trial == knee and dot.y >= shown.low]
+
+
+def _legend(figure: Figure, looks: Mapping[str, Style], ringed: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    def mark(label: str, **look: Any) -> Line2D:
+        return Line2D([], [], label=label, **{"linestyle": "none", "markeredgewidth": 0, **look})
+
+    marks = [mark(name, marker=look.marker, color=look.colour, markersize=9) for name, look in looks.items()]
+    marks.append(mark("dominated", marker="o", color=MUTED, alpha=0.35, markersize=7))
+    marks.append(mark("Pareto front", color=MUTED, linestyle="-", linewidth=1.8))
+    if ringed:
+        knee = {"markeredgecolor": INK, "markeredgewidth": 1.5, "markerfacecolor": "none"}
+        marks.append(mark("knee", marker="o", markersize=12, **knee))
+    marks.append(mark("dense network", marker="*", color=DENSE, markersize=14))
+    figure.legend(
+        handles=marks,
+        loc="outside lower center",
+        ncols=min(len(marks), 7),
+        frameon=False,
+        fontsize=10,
+        labelcolor=INK,
+        handletextpad=0.4,
+        columnspacing=1.6,
+    )
+
+
+def _headline(figure: Figure, axes: Axes, front: Front) -> None:
+    name = front.study if len(front.study) <= _LONGEST else front.study[: _LONGEST - 1] + "…"
+    # Names are no formulas: a dollar sign in them is a dollar sign.
+    axes.set_title(name, loc="left", fontsize=17, fontweight="bold", color=INK, pad=16, parse_math=False)
+    told = f"hypervolume {front.hypervolume():.4f}\n{len(front.members)} of {len(front.outcomes)} trials on the front"
+    axes.set_title(told, loc="right", fontsize=10, color=MUTED, pad=16, linespacing=1.4)
+
+
+def widths_figure(outcome: Outcome) -> Figure:
+    """Draw what is left of each group of channels, the first layer on top.
+
+    Args:
+        outcome: A complete outcome.
+
+    Returns:
+        The figure; its height grows with the number of groups.
+    """
+    names = list(outcome.widths)
+    figure = _canvas(10, min(1.9 + 0.3 * len(names), 60))
+    axes = figure.add_subplot()
+    kept = [pair[0] for pair in outcome.widths.values()]
+    whole = [pair[1] for pair in outcome.widths.values()]
+    rows = range(len(names))
+    axes.barh(rows, whole, height=0.72, color=RULE)
+    axes.barh(rows, kept, height=0.72, color=styles(["kept"])["kept"].colour)
+    largest = max(whole, default=1)
+    for row in rows:
+        share = f"{kept[row]} of {whole[row]}"
+        axes.text(whole[row] + 0.012 * largest, row, share, va="center", fontsize=9.5, color=INK)
+    axes.set_yticks(rows, names, fontsize=9.5, color=INK, parse_math=False)
+    axes.set_xticks([])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, 1.12 * largest)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    title = f"Trial {outcome.number} · {outcome.method}"
+    axes.set_title(title, loc="left", fontsize=14, fontweight="bold", color=INK, pad=12, parse_math=False)
+    told = f"{percent(outcome.metrics['accuracy'])} at {human(outcome.metrics['flops'])} FLOPs · "
+    told += f"{sum(kept)} of {sum(whole)} channels kept"
+    axes.set_title(told, loc="right", fontsize=10, color=MUTED, pad=12)
+    return figure
+
+
+def save_front(front: Front, path: str | os.PathLike[str]) -> Path:
+    """Write a picture of a front, in the form that the suffix says.
+
+    Args:
+        front: The front.
+        path: Where to; ``.html`` is interactive, ``.png``, ``.svg`` and ``.pdf`` are still.
+
+    Returns:
+        The path.
+    """
+    suffix = _suffix(Path(path), (".html", *_STILL))
+    return save(front_html(front) if suffix == ".html" else front_figure(front), path)
+
+
+def save(picture: Figure | str, path: str | os.PathLike[str]) -> Path:
+    """Write a picture so that the file is always whole: beside its place first, then moved there.
+
+    Args:
+        picture: A figure, or a page as text.
+        path: Where to: ``.png``, ``.svg`` or ``.pdf`` for a figure, ``.html`` for a page. Any other suffix is
+            an ``InputError``; folders are made as needed.
+
+    Returns:
+        The path.
+    """
+    target = Path(path)
+    suffix = _suffix(target, (".html",) if isinstance(picture, str) else _STILL)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if isinstance(picture, str):
+            fresh.write_text(picture, encoding="utf-8")
+        else:
+            _write_figure(picture, fresh, suffix.removeprefix("."))
+        os.replace(fresh, target)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return target
+
+
+def _write_figure(figure: Figure, path: Path, kind: str) -> None:
+    import matplotlib
+
+    # Neither dates nor random identifiers: the same figure gives the same file.
+    unstamped: dict[str, dict[str, Any]] = {
+        "png": {"Software": None},
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None},
+    }
+    with matplotlib.rc_context({"svg.hashsalt": "paretoprune"}):
+        figure.savefig(path, format=kind, dpi=_DPI, metadata=unstamped[kind])
+
+
+def _suffix(path: Path, allowed: Sequence[str]) -> str:
+    # The suffix in lower case, once it is known to be one that can be written.
+    suffix = path.suffix.lower()
+    if suffix not in allowed:
+        raise InputError(f"cannot write a picture to {str(path)!r}: its name must end in {' or '.join(allowed)}")
+    return suffix

@@ -1,0 +1,197 @@
+"""A study in MLflow's words: names it accepts, parameters as text, metrics as points in time.
+
+Pure functions, no mlflow. MLflow allows letters, digits, ``_ - . /`` and blanks in the names of parameters and
+metrics, refuses names that a path would shorten, and cuts nothing by itself: what is too long is an error there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from search.outcome import DenseRow, Outcome
+
+T = TypeVar("T")
+NAME_LENGTH = 200  # MLflow's limit is 250; leaves room for a suffix
+VALUE_LENGTH = 6000
+
+
+class MetricPoint(NamedTuple):
+    """One value of one metric.
+
+    Attributes:
+        name: Name of the metric.
+        value: Its value.
+        time: When, in milliseconds since the epoch (UTC).
+        step: Its place on the metric's axis; the epoch for a history, 0 for a final number.
+    """
+
+    name: str
+    value: float
+    time: int
+    step: int
+
+
+def run_name(outcome: Outcome, flops_share: float | None) -> str:
+    """Name a trial's run; the UI cuts names after some twenty characters, so the numbers come first.
+
+    Args:
+        outcome: The trial.
+        flops_share: FLOPs as a share of the dense network's, if known.
+
+    Returns:
+        A name such as ``0007 98.61% 0.31x increg``, or ``0008 failed increg``.
+    """
+    if outcome.state == "failed":
+        return f"{outcome.number:04d} failed {outcome.method}"
+    share = "" if flops_share is None else f" {flops_share:.2f}x"
+    return f"{outcome.number:04d} {outcome.metrics['accuracy']:.2%}{share} {outcome.method}"
+
+
+def shares(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
+    """Relate a trial to the dense network.
+
+    Args:
+        outcome: The trial.
+        dense: The dense network, if known.
+
+    Returns:
+        ``flops_share`` and ``params_share``, each where the trial has the number itself.
+    """
+    if dense is None:
+        return {}
+    whole = {"flops": dense.flops, "params": dense.params}
+    return {f"{name}_share": outcome.metrics[name] / whole[name] for name in whole if name in outcome.metrics}
+
+
+def trial_params(outcome: Outcome) -> dict[str, str]:
+    """Return what defined a trial.
+
+    Args:
+        outcome: The trial.
+
+    Returns:
+        The method, the seed and every value of the point, as text by name.
+    """
+    return cleaned({"method": outcome.method, "seed": str(outcome.seed), **flattened(outcome.point)})
+
+
+def trial_metrics(outcome: Outcome, dense: DenseRow | None) -> list[MetricPoint]:
+    """Return what a trial gave: its final numbers, then its history.
+
+    Args:
+        outcome: The trial.
+        dense: The dense network, if known, for the shares.
+
+    Returns:
+        The metrics under their own names, the method's own results under ``extra/``, the history under
+        ``epoch/`` with the epoch as step. MLflow wants a time for each value: final numbers get the trial's end,
+        the epochs are spread evenly between its beginning and end.
+    """
+    extra = {f"extra/{name}": value for name, value in outcome.extra.items()}
+    final = {**outcome.metrics, **shares(outcome, dense), **extra}
+    if outcome.test_accuracy is not None:
+        final["test_accuracy"] = outcome.test_accuracy
+    end = milliseconds(outcome.started + outcome.seconds)
+    points = [MetricPoint(name, value, end, 0) for name, value in cleaned(final).items()]
+    for index, record in enumerate(outcome.history):
+        when = milliseconds(outcome.started + outcome.seconds * (index + 1) / len(outcome.history))
+        epoch = int(record.get("epoch", index))
+        values = {f"epoch/{name}": value for name, value in record.items() if name != "epoch"}
+        points += [MetricPoint(name, value, when, epoch) for name, value in cleaned(values).items()]
+    return points
+
+
+def finite(points: Iterable[MetricPoint]) -> tuple[list[MetricPoint], str]:
+    """Set aside values that are not numbers: MLflow's charts and orderings go wrong with them.
+
+    Args:
+        points: Values, finite or not.
+
+    Returns:
+        The finite ones, and the names of the others, joined by commas.
+    """
+    kept, odd = [], []
+    for point in points:
+        (kept if math.isfinite(point.value) else odd).append(point)
+    return kept, ", ".join(sorted({point.name for point in odd}))
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Turn nested mappings into text by dotted name.
+
+    Args:
+        values: The mapping; leaves are numbers, texts, ``None`` or lists.
+        prefix: What to put before each name.
+
+    Returns:
+        Lists as JSON, all else as Python writes it; cut to the 6000 characters that MLflow takes.
+
+    Example:
+        >>> flattened({"train": {"epochs": 3, "lr": 0.1}, "methods": ["spp", "increg"]})
+        {'train.epochs': '3', 'train.lr': '0.1', 'methods': '["spp", "increg"]'}
+    """
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flattened(value, f"{prefix}{name}."))
+        else:
+            text = json.dumps(value, default=str) if isinstance(value, list | tuple) else str(value)
+            flat[f"{prefix}{name}"] = text[:VALUE_LENGTH]
+    return flat
+
+
+def cleaned(values: Mapping[str, T]) -> dict[str, T]:
+    """Give values names that MLflow accepts, never merging two.
+
+    Args:
+        values: Values by any name.
+
+    Returns:
+        The same values in the same order; a bracketed part becomes a further path element, other characters that
+        are not allowed become ``_``, and a name that was taken already gets a ``_`` more.
+
+    Example:
+        >>> cleaned({"sparsity.ratios[layer1.0]": 0.5, "a*b": 1, "a+b": 2})
+        {'sparsity.ratios/layer1.0': 0.5, 'a_b': 1, 'a_b_': 2}
+    """
+    clean: dict[str, T] = {}
+    for name, value in values.items():
+        plain = re.sub(r"[^/\w.\- ]", "_", re.sub(r"\[([^\]]*)\]", r"/\1", name))
+        key = posixpath.normpath(plain).strip("./")[:NAME_LENGTH].rstrip("./") or "_"
+        while key in clean:
+            key += "_"
+        clean[key] = value
+    return clean
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a time in MLflow's unit.
+
+    Args:
+        seconds: Seconds since the epoch (UTC).
+
+    Returns:
+        Milliseconds since the epoch.
+    """
+    return round(seconds * 1000)
+
+
+def clipped(text: str, length: int) -> str:
+    """Cut Markdown between two lines.
+
+    Args:
+        text: The text.
+        length: How many characters may stay.
+
+    Returns:
+        The text, or its first lines and a line that says that more was left out.
+    """
+    if len(text) <= length:
+        return text
+    hint = "\n\n(cut here; the whole table is in front/)"
+    return text[: length - len(hint)].rpartition("\n")[0] + hint

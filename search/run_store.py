@@ -1,0 +1,185 @@
+"""Where MLflow keeps the runs: which address is used, and whether it can be.
+
+Nothing here imports mlflow, so that a wrong address is told at once. MLflow by itself would retry a store that
+cannot be opened for a minute, and would put its files next to the ones it was pointed at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+import tempfile
+import urllib.error
+import urllib.request
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from spaces import InputError
+
+DEFAULT_EXPERIMENT = "paretoprune"
+PROBE_SECONDS = 5.0
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SERVERS = ("http", "https")
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The address of an MLflow store.
+
+    Attributes:
+        directory: The local directory of the project's runs (``mlruns/``), absolute.
+        uri: MLflow's tracking URI.
+        given: Whether the user chose ``uri``; otherwise it is the database in ``directory``.
+    """
+
+    directory: Path
+    uri: str
+    given: bool
+
+    @classmethod
+    def resolve(cls, directory: Path, tracking_uri: str | None) -> Self:
+        """Decide which store is used: the argument, ``MLFLOW_TRACKING_URI``, or a database in the directory.
+
+        Args:
+            directory: The directory of the project's runs; it need not exist yet.
+            tracking_uri: The address given by the user, if any.
+
+        Returns:
+            The store's address, not yet looked at.
+
+        Raises:
+            InputError: If the address names a directory (MLflow's old file store), or a database path that
+                holds a question mark.
+        """
+        home = directory.expanduser().absolute()
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri:
+            if "?" in str(home):
+                raise InputError(
+                    f"{home} holds a '?', where a database address ends; rename the directory or give an MLflow "
+                    "address with --tracking-uri"
+                )
+            return cls(home, f"sqlite:///{home.as_posix()}/mlflow.db", given=False)
+        if urlsplit(uri).scheme in {"", "file"}:
+            raise InputError(
+                f"the tracking URI {uri!r} names a directory, and MLflow no longer keeps runs in plain files; give "
+                f"a database such as 'sqlite:///{home.as_posix()}/mlflow.db' or a server such as "
+                "'http://localhost:5000'"
+            )
+        return cls(home, uri, given=True)
+
+    @property
+    def scheme(self) -> str:
+        """The kind of store: ``sqlite``, ``postgresql``, ``http``, ..., without the name of a driver."""
+        return urlsplit(self.uri).scheme.split("+")[0]
+
+    @property
+    def artifacts(self) -> str | None:
+        """Where a new experiment keeps its files, as a URI; None where the server decides."""
+        if self.scheme == "sqlite" or self.scheme in DATABASE_PORTS:
+            return (self.directory / "artifacts").as_uri()
+        return None
+
+    @property
+    def public(self) -> str:
+        """The address without user name and password."""
+        return without_password(self.uri)
+
+    def prepare(self) -> None:
+        """Make sure that the store can be written to; create the directory of a local one."""
+        if self.artifacts is not None:
+            _writable(self.directory)
+        parts = urlsplit(self.uri)
+        if self.scheme == "sqlite":
+            self._check_database(Path(_database_file(self.uri)))
+        elif self.scheme in SERVERS:
+            self._check_server(parts)
+        elif self.scheme in DATABASE_PORTS and parts.hostname:
+            self._check_port(parts.hostname, parts.port or DATABASE_PORTS[self.scheme])
+
+    def _check_database(self, path: Path) -> None:
+        """Take and give back the write lock; creates an empty file where there is none."""
+        if not path.name or path.name == ":memory:":
+            raise InputError(f"the tracking URI {self.uri!r} names no file; give 'sqlite:////absolute/path/mlflow.db'")
+        try:
+            with closing(sqlite3.connect(path, timeout=PROBE_SECONDS, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise InputError(
+                f"cannot use {path} as MLflow's database ({error}); free that place, or give another one with "
+                "--tracking-uri or MLFLOW_TRACKING_URI"
+            ) from error
+
+    def _check_server(self, parts: SplitResult) -> None:
+        """Any answer over HTTP will do: not every server that speaks MLflow has a /health."""
+        bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+        try:
+            with urllib.request.urlopen(f"{bare}/health", timeout=PROBE_SECONDS):
+                return
+        except urllib.error.HTTPError as answer:
+            answer.close()
+        except (OSError, ValueError) as error:
+            raise self._unreachable(getattr(error, "reason", error)) from error
+
+    def _check_port(self, host: str, port: int) -> None:
+        try:
+            socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
+        except OSError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, reason: object) -> InputError:
+        return InputError(
+            f"nothing answers at the tracking URI {self.public!r} ({reason}); start that server, correct the address, "
+            f"or leave it out to use {self.directory / 'mlflow.db'}"
+        )
+
+
+def experiment_name(given: str | None) -> str:
+    """Decide which experiment holds the sweeps: the argument, ``MLFLOW_EXPERIMENT_NAME``, or the project's name.
+
+    Args:
+        given: The name given by the user, if any.
+
+    Returns:
+        The name of the experiment.
+    """
+    return given or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+
+
+def without_password(text: str) -> str:
+    """Strike out user names and passwords of addresses.
+
+    Args:
+        text: An address, or a message that may quote one.
+
+    Returns:
+        The text without them.
+
+    Example:
+        >>> without_password("cannot open postgresql://anna:secret@host/runs")
+        'cannot open postgresql://***@host/runs'
+    """
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
+def _database_file(uri: str) -> str:
+    """Return the path in an SQLite address, which is not percent-encoded."""
+    return uri.partition("://")[2].partition("?")[0].removeprefix("/")
+
+
+def _writable(directory: Path) -> None:
+    """Create the directory and write a file to it that vanishes at once."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {directory}, where runs are kept ({error.strerror or error}); free that place, or start "
+            "in a directory that you may write to"
+        ) from error

@@ -1,0 +1,113 @@
+"""The space of a study: every competing method's space under one choice, narrowed by the user."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from methods import load_method
+from spaces import InputError, LayerGroup, Space, Value, unknown
+
+METHOD = "method"
+"""Name of the parameter that chooses the method."""
+
+MODE = "sparsity.mode"
+
+FIRST_SHARES = (0.5, 0.25, 0.125)
+"""Shares of the dense FLOPs that every method is tried at first: halvings, as papers report them."""
+
+
+def study_space(
+    methods: Sequence[str], groups: Sequence[LayerGroup], allocation: str, narrowed: Mapping[str, Mapping[str, Any]]
+) -> Space:
+    """Put the methods' spaces under one choice.
+
+    Args:
+        methods: Names of the methods that compete.
+        groups: The prunable channel groups.
+        allocation: How sparsity is given out, or ``"any"`` to let the search choose.
+        narrowed: Bounds by method and parameter.
+
+    Returns:
+        The space: ``method``, then each method's parameters under ``METHOD.``.
+
+    Raises:
+        InputError: If bounds are given for a method that does not compete, or do not fit.
+    """
+    for name in narrowed:
+        if name not in methods:
+            raise unknown("method with bounds in [space]:", name, methods)
+    return Space.choose(
+        METHOD, {name: method_space(name, groups, allocation, narrowed.get(name, {})) for name in methods}
+    )
+
+
+def method_space(name: str, groups: Sequence[LayerGroup], allocation: str, bounds: Mapping[str, Any]) -> Space:
+    """Return one method's space, narrowed.
+
+    Args:
+        name: Name of the method.
+        groups: The prunable channel groups.
+        allocation: How sparsity is given out, or ``"any"`` to leave it open.
+        bounds: Bounds by parameter, or values that fix one.
+
+    Returns:
+        The space, with the method's own parameter names.
+
+    Raises:
+        InputError: If bounds do not fit; the message names the method.
+    """
+    space = load_method(name).space(groups)
+    if allocation != "any" and MODE in space and MODE not in bounds:
+        space = space.narrowed({MODE: allocation})
+    try:
+        return space.narrowed(bounds)
+    except InputError as error:
+        raise InputError(f"[space.{name}]: {error}") from error
+
+
+def first_points(space: Space, methods: Sequence[str], limit: int) -> list[dict[str, Value]]:
+    """Choose the points that are tried before the search has learned anything.
+
+    Every method is tried with its authors' values at the same few sparsities: a front needs its whole range
+    covered early, and seeding helps any sampler more than the choice among samplers does.
+
+    Args:
+        space: The space of the study.
+        methods: Names of the methods that compete.
+        limit: How many points there may be.
+
+    Returns:
+        Valid points. Methods without values for all parameters, or whose space was narrowed to exclude these
+        sparsities, start at random instead.
+    """
+    points = []
+    for share, method in itertools.product(FIRST_SHARES, methods):
+        defaults = space.narrowed({METHOD: method}).defaults()
+        if defaults is None:
+            continue
+        point = {name: _at_share(name, value, share, method) for name, value in defaults.items()}
+        try:
+            points.append(space.check(point))
+        except InputError:
+            continue  # outside what the user narrowed to
+    return _distinct(points)[:limit]
+
+
+def _at_share(name: str, value: Value, share: float, method: str) -> Value:
+    """Set the parameters that decide sparsity so that about this share of the FLOPs is left."""
+    own = name.removeprefix(f"{method}.")
+    if own == "sparsity.flops":
+        return share
+    if own == "sparsity.ratio" or own.startswith(("sparsity.stages[", "sparsity.layers[")):
+        return round(1 - share**0.5, 3)  # widths count twice in a layer's FLOPs, once as inputs
+    return value
+
+
+def _distinct(points: list[dict[str, Value]]) -> list[dict[str, Value]]:
+    seen: list[dict[str, Value]] = []
+    for point in points:
+        if point not in seen:
+            seen.append(point)
+    return seen

@@ -1,0 +1,203 @@
+"""The trained dense network of a task: trained once, then found under the hash of all that decides it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from torch import nn
+
+from methods.base import Record, Report, silent
+from methods.evaluation import evaluate
+from methods.recipe import Recipe
+from methods.training import Trainer
+from search.tasks.models.weights import is_weight_file
+from search.tasks.task import Task
+from search.weights import load_weights, save_weights
+from spaces import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A trained dense network.
+
+    Attributes:
+        model: The network in eval mode, on the CPU.
+        accuracy: Accuracy on validation, 0..1.
+        seconds: Wall-clock seconds of its training; 0 if it came with its weights.
+        history: One record per epoch; empty if it came with its weights.
+        folder: Where it is stored.
+        cached: Whether it was found there rather than trained now.
+    """
+
+    model: nn.Module
+    accuracy: float
+    seconds: float
+    history: list[Record]
+    folder: Path
+    cached: bool
+
+
+def dense_network(
+    task: Task,
+    recipe: Recipe,
+    epochs: float,
+    seed: int,
+    directory: Path,
+    report: Report = silent,
+    device: str = "cpu",
+) -> Dense:
+    """Return the trained dense network of a task; train it if that was never done.
+
+    Networks with the user's weights are evaluated and stored, never trained.
+
+    Args:
+        task: The network and its data.
+        recipe: How to train.
+        epochs: How long to train; may be a fraction.
+        seed: Decides everything random in training.
+        directory: The run store; the network is stored below ``dense/HASH/``.
+        report: Called with one record per epoch, if there is training.
+        device: Where to train.
+
+    Returns:
+        The network and what is known of it. A store that cannot be written, or that holds a damaged
+        network, is an :class:`spaces.InputError`.
+    """
+    model = task.build()
+    identity = _identity(task, model, recipe, epochs, seed)
+    digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    folder = directory / "dense" / digest
+    cached = folder.exists()
+    if not cached:
+        with _locked(folder):
+            cached = folder.exists()  # whoever came second has waited, and loads
+            if not cached:
+                _store(folder, model, identity, *_trained(task, model, recipe, epochs, seed, report, device))
+    return _load(folder, model, cached)
+
+
+def _locked(folder: Path) -> AbstractContextManager[object]:
+    """Take the lock beside a folder that is to be."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder.with_suffix(".lock")).acquire()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"the dense network cannot be stored in {folder}: {error.strerror or error}")
+
+
+def _identity(task: Task, model: nn.Module, recipe: Recipe, epochs: float, seed: int) -> dict[str, Any]:
+    """Collect all that decides the trained network, as JSON."""
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    training = {"recipe": recipe.model_dump(mode="json"), "epochs": epochs, "seed": seed}
+    return {
+        "format": FORMAT,
+        "model": task.model,
+        "model_seed": task.seed,
+        # The user's own code may change under the same name.
+        "structure": sha256(f"{model}{shapes}".encode()).hexdigest(),
+        "data": task.data.name,
+        "split": task.split.model_dump(mode="json"),
+        "train": task.data.train.fingerprint(),
+        "validation": task.data.validation.fingerprint(),
+        "weights": _weights_identity(task.weights),
+        "training": training if task.weights is None else None,
+    }
+
+
+def _weights_identity(weights: str | None) -> str | None:
+    """Name a torchvision enum by its name, a file by its content."""
+    if weights is None or not is_weight_file(weights):
+        return weights
+    with Path(weights).open("rb") as file:
+        digest = sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _trained(
+    task: Task,
+    model: nn.Module,
+    recipe: Recipe,
+    epochs: float,
+    seed: int,
+    report: Report,
+    device: str,
+) -> tuple[list[Record], float, float]:
+    """Train the network in place, unless it has its weights; return history, seconds and accuracy."""
+    model.to(device)
+    train, validation = task.data.train.to(device), task.data.validation.to(device)
+    history: list[Record] = []
+    seconds = 0.0
+    if task.weights is None:
+        started = time.perf_counter()
+        steps = max(1, math.ceil(epochs * train.steps(recipe.batch_size)))
+        history = Trainer(model, train, recipe, steps, seed, validation=validation, report=report).run()
+        seconds = time.perf_counter() - started
+    accuracy = evaluate(model, validation, bf16=recipe.bf16).accuracy
+    model.to("cpu")
+    return history, seconds, accuracy
+
+
+def _store(
+    folder: Path,
+    model: nn.Module,
+    identity: dict[str, Any],
+    history: list[Record],
+    seconds: float,
+    accuracy: float,
+) -> None:
+    """Write weights and record: the folder appears as a whole or not at all."""
+    versions = {name: version(name) for name in ("torch", "torchvision")}
+    record = {
+        "config": identity,
+        "accuracy": accuracy,
+        "seconds": seconds,
+        "history": history,
+        "versions": versions,
+    }
+    try:
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        save_weights(model.state_dict(), fresh / "weights.safetensors")
+        text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+        (fresh / "record.json").write_text(text, encoding="utf-8")
+        fresh.chmod(0o755)  # mkdtemp is for private files, but a store may be shared
+        os.replace(fresh, folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)  # gone already if all went well
+
+
+def _load(folder: Path, model: nn.Module, cached: bool) -> Dense:
+    """Read what was stored, also when it was stored a moment ago: both ways lead to the same network."""
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        model.load_state_dict(load_weights(folder / "weights.safetensors"))
+        accuracy, seconds, history = record["accuracy"], record["seconds"], record["history"]
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"the dense network in {folder} is damaged ({error}); remove this folder to train it again"
+        ) from error
+    return Dense(model.eval(), accuracy, seconds, history, folder, cached)

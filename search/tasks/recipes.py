@@ -1,0 +1,86 @@
+"""How networks are trained and fine-tuned unless the user says otherwise. No torch here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ValidationError
+
+from methods.recipe import Recipe
+from spaces import InputError
+from spaces.errors import explained
+
+if TYPE_CHECKING:
+    from search.config import Training
+
+Phase = Literal["dense", "finetune"]
+Default = tuple[Recipe, float]
+"""Recipe and epochs."""
+
+_SGD = Recipe(optimizer="sgd", lr=0.1, momentum=0.9, nesterov=True, schedule="cosine")
+
+DENSE: dict[str, Default] = {
+    "digits": (_SGD.replaced(batch_size=64, warmup=0.1), 20),
+    "mnist": (_SGD.replaced(warmup=0.1), 5),
+    "fashion_mnist": (_SGD.replaced(warmup=0.1), 15),
+    "cifar10": (_SGD, 30),
+    "cifar100": (_SGD, 30),
+    "imagefolder": (_SGD.replaced(batch_size=256, weight_decay=1e-4, label_smoothing=0.1, warmup=0.05), 90),
+}
+"""How dense networks are trained, by name of the data set."""
+
+FINETUNE: dict[str, Default] = {
+    "digits": (_SGD.replaced(lr=0.05, batch_size=64), 15),
+    "mnist": (_SGD.replaced(lr=0.02), 3),
+    "fashion_mnist": (_SGD.replaced(lr=0.02), 5),
+    "cifar10": (_SGD.replaced(lr=0.02), 10),
+    "cifar100": (_SGD.replaced(lr=0.02), 10),
+    "imagefolder": (_SGD.replaced(lr=0.01, batch_size=256, weight_decay=1e-4), 10),
+}
+"""How every trial prunes and fine-tunes, by name of the data set."""
+
+OTHERS: dict[Phase, Default] = {
+    "dense": (_SGD.replaced(lr=0.05, warmup=0.1), 30),
+    "finetune": (_SGD.replaced(lr=0.01), 10),
+}
+"""The same for the user's own data."""
+
+
+def default_recipe(data: str, phase: Phase = "dense") -> Default:
+    """Return how networks are trained on a data set if nothing else is said.
+
+    Args:
+        data: Name of the data set, as in :data:`search.tasks.data.DATA`, or ``package.module:function``.
+        phase: ``"dense"`` for the dense network, ``"finetune"`` for every trial.
+
+    Returns:
+        The recipe and the number of epochs.
+
+    Example:
+        >>> default_recipe("cifar10")[1]
+        30
+    """
+    table = DENSE if phase == "dense" else FINETUNE
+    return table.get(data, OTHERS[phase])
+
+
+def resolved(training: Training, phase: Phase, data: str) -> Default:
+    """Fill in what the user left out.
+
+    Args:
+        training: Epochs and fields of the recipe that the user named.
+        phase: ``"dense"`` for the dense network, ``"finetune"`` for every trial.
+        data: Name of the data set.
+
+    Returns:
+        The whole recipe and the number of epochs.
+
+    Raises:
+        InputError: If the user's fields do not go together with the defaults.
+    """
+    recipe, epochs = default_recipe(data, phase)
+    try:
+        recipe = recipe.replaced(**training.recipe)
+    except ValidationError as error:
+        raise InputError(str(explained(error, Recipe, f"{phase}.recipe"))) from error
+    return recipe, epochs if training.epochs is None else training.epochs

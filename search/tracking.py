@@ -1,0 +1,400 @@
+"""The mirror of a study in MLflow: one parent run per sweep, one child run per trial.
+
+The only import of mlflow, and only once a :class:`Tracker` is opened (it takes a second). The driver alone owns
+a tracker. After :meth:`Tracker.start_sweep` everything is sent by one background thread, so that a slow server
+does not slow the sweep, and what cannot be sent is counted, not raised, so that a lost server does not end it:
+:meth:`Tracker.close` tells. The study's own files stay the truth; sending a trial twice is harmless.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from search.origin import origin
+from search.outbox import Delivery, Outbox
+from search.outcome import DenseRow, Outcome
+from search.report.palette import styles
+from search.run_records import (
+    MetricPoint,
+    cleaned,
+    clipped,
+    finite,
+    flattened,
+    milliseconds,
+    run_name,
+    shares,
+    trial_metrics,
+    trial_params,
+)
+from search.run_store import RunStore, experiment_name, without_password
+from search.ui_views import prepared_views
+from spaces import InputError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+UNFOLDED = {"mlflow.runType": "evaluation"}  # MLflow's page unfolds the parents of such runs
+RUN_TAG_LENGTH = 8000
+EXPERIMENT_TAG_LENGTH = 20000
+METRICS_PER_BATCH = 800  # with the parameters and tags of one call below 1000 entities, MLflow's limit
+PARAMS_PER_BATCH = 100
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # MLflow's own patience with a server (7 retries, 120 s each) would hold up a finished sweep for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+class Child(NamedTuple):
+    """The run of a trial.
+
+    Attributes:
+        run_id: Its id.
+        status: MLflow's status of it; ``RUNNING`` until everything was sent.
+        method: The trial's method.
+    """
+
+    run_id: str
+    status: str
+    method: str
+
+
+class Tracker:
+    """Sends sweeps and trials to one MLflow experiment; made by :meth:`open`.
+
+    Args:
+        client: MLflow's client of the store.
+        store: The store's address.
+        experiment_id: Id of the experiment.
+    """
+
+    def __init__(self, client: MlflowClient, store: RunStore, experiment_id: str) -> None:
+        self.store = store
+        self.experiment_id = experiment_id
+        self._client = client
+        self._outbox = Outbox(_reason)
+        self._origin = origin()
+        self._sweep = ""
+        self._parent = ""
+        self._children: dict[int, Child] = {}
+
+    @classmethod
+    def open(cls, directory: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Self:
+        """Open the store, creating it and the experiment where they do not exist.
+
+        A store that cannot be used is an :class:`~spaces.InputError` whose message says what would do.
+
+        Args:
+            directory: The directory of the project's runs (``mlruns/``).
+            tracking_uri: MLflow's address; by default ``MLFLOW_TRACKING_URI``, else a database in
+                ``directory`` with the runs' files beside it.
+            experiment: Name of the experiment; by default ``MLFLOW_EXPERIMENT_NAME``, else ``paretoprune``.
+
+        Returns:
+            The open tracker.
+        """
+        store = RunStore.resolve(directory, tracking_uri)
+        store.prepare()
+        with _explained(store):
+            client = _client(store.uri)
+            return cls(client, store, _experiment_id(client, store, experiment_name(experiment)))
+
+    def start_sweep(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        dense: DenseRow | None = None,
+        tags: Mapping[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> str:
+        """Create the parent run of a sweep, or continue it; the only call that waits for MLflow.
+
+        Args:
+            name: Name of the study, the parent's run name.
+            config: The resolved configuration: parameters of the parent run (nested keys joined by dots) and
+                its artefact ``config.json``. Values that a resumed sweep changed become tags ``changed.KEY``,
+                since MLflow's parameters are final.
+            dense: The dense network, if it is known already.
+            tags: Further tags of the parent run.
+            run_id: The parent run to continue; one that this store does not hold (any more) is made anew.
+
+        Returns:
+            The parent's run id, to be handed in again when the sweep is resumed.
+        """
+        self._sweep = name
+        with _explained(self.store):
+            parent = self._continued(run_id) if run_id else None
+            if parent is None:
+                own = {"kind": "sweep", "sweep": name, **self._origin, **(tags or {})}
+                parent = self._client.create_run(self.experiment_id, milliseconds(time.time()), own, name)
+                self._children = {}
+            else:
+                self.experiment_id = parent.info.experiment_id
+                self._client.update_run(parent.info.run_id, "RUNNING")
+                self._children = self._known_children(parent.info.run_id)
+            self._parent = parent.info.run_id
+            self._send_config(config, parent.data.params)
+            for key, view in prepared_views().items():
+                self._client.set_experiment_tag(self.experiment_id, key, json.dumps(view))
+        if dense is not None:
+            self.log_dense(dense)
+        return self._parent
+
+    def log_dense(self, dense: DenseRow) -> None:
+        """Send the dense network's numbers to the parent run.
+
+        Args:
+            dense: The dense network.
+        """
+        numbers = {f"dense_{name}": value for name, value in dense.to_json().items() if value is not None}
+        self._outbox.submit("the dense network", partial(self._send_numbers, numbers))
+
+    def log_trial(self, outcome: Outcome, dense: DenseRow | None, files: Mapping[str, Path] | None = None) -> None:
+        """Send a finished trial as a child run; does nothing when MLflow has it already.
+
+        Args:
+            outcome: The trial, complete or failed.
+            dense: The dense network, for the shares of its FLOPs and parameters.
+            files: Artefacts by their path in the run.
+        """
+        send = partial(self._send_trial, outcome, dense, dict(files or {}))
+        self._outbox.submit(f"trial {outcome.number}", send)
+
+    def finish_sweep(
+        self,
+        ranks: Mapping[int, int],
+        files: Mapping[str, Path],
+        hypervolume: float,
+        note: str,
+        summary: Mapping[str, float] | None = None,
+    ) -> None:
+        """Mark the front, send the sweep's results to the parent run and end it.
+
+        Args:
+            ranks: How many fronts must be taken away before a trial is on the front, by number; 0 is on it.
+            files: The front's files by name; they go to ``front/`` of the parent run.
+            hypervolume: Hypervolume of the front.
+            note: The front as Markdown, shown on the parent run and the experiment.
+            summary: Further metrics of the sweep, such as ``trials`` and ``overhead_share``.
+        """
+        submit = self._outbox.submit
+        for number, rank in sorted(ranks.items()):
+            submit(f"the rank of trial {number}", partial(self._send_rank, number, rank, frozenset(ranks)))
+        for name, path in files.items():
+            submit(f"front/{name}", partial(self._send_file, self._parent, f"front/{name}", path))
+        numbers = {"hypervolume": hypervolume, **(summary or {})}
+        submit("the sweep's results", partial(self._send_numbers, numbers))
+        submit("the sweep's note", partial(self._send_note, note))
+        submit("the sweep's end", partial(self._client.set_terminated, self._parent, "FINISHED"))
+
+    def stop_sweep(self, status: Literal["KILLED", "FAILED"] = "KILLED") -> None:
+        """End the parent run of a sweep that did not finish.
+
+        Args:
+            status: ``KILLED`` when it was interrupted, ``FAILED`` when an error ended it.
+        """
+        self._outbox.submit("the sweep's end", partial(self._client.set_terminated, self._parent, status))
+
+    def close(self, timeout: float = 120.0) -> Delivery:
+        """Wait until everything is sent; nothing can be sent afterwards.
+
+        Args:
+            timeout: How long to wait at most, in seconds; what is not sent by then is counted as lost.
+
+        Returns:
+            What was sent and what was lost.
+        """
+        return self._outbox.close(timeout)
+
+    def _continued(self, run_id: str) -> Run | None:
+        """Return the parent run of an earlier start, unless this store never had it or it was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def _known_children(self, parent: str) -> dict[int, Child]:
+        """Return the runs of trials that an earlier start has sent, by number."""
+        children: dict[int, Child] = {}
+        query, token = f"tags.`{PARENT}` = '{parent}' and tags.kind = 'trial'", None
+        while True:
+            page = self._client.search_runs([self.experiment_id], query, max_results=1000, page_token=token)
+            for run in page:
+                tags = run.data.tags
+                children[int(tags["trial"])] = Child(run.info.run_id, run.info.status, tags["method"])
+            token = page.token
+            if not token:
+                return children
+
+    def _send_config(self, config: Mapping[str, Any], known: Mapping[str, str]) -> None:
+        params = cleaned(flattened(config))
+        self._log(self._parent, [], {key: text for key, text in params.items() if key not in known})
+        for key, text in params.items():
+            if key in known and known[key] != text:
+                self._client.set_tag(self._parent, f"changed.{key}", text)
+        self._client.log_dict(self._parent, dict(config), "config.json")
+
+    def _send_trial(self, outcome: Outcome, dense: DenseRow | None, files: Mapping[str, Path]) -> None:
+        """Write one child run; its end status comes last, so that a run that lacks something is RUNNING."""
+        status = "FINISHED" if outcome.state == "complete" else "FAILED"
+        child = self._children.get(outcome.number) or self._create_child(outcome, dense)
+        if child.status == status:
+            return
+        self._log(child.run_id, trial_metrics(outcome, dense), trial_params(outcome))
+        if outcome.error is not None:
+            last_line = outcome.error.strip().rpartition("\n")[2]
+            self._client.log_text(child.run_id, outcome.error, "traceback.txt")
+            self._client.set_tag(child.run_id, "error", last_line[:RUN_TAG_LENGTH])
+        failures = []
+        for name, path in files.items():
+            try:
+                self._send_file(child.run_id, name, path)
+            except Exception as error:  # a lost picture must not leave the run open
+                failures.append(error)
+        self._client.set_terminated(child.run_id, status, milliseconds(outcome.started + outcome.seconds))
+        self._children[outcome.number] = child._replace(status=status)
+        if failures:
+            raise failures[0]
+
+    def _create_child(self, outcome: Outcome, dense: DenseRow | None) -> Child:
+        """Return the new run of a trial."""
+        tags = {
+            PARENT: self._parent,
+            "kind": "trial",
+            "trial": str(outcome.number),
+            "sweep": self._sweep,
+            "method": outcome.method,
+            **UNFOLDED,
+            **self._origin,
+        }
+        name = run_name(outcome, shares(outcome, dense).get("flops_share"))
+        run = self._client.create_run(self.experiment_id, milliseconds(outcome.started), tags, name)
+        child = Child(run.info.run_id, run.info.status, outcome.method)
+        self._children[outcome.number] = child
+        return child
+
+    def _send_rank(self, number: int, rank: int, ranked: frozenset[int]) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        child = self._children[number]
+        looks = styles(self._children[other].method for other in ranked if other in self._children)
+        tags = {"pareto": "true" if rank == 0 else "false", "mlflow.runColor": looks[child.method].colour}
+        self._client.log_batch(
+            child.run_id,
+            metrics=[Metric("pareto_rank", rank, milliseconds(time.time()), 0)],
+            tags=[RunTag(name, text) for name, text in tags.items()],
+        )
+
+    def _send_file(self, run_id: str, name: str, path: Path) -> None:
+        target = PurePosixPath(name)
+        folder = None if target.parent == PurePosixPath(".") else str(target.parent)
+        if path.name == target.name:
+            self._client.log_artifact(run_id, str(path), folder)
+            return
+        with tempfile.TemporaryDirectory() as scratch:  # MLflow names a file as it is named on disk
+            renamed = Path(scratch) / target.name
+            shutil.copyfile(path, renamed)
+            self._client.log_artifact(run_id, str(renamed), folder)
+
+    def _send_note(self, note: str) -> None:
+        self._client.set_tag(self._parent, NOTE, clipped(note, RUN_TAG_LENGTH))
+        self._client.set_experiment_tag(self.experiment_id, NOTE, clipped(note, EXPERIMENT_TAG_LENGTH))
+
+    def _send_numbers(self, numbers: Mapping[str, float]) -> None:
+        now = milliseconds(time.time())
+        points = [MetricPoint(name, value, now, 0) for name, value in cleaned(numbers).items()]
+        self._log(self._parent, points, {})
+
+    def _log(self, run_id: str, points: Sequence[MetricPoint], params: Mapping[str, str]) -> None:
+        """Write metrics and parameters in as few calls as MLflow's limits allow."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        kept, odd = finite(points)
+        metrics = [Metric(*point) for point in kept]
+        texts = [Param(name, text) for name, text in params.items()]
+        tags = [RunTag("not_finite", odd[:RUN_TAG_LENGTH])] if odd else []
+        batches = math.ceil(max(len(metrics) / METRICS_PER_BATCH, len(texts) / PARAMS_PER_BATCH, 1))
+        for index in range(batches):
+            some = metrics[index * METRICS_PER_BATCH :][:METRICS_PER_BATCH]
+            few = texts[index * PARAMS_PER_BATCH :][:PARAMS_PER_BATCH]
+            self._client.log_batch(run_id, metrics=some, params=few, tags=tags if index == 0 else [])
+
+
+def _client(uri: str) -> MlflowClient:
+    """Return a client; imports mlflow with its chatter off, unless the user's environment wants it."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        # MLflow's tables use a loader that SQLAlchemy 2.1 deprecates; nothing here can change that.
+        warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _experiment_id(client: MlflowClient, store: RunStore, name: str) -> str:
+    """Return the experiment's id, creating it where there is none."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name, artifact_location=store.artifacts))
+    if found.lifecycle_stage != "active":
+        raise InputError(
+            f"the MLflow experiment {name!r} was deleted; restore it with 'mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}', or set MLFLOW_EXPERIMENT_NAME to another name"
+        )
+    # An experiment remembers where its files lie; in a directory that was moved they would go to the old place.
+    if not store.given and found.artifact_location != store.artifacts:
+        raise InputError(
+            f"the MLflow experiment {name!r} keeps its files in {found.artifact_location}, but the runs are now "
+            f"in {store.directory}; move the directory back, or set MLFLOW_EXPERIMENT_NAME to a new name"
+        )
+    return str(found.experiment_id)
+
+
+@contextmanager
+def _explained(store: RunStore) -> Generator[None]:
+    """Turn what MLflow says about a store into one sentence for the user."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ImportError as error:
+        raise InputError(f"the tracking URI {store.public!r} needs a package that is not installed: {error}") from error
+    except Exception as error:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, MlflowException | SQLAlchemyError):
+            raise
+        raise InputError(
+            f"MLflow cannot use the tracking URI {store.public!r} ({_reason(error)}); correct it, or leave it "
+            f"out to use {store.directory / 'mlflow.db'}"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error, fit for the user's eyes."""
+    line = without_password(str(error)).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {line}"

@@ -1,0 +1,214 @@
+"""One trial as a pure function: a setting and a point go in, an outcome and a network come out.
+
+Nothing here knows of Ray, Optuna or MLflow, and nothing is written: a trial runs wherever torch runs.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods import load_method
+from methods.architecture import describe
+from methods.base import Problem, Pruned, Report, silent
+from methods.channels import channel_groups
+from methods.data import Split
+from methods.recipe import Recipe
+from search.objectives import load_objectives
+from search.outcome import MEASURED, Outcome
+from spaces import Value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials of a sweep share; made once by the driver.
+
+    Attributes:
+        model: The trained dense network, on the CPU.
+        example: One input, ``[1, ...]``, on the CPU.
+        train: Training data, on the CPU.
+        validation: Validation data, on the CPU. There is no test data here: no trial may see it.
+        recipe: How every method fine-tunes.
+        steps: Budget of every trial in optimiser steps.
+        objectives: What is measured, by name.
+        ignored: Modules whose output channels must all stay.
+        threads: Torch threads per trial; results depend on it in the last digits.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    model: nn.Module
+    example: Tensor
+    train: Split
+    validation: Split
+    recipe: Recipe
+    steps: int
+    objectives: tuple[str, ...]
+    ignored: frozenset[str] = frozenset()
+    threads: int = 1
+    device: str = "cpu"
+
+    def placed(self) -> Setting:
+        """Return the setting with everything on its device.
+
+        Returns:
+            Itself on the CPU, else a copy.
+        """
+        if self.device == "cpu":
+            return self
+        return replace(
+            self,
+            model=self.model.to(self.device),
+            example=self.example.to(self.device),
+            train=self.train.to(self.device),
+            validation=self.validation.to(self.device),
+        )
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Which trial to run.
+
+    Attributes:
+        number: Its number in the study.
+        method: Name of the method.
+        point: Value of each parameter by the method's own names.
+        seed: Decides everything random in the trial.
+    """
+
+    number: int
+    method: str
+    point: dict[str, Value]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a trial leaves behind.
+
+    Attributes:
+        outcome: The record.
+        architecture: Description of the cut network for ``methods.architecture.rebuild``; ``None`` if the
+            trial failed.
+        weights: State dictionary of the cut network on the CPU; empty if the trial failed.
+    """
+
+    outcome: Outcome
+    architecture: dict[str, Any] | None
+    weights: Mapping[str, Tensor]
+
+
+def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent) -> Finished:
+    """Prune, fine-tune and measure.
+
+    Args:
+        setting: What all trials share; not changed.
+        spec: Which trial.
+        report: Called with one record per epoch.
+
+    Returns:
+        What came out. An exception inside the trial is part of the result (``state == "failed"`` with the
+        traceback), for a sweep must survive it.
+    """
+    torch.set_num_threads(setting.threads)
+    started = time.time()
+    clock = time.perf_counter()
+    records: list[dict[str, float]] = []
+
+    def keep(record: dict[str, float]) -> None:
+        records.append(record)
+        report(record)
+
+    try:
+        pruned = _prune(setting.placed(), spec, keep)
+        seconds = time.perf_counter() - clock
+        outcome = Outcome(
+            number=spec.number,
+            method=spec.method,
+            point=spec.point,
+            state="complete",
+            metrics=_measure(setting, pruned, seconds),
+            history=[dict(record) for record in pruned.history],
+            widths=_widths(setting, pruned),
+            extra=dict(pruned.extra) | {"steps": float(pruned.steps)},
+            seed=spec.seed,
+            error=None,
+            started=started,
+            seconds=seconds,
+        )
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in pruned.model.state_dict().items()}
+        return Finished(outcome, describe(setting.model, pruned.model), weights)
+    except Exception:
+        return Finished(failed(spec, traceback.format_exc(), started, time.perf_counter() - clock, records), None, {})
+
+
+def failed(spec: TrialSpec, error: str, started: float, seconds: float, history: list[dict[str, float]]) -> Outcome:
+    """Record a trial that ended without a network.
+
+    Args:
+        spec: Which trial.
+        error: The traceback, or what is known of the end.
+        started: When it began, seconds since the epoch.
+        seconds: How long it ran.
+        history: What it reported before.
+
+    Returns:
+        The outcome, ``state == "failed"``.
+    """
+    return Outcome(
+        number=spec.number,
+        method=spec.method,
+        point=spec.point,
+        state="failed",
+        metrics={},
+        history=history,
+        widths={},
+        extra={},
+        seed=spec.seed,
+        error=error,
+        started=started,
+        seconds=seconds,
+    )
+
+
+def _prune(setting: Setting, spec: TrialSpec, report: Report) -> Pruned:
+    """Build the method from the point and let it work."""
+    method = load_method(spec.method).from_point(spec.point)
+    pruned = method.prune(
+        Problem(
+            model=setting.model,
+            example=setting.example,
+            train=setting.train,
+            validation=setting.validation,
+            recipe=setting.recipe,
+            steps=setting.steps,
+            generator=torch.Generator().manual_seed(spec.seed),
+            report=report,
+            ignored=setting.ignored,
+        )
+    )
+    if pruned.steps > setting.steps:
+        raise RuntimeError(f"{spec.method} used {pruned.steps} of {setting.steps} steps: the comparison is not fair")
+    pruned.model.eval()
+    return pruned
+
+
+def _measure(setting: Setting, pruned: Pruned, seconds: float) -> dict[str, float]:
+    """Measure every objective, and what every outcome has, on the cut network."""
+    setting = setting.placed()
+    metrics = {"seconds": seconds}
+    for objective in load_objectives(tuple(dict.fromkeys(MEASURED + setting.objectives))):
+        if objective.measure is not None:
+            metrics[objective.name] = objective.measure(pruned.model, setting.example, setting.validation)
+    return metrics
+
+
+def _widths(setting: Setting, pruned: Pruned) -> dict[str, tuple[int, int]]:
+    """Kept and dense units by group."""
+    groups = channel_groups(setting.model, setting.example, setting.ignored)
+    return {group.name: (len(pruned.kept.get(group.name, range(group.channels))), group.channels) for group in groups}

@@ -1,0 +1,52 @@
+"""What may vary: parameters, spaces made of them, and how sparsity is shared out over the layers.
+
+Needs neither torch nor a search library. The names of ``spaces.sparsity`` are loaded when they are first
+asked for, because pydantic takes longer to import than all the rest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from spaces.errors import InputError, unknown
+from spaces.parameters import Categorical, Integer, LogReal, Parameter, Real, Value
+from spaces.space import Condition, Point, Space
+
+if TYPE_CHECKING:
+    from spaces.sparsity import (
+        FlopsTarget,
+        LayerGroup,
+        PerLayer,
+        PerStage,
+        Sparsity,
+        Uniform,
+        sparsity_space,
+    )
+
+__all__ = [
+    "Categorical",
+    "Condition",
+    "FlopsTarget",
+    "InputError",
+    "Integer",
+    "LayerGroup",
+    "LogReal",
+    "Parameter",
+    "PerLayer",
+    "PerStage",
+    "Point",
+    "Real",
+    "Space",
+    "Sparsity",
+    "Uniform",
+    "Value",
+    "sparsity_space",
+    "unknown",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("spaces.sparsity"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

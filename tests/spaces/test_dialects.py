@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from functools import partial
+
+import numpy
+import optuna
+import pytest
+from hypothesis import given
+from ray import tune
+from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search.variant_generator import generate_variants
+
+from spaces import (
+    Categorical,
+    Condition,
+    InputError,
+    Integer,
+    LayerGroup,
+    LogReal,
+    Real,
+    Space,
+    sparsity_space,
+)
+from spaces.dialects import from_tune, suggest, to_optuna, to_tune
+from tests.spaces.cases import applies, patient, seeds, spaces
+
+EVERY_KIND = Space(
+    {
+        "norm": Categorical(("l1", 2, 2.5, True)),
+        "momentum": Real(0, 1),
+        "lr": LogReal(1e-4, 1.0),
+        "depth": Integer(2, 5),
+        "width": Integer(2, 64, log=True),
+        "sparsity.ratios[layer1.0]": Real(0.25, 0.25),
+    },
+    conditions={"lr": Condition("norm", ("l1", True)), "width": Condition("norm", (2, 2.5))},
+)
+
+
+def study(seed: int) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+
+
+@patient
+@given(spaces(), seeds)
+def test_optuna_is_asked_for_what_applies_and_answers_with_points(space: Space, seed: int) -> None:
+    trial = study(seed).ask()
+    point = suggest(space, trial)
+    assert space.check(point) == point
+    assert trial.params == point
+    assert list(point) == [name for name in space if applies(space, name, point)]
+    distributions = to_optuna(space)
+    assert list(distributions) == list(space)
+    assert trial.distributions == {name: distributions[name] for name in point}
+
+
+def test_optunas_own_samplers_search_a_conditional_space() -> None:
+    search = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1, n_startup_trials=5))
+
+    def objective(trial: optuna.Trial) -> float:
+        point = suggest(EVERY_KIND, trial)
+        assert EVERY_KIND.check(point) == point
+        return abs(float(point["momentum"]) - 0.3) + (0 if point["norm"] == "l1" else 1)
+
+    search.optimize(objective, n_trials=15)
+    assert search.best_params["norm"] == "l1"
+
+
+def test_optuna_distributions_by_hand() -> None:
+    assert to_optuna(EVERY_KIND) == {
+        "norm": optuna.distributions.CategoricalDistribution(("l1", 2, 2.5, True)),
+        "momentum": optuna.distributions.FloatDistribution(0, 1),
+        "lr": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True),
+        "depth": optuna.distributions.IntDistribution(2, 5),
+        "width": optuna.distributions.IntDistribution(2, 64, log=True),
+        "sparsity.ratios[layer1.0]": optuna.distributions.FloatDistribution(0.25, 0.25),
+    }
+
+
+def test_a_value_that_a_study_was_given_by_hand_is_checked() -> None:
+    trial = optuna.trial.FixedTrial({"depth": 3})
+    assert suggest(Space({"depth": Integer(1, 5)}), trial) == {"depth": 3}
+    with pytest.warns(UserWarning, match="out of the range"), pytest.raises(InputError, match="depth"):
+        suggest(Space({"depth": Integer(1, 5)}), optuna.trial.FixedTrial({"depth": 9}))
+
+
+@patient
+@given(spaces(), seeds)
+def test_tune_draws_points(space: Space, seed: int) -> None:
+    for _, spec in generate_variants({"config": to_tune(space)}, random_state=seed):
+        assert list(spec["config"]) == list(space)
+        point = from_tune(space, {**spec["config"], "resources": 1})
+        assert space.check(point) == point
+        assert list(point) == [name for name in space if applies(space, name, point)]
+
+
+def test_tune_draws_every_value_and_repeats_itself() -> None:
+    def draw(seed: int) -> list[dict[str, object]]:
+        rng = numpy.random.default_rng(seed)
+        spec = {"config": to_tune(EVERY_KIND)}
+        return [next(generate_variants(spec, random_state=rng))[1]["config"] for _ in range(400)]
+
+    drawn = draw(3)
+    assert {repr(each["norm"]) for each in drawn} == {"'l1'", "2", "2.5", "True"}
+    assert {each["depth"] for each in drawn} == {2, 3, 4, 5}
+    assert min(int(str(each["width"])) for each in drawn) == 2
+    assert sum(int(str(each["width"])) <= 11 for each in drawn) == pytest.approx(200, abs=40)  # logarithmic
+    assert {each["sparsity.ratios[layer1.0]"] for each in drawn} == {0.25}
+    assert draw(3) == drawn
+
+
+def test_tune_and_optuna_mean_the_same() -> None:
+    """Ray's own translation of our Tune space into Optuna is our Optuna space."""
+    groups = [LayerGroup("conv1", 16, "stem", 0.0), LayerGroup("layer1.0.conv1", 16, "layer1", 1.0)]
+    for space in (EVERY_KIND.narrowed({"norm": {"choices": ["l1", 2]}}), sparsity_space(groups)):
+        free = Space({name: each for name, each in space.items() if each.only is None})
+        assert OptunaSearch.convert_search_space(to_tune(free)) == to_optuna(free)
+
+
+def test_tunes_own_optuna_search_keeps_conditions() -> None:
+    searcher = OptunaSearch(
+        partial(suggest, EVERY_KIND),
+        metric="loss",
+        mode="min",
+        sampler=optuna.samplers.RandomSampler(seed=1),
+    )
+    for number in range(10):
+        point = searcher.suggest(str(number))
+        assert isinstance(point, dict)
+        assert EVERY_KIND.check(point) == point
+
+
+def test_a_tuner_accepts_the_space() -> None:
+    config = to_tune(EVERY_KIND)
+    assert tune.Tuner(lambda config: {"loss": 0.0}, param_space=config) is not None
