@@ -130,7 +130,7 @@ class Method(BaseModel, ABC):
         """Build the method from a point of its space.
 
         Dotted names become nested fields: ``sparsity.flops`` sets ``flops`` of ``sparsity``, and
-        ``sparsity.ratios[conv1]`` sets the entry ``conv1`` of the mapping ``sparsity.ratios``.
+        ``sparsity.layers[conv1]`` sets the entry ``conv1`` of the mapping ``sparsity.layers``.
 
         Args:
             point: Values by parameter name, without the method's prefix.
@@ -157,8 +157,8 @@ def nested(point: Point) -> dict[str, Any]:
         The same values, nested.
 
     Example:
-        >>> nested({"a": 1, "s.mode": "layer", "s.ratios[conv1.0]": 0.5})
-        {'a': 1, 's': {'mode': 'layer', 'ratios': {'conv1.0': 0.5}}}
+        >>> nested({"a": 1, "s.mode": "layer", "s.layers[conv1.0]": 0.5})
+        {'a': 1, 's': {'mode': 'layer', 'layers': {'conv1.0': 0.5}}}
     """
     tree: dict[str, Any] = {}
     for name, value in point.items():

@@ -86,7 +86,7 @@ class IncReg(Method):
     prune_frac: float = Field(default=0.5, gt=0, lt=1)
     penalty_step: float | None = Field(default=None, gt=0)
     stabilize_frac: float = Field(default=0.05, ge=0, lt=1)
-    lr_prune: float = Field(default=1e-2, gt=0)
+    lr_prune: float = Field(default=2e-2, gt=0)
     weight_decay: float | None = Field(default=None, ge=0)
     increment: Literal["linear", "exp", "jump"] = "linear"
     exp_flatness: float = Field(default=0.25, gt=0, lt=1)
@@ -128,7 +128,7 @@ class IncReg(Method):
         own: dict[str, Parameter] = {
             "penalty_max": LogReal(0.1, 10.0, default=2.5),
             "prune_frac": Real(0.2, 0.8, default=0.5),
-            "lr_prune": LogReal(1e-3, 3e-2, default=1e-2),
+            "lr_prune": LogReal(1e-3, 3e-2, default=2e-2),
         }
         return sparsity_space(groups) | Space(own)
 
@@ -280,6 +280,7 @@ class Penalties:
         table = torch.zeros_like(self._first_l1)
         self.standing = Standing(table, table.clone(), torch.zeros_like(units.valid))
         self.updates = 0
+        self._lr = 0.0  # of the last update
         self._residual = table.new_zeros(())
         self._forced = torch.zeros((), dtype=torch.long, device=table.device)
 
@@ -294,7 +295,8 @@ class Penalties:
         if step >= self.plan.prune_steps:
             return
         if step % self.interval == 0:
-            self._update(lr)
+            self._lr = lr
+            self._update()
         if self.coupled:  # gradient of penalty / 2 |w|^2
             gradients = [parameter.grad for parameter in self._penalty.parameters]
             torch._foreach_addcmul_(gradients, self._penalty.parameters, self._penalty.factors)  # type: ignore[arg-type]
@@ -314,7 +316,7 @@ class Penalties:
         if (self.updates + 1) * self.plan.penalty_step >= self.penalty_max or step >= self.plan.prune_steps - 1:
             torch._foreach_mul_(self._alive.parameters, self._alive.factors)
 
-    def _update(self, lr: float) -> None:
+    def _update(self) -> None:
         self.updates += 1
         score = self.units.l1()
         before = self.standing
@@ -329,20 +331,24 @@ class Penalties:
             average=partial(self._average, count=self.updates),
         )
         self._note(before, score)
-        penalty = self.standing.penalty
-        self._penalty.refresh(penalty if self.coupled else 1 / (1 + lr * penalty))
+        self._refresh()
 
     def _force(self) -> None:
         before = self.standing
         self.standing = forced(before, self.units.valid, self.to_remove)
         self._forced += (self.standing.removed & ~before.removed).sum()
         self._note(before, self.units.l1())
+        self._refresh()
+
+    def _refresh(self) -> None:
+        penalty = self.standing.penalty
+        self._penalty.refresh(penalty if self.coupled else 1 / (1 + self._lr * penalty))
+        self._alive.refresh(~self.standing.removed)
 
     def _note(self, before: Standing, score: Tensor) -> None:
         """Note what is removed now, and how much of it is left."""
         left = (score / self._first_l1).nan_to_num(0.0, 0.0, 0.0)
         self._residual += left.masked_fill(before.removed | ~self.standing.removed, 0.0).sum()
-        self._alive.refresh(~self.standing.removed)
 
     def kept(self) -> dict[str, list[int]]:
         """List what is left of each group.
@@ -369,7 +375,7 @@ class Penalties:
         Returns:
             ``penalty_mean`` over all units, and ``removed``, the share of the removals that is done.
         """
-        done = self.standing.removed.sum() / self.to_remove.sum()
+        done = self.standing.removed.sum() / self.to_remove.sum().clamp_min(1)
         mean = self.standing.penalty.sum() / self.units.valid.sum()
         removed, penalty = torch.stack([done, mean]).tolist()
         return {"penalty_mean": penalty, "removed": removed}
@@ -388,7 +394,7 @@ class Penalties:
             "first_l1": self._first_l1,
             "residual": self._residual,
             "forced": self._forced,
-            "factors": self._penalty.values,
+            "lr": self._lr,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -399,6 +405,5 @@ class Penalties:
         """
         self.standing = Standing(state["penalty"], state["rank"], state["removed"])
         self.updates, self._first_l1 = state["updates"], state["first_l1"]
-        self._residual, self._forced = state["residual"], state["forced"]
-        self._penalty.values.copy_(state["factors"])
-        self._alive.refresh(~self.standing.removed)
+        self._residual, self._forced, self._lr = state["residual"], state["forced"], state["lr"]
+        self._refresh()

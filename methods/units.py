@@ -143,8 +143,8 @@ class Spread:
         self._default = default
         self._units = torch.cat([slot.units for slot in self.slots])
         dtype = self.parameters[0].dtype
-        self.values = torch.full_like(self._units, default, dtype=dtype)
-        parts = self.values.split([len(slot.units) for slot in self.slots])
+        self._values = torch.full_like(self._units, default, dtype=dtype)
+        parts = self._values.split([len(slot.units) for slot in self.slots])
         self.factors = [part.view(slot.broadcast) for part, slot in zip(parts, self.slots, strict=True)]
 
     def refresh(self, table: Tensor) -> None:
@@ -153,8 +153,8 @@ class Spread:
         Args:
             table: One number per unit, ``[groups, widest]``.
         """
-        padded = torch.nn.functional.pad(table.flatten().to(self.values.dtype), (0, 1), value=self._default)
-        torch.index_select(padded, 0, self._units, out=self.values)
+        padded = torch.nn.functional.pad(table.flatten().to(self._values.dtype), (0, 1), value=self._default)
+        torch.index_select(padded, 0, self._units, out=self._values)
 
 
 def _channel_dim(module: nn.Module, parameter: nn.Parameter, side: str) -> int:

@@ -53,9 +53,12 @@ class Reporting(TyperGroup):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"paretoprune {version('paretoprune')}")
+        try:
+            typer.echo(f"paretoprune {version('paretoprune')}")
+        except PackageNotFoundError:  # run as python -m search in a clone
+            typer.echo("paretoprune, not installed")
         raise typer.Exit
 
 

@@ -43,12 +43,13 @@ class Listener(Protocol):
             method: Name of its method.
         """
 
-    def trial_finished(self, outcome: Outcome, hypervolume: float) -> None:
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Hear that a trial is finished, completed or failed.
 
         Args:
             outcome: What came out.
             hypervolume: Of the front so far.
+            members: How many networks are on the front so far.
         """
 
     def warning(self, text: str) -> None:
@@ -98,12 +99,13 @@ class Nobody:
             method: Ignored.
         """
 
-    def trial_finished(self, outcome: Outcome, hypervolume: float) -> None:
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Ignore a finished trial.
 
         Args:
             outcome: Ignored.
             hypervolume: Ignored.
+            members: Ignored.
         """
 
     def warning(self, text: str) -> None:

@@ -54,7 +54,7 @@ def ranks(front: Front) -> dict[int, int]:
     """
     values = np.array([[o.metrics[objective.name] for objective in front.objectives] for o in front.outcomes])
     maximise = [objective.maximise for objective in front.objectives]
-    rank = {}
+    rank: dict[int, int] = {}
     left = np.arange(len(values))
     level = 0
     while left.size:

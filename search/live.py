@@ -14,7 +14,7 @@ from rich.text import Text
 
 from search.objectives.seconds import duration
 from search.outcome import DenseRow, Outcome
-from search.progress import dense_numbers, epoch_numbers, numbers, reason
+from search.progress import dense_numbers, epoch_numbers, front_numbers, numbers, reason
 
 FRAMES_PER_SECOND = 4
 BAR_COLUMNS = 32
@@ -54,6 +54,7 @@ class Display:
         self._failed = 0
         self._dense: DenseRow | None = None
         self._hypervolume: float | None = None
+        self._members: int | None = None
         self._trials_began = 0.0
         self._last_finish = 0.0
         self._running: dict[int, str] = {}
@@ -77,6 +78,8 @@ class Display:
         self._stage, self._epochs = "", None
         self._total, self._earlier, self._finished = total, done, done
         self._trials_began = self._last_finish = self._clock()
+        # What an earlier run reached is not told, so that its first successor cannot be said to gain on it.
+        self._hypervolume = None if done else 0.0
         self._dense = dense
         self._study = study
 
@@ -84,7 +87,7 @@ class Display:
         """Show a trial among the running ones."""
         self._running = self._running | {number: method}
 
-    def trial_finished(self, outcome: Outcome, hypervolume: float) -> None:
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int | None = None) -> None:
         """Show a trial among the finished ones; a failed one leaves a line that stays."""
         self._running = {number: method for number, method in self._running.items() if number != outcome.number}
         self._finished += 1
@@ -92,9 +95,9 @@ class Display:
         if outcome.state == "failed":
             self._failed += 1
             self._say(f"trial {outcome.number} {outcome.method} failed: {reason(outcome)}", "red")
-        gained = self._hypervolume is None or hypervolume > self._hypervolume
-        self._hypervolume = hypervolume
-        self._last = (*self._last, _Row(outcome, gained and outcome.state == "complete"))[-SHOWN_TRIALS:]
+        gained = self._hypervolume is not None and hypervolume > self._hypervolume
+        self._hypervolume, self._members = hypervolume, members
+        self._last = (*self._last, _Row(outcome, gained))[-SHOWN_TRIALS:]
 
     def warning(self, text: str) -> None:
         """Leave a warning above the display."""
@@ -163,8 +166,8 @@ class Display:
         grid.add_column(style="dim")
         if self._dense is not None:
             grid.add_row("dense", dense_numbers(self._dense))
-        if self._hypervolume is not None:
-            grid.add_row("front", f"hypervolume {self._hypervolume:.4f}")
+        if self._hypervolume is not None and self._last:
+            grid.add_row("front", front_numbers(self._hypervolume, self._members))
         if self._running:
             grid.add_row("running", ", ".join(f"{number} {method}" for number, method in self._running.items()))
         return grid
@@ -178,7 +181,7 @@ class Display:
             cells = ("failed", "", duration(outcome.seconds))
             if outcome.state == "complete":
                 cells = numbers(outcome, self._dense)
-            mark = Text("+ hypervolume", style="green") if row.gained else Text("")
+            mark = Text("joined the front", style="green") if row.gained else Text("")
             style = "red" if outcome.state == "failed" else None
             table.add_row(str(outcome.number), outcome.method, *cells, mark, style=style)
         return table

@@ -95,6 +95,23 @@ def dense_numbers(dense: DenseRow) -> str:
     return f"accuracy {percent(dense.accuracy)}  FLOPs {human(dense.flops)}  parameters {human(dense.params)}"
 
 
+def front_numbers(hypervolume: float, members: int | None) -> str:
+    """Write how good the front is so far.
+
+    Args:
+        hypervolume: Of the front.
+        members: How many networks are on it, if that is known.
+
+    Returns:
+        The hypervolume, and the size where it is known.
+
+    Example:
+        >>> front_numbers(0.92134, 5)
+        'hypervolume 0.9213, 5 on the front'
+    """
+    return f"hypervolume {hypervolume:.4f}" + ("" if members is None else f", {members} on the front")
+
+
 def epoch_numbers(record: dict[str, float]) -> str:
     """Write what an epoch of the dense network reached.
 
@@ -130,7 +147,7 @@ class Warnings:
     def trial_started(self, number: int, method: str) -> None:
         """Ignore a started trial."""
 
-    def trial_finished(self, outcome: Outcome, hypervolume: float) -> None:
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int | None = None) -> None:
         """Ignore a finished trial."""
 
     def warning(self, text: str) -> None:
@@ -169,7 +186,7 @@ class Lines:
         """Write that a trial runs."""
         self._write(f"trial {number} {method}  started")
 
-    def trial_finished(self, outcome: Outcome, hypervolume: float) -> None:
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int | None = None) -> None:
         """Write what a trial reached, or why it failed."""
         self._finished += 1
         count = f"{self._finished:>{len(str(self._total))}}/{self._total}"
@@ -178,7 +195,7 @@ class Lines:
             self._write(f"{head}  failed after {duration(outcome.seconds)}: {reason(outcome)}")
             return
         accuracy, share, seconds = numbers(outcome, self._dense)
-        self._write(f"{head}  accuracy {accuracy}  FLOPs {share}  {seconds}  hypervolume {hypervolume:.4f}")
+        self._write(f"{head}  accuracy {accuracy}  FLOPs {share}  {seconds}  {front_numbers(hypervolume, members)}")
 
     def warning(self, text: str) -> None:
         """Write a warning on one line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from search.dominance import hypervolume
+from search.dominance import hypervolume, non_dominated
 from search.events import Listener
 from search.objectives import Objective
 from search.outcome import DenseRow, Outcome
@@ -77,7 +77,7 @@ class Recorder:
         self._running.discard(outcome.number)
         self._files.write_running(sorted(self._running), self._total)
         self._count(outcome)
-        self._listener.trial_finished(outcome, self._hypervolume())
+        self._listener.trial_finished(outcome, *self._front())
         self._drawn.append(self._pictures.submit(self._publish, outcome))
 
     def close(self) -> None:
@@ -91,9 +91,13 @@ class Recorder:
         if outcome.state == "complete":
             self._gains.append([o.gain(outcome.metrics[o.name], self._dense) for o in self._objectives])
 
-    def _hypervolume(self) -> float:
-        count = len(self._objectives)
-        return hypervolume(self._gains, [0.0] * count, [True] * count) if self._gains else 0.0
+    def _front(self) -> tuple[float, int]:
+        """Hypervolume and size of the front so far."""
+        if not self._gains:
+            return 0.0, 0
+        maximise = [True] * len(self._objectives)
+        volume = hypervolume(self._gains, [0.0] * len(maximise), maximise)
+        return volume, int(non_dominated(self._gains, maximise).sum())
 
     def _publish(self, outcome: Outcome) -> None:
         """Draw the widths, then hand everything to the tracker."""

@@ -115,10 +115,9 @@ def finite(points: Iterable[MetricPoint]) -> tuple[list[MetricPoint], str]:
     Returns:
         The finite ones, and the names of the others, joined by commas.
     """
-    kept, odd = [], []
-    for point in points:
-        (kept if math.isfinite(point.value) else odd).append(point)
-    return kept, ", ".join(sorted({point.name for point in odd}))
+    every = list(points)
+    odd = {point.name for point in every if not math.isfinite(point.value)}
+    return [point for point in every if math.isfinite(point.value)], ", ".join(sorted(odd))
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -92,7 +92,8 @@ class StudyFiles:
         Returns:
             The record that :meth:`create` was given.
         """
-        return read_json(self.root / "study.json")
+        record: dict[str, Any] = read_json(self.root / "study.json")
+        return record
 
     def config(self) -> StudyConfig:
         """Read the resolved configuration, with the directory it was opened from.
@@ -283,14 +284,12 @@ class StudyFiles:
         """
         import filelock
 
-        lock = filelock.FileLock(self.root / "driver.lock", timeout=0)
         try:
-            lock.acquire()
+            return filelock.FileLock(self.root / "driver.lock", timeout=0).acquire()
         except filelock.Timeout as error:
             raise InputError(
                 f"study {self.name!r} is being run by another process; `paretoprune status {self.name}` shows it"
             ) from error
-        return lock
 
     def driven(self) -> bool:
         """Tell whether a driver is at work on the study now.
@@ -326,7 +325,9 @@ class StudyFiles:
         """
         outcomes = self.outcomes()
         path = self.root / "driver.json"
-        noted = read_json(path) if path.exists() else {"running": [], "total": self.config().trials}
+        noted: dict[str, Any] = (
+            read_json(path) if path.exists() else {"running": [], "total": self.config().trials}
+        )
         driven = self.driven()
         finished = {outcome.number for outcome in outcomes}
         running = sorted(set(noted["running"]) - finished) if driven else []

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Self
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from search.config import Sampler
@@ -74,7 +75,10 @@ class Study:
             InputError: If the storage has a study of that name.
         """
         _quiet()
-        directions = ["maximize" if objective.maximise else "minimize" for objective in load_objectives(objectives)]
+        directions = [
+            StudyDirection.MAXIMIZE if objective.maximise else StudyDirection.MINIMIZE
+            for objective in load_objectives(objectives)
+        ]
         try:
             study = optuna.create_study(storage=_storage(storage), study_name=name, directions=directions)
         except optuna.exceptions.DuplicatedStudyError as error:

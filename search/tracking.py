@@ -112,6 +112,7 @@ class Tracker:
         """
         store = RunStore.resolve(directory, tracking_uri)
         store.prepare()
+        _import_mlflow()
         with _explained(store):
             client = _client(store.uri)
             return cls(client, store, _experiment_id(client, store, experiment_name(experiment)))
@@ -342,15 +343,20 @@ class Tracker:
             self._client.log_batch(run_id, metrics=some, params=few, tags=tags if index == 0 else [])
 
 
-def _client(uri: str) -> MlflowClient:
-    """Return a client; imports mlflow with its chatter off, unless the user's environment wants it."""
+def _import_mlflow() -> None:
+    """Import mlflow with its chatter off, unless the user's environment wants it."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401
+
+
+def _client(uri: str) -> MlflowClient:
+    """Return a client of the store, creating its tables where there are none."""
+    from mlflow import MlflowClient
+
     with warnings.catch_warnings():
         # MLflow's tables use a loader that SQLAlchemy 2.1 deprecates; nothing here can change that.
         warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
-        from mlflow import MlflowClient
-
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -397,4 +403,4 @@ def _explained(store: RunStore) -> Generator[None]:
 def _reason(error: BaseException) -> str:
     """Return the first line of an error, fit for the user's eyes."""
     line = without_password(str(error)).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {line}"
+    return f"{type(error).__name__}: {line if len(line) <= 200 else line[:199] + '…'}"

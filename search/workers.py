@@ -27,6 +27,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from search.config import Resources
+from search.errors import RunError
 from search.inline import finish_trial
 from search.outcome import Outcome
 from search.schedule import Schedule
@@ -41,7 +42,7 @@ def start(resources: Resources) -> None:
         resources: Where trials run.
 
     Raises:
-        RuntimeError: If the cluster cannot be reached.
+        RunError: If the cluster cannot be reached.
     """
     if ray.is_initialized():
         return
@@ -57,7 +58,7 @@ def start(resources: Resources) -> None:
             **local,
         )
     except (ConnectionError, ValueError) as error:
-        raise RuntimeError(f"Ray at {address!r} cannot be reached: {error}") from error
+        raise RunError(f"Ray at {address!r} cannot be reached: {error}") from error
 
 
 def slots(resources: Resources, gpus_per_trial: float) -> int:
@@ -71,14 +72,14 @@ def slots(resources: Resources, gpus_per_trial: float) -> int:
         At least 1.
 
     Raises:
-        RuntimeError: If not even one trial fits.
+        RunError: If not even one trial fits.
     """
-    offered = ray.cluster_resources()
+    offered: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     fit = int(offered.get("CPU", 0) // resources.cpus_per_trial)
     if gpus_per_trial:
         fit = min(fit, int(offered.get("GPU", 0) / gpus_per_trial + 1e-9))
     if fit < 1:
-        raise RuntimeError(
+        raise RunError(
             f"no trial fits: each asks for {resources.cpus_per_trial} CPUs and {gpus_per_trial:g} GPUs, Ray offers "
             f"{offered.get('CPU', 0):g} CPUs and {offered.get('GPU', 0):g} GPUs"
         )
@@ -139,7 +140,7 @@ def _trial_on_worker(config: Mapping[str, Any], setting: Setting, files: StudyFi
     tune.report({"number": spec.number, "done": True})
 
 
-class _ScheduleSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
+class _ScheduleSearcher(Searcher):
     """Shows the schedule to Tune as a search algorithm."""
 
     def __init__(self, schedule: Schedule, files: StudyFiles, on_started: Callable[[TrialSpec], None]) -> None:
@@ -149,10 +150,11 @@ class _ScheduleSearcher(Searcher):  # type: ignore[misc]  # ray has no types her
         self._on_started = on_started
         self._live: dict[str, tuple[TrialSpec, float]] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         spec = self._schedule.next()
         if spec is None:
-            return Searcher.FINISHED if self._schedule.exhausted else None
+            finished: Any = Searcher.FINISHED  # a word that Tune knows, outside the type it declares
+            return finished if self._schedule.exhausted else None
         self._live[trial_id] = (spec, time.time())
         self._on_started(spec)
         return asdict(spec)

@@ -36,7 +36,7 @@ def summary(sweep: Sweep) -> list[str]:
         first = _command("show", sweep.name, failed[0], directory=sweep.config.directory)
         facts.append(("failed", f"trials {', '.join(map(str, failed))}; why: {first}"))
     page = _command("ui", directory=sweep.config.directory, tracking_uri=sweep.config.tracking_uri)
-    facts.append(("runs", page))
+    facts.append(("ui", page))
     return [f"{name:<8}{text}" for name, text in facts]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.commands.options import DIRECTORY, LIMITS, OUTPUT, Directory, Drop, Json, Pick, Study
-from search.commands.output import put, put_json
+from search.commands.output import note, put, put_json
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write one pruned network to a folder: weights, architecture, numbers, and how to load it."""
+    from search.objectives.accuracy import percent
     from search.report.export import export_member
     from search.store import StudyFiles
 
@@ -40,6 +41,9 @@ def export(
         put_json(record)
     else:
         put(str(to))
+        accuracy, cost = percent(record["accuracy"]), f"{100 * record['flops_share']:.1f} % of the dense FLOPs"
+        note(f"trial {record['trial']}, {record['method']}: accuracy {accuracy} with {cost}")
+        note(f"load it in Python: from search import rebuild; model = rebuild({str(to)!r})")
 
 
 def _number(files: StudyFiles, trial: int | None, pick: str | None, drop: float) -> int:

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FILE_COLUMNS = 160
+FILE_COLUMNS = 120
 """Width of what is written to files and pipes; a terminal decides for itself."""
 
 

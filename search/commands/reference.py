@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,12 @@ def space(
 
         found = kind.space(layer_groups(model, data, data_root))
     if as_json:
-        put_json(found.to_json())
+        put_json([_with_range(entry) for entry in found.to_json()])
     else:
         put_tables(space_table(found, f"Search space of {method}"))
+
+
+def _with_range(entry: dict[str, Any]) -> dict[str, Any]:
+    """A parameter with its bounds as one ``range``, ``null`` where it has none."""
+    low, high = entry["low"], entry["high"]
+    return entry | {"range": None if low is None else [low, high]}

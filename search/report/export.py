@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.environment import versions
+from search.errors import RunError
 from search.store import StudyFiles, read_json, write_json
 from spaces import InputError
 
@@ -33,7 +34,7 @@ def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
 
     Raises:
         InputError: If the folder has content or cannot be made, or the trial has no network.
-        RuntimeError: If the written network is not the one that was measured.
+        RunError: If the written network is not the one that was measured.
     """
     card = _card(files, number)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -99,7 +100,7 @@ def _card(files: StudyFiles, number: int) -> dict[str, Any]:
         "flops_share": outcome.metrics["flops"] / dense.flops,
         "params": int(outcome.metrics["params"]),
         "params_share": outcome.metrics["params"] / dense.params,
-        "widths": outcome.widths,
+        "widths": outcome.to_json()["widths"],
         "dense": dense.to_json(),
         "network": {"model": config["model"], "seed": config["seed"], **record["task"]},
         "data": {"name": config["data"], "split": config["split"]},
@@ -116,7 +117,7 @@ def _verify(folder: Path, card: dict[str, Any]) -> None:
 
     cost = count(rebuild(folder), torch.zeros(card["network"]["example_shape"]))
     if (cost.flops, cost.params) != (card["flops"], card["params"]):
-        raise RuntimeError(
+        raise RunError(
             f"the exported network has {cost.flops} FLOPs and {cost.params} parameters, the trial had "
             f"{card['flops']} and {card['params']}: {json.dumps(card['network'])}"
         )

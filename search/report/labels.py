@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _DOT, _RING = 6.0, 14.0  # pixels from the middle of a dot, and of a ring, to its rim
 _CROWDED = 22.0  # pixels between dots below which only one of them is labelled
+_NEAR, _CELL = 60.0, 5.0  # pixels around a dot that its label looks at, and how finely
 
 
 def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
@@ -44,7 +45,7 @@ def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
         axes.text(x, y, str(dot.member.trial), fontsize=9.5, color=INK, ha="center", va="center", zorder=8)
         for (x, y), dot in zip(starts, labelled, strict=True)
     ]
-    obstacles = back(np.concatenate([*_outlines(axes, shown, ringed), place(anchors)]))
+    obstacles = back(_thinned(np.concatenate(list(_outlines(axes, shown, ringed))), place(anchors)))
     adjust_text(
         texts,
         x=obstacles[:, 0],
@@ -54,7 +55,7 @@ def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
         avoid_self=False,
         ax=axes,
         # Counted steps instead of the default, a second by the clock: the same front gives the same picture.
-        iter_lim=300,
+        iter_lim=120,
         expand=(1.1, 1.15),
         force_text=(0.2, 0.3),
         force_static=(0.1, 0.15),
@@ -107,6 +108,15 @@ def _outlines(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> Iterator[Array
         yield _along(place([(x, y), (next_x, y)]))
         yield _along(place([(next_x, y), (next_x, next_y)]))
     yield _along(place([(shown.left, shown.dense_accuracy), (shown.right, shown.dense_accuracy)]))
+
+
+def _thinned(points: Array, anchors: Array) -> Array:
+    """Return the points near an anchor, at most one per cell of a grid: thousands of trials cost no more."""
+    near = np.hypot(*(points[:, None] - anchors).T).min(axis=0) < _NEAR
+    close: Array = points[near]
+    _, first = np.unique(np.floor(close / _CELL), axis=0, return_index=True)
+    thinned: Array = close[np.sort(first)]
+    return thinned
 
 
 def _along(ends: Array) -> Array:

@@ -132,7 +132,8 @@ def _draw_stairs(axes: Axes, shown: Plane) -> None:
 
 def _draw_dots(axes: Axes, shown: Plane, looks: Mapping[str, Style]) -> None:
     large = 95 if len(shown.front) <= 12 else 60
-    for dots, size, alpha, layer in ((shown.dominated, 44, 0.38, 3), (shown.front, large, 1.0, 5)):
+    small, faint = (44, 0.38) if len(shown.dominated) <= 200 else (20, 0.25)
+    for dots, size, alpha, layer in ((shown.dominated, small, faint, 3), (shown.front, large, 1.0, 5)):
         for method, look in looks.items():
             mine = [dot for dot in dots if dot.member.method == method]
             axes.scatter(

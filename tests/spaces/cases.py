@@ -21,7 +21,7 @@ from spaces import (
     Value,
 )
 
-patient = settings(deadline=None, max_examples=50)
+patient = settings(deadline=None, max_examples=30)
 """Decorates a property: no time limit per example, which a busy machine would break now and then."""
 
 seeds = st.integers(0, 2**32 - 1)

@@ -131,7 +131,7 @@ def narrowest(groups: list[LayerGroup], step: int) -> dict[str, int]:
     return kept
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(networks(), st.floats(0.01, 1), st.floats(-1, 1), steps)
 def test_a_flops_target_is_met_to_within_one_step(network: Network, flops: float, tilt: float, step: int) -> None:
     groups, cost = network

@@ -128,7 +128,7 @@ def test_default_recipe_trains_the_digits() -> None:
 def test_every_data_set_has_recipes() -> None:
     for name in DATA:
         for phase in ("dense", "finetune"):
-            assert default_recipe(name, phase) != default_recipe("users.own:data", phase)  # type: ignore[arg-type]
+            assert default_recipe(name, phase) != default_recipe("users.own:data", phase)
 
 
 def test_what_the_user_names_replaces_the_defaults() -> None:

@@ -63,6 +63,8 @@ def word():
 def broken():
     raise ZeroDivisionError("oh")
 class Pair(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
     def forward(self, x):
         return x, x
 constant = 3

@@ -110,6 +110,6 @@ def test_enum_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise URLError("no connection")
 
-    monkeypatch.setattr("torchvision._api.load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(InputError, match=r"no connection.*download https://.*resnet18.*pth"):
         build_model("torchvision:resnet18", 1000, (1, 3, 32, 32), 0, "DEFAULT")
