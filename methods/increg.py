@@ -25,6 +25,7 @@ What differs from the paper and the authors' code:
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -186,7 +187,7 @@ class IncReg(Method):
         if self.penalty_step is not None:
             step = self.penalty_step * interval
             needed = interval * updates_to_finish(self.penalty_max / step, count, units, increment)
-            enough = ceil(needed / (1 - self.stabilize_frac))
+            enough = next(s for s in itertools.count(needed) if needed + int(self.stabilize_frac * s) <= s)
             if needed + stabilize <= steps:
                 return Plan(step, needed, stabilize)
         else:
@@ -277,7 +278,9 @@ class Penalties:
         self._penalty = Spread(penalised, default=0.0 if coupled else 1.0)
         self._alive = Spread([*units.producers, *units.affine, *units.consumers], default=1.0)
         self._first_l1 = units.l1()
-        table = torch.zeros_like(self._first_l1)
+        # Thousands of equal steps are added up: in float32 their rounding errors would too.
+        exact = torch.float32 if units.valid.device.type == "mps" else torch.float64
+        table = torch.zeros_like(self._first_l1, dtype=exact)
         self.standing = Standing(table, table.clone(), torch.zeros_like(units.valid))
         self.updates = 0
         self._lr = 0.0  # of the last update

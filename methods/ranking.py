@@ -57,8 +57,8 @@ def linear_increment(rank: Tensor, to_go: Tensor, survivors: Tensor, progress: T
         >>> linear_increment(torch.arange(5.0)[None], n, m, n)
         tensor([[ 1.0000,  0.5000,  0.0000, -0.5000, -1.0000]])
     """
-    above = rank - to_go
-    return torch.where(above <= 0, -above / to_go, -above / (survivors - 1 - to_go).clamp_min(1))
+    above = (rank - to_go) / (survivors - 1 - to_go).clamp_min(1)
+    return torch.where(rank <= to_go, 1 - rank / to_go, -above)
 
 
 def exponential_increment(
@@ -155,7 +155,7 @@ def ceiling_for(updates: int, to_remove: int, units: int, increment: Increment) 
     # Without rounding to whole updates the time is proportional to the ceiling: an upper bound.
     slow = 1e9
     low, high = 1.0, max(1.0, updates * slow / updates_to_finish(slow, to_remove, units, increment))
-    for _ in range(24):
+    for _ in range(18):
         middle = (low + high) / 2
         if updates_to_finish(middle, to_remove, units, increment) <= updates:
             low = middle
@@ -239,7 +239,8 @@ def updated(
         gone.to(dtype) / to_remove.clamp_min(1),
     )
     penalty = (standing.penalty + change).clamp_min(0)  # strong units go free
-    removed = standing.removed | (open_ & (penalty >= penalty_max))
+    # Sums of many small steps may miss the ceiling by a rounding error; that must not cost another update.
+    removed = standing.removed | (open_ & (penalty >= penalty_max - 0.01 * penalty_step))
     # A finished layer carries no penalty, only the ordinary weight decay.
     unfinished = to_remove > removed.sum(1, keepdim=True)
     return Standing(torch.where(alive & ~removed & unfinished, penalty, 0.0), rank, removed)

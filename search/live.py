@@ -87,7 +87,7 @@ class Display:
         """Show a trial among the running ones."""
         self._running = self._running | {number: method}
 
-    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int | None = None) -> None:
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Show a trial among the finished ones; a failed one leaves a line that stays."""
         self._running = {number: method for number, method in self._running.items() if number != outcome.number}
         self._finished += 1

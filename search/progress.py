@@ -147,7 +147,7 @@ class Warnings:
     def trial_started(self, number: int, method: str) -> None:
         """Ignore a started trial."""
 
-    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int | None = None) -> None:
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Ignore a finished trial."""
 
     def warning(self, text: str) -> None:
@@ -186,7 +186,7 @@ class Lines:
         """Write that a trial runs."""
         self._write(f"trial {number} {method}  started")
 
-    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int | None = None) -> None:
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Write what a trial reached, or why it failed."""
         self._finished += 1
         count = f"{self._finished:>{len(str(self._total))}}/{self._total}"

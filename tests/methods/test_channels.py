@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -77,9 +78,10 @@ def test_widths_follow_the_choice() -> None:
     groups = {group.name: group for group in channel_groups(model, images(1).float())}
     inner = groups["2.conv1"]
     smaller = cut(model, list(groups.values()), {inner.name: [0, 5, 7]})
-    block = smaller.get_submodule("2")
+    block: Any = smaller.get_submodule("2")
+    dense: Any = model.get_submodule("2")
     assert block.conv1.weight.shape[0] == block.conv2.weight.shape[1] == block.bn1.num_features == 3
-    assert torch.equal(block.conv1.weight, model.get_submodule("2").conv1.weight[[0, 5, 7]])
+    assert torch.equal(block.conv1.weight, dense.conv1.weight[[0, 5, 7]])
 
 
 def test_residual_stream_is_one_group_and_zero_padding_separates_stages() -> None:

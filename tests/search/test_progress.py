@@ -73,7 +73,7 @@ def test_lines_say_one_event_each() -> None:
         "study digits-001: 3 trials, 1 of them finished earlier",
         "dense network  accuracy 98.61 %  FLOPs 1.00 k  parameters 78.1 k",
         "trial 1 magnitude  started",
-        "2/3  trial 1 magnitude  accuracy 98.33 %  FLOPs 24.9 %  1.5 s  hypervolume 0.9210",
+        "2/3  trial 1 magnitude  accuracy 98.33 %  FLOPs 24.9 %  1.5 s  hypervolume 0.9210, 5 on the front",
         "trial 2 magnitude  started",
         "3/3  trial 2 magnitude  failed after 1.5 s: ValueError: [b]0 channels[/b] left",
         "warning: MLflow lacks 1 trial",
@@ -125,7 +125,7 @@ def test_display_shows_how_far_the_sweep_is() -> None:
         shown.trial_started(0, "magnitude")
         shown.trial_started(1, "increg")
         clock.now += 65
-        shown.trial_finished(outcome(0), 0.45)
+        shown.trial_finished(outcome(0), 0.45, 1)
         text = drawn(shown)
     finally:
         shown.close()
@@ -143,7 +143,7 @@ def test_remaining_time_counts_down_and_ignores_earlier_runs() -> None:
         shown.sweep_started("s", 10, 6, DENSE)
         assert "left" not in drawn(shown)
         clock.now += 10
-        shown.trial_finished(outcome(6), 0.5)
+        shown.trial_finished(outcome(6), 0.5, 1)
         assert "0:30 left" in drawn(shown)
         clock.now += 12
         assert "0:18 left" in drawn(shown)
@@ -157,9 +157,9 @@ def test_after_a_resumption_the_first_trial_gets_no_credit_for_the_front_of_othe
     shown = display(Clock())
     try:
         shown.sweep_started("s", 10, 6, DENSE)
-        shown.trial_finished(outcome(6), 0.5)
+        shown.trial_finished(outcome(6), 0.5, 1)
         assert "joined" not in drawn(shown)
-        shown.trial_finished(outcome(7), 0.6)
+        shown.trial_finished(outcome(7), 0.6, 1)
         assert drawn(shown).count("joined the front") == 1
     finally:
         shown.close()
@@ -170,7 +170,7 @@ def test_only_the_last_trials_are_shown() -> None:
     try:
         shown.sweep_started("s", 100, 0, DENSE)
         for number in range(40):
-            shown.trial_finished(outcome(number), 0.5)
+            shown.trial_finished(outcome(number), 0.5, 1)
         rows = re.findall(r"^ +(\d+) +magnitude", drawn(shown), flags=re.MULTILINE)
     finally:
         shown.close()

@@ -238,9 +238,14 @@ def test_the_picture_names_everything() -> None:
     assert {*used, "dense network", "Pareto front", "knee", "dominated"} <= set(texts)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_labels_of_the_front_do_not_overlap(seed: int) -> None:
-    shown = front(60, seed)
+def crowded() -> Front:
+    """Thirty members of the front, most of them on top of each other."""
+    outcomes = [trial(100 + step, 0.95 + step / 1000, 0.3 + step / 250) for step in range(30)]
+    return Front("crowded", DENSE, outcomes, load_objectives("accuracy,flops"))
+
+
+@pytest.mark.parametrize("shown", [front(60, 0), front(60, 1), front(60, 2), crowded()])
+def test_labels_of_the_front_do_not_overlap(shown: Front) -> None:
     figure = plots.front_figure(shown)
     (axes,) = (axes for axes in figure.axes if isinstance(axes, Axes))
     trials = {str(member.trial) for member in shown.members}

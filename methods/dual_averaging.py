@@ -1,0 +1,351 @@
+"""Group dual averaging: an optimiser that never shrinks what it remembers, only what it shows.
+
+The optimiser keeps plain SGD's running sum ``v`` and shows the network ``w``, the group soft threshold of ``v``;
+the gradient is taken at ``w``. Over channel units ``g`` with sizes ``kappa_g``, in step ``n``::
+
+    (1)  v_n = v_{n-1} - lr_n grad f(w_{n-1}),  v_0 = w_0
+    (2)  G_n = G_{n-1} + c lr_n^{mu + 1/2} (n^mu - (n-1)^mu),  G_0 = 0
+    (3)  w_n[g] = max(0, 1 - kappa_g G_n / |v_n[g]|) v_n[g],   w_n = v_n outside all units
+
+With one weight per unit and ``kappa = 1`` this is generalised regularised dual averaging (Chao, Cheng: "A
+generalization of regularized dual averaging and its dynamics", 2019, arXiv 1909.10072); the incremental form of
+(2) is theirs too and is what keeps the threshold from falling when the learning rate does. A gradient step on
+the shrunk weights would shrink them again and again, until the loss pushes back as hard as the penalty. Here
+only the growth of the threshold pushes, and that dies out because ``mu < 1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from methods.units import Slot, Spread
+
+KappaMode = Literal["init_norm", "sqrt_size", "one"]
+
+FLOOR = 0.05
+"""What is left at least of a unit that may not become zero."""
+
+
+def threshold_increment(lr: float, n: int, mu: float) -> float:
+    """Return how much the threshold grows in a step, for ``c = 1`` (equation 2).
+
+    Args:
+        lr: Learning rate of the step.
+        n: Number of the step, from 1.
+        mu: Exponent of the growth; between 1/2 and 1 the threshold outgrows the noise of SGD, and its own
+            growth dies out.
+
+    Returns:
+        The increment; with a constant learning rate the increments up to ``n`` add up to ``lr^(mu+1/2) n^mu``.
+    """
+    return float(lr ** (mu + 0.5) * (n**mu - (n - 1) ** mu))
+
+
+def shrinkage(norms: Tensor, thresholds: Tensor | float) -> Tensor:
+    """Return the factors of the group soft threshold (equation 3).
+
+    Args:
+        norms: Norm of each group, any shape.
+        thresholds: Threshold of each group.
+
+    Returns:
+        ``max(0, 1 - threshold / norm)``: 0 for groups within the threshold, 1 where the threshold is 0; never
+        NaN, also not for a group of zeros.
+    """
+    return (1 - thresholds / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_min(0)
+
+
+def soft_threshold(values: Sequence[Tensor], threshold: float) -> list[Tensor]:
+    """Shrink every number by itself (equation 3 for groups of one).
+
+    Args:
+        values: Tensors of any shapes.
+        threshold: What is taken from the size of each number.
+
+    Returns:
+        ``sign(v) max(0, |v| - threshold)``.
+    """
+    shrunk = torch._foreach_abs(values)
+    torch._foreach_sub_(shrunk, threshold)
+    torch._foreach_clamp_min_(shrunk, 0.0)
+    torch._foreach_mul_(shrunk, torch._foreach_sign(values))
+    return list(shrunk)
+
+
+def kappas(norms: Tensor, sizes: Tensor, valid: Tensor, mode: KappaMode) -> Tensor:
+    """Return the weight of each unit's penalty, which decides in what units the threshold counts.
+
+    Args:
+        norms: Norm of each unit at the start, ``[groups, widest]``.
+        sizes: Number of weights of each unit, ``[groups, widest]``.
+        valid: Which entries are units.
+        mode: ``"init_norm"`` gives every unit the median norm of its group, so that units of every layer begin
+            to vanish near a threshold of 1; ``"sqrt_size"`` grows with the noise in the unit's norm;
+            ``"one"`` compares bare norms.
+
+    Returns:
+        ``kappa``, ``[groups, widest]``, positive.
+    """
+    if mode == "one":
+        return torch.ones_like(norms)
+    if mode == "sqrt_size":
+        return sizes.to(norms.dtype).sqrt().clamp_min(1)
+    own = norms.masked_fill(~valid, torch.nan)
+    median = own.nanmedian(dim=1, keepdim=True).values
+    usual = torch.where(median > 0, median, own.nanmean(dim=1, keepdim=True))
+    return torch.where(usual > 0, usual, 1.0).expand_as(norms).clone()
+
+
+class UnitNorms:
+    """Norms of all units in one table.
+
+    Args:
+        slots: The tensors whose slices make up the units.
+        shape: Shape of the table, ``(groups, widest)``.
+    """
+
+    def __init__(self, slots: Sequence[Slot], shape: torch.Size) -> None:
+        self.slots = list(slots)
+        self.shape = shape
+        # For each entry of the table, which of all slices are its own, padded with the index of a zero.
+        # A gather, not a scatter: sums in the same order every time, also on a GPU.
+        owners = torch.cat([slot.units for slot in self.slots]).tolist()
+        rows: list[list[int]] = [[] for _ in range(shape.numel() + 1)]
+        for row, unit in enumerate(owners):
+            rows[unit].append(row)
+        rows.pop()  # slices of no unit
+        most = max(1, *(len(own) for own in rows))
+        padded = [own + [len(owners)] * (most - len(own)) for own in rows]
+        self._rows = torch.tensor(padded, device=self.slots[0].parameter.device)
+
+    def squared(self, values: Sequence[Tensor]) -> Tensor:
+        """Add up squares by unit.
+
+        Args:
+            values: One tensor for each slot, shaped like its parameter.
+
+        Returns:
+            Squared norm of each unit, ``[groups, widest]``; 0 where there is no unit.
+        """
+        norms = [_slice_norms(value, slot.dim) for value, slot in zip(values, self.slots, strict=True)]
+        return self._gathered(torch.cat(norms).square())
+
+    def sizes(self) -> Tensor:
+        """Count the weights of each unit.
+
+        Returns:
+            ``[groups, widest]``, as floating-point numbers; 0 where there is no unit.
+        """
+        counts = [
+            torch.full_like(slot.units, slot.parameter.numel() // max(1, len(slot.units)), dtype=torch.double)
+            for slot in self.slots
+        ]
+        return self._gathered(torch.cat(counts))
+
+    def _gathered(self, slices: Tensor) -> Tensor:
+        return torch.cat([slices, slices.new_zeros(1)])[self._rows].sum(1).view(self.shape)
+
+
+def _slice_norms(value: Tensor, dim: int) -> Tensor:
+    """Norm of each slice along one dimension."""
+    if value.ndim == 1:
+        return value
+    return torch.linalg.vector_norm(value, dim=[d for d in range(value.ndim) if d != dim])
+
+
+class GroupDualAveraging(torch.optim.Optimizer):
+    """Equations (1) to (3) for a whole network.
+
+    All that changes is in the state dictionary: ``v`` of every parameter, and in the one parameter group ``n``,
+    ``threshold`` (``G``), ``scale`` (``c``), ``alive`` (the units that are not zero) and ``hold``.
+
+    Args:
+        parameters: All parameters of the network.
+        slots: The tensors whose slices make up the units.
+        kappa: Weight of each unit's penalty, ``[groups, widest]``, positive.
+        valid: Which entries of the table are units.
+        lr: Learning rate.
+        mu: Exponent of the growth of the threshold.
+        scale: ``c``; 0 is plain SGD.
+        momentum: Momentum of the gradients in (1); not part of the published recursion.
+        prox_every: Equation (3) is evaluated every so many steps; in between the factors stay as they are.
+        min_keep: How many units of each group may not vanish: those with the largest ``|v| / kappa``.
+        sticky: Whether a unit that vanished stays away: whoever reads it (``consumers``) is made blind to it.
+        consumers: Weights that read the units, by input channel.
+        elementwise: Parameters whose numbers are shrunk one by one, each with its ``kappa``.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        slots: Sequence[Slot],
+        kappa: Tensor,
+        valid: Tensor,
+        *,
+        lr: float,
+        mu: float,
+        scale: float = 0.0,
+        momentum: float = 0.0,
+        prox_every: int = 1,
+        min_keep: int = 0,
+        sticky: bool = False,
+        consumers: Sequence[Slot] = (),
+        elementwise: Sequence[tuple[nn.Parameter, float]] = (),
+    ) -> None:
+        constants = {"mu": mu, "momentum": momentum, "prox_every": prox_every, "min_keep": min_keep, "sticky": sticky}
+        changing = {"lr": lr, "scale": scale, "n": 0, "threshold": 0.0, "hold": False, "alive": valid.clone()}
+        super().__init__(parameters, constants | changing)
+        self.norms = UnitNorms(slots, valid.shape)
+        self.kappa, self.valid = kappa, valid
+        self.dead_squared = torch.zeros_like(kappa)
+        """Squared norm of what was cut out of each unit's ``v`` while training went on (removed inputs)."""
+        self._factors = Spread(slots, default=1.0)
+        self._eyes = Spread(consumers, default=1.0) if sticky and consumers else None
+        self._elementwise = list(elementwise)
+        self._stale = False
+
+    @property
+    def threshold(self) -> float:
+        """``G``, in units of ``kappa``."""
+        return float(self.param_groups[0]["threshold"])
+
+    @property
+    def alive(self) -> Tensor:
+        """Which units are not zero, ``[groups, widest]``."""
+        alive: Tensor = self.param_groups[0]["alive"]
+        return alive
+
+    def ratios(self) -> Tensor:
+        """Return the threshold at which each unit would vanish now.
+
+        Returns:
+            ``|v| / kappa``, ``[groups, widest]``.
+        """
+        with torch.no_grad():
+            squared = self.norms.squared([self._dual(slot.parameter) for slot in self.norms.slots])
+            return (squared + self.dead_squared).sqrt() / self.kappa
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state.
+
+        Args:
+            state_dict: What ``state_dict`` returned.
+        """
+        super().load_state_dict(state_dict)
+        self._stale = True  # the factors follow from the state
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step.
+
+        Args:
+            closure: Must be None; there is no line search.
+
+        Raises:
+            ValueError: If there is a closure.
+        """
+        if closure is not None:
+            raise ValueError("group dual averaging takes no closure")
+        group = self.param_groups[0]
+        moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+        duals = [self._dual(parameter) for parameter in moved]
+        if self._stale:
+            self._rescale(keep=True)
+        self._blindfold([p.grad for p in self._eyes.parameters] if self._eyes else [])
+        torch._foreach_add_(duals, self._directions(moved, group["momentum"]), alpha=-group["lr"])  # (1)
+        group["n"] += 1
+        group["threshold"] += group["scale"] * threshold_increment(group["lr"], group["n"], group["mu"])  # (2)
+        if group["n"] % group["prox_every"] == 0:
+            self._rescale()
+        self._show()  # (3)
+
+    @torch.no_grad()
+    def settle(self, threshold: float, alive: Tensor) -> None:
+        """Set the threshold, and which units live; from now on none vanishes and none comes back.
+
+        Args:
+            threshold: ``G``; it stays there while ``scale`` is 0.
+            alive: Which units are not zero, ``[groups, widest]``.
+        """
+        group = self.param_groups[0]
+        group["threshold"], group["alive"], group["hold"] = threshold, alive & self.valid, True
+        self._rescale()
+        self._show()
+
+    def _dual(self, parameter: Tensor) -> Tensor:
+        """Return ``v`` of a parameter; ``v_0`` is the parameter itself."""
+        state = self.state[parameter]
+        if "dual" not in state:
+            state["dual"] = parameter.detach().clone()
+        dual: Tensor = state["dual"]
+        return dual
+
+    def _directions(self, moved: Sequence[nn.Parameter], momentum: float) -> list[Tensor]:
+        """Gradients, or their running sums with momentum."""
+        gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
+        if momentum == 0:
+            return gradients
+        for parameter in moved:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        sums = [self.state[parameter]["momentum"] for parameter in moved]
+        torch._foreach_mul_(sums, momentum)
+        torch._foreach_add_(sums, gradients)
+        return sums
+
+    def _rescale(self, keep: bool = False) -> None:
+        """Decide who lives, and by how much each unit is shrunk (equation 3)."""
+        group = self.param_groups[0]
+        ratios, alive = self.ratios(), self.alive
+        factors = shrinkage(ratios, group["threshold"])
+        if group["hold"] or keep:
+            floored = alive
+        else:
+            candidates = (alive if group["sticky"] else self.valid) & self.valid
+            floored = largest(ratios.masked_fill(~candidates, -1.0), group["min_keep"]) & candidates
+            alive = candidates & ((factors > 0) | floored) if group["threshold"] > 0 else candidates
+        factors = torch.where(floored, factors.clamp_min(FLOOR), factors)
+        group["alive"] = alive
+        self._factors.refresh(factors.masked_fill(~alive, 0.0))
+        if self._eyes is not None:
+            self._eyes.refresh(alive)
+        self._stale = False
+
+    def _show(self) -> None:
+        """Write the shrunk weights into the network."""
+        parameters = self.param_groups[0]["params"]
+        torch._foreach_copy_(parameters, [self._dual(parameter) for parameter in parameters])
+        torch._foreach_mul_(self._factors.parameters, self._factors.factors)
+        if self._elementwise and self.threshold > 0:
+            shrunk, sizes = zip(*self._elementwise, strict=True)
+            for parameter, kappa in self._elementwise:
+                parameter.copy_(soft_threshold([parameter], kappa * self.threshold)[0])
+        self._blindfold(self._eyes.parameters if self._eyes else [])
+
+    def _blindfold(self, tensors: Sequence[Tensor | None]) -> None:
+        """Make those who read a unit that vanished blind to it, or keep what they remember of it as it is."""
+        if self._eyes is None:
+            return
+        seen = [(t, factor) for t, factor in zip(tensors, self._eyes.factors, strict=True) if t is not None]
+        if seen:
+            torch._foreach_mul_([t for t, _ in seen], [factor for _, factor in seen])
+
+
+def largest(table: Tensor, count: int) -> Tensor:
+    """Find the largest entries of each row.
+
+    Args:
+        table: ``[rows, columns]``.
+        count: How many of each row.
+
+    Returns:
+        A mask; equal entries at the edge are all taken.
+    """
+    if count == 0:
+        return torch.zeros_like(table, dtype=torch.bool)
+    least = table.topk(min(count, table.shape[1]), dim=1).values[:, -1:]
+    return table >= least

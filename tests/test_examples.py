@@ -1,0 +1,43 @@
+"""Every example runs, as its first lines say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search import Sweep, load_config
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_every_example_is_tested_here() -> None:
+    assert sorted(p.name for p in EXAMPLES.iterdir() if p.suffix in {".py", ".toml"}) == [
+        "digits_increg.toml",
+        "from_python.py",
+        "own_network.py",
+        "own_network.toml",
+    ]
+
+
+def test_own_network_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLES.parent)
+    config = load_config(EXAMPLES / "own_network.toml", ["dense.epochs=6"], trials=2, executor="inline", directory=tmp_path)
+    front = Sweep(config).run()
+    assert front.dense.accuracy > 0.9
+    assert len(front.outcomes) == 2
+    assert front.knee().model() is not None
+
+
+def test_narrowed_increg(tmp_path: Path) -> None:
+    config = load_config(EXAMPLES / "digits_increg.toml", directory=tmp_path)
+    space = Sweep(config).plan().space
+    assert space["increg.penalty_max"].to_json()["high"] == 2.0
+    assert config.methods == ("increg",)
+
+
+def test_from_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from examples.from_python import main
+
+    main(tmp_path, trials=2)
+    assert "knee: trial" in capsys.readouterr().out
