@@ -19,7 +19,12 @@ def main(directory: Path, trials: int = 6) -> None:
         trials: How many trials.
     """
     config = load_config(
-        None, ["finetune.epochs=3"], trials=trials, methods=("magnitude", "random"), executor="inline", directory=directory
+        None,
+        ["finetune.epochs=3"],
+        trials=trials,
+        methods=("magnitude", "random"),
+        executor="inline",
+        directory=directory,
     )
     front = Sweep(config).run()
     print(front.filter(max_flops="50%").table()[["trial", "method", "accuracy", "flops_share"]])

@@ -95,7 +95,7 @@ def load_method(name: str) -> type[Method]:
     claims = [point.value for point in entry_points(group=GROUP, name=name)]
     places = [METHODS[name], *claims] if name in METHODS else claims
     if not places:
-        raise InputError(str(unknown("method", name, method_names())))
+        raise InputError(unknown("method", name, method_names()))
     if len(places) > 1:
         raise InputError(f"method {name!r} is registered more than once: {', '.join(places)}")
     return _imported(EntryPoint(name, places[0], GROUP))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from methods.data import Split
 from methods.recipe import Recipe
-from spaces import LayerGroup, Point, Space
+from spaces import InputError, LayerGroup, Point, Space
 from spaces.errors import explained
 
 Record = dict[str, float]
@@ -144,7 +144,7 @@ class Method(BaseModel, ABC):
         try:
             return cls.model_validate(nested(point))
         except ValidationError as error:
-            raise explained(error, cls, f"method {cls.__name__}") from error
+            raise InputError(explained(error, cls, f"method {cls.__name__}")) from error
 
 
 def nested(point: Point) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import lcm
@@ -139,7 +139,7 @@ def channel_groups(model: nn.Module, example: Tensor, ignored: Collection[str] =
     names = dict(model.named_modules())
     for name in ignored:
         if name not in names:
-            raise unknown("module", name, (n for n in names if n))
+            raise InputError(unknown("module", name, (n for n in names if n)))
     with _traceable(model) as traced:
         graph = _dependency_graph(traced, example)
         order, sizes = _execution(traced, example)
@@ -161,13 +161,10 @@ def cut(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Modu
     Args:
         model: The network the groups were found in; not changed.
         groups: Its channel groups.
-        kept: Units to keep by group name; a group that is not named stays whole.
+        kept: Units to keep by group name, at least one; a group that is not named stays whole.
 
     Returns:
         A smaller deep copy.
-
-    Raises:
-        InputError: If a group is unknown or would lose all its units.
     """
     smaller = copy.deepcopy(model)
     for (name, side), dropped in _dropped(groups, kept).items():
@@ -188,13 +185,10 @@ def masked(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.M
     Args:
         model: The network the groups were found in; not changed.
         groups: Its channel groups.
-        kept: Units to keep by group name; a group that is not named stays whole.
+        kept: Units to keep by group name, at least one; a group that is not named stays whole.
 
     Returns:
         A deep copy of the same shape.
-
-    Raises:
-        InputError: If a group is unknown or would lose all its units.
     """
     silent = copy.deepcopy(model)
     with torch.no_grad():
@@ -232,7 +226,7 @@ def _dropped(groups: Sequence[ChannelGroup], kept: Kept) -> dict[tuple[str, Side
     dropped: dict[tuple[str, Side], set[int]] = defaultdict(set)
     for name, units in kept.items():
         if name not in by_name:
-            raise unknown("channel group", name, by_name)
+            raise InputError(unknown("channel group", name, by_name))
         group = by_name[name]
         if not units or not set(units) <= set(range(group.channels)):
             raise InputError(
@@ -275,7 +269,7 @@ def _pruner(module: nn.Module) -> Any:
 
 
 @contextmanager
-def _traceable(model: nn.Module) -> Iterator[nn.Module]:
+def _traceable(model: nn.Module) -> Generator[nn.Module]:
     """Give a copy that can be traced: in eval mode (tracing changes modes), every weight with a gradient."""
     traced = copy.deepcopy(model).eval()
     for parameter in traced.parameters():

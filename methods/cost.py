@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.channels import ChannelGroup
-from spaces import unknown
+from spaces import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class CostModel:
         """
         for name in kept:
             if name not in self.units:
-                raise unknown("channel group", name, self.units)
+                raise InputError(unknown("channel group", name, self.units))
         return sum(layer.macs(kept) for layer in self._layers)
 
 

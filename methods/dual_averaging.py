@@ -59,18 +59,18 @@ def shrinkage(norms: Tensor, thresholds: Tensor | float) -> Tensor:
     return (1 - thresholds / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_min(0)
 
 
-def soft_threshold(values: Sequence[Tensor], threshold: float) -> list[Tensor]:
+def soft_threshold(values: Sequence[Tensor], thresholds: Sequence[float]) -> list[Tensor]:
     """Shrink every number by itself (equation 3 for groups of one).
 
     Args:
         values: Tensors of any shapes.
-        threshold: What is taken from the size of each number.
+        thresholds: What is taken from the size of each number, by tensor.
 
     Returns:
         ``sign(v) max(0, |v| - threshold)``.
     """
     shrunk = torch._foreach_abs(values)
-    torch._foreach_sub_(shrunk, threshold)
+    torch._foreach_sub_(shrunk, thresholds)
     torch._foreach_clamp_min_(shrunk, 0.0)
     torch._foreach_mul_(shrunk, torch._foreach_sign(values))
     return list(shrunk)
@@ -161,7 +161,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
     """Equations (1) to (3) for a whole network.
 
     All that changes is in the state dictionary: ``v`` of every parameter, and in the one parameter group ``n``,
-    ``threshold`` (``G``), ``scale`` (``c``), ``alive`` (the units that are not zero) and ``hold``.
+    ``threshold`` (``G``), ``scale`` (``c``), ``factors`` (what (3) leaves of each unit) and ``hold``.
 
     Args:
         parameters: All parameters of the network.
@@ -197,16 +197,17 @@ class GroupDualAveraging(torch.optim.Optimizer):
         elementwise: Sequence[tuple[nn.Parameter, float]] = (),
     ) -> None:
         constants = {"mu": mu, "momentum": momentum, "prox_every": prox_every, "min_keep": min_keep, "sticky": sticky}
-        changing = {"lr": lr, "scale": scale, "n": 0, "threshold": 0.0, "hold": False, "alive": valid.clone()}
-        super().__init__(parameters, constants | changing)
+        changing = {"lr": lr, "scale": scale, "n": 0, "threshold": 0.0, "hold": False}
+        super().__init__(parameters, constants | changing | {"factors": valid.to(kappa.dtype)})
         self.norms = UnitNorms(slots, valid.shape)
         self.kappa, self.valid = kappa, valid
         self.dead_squared = torch.zeros_like(kappa)
         """Squared norm of what was cut out of each unit's ``v`` while training went on (removed inputs)."""
-        self._factors = Spread(slots, default=1.0)
-        self._eyes = Spread(consumers, default=1.0) if sticky and consumers else None
-        self._elementwise = list(elementwise)
-        self._stale = False
+        self._shown = Spread(slots, default=1.0)
+        self._seen = Spread(consumers, default=1.0) if sticky and consumers else None
+        self._elementwise = [parameter for parameter, _ in elementwise]
+        self._element_kappas = [size for _, size in elementwise]
+        self._spread()
 
     @property
     def threshold(self) -> float:
@@ -214,20 +215,40 @@ class GroupDualAveraging(torch.optim.Optimizer):
         return float(self.param_groups[0]["threshold"])
 
     @property
+    def factors(self) -> Tensor:
+        """What (3) leaves of each unit, ``[groups, widest]``; 0 for units that vanished."""
+        factors: Tensor = self.param_groups[0]["factors"]
+        return factors
+
+    @property
     def alive(self) -> Tensor:
         """Which units are not zero, ``[groups, widest]``."""
-        alive: Tensor = self.param_groups[0]["alive"]
-        return alive
+        return self.factors > 0
 
+    @torch.no_grad()
     def ratios(self) -> Tensor:
         """Return the threshold at which each unit would vanish now.
 
         Returns:
             ``|v| / kappa``, ``[groups, widest]``.
         """
-        with torch.no_grad():
-            squared = self.norms.squared([self._dual(slot.parameter) for slot in self.norms.slots])
-            return (squared + self.dead_squared).sqrt() / self.kappa
+        squared = self.norms.squared([self.dual(slot.parameter) for slot in self.norms.slots])
+        return (squared + self.dead_squared).sqrt() / self.kappa
+
+    def dual(self, parameter: Tensor) -> Tensor:
+        """Return ``v`` of a parameter; ``v_0`` is the parameter itself.
+
+        Args:
+            parameter: One of the network.
+
+        Returns:
+            ``v``, of the parameter's shape; not a copy.
+        """
+        state = self.state[parameter]
+        if "dual" not in state:
+            state["dual"] = parameter.detach().clone()
+        dual: Tensor = state["dual"]
+        return dual
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state.
@@ -236,7 +257,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
             state_dict: What ``state_dict`` returned.
         """
         super().load_state_dict(state_dict)
-        self._stale = True  # the factors follow from the state
+        self._spread()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -252,16 +273,15 @@ class GroupDualAveraging(torch.optim.Optimizer):
             raise ValueError("group dual averaging takes no closure")
         group = self.param_groups[0]
         moved = [parameter for parameter in group["params"] if parameter.grad is not None]
-        duals = [self._dual(parameter) for parameter in moved]
-        if self._stale:
-            self._rescale(keep=True)
-        self._blindfold([p.grad for p in self._eyes.parameters] if self._eyes else [])
+        duals = [self.dual(parameter) for parameter in moved]
+        if self._seen is not None:  # what a weight remembers of an input that is gone stays as it is
+            self._blindfold([parameter.grad for parameter in self._seen.parameters])
         torch._foreach_add_(duals, self._directions(moved, group["momentum"]), alpha=-group["lr"])  # (1)
         group["n"] += 1
         group["threshold"] += group["scale"] * threshold_increment(group["lr"], group["n"], group["mu"])  # (2)
         if group["n"] % group["prox_every"] == 0:
-            self._rescale()
-        self._show()  # (3)
+            self._shrink()
+        self._show()
 
     @torch.no_grad()
     def settle(self, threshold: float, alive: Tensor) -> None:
@@ -272,17 +292,10 @@ class GroupDualAveraging(torch.optim.Optimizer):
             alive: Which units are not zero, ``[groups, widest]``.
         """
         group = self.param_groups[0]
-        group["threshold"], group["alive"], group["hold"] = threshold, alive & self.valid, True
-        self._rescale()
+        group["threshold"], group["hold"] = threshold, True
+        group["factors"] = (alive & self.valid).to(self.kappa.dtype)
+        self._shrink()
         self._show()
-
-    def _dual(self, parameter: Tensor) -> Tensor:
-        """Return ``v`` of a parameter; ``v_0`` is the parameter itself."""
-        state = self.state[parameter]
-        if "dual" not in state:
-            state["dual"] = parameter.detach().clone()
-        dual: Tensor = state["dual"]
-        return dual
 
     def _directions(self, moved: Sequence[nn.Parameter], momentum: float) -> list[Tensor]:
         """Gradients, or their running sums with momentum."""
@@ -297,42 +310,43 @@ class GroupDualAveraging(torch.optim.Optimizer):
         torch._foreach_add_(sums, gradients)
         return sums
 
-    def _rescale(self, keep: bool = False) -> None:
-        """Decide who lives, and by how much each unit is shrunk (equation 3)."""
+    def _shrink(self) -> None:
+        """Find what is left of each unit (equation 3), and who may not vanish."""
         group = self.param_groups[0]
-        ratios, alive = self.ratios(), self.alive
-        factors = shrinkage(ratios, group["threshold"])
-        if group["hold"] or keep:
-            floored = alive
-        else:
-            candidates = (alive if group["sticky"] else self.valid) & self.valid
-            floored = largest(ratios.masked_fill(~candidates, -1.0), group["min_keep"]) & candidates
-            alive = candidates & ((factors > 0) | floored) if group["threshold"] > 0 else candidates
-        factors = torch.where(floored, factors.clamp_min(FLOOR), factors)
-        group["alive"] = alive
-        self._factors.refresh(factors.masked_fill(~alive, 0.0))
-        if self._eyes is not None:
-            self._eyes.refresh(alive)
-        self._stale = False
+        ratios = self.ratios()
+        factors = shrinkage(ratios, group["threshold"])  # kappa G / |v| = G / (|v| / kappa)
+        candidates = self.alive if group["sticky"] or group["hold"] else self.valid
+        if group["hold"]:
+            factors = factors.clamp_min(FLOOR)
+        elif group["min_keep"]:
+            spared = largest(ratios.masked_fill(~candidates, -1.0), group["min_keep"])
+            factors = torch.where(spared, factors.clamp_min(FLOOR), factors)
+        group["factors"] = factors.masked_fill(~candidates, 0.0)
+        self._spread()
+
+    def _spread(self) -> None:
+        """Bring the factors to the slices of the tensors."""
+        self._shown.refresh(self.factors)
+        if self._seen is not None:
+            self._seen.refresh(self.alive)
 
     def _show(self) -> None:
         """Write the shrunk weights into the network."""
         parameters = self.param_groups[0]["params"]
-        torch._foreach_copy_(parameters, [self._dual(parameter) for parameter in parameters])
-        torch._foreach_mul_(self._factors.parameters, self._factors.factors)
-        if self._elementwise and self.threshold > 0:
-            shrunk, sizes = zip(*self._elementwise, strict=True)
-            for parameter, kappa in self._elementwise:
-                parameter.copy_(soft_threshold([parameter], kappa * self.threshold)[0])
-        self._blindfold(self._eyes.parameters if self._eyes else [])
+        torch._foreach_copy_(parameters, [self.dual(parameter) for parameter in parameters])
+        torch._foreach_mul_(self._shown.parameters, self._shown.factors)
+        if self._elementwise:
+            thresholds = [size * self.threshold for size in self._element_kappas]
+            torch._foreach_copy_(self._elementwise, soft_threshold(self._elementwise, thresholds))
+        if self._seen is not None:
+            self._blindfold(self._seen.parameters)
 
     def _blindfold(self, tensors: Sequence[Tensor | None]) -> None:
-        """Make those who read a unit that vanished blind to it, or keep what they remember of it as it is."""
-        if self._eyes is None:
-            return
-        seen = [(t, factor) for t, factor in zip(tensors, self._eyes.factors, strict=True) if t is not None]
-        if seen:
-            torch._foreach_mul_([t for t, _ in seen], [factor for _, factor in seen])
+        """Silence the inputs that come from units that vanished, in weights or gradients."""
+        assert self._seen is not None
+        both = [(t, seen) for t, seen in zip(tensors, self._seen.factors, strict=True) if t is not None]
+        if both:
+            torch._foreach_mul_([tensor for tensor, _ in both], [seen for _, seen in both])
 
 
 def largest(table: Tensor, count: int) -> Tensor:

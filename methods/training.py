@@ -8,7 +8,7 @@ result.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import islice
 from math import fsum, isfinite
@@ -154,6 +154,8 @@ class Trainer:
         validation: Evaluated after each epoch if given.
         hook: Called around each optimiser step.
         teacher: Network to distil from; needed exactly when ``recipe.distill > 0``. A copy is used.
+        optimizer: What to step with instead of the recipe's optimiser; its parameters are the network's.
+        rate: Learning rate by index of the step, instead of the recipe's schedule.
         report: Called with one record per epoch.
         epochs_before: Epochs of earlier phases, added to ``epoch`` in records.
         steps_before: Steps of earlier phases, added to ``step`` in records.
@@ -173,6 +175,8 @@ class Trainer:
         validation: Split | None = None,
         hook: Hook | None = None,
         teacher: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        rate: Callable[[int], float] | None = None,
         report: Report = silent,
         epochs_before: int = 0,
         steps_before: int = 0,
@@ -193,7 +197,8 @@ class Trainer:
         self._format = torch.channels_last if recipe.channels_last else None
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(model, recipe)
+        self.optimizer = build_optimizer(model, recipe) if optimizer is None else optimizer
+        self.rate = (lambda step: learning_rate(recipe, step, steps)) if rate is None else rate
         self._per_epoch = train.steps(recipe.batch_size)
         self._losses = torch.zeros(self._per_epoch, device=self.device)
         self._random: list[Tensor] = []  # states of the global generators where the last run stopped
@@ -267,7 +272,7 @@ class Trainer:
         batches = self.train.epoch(self.recipe.batch_size, seed=derived(self.seed, epoch), start=start)
         lr = 0.0
         for position, batch in enumerate(islice(batches, stop - start), start):
-            lr = learning_rate(self.recipe, self.step, self.steps)
+            lr = self.rate(self.step)
             self._losses[position] = self._step(batch, lr)
             self.step += 1
         if self.step != epoch * self._per_epoch + stop:

@@ -48,7 +48,7 @@ class Training(_Part):
         try:
             Recipe.model_validate(recipe)
         except ValidationError as error:
-            raise explained(error, Recipe, "recipe") from error
+            raise InputError(explained(error, Recipe, "recipe")) from error
         return recipe
 
 
@@ -130,7 +130,7 @@ class StudyConfig(_Part):
 
         for name in names:
             if name not in method_names():
-                raise unknown("method", name, method_names())
+                raise InputError(unknown("method", name, method_names()))
         if len(set(names)) != len(names):
             raise InputError(f"methods are named twice: {', '.join(names)}")
         return names
@@ -198,7 +198,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **optio
     try:
         return StudyConfig.model_validate(tree)
     except ValidationError as error:
-        raise explained(error, StudyConfig, where) from error
+        raise InputError(explained(error, StudyConfig, where)) from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

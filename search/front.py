@@ -412,5 +412,5 @@ SORTS: Mapping[str, Callable[[Member], Any]] = {
 def _named(kind: str, name: str, known: Mapping[str, Found]) -> Found:
     # What the user's word stands for.
     if name not in known:
-        raise unknown(kind, name, known)
+        raise InputError(unknown(kind, name, known))
     return known[name]

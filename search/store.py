@@ -60,7 +60,7 @@ class StudyFiles:
         if name is None:
             return cls(directory, names[-1])
         if name not in names:
-            raise unknown("study", name, names)
+            raise InputError(unknown("study", name, names))
         return cls(directory, name)
 
     def create(self, record: Mapping[str, Any]) -> None:
@@ -325,9 +325,7 @@ class StudyFiles:
         """
         outcomes = self.outcomes()
         path = self.root / "driver.json"
-        noted: dict[str, Any] = (
-            read_json(path) if path.exists() else {"running": [], "total": self.config().trials}
-        )
+        noted: dict[str, Any] = read_json(path) if path.exists() else {"running": [], "total": self.config().trials}
         driven = self.driven()
         finished = {outcome.number for outcome in outcomes}
         running = sorted(set(noted["running"]) - finished) if driven else []

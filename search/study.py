@@ -1,7 +1,7 @@
 """The Optuna study: which trials exist, what they try, what came of them. The only import of optuna.
 
 The sampler is made anew for every question and seeded by (seed of the study, number of the trial), so that a
-suggestion depends on the trials that have been told and on nothing else. See ``search.schedule`` for the order
+suggestion depends on the trials that have been told and on nothing else. See ``search.running.schedule`` for the order
 in which trials are asked and told.
 """
 

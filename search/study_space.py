@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def study_space(
     """
     for name in narrowed:
         if name not in methods:
-            raise unknown("method with bounds in [space]:", name, methods)
+            raise InputError(unknown("method with bounds in [space]:", name, methods))
     return Space.choose(
         METHOD, {name: method_space(name, groups, allocation, narrowed.get(name, {})) for name in methods}
     )
@@ -101,7 +102,7 @@ def _at_share(name: str, value: Value, share: float, method: str) -> Value:
     if own == "sparsity.flops":
         return share
     if own == "sparsity.ratio" or own.startswith(("sparsity.stages[", "sparsity.layers[")):
-        return round(1 - share**0.5, 3)  # widths count twice in a layer's FLOPs, once as inputs
+        return round(1 - math.sqrt(share), 3)  # widths count twice in a layer's FLOPs, once as inputs
     return value
 
 

@@ -1,6 +1,6 @@
 """A sweep from configuration to front: the driver.
 
-Prepares (``search.prepare``), runs (``search.schedule``, workers, study, recorder) and finishes
+Prepares (``search.prepare``), runs (``search.running.schedule``, workers, study, recorder) and finishes
 (``search.finish``). Everything that must survive is on disk before the next step is taken.
 """
 
@@ -19,16 +19,16 @@ from search.environment import versions
 from search.events import Listener, Nobody
 from search.finish import finish_front, note, ranks
 from search.front import Front
-from search.inline import run_inline
 from search.objectives import load_objectives
 from search.outcome import DenseRow
 from search.prepare import Plan, dense_setting, plan
-from search.recorder import Recorder
-from search.schedule import Schedule
+from search.running.inline import run_inline
+from search.running.recorder import Recorder
+from search.running.schedule import Schedule
 from search.store import StudyFiles, study_names
 from search.study import Study
 from search.study_space import first_points
-from search.tracking import Tracker
+from search.tracking.tracker import Tracker
 from search.trial import Setting
 from spaces import InputError, Space
 
@@ -213,7 +213,7 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
 def _on_ray(
     stack: ExitStack, schedule: Schedule, setting: Setting, files: StudyFiles, recorder: Recorder, planned: Plan
 ) -> int:
-    from search import workers  # ray is not needed to run trials in this process
+    from search.running import workers  # ray is not needed to run trials in this process
 
     resources = planned.config.resources
     workers.start(resources)

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, get_args
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
+LISTED = 12
+"""Most names that a message lists."""
+
 
 class InputError(ValueError):
     """A value, name or file given by the user cannot be used; the message says why and what would do."""
 
 
-def unknown(kind: str, given: str, known: Iterable[str]) -> InputError:
-    """Build the error for a name that is not known.
+def unknown(kind: str, given: str, known: Iterable[str]) -> str:
+    """Say that a name is not known, and which ones are.
 
     Args:
         kind: What the name stands for, in the singular ("method", "parameter").
@@ -27,20 +30,24 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> InputError:
         known: The names that would have been accepted.
 
     Returns:
-        The error, ready to be raised.
+        The message of an :class:`InputError`. Of many names only the most similar ones are listed.
 
     Example:
         >>> print(unknown("method", "incregg", ["increg", "magnitude"]))
         unknown method 'incregg'; did you mean 'increg'? (known: increg, magnitude)
     """
     names = sorted(known)
-    near = get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    listed = ", ".join(names) if names else "none"
-    return InputError(f"unknown {kind} {given!r}{hint} (known: {listed})")
+    near = get_close_matches(given, names, n=LISTED, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if len(names) <= LISTED:
+        listed = ", ".join(names) or "none"
+    else:
+        shown = near or names[:LISTED]
+        listed = f"{', '.join(shown)} and {len(names) - len(shown)} more"
+    return f"unknown {kind} {given!r}{hint} (known: {listed})"
 
 
-def explained(error: ValidationError, model: type[BaseModel], where: str) -> InputError:
+def explained(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """Say in one sentence what is wrong with the first value that a pydantic model refused.
 
     Args:
@@ -49,20 +56,20 @@ def explained(error: ValidationError, model: type[BaseModel], where: str) -> Inp
         where: What the values belong to, for the message ("study.toml", "method increg").
 
     Returns:
-        The error, ready to be raised.
+        The message of an :class:`InputError`.
     """
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return InputError(f"{where}: {cause}")
+        return f"{where}: {cause}"
     if first["type"] == "extra_forbidden":
         section = ".".join(path[:-1])
         return unknown(f"key in {where}{f', section {section}' if section else ''}:", path[-1], _fields(model, path))
     if first["type"] == "missing":
-        return InputError(f"{where}: {'.'.join(path)} needs a value")
+        return f"{where}: {'.'.join(path)} needs a value"
     message = first["msg"].removeprefix("Value error, ")
-    return InputError(f"{where}: {'.'.join(path)} = {first['input']!r} is not allowed: {message}")
+    return f"{where}: {'.'.join(path)} = {first['input']!r} is not allowed: {message}"
 
 
 def _fields(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -169,7 +169,7 @@ def parameter_from_json(data: Mapping[str, Any]) -> Parameter:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{dict(data)!r} does not describe a parameter: {error}") from error
     kinds = [each.kind for each in (Real, LogReal, Integer, Categorical)]
-    raise InputError(str(unknown("kind of parameter", str(kind), kinds)))
+    raise InputError(unknown("kind of parameter", str(kind), kinds))
 
 
 def _same(value: object, choice: Value) -> bool:

@@ -164,7 +164,7 @@ class Space(Mapping[str, Parameter]):
         """
         for name in point:
             if name not in self._parameters:
-                raise InputError(str(unknown("parameter", name, self._parameters)))
+                raise InputError(unknown("parameter", name, self._parameters))
 
         def choose(name: str, parameter: Parameter) -> Value:
             if name not in point:
@@ -201,7 +201,7 @@ class Space(Mapping[str, Parameter]):
         """
         for name in bounds:
             if name not in self._parameters:
-                raise InputError(str(unknown("parameter", name, self._parameters)))
+                raise InputError(unknown("parameter", name, self._parameters))
         parameters: dict[str, Parameter] = {}
         conditions: dict[str, Condition] = {}
         for name, parameter in self._parameters.items():

@@ -323,7 +323,7 @@ def _check_names(kind: str, given: Mapping[str, float], needed: Sequence[str]) -
     """
     for name in given:
         if name not in needed:
-            raise InputError(str(unknown(kind, name, set(needed))))
+            raise InputError(unknown(kind, name, set(needed)))
     for name in needed:
         if name not in given:
             raise InputError(f"no ratio for {kind} {name!r}; give one for every {kind} (0 keeps it whole)")

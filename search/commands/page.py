@@ -24,7 +24,7 @@ def ui(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Open MLflow's page over sweeps and trials; Ctrl-C ends it."""
-    from search.ui import serve
+    from search.tracking.ui import serve
 
     note("starting MLflow's page; Ctrl-C ends it")
     serve(directory, tracking_uri, host, port, browser, announce=put)

@@ -133,8 +133,8 @@ def train(
     as_json: options.Json = False,
 ) -> None:
     """Train the dense network alone; sweeps with the same settings then start from it."""
+    from search.commands.progress import dense_numbers
     from search.config import load_config
-    from search.progress import dense_numbers
 
     config = load_config(
         file, overrides or (), model=model, data=data, data_root=data_root, seed=seed, directory=directory
@@ -200,7 +200,7 @@ def _run(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None
 @contextmanager
 def _watched(quiet: bool) -> Generator[Listener]:
     """Show progress on stderr; what foreign code prints meanwhile goes there too, stdout is for data."""
-    from search.progress import listener
+    from search.commands.progress import listener
 
     with redirect_stdout(sys.stderr):
         shown = listener(quiet)

@@ -59,5 +59,5 @@ def load_objectives(names: str | Sequence[str]) -> tuple[Objective, ...]:
 
 def _objective(name: str) -> Objective:
     if name not in OBJECTIVES:
-        raise unknown("objective", name, OBJECTIVES)
+        raise InputError(unknown("objective", name, OBJECTIVES))
     return OBJECTIVES[name]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
-    """Export the network of a finished trial, and check that it comes back as it was.
+    """Export the network of a finished trial, and check that it comes back as it was (a ``RunError`` if not).
 
     Args:
         files: The study.
@@ -34,7 +34,6 @@ def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
 
     Raises:
         InputError: If the folder has content or cannot be made, or the trial has no network.
-        RunError: If the written network is not the one that was measured.
     """
     card = _card(files, number)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):

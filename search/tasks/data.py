@@ -50,4 +50,4 @@ def load_data(name: str, root: Path, split: SplitSizes) -> Data:
         from search.tasks.arrays import user_arrays
 
         return user_arrays(name, split)
-    raise InputError(str(unknown("data", name, [*DATA, "package.module:function"])))
+    raise InputError(unknown("data", name, [*DATA, "package.module:function"]))

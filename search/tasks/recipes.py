@@ -82,5 +82,5 @@ def resolved(training: Training, phase: Phase, data: str) -> Default:
     try:
         recipe = recipe.replaced(**training.recipe)
     except ValidationError as error:
-        raise InputError(str(explained(error, Recipe, f"{phase}.recipe"))) from error
+        raise InputError(explained(error, Recipe, f"{phase}.recipe")) from error
     return recipe, epochs if training.epochs is None else training.epochs

@@ -42,7 +42,7 @@ def load_function(reference: str, kind: str) -> Callable[..., Any]:
         raise InputError(f"{kind} {reference!r}: importing {module_name} failed: {_said(error)}") from error
     if not hasattr(module, name):
         callables = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        raise InputError(str(unknown(f"function in module {module_name}:", name, callables)))
+        raise InputError(unknown(f"function in module {module_name}:", name, callables))
     function = getattr(module, name)
     if not callable(function):
         raise InputError(f"{kind} {reference!r}: {name} is a {type(function).__name__}, not a function")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from methods.channels import ChannelGroup, channel_groups, cut, masked
 from spaces import InputError
-from tests.methods.cases import IMAGE, NETS, CLASSES, conv_bn, seeded
+from tests.methods.cases import CLASSES, IMAGE, NETS, conv_bn, seeded
 
 
 class Concatenated(nn.Module):

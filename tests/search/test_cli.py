@@ -499,7 +499,7 @@ def test_exit_codes(store: Path, monkeypatch: pytest.MonkeyPatch, error: BaseExc
 
 
 def test_errors_of_our_rooms_need_no_traceback(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WorkerLost, "__module__", "search.workers")
+    monkeypatch.setattr(WorkerLost, "__module__", "search.running.workers")
     monkeypatch.setattr("search.store.load_front", _raising(WorkerLost("three workers died")))
     result = call("front")
     assert (result.exit_code, result.stderr) == (1, "error: three workers died\n")
@@ -521,7 +521,7 @@ def test_help_shows_an_example_that_works(
     served: list[tuple[Any, ...]] = []
     record = {"trial": 5, "method": "increg", "accuracy": 0.93, "flops_share": 0.4}
     _replace_module(monkeypatch, "search.report.export", export_member=lambda *_: record)
-    _replace_module(monkeypatch, "search.ui", serve=lambda *given, announce: served.append(given))
+    _replace_module(monkeypatch, "search.tracking.ui", serve=lambda *given, announce: served.append(given))
     program, command, *arguments = shlex.split(example)
     assert program == "paretoprune"
     help_text = "".join(call(command, "--help").stdout.split())

@@ -64,7 +64,10 @@ def test_killed_at_random_moments_and_resumed_equals_never_interrupted(tmp_path:
 
 def test_interrupt_ends_with_130_and_a_way_on(tmp_path: Path) -> None:
     driver = subprocess.Popen(
-        command(tmp_path, "sweep", "--name", "stopped", *ARGUMENTS), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command(tmp_path, "sweep", "--name", "stopped", *ARGUMENTS),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     trials = tmp_path / "studies" / "stopped" / "trials"
     while driver.poll() is None and not list(trials.glob("[0-9]*/outcome.json")):

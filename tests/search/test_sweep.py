@@ -103,7 +103,11 @@ def test_export_and_rebuild(store: Path, tmp_path: Path) -> None:
     files = StudyFiles.open(store, "base")
     member = files.front().knee()
     card = export_member(files, member.trial, tmp_path / "d")
-    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["architecture.json", "card.json", "weights.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == [
+        "architecture.json",
+        "card.json",
+        "weights.safetensors",
+    ]
     model, again = rebuild(tmp_path / "d"), member.model()
     x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -85,7 +85,7 @@ def _build(name: str, classes: int, example_shape: Sequence[int], seed: int, wei
     if ":" in name:
         return _user_model(name, classes)
     known = [*MODELS, "torchvision:NAME", "package.module:function"]
-    raise InputError(str(unknown("model", name, known)))
+    raise InputError(unknown("model", name, known))
 
 
 def _user_model(reference: str, classes: int) -> nn.Module:

@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.commands.progress import dense_numbers, epoch_numbers, front_numbers, numbers, reason
 from search.objectives.seconds import duration
 from search.outcome import DenseRow, Outcome
-from search.progress import dense_numbers, epoch_numbers, front_numbers, numbers, reason
 
 FRAMES_PER_SECOND = 4
 BAR_COLUMNS = 32

@@ -24,8 +24,8 @@ from types import FrameType
 from typing import IO
 from urllib.parse import quote
 
-from search.run_store import SERVERS, RunStore, experiment_name
-from search.ui_views import VIEW_TAG
+from search.tracking.run_store import SERVERS, RunStore, experiment_name
+from search.tracking.ui_views import VIEW_TAG
 from spaces import InputError
 
 SERVER_SETTINGS = {
@@ -54,11 +54,11 @@ def serve(
 
     Args:
         directory: The directory of the project's runs (``mlruns/``).
-        tracking_uri: MLflow's address, as for :meth:`search.tracking.Tracker.open`.
+        tracking_uri: MLflow's address, as for :meth:`search.tracking.tracker.Tracker.open`.
         host: Address to listen on.
         port: Port to listen on.
         open_browser: Whether to open the page in the user's browser.
-        experiment: Name of the experiment to open at, as for :meth:`search.tracking.Tracker.open`.
+        experiment: Name of the experiment to open at, as for :meth:`search.tracking.tracker.Tracker.open`.
         announce: Called with the page's address as soon as it answers; prints it by default.
     """
     store = RunStore.resolve(directory, tracking_uri)

@@ -15,7 +15,7 @@ import pytest
 
 from search.outcome import DenseRow, Outcome
 from search.report.palette import styles
-from search.tracking import Tracker
+from search.tracking.tracker import Tracker
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -86,7 +86,10 @@ def children(client: MlflowClient, parent: str) -> dict[int, Run]:
 
 
 def test_importing_the_module_imports_no_heavy_library() -> None:
-    code = "import search.tracking, search.ui, sys; print({'mlflow', 'torch', 'pandas', 'numpy'} & set(sys.modules))"
+    code = (
+        "import search.tracking.tracker, search.tracking.ui, sys;"
+        "print({'mlflow', 'torch', 'pandas', 'numpy'} & set(sys.modules))"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
 

@@ -28,9 +28,9 @@ from ray.tune.search import Searcher
 
 from search.config import Resources
 from search.errors import RunError
-from search.inline import finish_trial
 from search.outcome import Outcome
-from search.schedule import Schedule
+from search.running.inline import finish_trial
+from search.running.schedule import Schedule
 from search.store import StudyFiles
 from search.trial import Finished, Setting, TrialSpec, failed
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.outcome import Outcome
-from search.schedule import Schedule
+from search.running.schedule import Schedule
 from search.trial import TrialSpec
 from tests.search.cases import outcome
 
@@ -36,7 +36,9 @@ class Recorded:
         self.told_numbers.append(outcome.number)
 
 
-def race(study: Recorded, total: int, lag: int, workers: int, draw: random.Random, stop_after: int | None = None) -> bool:
+def race(
+    study: Recorded, total: int, lag: int, workers: int, draw: random.Random, stop_after: int | None = None
+) -> bool:
     """Run a schedule with workers that finish in random order; stop as a killed driver would."""
     done: dict[int, Outcome] = DISK[id(study)]
     schedule = Schedule(study, total, lag, done.get, lambda _: None)

@@ -37,7 +37,7 @@ def listener(quiet: bool = False, stream: TextIO | None = None) -> Listener:
     if stream.isatty() and os.environ.get("TERM", "").lower() not in PLAIN_TERMINALS:
         from rich.console import Console
 
-        from search.live import Display
+        from search.commands.live import Display
 
         return Display(Console(file=stream))
     return Lines(stream)

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from search.outcome import DenseRow, Outcome
-from search.run_store import RunStore
-from search.tracking import Tracker
-from search.ui import running, serve, ui_url
-from search.ui_views import prepared_views
+from search.tracking.run_store import RunStore
+from search.tracking.tracker import Tracker
+from search.tracking.ui import running, serve, ui_url
+from search.tracking.ui_views import prepared_views
 from spaces import InputError
 
 EXPERIMENT = {"experiment_id": "7", "tags": [{"key": "mlflow.sharedViewState.sweeps", "value": "{}"}]}
@@ -144,7 +144,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_server_starts_answers_and_ends_with_sigterm(swept: Path) -> None:
     port = free_port()
-    code = f"from pathlib import Path; from search.ui import serve; serve(Path({str(swept)!r}), port={port})"
+    code = f"from pathlib import Path; from search.tracking.ui import serve; serve(Path({str(swept)!r}), port={port})"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

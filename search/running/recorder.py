@@ -10,7 +10,7 @@ from search.events import Listener
 from search.objectives import Objective
 from search.outcome import DenseRow, Outcome
 from search.store import StudyFiles
-from search.tracking import Tracker
+from search.tracking.tracker import Tracker
 from search.trial import TrialSpec
 
 ARTEFACTS = ("outcome.json", "architecture.json", "weights.safetensors", "widths.png")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.outcome import DenseRow, Outcome
-from search.run_records import (
+from search.tracking.records import (
     MetricPoint,
     cleaned,
     clipped,

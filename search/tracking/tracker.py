@@ -21,11 +21,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from search.origin import origin
-from search.outbox import Delivery, Outbox
 from search.outcome import DenseRow, Outcome
 from search.report.palette import styles
-from search.run_records import (
+from search.tracking.origin import origin
+from search.tracking.outbox import Delivery, Outbox
+from search.tracking.records import (
     MetricPoint,
     cleaned,
     clipped,
@@ -37,8 +37,8 @@ from search.run_records import (
     trial_metrics,
     trial_params,
 )
-from search.run_store import RunStore, experiment_name, without_password
-from search.ui_views import prepared_views
+from search.tracking.run_store import RunStore, experiment_name, without_password
+from search.tracking.ui_views import prepared_views
 from spaces import InputError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from search.outcome import Outcome
-from search.schedule import Schedule
+from search.running.schedule import Schedule
 from search.store import StudyFiles
 from search.trial import Setting, TrialSpec, run_trial
 

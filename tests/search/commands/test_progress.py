@@ -6,10 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
+from search.commands.live import Display
+from search.commands.progress import LONGEST_REASON, Lines, Warnings, listener, reason
 from search.events import Listener
-from search.live import Display
 from search.outcome import DenseRow
-from search.progress import LONGEST_REASON, Lines, Warnings, listener, reason
 from tests.search.cases import outcome
 
 DENSE = DenseRow(accuracy=0.9861, flops=1000, params=78_100, seconds=9.0)
@@ -45,7 +45,9 @@ def tell_everything(heard: Listener) -> None:
     heard.dense_epoch({"epoch": 1.0, "loss": 0.5, "accuracy": 0.97}, 2)
     heard.sweep_started("digits-001", 3, 1, DENSE)
     heard.trial_started(1, "magnitude")
-    heard.trial_finished(outcome(1, metrics={"accuracy": 0.9833, "flops": 249.0, "params": 9, "seconds": 4.2}), 0.921, 5)
+    heard.trial_finished(
+        outcome(1, metrics={"accuracy": 0.9833, "flops": 249.0, "params": 9, "seconds": 4.2}), 0.921, 5
+    )
     heard.trial_started(2, "magnitude")
     heard.trial_finished(outcome(2, error=ERROR), 0.921, 5)
     heard.warning("MLflow lacks 1 trial")

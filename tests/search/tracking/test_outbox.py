@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from search.outbox import Delivery, Outbox
+from search.tracking.outbox import Delivery, Outbox
 
 
 def first_line(error: BaseException) -> str:
@@ -52,7 +52,7 @@ def test_nothing_lost_needs_no_warning() -> None:
 
 
 def test_a_lost_receiver_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.outbox.PATIENCE", 0.05)
+    monkeypatch.setattr("search.tracking.outbox.PATIENCE", 0.05)
     outbox = Outbox(first_line)
     calls: list[float] = []
 
@@ -70,7 +70,7 @@ def test_a_lost_receiver_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_quick_failures_do_not_stop_what_comes_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.outbox.PATIENCE", 1.0)
+    monkeypatch.setattr("search.tracking.outbox.PATIENCE", 1.0)
     outbox = Outbox(first_line)
 
     def lose() -> None:

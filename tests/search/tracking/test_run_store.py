@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.run_store import RunStore, experiment_name, without_password
+from search.tracking.run_store import RunStore, experiment_name, without_password
 from spaces import InputError
 
 
@@ -104,7 +104,7 @@ def test_database_that_is_none(tmp_path: Path) -> None:
 
 
 def test_database_that_another_program_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.run_store.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("search.tracking.run_store.PROBE_SECONDS", 0.05)
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(InputError, match="database is locked"):

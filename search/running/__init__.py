@@ -1,0 +1,1 @@
+"""Running trials: in which order, where, and who hears of it."""

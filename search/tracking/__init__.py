@@ -1,0 +1,1 @@
+"""The mirror of studies in MLflow, and its page. Importing this imports no mlflow."""
