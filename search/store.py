@@ -86,6 +86,10 @@ class StudyFiles:
                 "--name"
             ) from error
 
+    def discard(self) -> None:
+        """Remove the folder of a study that could not be begun."""
+        shutil.rmtree(self.root)
+
     def record(self) -> dict[str, Any]:
         """Read ``study.json``.
 

@@ -11,6 +11,7 @@ import hashlib
 import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import optuna
@@ -177,6 +178,21 @@ class Study:
         point = suggest(self._space, trial)
         method, own = self._space.split(point, METHOD)
         return TrialSpec(trial.number, method, own, trial_seed(self._seed, trial.number))
+
+
+def known_studies(storage: str) -> list[str]:
+    """List the studies in an Optuna storage.
+
+    Args:
+        storage: Optuna storage URL.
+
+    Returns:
+        Their names; none if there is no such storage yet.
+    """
+    path = storage.removeprefix("sqlite:///")
+    if path != storage and not Path(path).exists():
+        return []  # asking Optuna would make the file
+    return list(optuna.get_all_study_names(storage))
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,12 +23,14 @@ from search.front import Front
 from search.objectives import load_objectives
 from search.outcome import DenseRow
 from search.prepare import Plan, dense_setting, plan
-from search.running.inline import run_inline
+from search.running.inline import InlinePool
+from search.running.pool import Pool
 from search.running.recorder import Recorder
 from search.running.schedule import Schedule
 from search.store import StudyFiles, study_names
-from search.study import Study
+from search.study import Study, known_studies
 from search.study_space import first_points
+from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker
 from search.trial import Setting
 from spaces import InputError, Space
@@ -119,54 +122,50 @@ class Sweep:
             stack.callback(self._listener.close)
             if self._files is None and self.config.name is not None:
                 _refuse_taken(self.config.directory, self.config.name)  # before anything is trained
-            tracker = Tracker.open(self.config.directory, self.config.tracking_uri)
-            stack.callback(self._deliver, tracker)
             self._listener.stage("loading data and network")
+            opening = _tracker_in_background(stack, self.config)
             planned = self.plan()
+            pool = stack.enter_context(_pool(planned))  # its workers import torch while the dense network trains
+            tracker = opening.result()
+            stack.callback(self._deliver, tracker)
             self._listener.stage("dense network")
+            dense_began = time.perf_counter()
             setting, dense = dense_setting(planned, self._listener.dense_epoch)
+            dense_seconds = time.perf_counter() - dense_began
             files = self._files = self._files or _created(planned, dense)
             stack.enter_context(files.lock())
-            store = tracker.store.public
-            parent = tracker.start_sweep(
-                files.name, self.config.model_dump(mode="json"), dense, run_id=files.tracked().get(store)
-            )
-            files.write_tracked({**files.tracked(), store: parent})
-            try:
-                return self._run(files, planned, setting, dense, tracker, began)
-            except BaseException as error:
-                tracker.stop_sweep("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-                raise
-
-    def _run(
-        self,
-        files: StudyFiles,
-        planned: Plan,
-        setting: Setting,
-        dense: DenseRow,
-        tracker: Tracker,
-        began: float,
-    ) -> Front:
-        """Run the trials, finish the front, sum up."""
-        earlier = set(files.numbers())
-        workers = self._trials(files, planned, setting, dense, tracker)
-        self._listener.stage("testing and drawing the front")
-        front, paths = finish_front(files, planned.task, setting)
-        seconds = time.perf_counter() - began
-        busy = sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
-        busy += workers * min(dense.seconds, seconds)  # nothing else can run while the dense network trains
-        self.summary = Summary(seconds, max(0.0, 1 - busy / (seconds * workers)), paths)
-        tracker.finish_sweep(
-            ranks(front),
-            paths,
-            front.hypervolume(),
-            note(front),
-            {"trials": len(files.numbers()), "overhead_share": self.summary.overhead, "seconds": seconds},
-        )
+            earlier = set(files.numbers())
+            with self._tracked(tracker, files, dense):
+                self._trials(pool, files, planned, setting, dense, tracker)
+                self._listener.stage("testing and drawing the front")
+                front, paths = finish_front(files, planned.task, setting)
+                seconds = time.perf_counter() - began
+                # While the dense network trains there is no trial that a worker could run.
+                busy = dense_seconds * pool.slots
+                busy += sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
+                self.summary = Summary(seconds, max(0.0, 1 - busy / (seconds * pool.slots)), paths)
+                numbers = {"overhead_share": self.summary.overhead, "seconds": seconds}
+                numbers["trials"] = len(files.numbers())
+                tracker.finish_sweep(ranks(front), paths, front.hypervolume(), note(front), numbers)
         return front
 
-    def _trials(self, files: StudyFiles, planned: Plan, setting: Setting, dense: DenseRow, tracker: Tracker) -> int:
-        """Run every trial that is not finished; returns how many ran at a time."""
+    @contextmanager
+    def _tracked(self, tracker: Tracker, files: StudyFiles, dense: DenseRow) -> Generator[None]:
+        """Open the parent run, or take it up again; end it as killed or failed if the sweep ends so."""
+        store, known = tracker.store.public, files.tracked()
+        config = self.config.model_dump(mode="json")
+        parent = tracker.start_sweep(files.name, config, dense, run_id=known.get(store))
+        files.write_tracked({**known, store: parent})
+        try:
+            yield
+        except BaseException as error:
+            tracker.stop_sweep("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+
+    def _trials(
+        self, pool: Pool, files: StudyFiles, planned: Plan, setting: Setting, dense: DenseRow, tracker: Tracker
+    ) -> None:
+        """Run every trial that is not finished."""
         total = self.config.trials
         recorder = Recorder(files, dense, load_objectives(self.config.objectives), total, self._listener, tracker)
         with ExitStack() as stack:
@@ -174,15 +173,11 @@ class Sweep:
             done = files.outcomes()
             recorder.resumed(done)
             self._listener.sweep_started(files.name, total, len(done), dense)
-            study, lag = _study(files)
             finished = {outcome.number: outcome for outcome in done}
-            schedule = Schedule(study, total, lag, finished.get, recorder.finished)
-            if schedule.done:
-                return 1
-            if self.config.resources.executor == "inline":
-                run_inline(schedule, setting, files, recorder.started)
-                return 1
-            return _on_ray(stack, schedule, setting, files, recorder, planned)
+            lag = files.record()["lag"]
+            schedule = Schedule(_study(files, planned), total, lag, finished.get, recorder.finished)
+            if not schedule.done:
+                pool.run(schedule, setting, files, recorder.started)
 
     def _deliver(self, tracker: Tracker) -> None:
         """Wait for MLflow to have everything; tell if it has not."""
@@ -210,17 +205,21 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
         heard.close()
 
 
-def _on_ray(
-    stack: ExitStack, schedule: Schedule, setting: Setting, files: StudyFiles, recorder: Recorder, planned: Plan
-) -> int:
-    from search.running import workers  # ray is not needed to run trials in this process
+def _tracker_in_background(stack: ExitStack, config: StudyConfig) -> Future[Tracker]:
+    """Import and open MLflow, which takes seconds, while data and network are loaded."""
+    RunStore.resolve(config.directory, config.tracking_uri).prepare()  # what the user got wrong is said at once
+    opener = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mlflow-open"))
+    return opener.submit(Tracker.open, config.directory, config.tracking_uri)
 
+
+def _pool(planned: Plan) -> AbstractContextManager[Pool]:
+    """Choose where trials run."""
     resources = planned.config.resources
-    workers.start(resources)
-    stack.callback(workers.stop)
-    slots = workers.slots(resources, planned.gpus_per_trial)
-    workers.run_on_ray(schedule, setting, files, recorder.started, resources, planned.gpus_per_trial, slots)
-    return slots
+    if resources.executor == "inline":
+        return nullcontext(InlinePool())
+    from search.running.workers import ray_pool  # ray is not needed to run trials in this process
+
+    return ray_pool(resources, planned.gpus_per_trial)
 
 
 def _created(planned: Plan, dense: DenseRow) -> StudyFiles:
@@ -229,37 +228,39 @@ def _created(planned: Plan, dense: DenseRow) -> StudyFiles:
     name = config.name or _free_name(config)
     config = config.model_copy(update={"name": name})
     files = StudyFiles(config.directory, name)
-    workers = config.resources.max_concurrent or 1
-    first = first_points(planned.space, config.methods, limit=max(1, config.trials // 2))
     files.create({
         "config": config.model_dump(mode="json"),
         "dense": dense.to_json(),
-        "task": {
-            "classes": planned.task.data.classes,
-            "example_shape": list(planned.task.data.example.shape),
-        },
+        "task": {"classes": planned.task.data.classes, "example_shape": list(planned.task.example.shape)},
         "space": planned.space.to_json(),
-        "lag": max(MIN_LAG, 2 * workers),
+        "lag": max(MIN_LAG, 2 * (config.resources.max_concurrent or 1)),
         "recipe": planned.recipe.model_dump(mode="json"),
         "steps": planned.steps,
         "versions": versions(),
     })
-    Study.create(storage(files.directory), name, planned.space, config.objectives, config.seed, config.sampler, first)
+    try:
+        _create_study(files, planned)
+    except InputError:
+        files.discard()
+        raise
     return files
 
 
-def _study(files: StudyFiles) -> tuple[Study, int]:
-    """Open the Optuna study of a folder; how many of its trials may be asked and not told."""
-    record, config = files.record(), files.config()
-    study = Study.load(
-        storage(files.directory),
-        files.name,
-        Space.from_json(record["space"]),
-        config.objectives,
-        config.seed,
-        config.sampler,
+def _create_study(files: StudyFiles, planned: Plan) -> Study:
+    config = planned.config
+    first = first_points(planned.space, config.methods, limit=max(1, config.trials // 2))
+    return Study.create(
+        storage(files.directory), files.name, planned.space, config.objectives, config.seed, config.sampler, first
     )
-    return study, record["lag"]
+
+
+def _study(files: StudyFiles, planned: Plan) -> Study:
+    """Open the Optuna study of a folder; make it if a driver was killed between the two."""
+    config = files.config()
+    if files.name not in known_studies(storage(files.directory)):
+        return _create_study(files, planned)
+    space = Space.from_json(files.record()["space"])
+    return Study.load(storage(files.directory), files.name, space, config.objectives, config.seed, config.sampler)
 
 
 def storage(directory: Path) -> str:
@@ -284,5 +285,5 @@ def _refuse_taken(directory: Path, name: str) -> None:
 def _free_name(config: StudyConfig) -> str:
     """Number a study after its data and model."""
     stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{config.data}-{config.model.rpartition(':')[2]}").strip("-")[:60]
-    taken = set(study_names(config.directory))
+    taken = {*study_names(config.directory), *known_studies(storage(config.directory))}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n:03d}") not in taken)

@@ -10,20 +10,25 @@ from search.store import StudyFiles
 from search.trial import Setting, TrialSpec, run_trial
 
 
-def run_inline(
-    schedule: Schedule, setting: Setting, files: StudyFiles, on_started: Callable[[TrialSpec], None]
-) -> None:
-    """Run trials until none is left.
+class InlinePool:
+    """A :class:`search.running.pool.Pool` of this process alone."""
 
-    Args:
-        schedule: Hands out trials and takes their outcomes.
-        setting: What all trials share.
-        files: Where each finished trial is written before anything is told.
-        on_started: Called when a trial begins.
-    """
-    while (spec := schedule.next()) is not None:
-        on_started(spec)
-        schedule.finish(finish_trial(setting, spec, files))
+    slots = 1
+
+    def run(
+        self, schedule: Schedule, setting: Setting, files: StudyFiles, on_started: Callable[[TrialSpec], None]
+    ) -> None:
+        """Run trials until none is left.
+
+        Args:
+            schedule: Hands out trials and takes their outcomes.
+            setting: What all trials share.
+            files: Where each finished trial is written before anything is told.
+            on_started: Called when a trial begins.
+        """
+        while (spec := schedule.next()) is not None:
+            on_started(spec)
+            schedule.finish(finish_trial(setting, spec, files))
 
 
 def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcome:

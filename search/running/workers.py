@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,45 +36,94 @@ from search.store import StudyFiles
 from search.trial import Finished, Setting, TrialSpec, failed
 
 
-def start(resources: Resources) -> None:
-    """Start Ray, or connect to the cluster that was named.
+@contextmanager
+def ray_pool(resources: Resources, gpus_per_trial: float) -> Generator[RayPool]:
+    """Start Ray, or connect to the cluster that was named, for as long as the context lasts.
 
     Args:
         resources: Where trials run.
+        gpus_per_trial: GPUs each trial takes, may be a fraction.
 
-    Raises:
-        RunError: If the cluster cannot be reached.
+    Yields:
+        The pool.
     """
-    if ray.is_initialized():
-        return
-    address = resources.address or os.environ.get("RAY_ADDRESS")
-    # A named cluster has its own resources; a local one must offer at least what one trial asks for.
-    local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": _local_cpus(resources)}
+    mine = not ray.is_initialized()
+    if mine:
+        _start(resources)
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-            **local,
+        yield RayPool(resources, gpus_per_trial)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+class RayPool:
+    """A :class:`search.running.pool.Pool` of Ray's workers; made by :func:`ray_pool`.
+
+    Args:
+        resources: Where trials run.
+        gpus_per_trial: GPUs each trial takes, may be a fraction.
+    """
+
+    def __init__(self, resources: Resources, gpus_per_trial: float) -> None:
+        self._demand = {"cpu": resources.cpus_per_trial, "gpu": gpus_per_trial}
+        self.slots = _slots(resources, gpus_per_trial)
+
+    def run(
+        self, schedule: Schedule, setting: Setting, files: StudyFiles, on_started: Callable[[TrialSpec], None]
+    ) -> None:
+        """Run trials until none is left.
+
+        Args:
+            schedule: Hands out trials and takes their outcomes.
+            setting: What all trials share; placed in Ray's object store once.
+            files: Where workers write finished trials.
+            on_started: Called when a trial is handed to a worker.
+        """
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        trainable = tune.with_parameters(_trial_on_worker, setting=setting, files=files)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, self._demand),
+            tune_config=tune.TuneConfig(
+                search_alg=_ScheduleSearcher(schedule, files, on_started),
+                num_samples=-1,  # the searcher says when there is no more
+                max_concurrent_trials=self.slots,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial_{trial.config['number']:04d}",
+                trial_dirname_creator=lambda trial: f"trial_{trial.config['number']:04d}",
+            ),
+            # Tune's own folder, out of the way of the study's files.
+            run_config=tune.RunConfig(name=files.name, storage_path=str(files.root / "tune"), verbose=0),
         )
+        tuner.fit()
+
+
+def _start(resources: Resources) -> None:
+    """Connect to the cluster that was named; only where none was, start one here."""
+    address = resources.address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, resources.cpus_per_trial),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"worker_process_setup_hook": _warm_up},
+            )
     except (ConnectionError, ValueError) as error:
         raise RunError(f"Ray at {address!r} cannot be reached: {error}") from error
 
 
-def slots(resources: Resources, gpus_per_trial: float) -> int:
-    """Count how many trials can run at a time.
+def _warm_up() -> None:
+    """Import what every trial needs as soon as a worker's process is there, before it has work."""
+    import search.trial  # noqa: F401  (torch and torch-pruning come with it)
 
-    Args:
-        resources: Where trials run; Ray must have been started.
-        gpus_per_trial: GPUs each trial takes.
 
-    Returns:
-        At least 1.
-
-    Raises:
-        RunError: If not even one trial fits.
-    """
+def _slots(resources: Resources, gpus_per_trial: float) -> int:
+    """How many trials can run at a time."""
     offered: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     fit = int(offered.get("CPU", 0) // resources.cpus_per_trial)
     if gpus_per_trial:
@@ -84,49 +134,6 @@ def slots(resources: Resources, gpus_per_trial: float) -> int:
             f"{offered.get('CPU', 0):g} CPUs and {offered.get('GPU', 0):g} GPUs"
         )
     return min(fit, resources.max_concurrent or fit)
-
-
-def stop() -> None:
-    """Stop Ray (or leave the cluster)."""
-    ray.shutdown()
-
-
-def run_on_ray(
-    schedule: Schedule,
-    setting: Setting,
-    files: StudyFiles,
-    on_started: Callable[[TrialSpec], None],
-    resources: Resources,
-    gpus_per_trial: float,
-    concurrent: int,
-) -> None:
-    """Run trials on Ray Tune until none is left.
-
-    Args:
-        schedule: Hands out trials and takes their outcomes.
-        setting: What all trials share; placed in Ray's object store once.
-        files: Where workers write finished trials.
-        on_started: Called when a trial is handed to a worker.
-        resources: CPUs per trial.
-        gpus_per_trial: GPUs per trial, may be a fraction.
-        concurrent: Trials at a time.
-    """
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    searcher = _ScheduleSearcher(schedule, files, on_started)
-    trainable = tune.with_parameters(_trial_on_worker, setting=setting, files=files)
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": gpus_per_trial}),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            num_samples=-1,  # the searcher says when there is no more
-            max_concurrent_trials=concurrent,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: f"trial_{trial.config['number']:04d}",
-            trial_dirname_creator=lambda trial: f"trial_{trial.config['number']:04d}",
-        ),
-        run_config=tune.RunConfig(name=files.name, storage_path=str(_scratch(files)), verbose=0),
-    )
-    tuner.fit()
 
 
 def _trial_on_worker(config: Mapping[str, Any], setting: Setting, files: StudyFiles) -> None:
@@ -182,12 +189,3 @@ class _ScheduleSearcher(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle nothing: Tune stores the searcher beside its trials, and a database cannot be stored so."""
         return {}
-
-
-def _scratch(files: StudyFiles) -> Path:
-    """Tune's own folder, out of the way of the study's files."""
-    return files.root / "tune"
-
-
-def _local_cpus(resources: Resources) -> int:
-    return max(os.cpu_count() or 1, resources.cpus_per_trial)

@@ -130,6 +130,29 @@ def test_global_generator_is_untouched() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_dropout_is_seeded_too() -> None:
+    ends = []
+    for seed in (1, 2):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            ends.append(trainer(RECIPES["sgd"]).run())
+    assert ends[0] == ends[1]
+
+
+def test_divergence_right_after_a_stop_still_knows_the_loss() -> None:
+    def poisoned() -> Trainer:
+        return Trainer(Poison(5), TRAIN, Recipe(batch_size=16, lr=1e-3), 10, 0)
+
+    first = poisoned()
+    first.run(until=5)
+    second = poisoned()
+    second.load_state_dict(first.state_dict())
+    second.model.left = 0  # type: ignore[assignment]  # a plain number
+    with pytest.raises(Diverged) as caught:
+        second.run()
+    assert caught.value.step == 5 and caught.value.last_finite_loss == first._losses[-1].item()
+
+
 def test_seed_decides() -> None:
     one, same, other = trainer(RECIPES["sgd"]), trainer(RECIPES["sgd"]), trainer(RECIPES["sgd"], seed=4)
     assert one.run() == same.run() != other.run()
