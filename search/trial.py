@@ -116,6 +116,7 @@ def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent) -> Fin
         traceback), for a sweep must survive it.
     """
     torch.set_num_threads(setting.threads)
+    setting = setting.placed()
     started = time.time()
     clock = time.perf_counter()
     records: list[dict[str, float]] = []
@@ -125,7 +126,7 @@ def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent) -> Fin
         report(record)
 
     try:
-        pruned = _prune(setting.placed(), spec, keep)
+        pruned = _prune(setting, spec, keep)
         seconds = time.perf_counter() - clock
         outcome = Outcome(
             number=spec.number,
@@ -200,7 +201,6 @@ def _prune(setting: Setting, spec: TrialSpec, report: Report) -> Pruned:
 
 def _measure(setting: Setting, pruned: Pruned, seconds: float) -> dict[str, float]:
     """Measure every objective, and what every outcome has, on the cut network."""
-    setting = setting.placed()
     metrics = {"seconds": seconds}
     for objective in load_objectives(tuple(dict.fromkeys(MEASURED + setting.objectives))):
         if objective.measure is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -81,6 +82,7 @@ class RayPool:
             on_started: Called when a trial is handed to a worker.
         """
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        scratch = files.root / "tune"  # Tune must write somewhere; nothing in it is needed afterwards
         trainable = tune.with_parameters(_trial_on_worker, setting=setting, files=files)
         tuner = tune.Tuner(
             tune.with_resources(trainable, self._demand),
@@ -92,10 +94,12 @@ class RayPool:
                 trial_name_creator=lambda trial: f"trial_{trial.config['number']:04d}",
                 trial_dirname_creator=lambda trial: f"trial_{trial.config['number']:04d}",
             ),
-            # Tune's own folder, out of the way of the study's files.
-            run_config=tune.RunConfig(name=files.name, storage_path=str(files.root / "tune"), verbose=0),
+            run_config=tune.RunConfig(name=files.name, storage_path=str(scratch), verbose=0),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _start(resources: Resources) -> None:
