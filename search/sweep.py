@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from search.store import StudyFiles, study_names
 from search.study import Study, known_studies
 from search.study_space import first_points
 from search.tracking.run_store import RunStore
-from search.tracking.tracker import Tracker
+from search.tracking.tracker import Tracker, import_mlflow
 from search.trial import Setting
 from spaces import InputError, Space
 
@@ -123,8 +123,12 @@ class Sweep:
             if self._files is None and self.config.name is not None:
                 _refuse_taken(self.config.directory, self.config.name)  # before anything is trained
             self._listener.stage("loading data and network")
-            opening = _tracker_in_background(stack, self.config)
+            background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mlflow-open"))
+            background.submit(import_mlflow)  # takes seconds, like importing torch
             planned = self.plan()
+            # Nothing is written before here: what the user got wrong has been said.
+            RunStore.resolve(self.config.directory, self.config.tracking_uri).prepare()
+            opening = background.submit(Tracker.open, self.config.directory, self.config.tracking_uri)
             pool = stack.enter_context(_pool(planned))  # its workers import torch while the dense network trains
             tracker = opening.result()
             stack.callback(self._deliver, tracker)
@@ -203,13 +207,6 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
         return dense_setting(planned, heard.dense_epoch)[1]
     finally:
         heard.close()
-
-
-def _tracker_in_background(stack: ExitStack, config: StudyConfig) -> Future[Tracker]:
-    """Import and open MLflow, which takes seconds, while data and network are loaded."""
-    RunStore.resolve(config.directory, config.tracking_uri).prepare()  # what the user got wrong is said at once
-    opener = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mlflow-open"))
-    return opener.submit(Tracker.open, config.directory, config.tracking_uri)
 
 
 def _pool(planned: Plan) -> AbstractContextManager[Pool]:

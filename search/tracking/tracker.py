@@ -112,7 +112,7 @@ class Tracker:
         """
         store = RunStore.resolve(directory, tracking_uri)
         store.prepare()
-        _import_mlflow()
+        import_mlflow()
         with _explained(store):
             client = _client(store.uri)
             return cls(client, store, _experiment_id(client, store, experiment_name(experiment)))
@@ -343,7 +343,7 @@ class Tracker:
             self._client.log_batch(run_id, metrics=some, params=few, tags=tags if index == 0 else [])
 
 
-def _import_mlflow() -> None:
+def import_mlflow() -> None:
     """Import mlflow with its chatter off, unless the user's environment wants it."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
