@@ -30,7 +30,7 @@ DENSE: dict[str, Default] = {
 """How dense networks are trained, by name of the data set."""
 
 FINETUNE: dict[str, Default] = {
-    "digits": (_SGD.replaced(lr=0.05, batch_size=64), 15),
+    "digits": (_SGD.replaced(lr=0.05, batch_size=64), 20),
     "mnist": (_SGD.replaced(lr=0.02), 3),
     "fashion_mnist": (_SGD.replaced(lr=0.02), 5),
     "cifar10": (_SGD.replaced(lr=0.02), 10),

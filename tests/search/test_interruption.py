@@ -37,7 +37,7 @@ def test_killed_at_random_moments_and_resumed_equals_never_interrupted(tmp_path:
     draw = random.Random(1)
     finished: dict[int, int] = {}
     arguments = ["sweep", "--name", "killed", *ARGUMENTS]
-    for _ in range(6):
+    for _ in range(4):
         driver = subprocess.Popen(
             command(tmp_path, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
