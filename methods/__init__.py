@@ -49,6 +49,7 @@ METHODS: dict[str, str] = {
     "increg": "methods.increg:IncReg",
     "magnitude": "methods.magnitude:Magnitude",
     "random": "methods.random_channels:RandomChannels",
+    "sdprun": "methods.sdprun:SDPrun",
 }
 """Our own methods: where the class of each name is."""
 

@@ -99,7 +99,7 @@ def first_points(space: Space, methods: Sequence[str], limit: int) -> list[dict[
 def _at_share(name: str, value: Value, share: float, method: str) -> Value:
     """Set the parameters that decide sparsity so that about this share of the FLOPs is left."""
     own = name.removeprefix(f"{method}.")
-    if own == "sparsity.flops":
+    if own in ("sparsity.flops", "target_flops"):
         return share
     if own == "sparsity.ratio" or own.startswith(("sparsity.stages[", "sparsity.layers[")):
         return round(1 - math.sqrt(share), 3)  # widths count twice in a layer's FLOPs, once as inputs

@@ -59,27 +59,35 @@ def explained(error: ValidationError, model: type[BaseModel], where: str) -> str
         The message of an :class:`InputError`.
     """
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
         return f"{where}: {cause}"
+    path, owner = _followed(model, [str(part) for part in first["loc"]])
     if first["type"] == "extra_forbidden":
         section = ".".join(path[:-1])
-        return unknown(f"key in {where}{f', section {section}' if section else ''}:", path[-1], _fields(model, path))
+        kind = f"key in {where}{f', section {section}' if section else ''}:"
+        return unknown(kind, path[-1], owner.model_fields)
     if first["type"] == "missing":
         return f"{where}: {'.'.join(path)} needs a value"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {'.'.join(path)} = {first['input']!r} is not allowed: {message}"
 
 
-def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Names allowed where an unknown one was met: follow the path through nested models."""
-    for part in path[:-1]:
-        field = model.model_fields.get(part)
-        inner = [] if field is None else _models(field.annotation)
-        # The tag of a discriminated union is a step of the path without a field of its own.
-        model = inner[0] if len(inner) == 1 else next((m for m in inner if _tag(m) in path), model)
-    return sorted(model.model_fields)
+def _followed(model: type[BaseModel], location: list[str]) -> tuple[list[str], type[BaseModel]]:
+    """Follow an error's location: the keys as the user wrote them, and the model that owns the last one."""
+    keys: list[str] = []
+    owner = model
+    members: list[type[BaseModel]] = []
+    for part in location:
+        tagged = [member for member in members if _tag(member) == part]
+        if tagged:  # the tag of a discriminated union is a step of the location, but no key of the user's
+            owner, members = tagged[0], []
+            continue
+        owner = members[0] if len(members) == 1 else owner
+        keys.append(part)
+        field = owner.model_fields.get(part)
+        members = [] if field is None else _models(field.annotation)
+    return keys, owner
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -1,0 +1,189 @@
+"""The hooks of sDprun: how the threshold grows, and what is known of the units at every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from methods.base import Record
+from methods.channels import ChannelGroup
+from methods.dual_averaging import GroupDualAveraging
+from methods.scope import Shortcuts
+from methods.steering import Shares
+
+POLLS = 40
+"""How often the growth is steered; each time waits for the device once."""
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """When the threshold grows, and how far: to a threshold, or to a share of the FLOPs.
+
+    Attributes:
+        first: Step in which it begins to grow.
+        end: Steps until it has grown enough.
+        grown: What a threshold with ``c = 1`` would have grown to before each step of the budget and after the
+            last one, ``[steps + 1]``.
+        threshold: Where it is to end; None if it is steered.
+        target: Share of the dense FLOPs that is to be left; None if it is not steered.
+    """
+
+    first: int
+    end: int
+    grown: Sequence[float]
+    threshold: float | None = None
+    target: float | None = None
+
+
+class Growth:
+    """Lets the threshold grow, steers it, and says who is gone. Its state is the optimiser's.
+
+    Args:
+        optimizer: Holds threshold and units.
+        groups: The groups that may lose units, in the order of the rows of all tables.
+        shares: Shares of the FLOPs by choice of units.
+        shortcuts: The parameter-free shortcuts to be closed around zero units; None leaves them open.
+        plan: When to grow, and how far.
+    """
+
+    def __init__(
+        self,
+        optimizer: GroupDualAveraging,
+        groups: Sequence[ChannelGroup],
+        shares: Shares,
+        shortcuts: Shortcuts | None,
+        plan: Timetable,
+    ) -> None:
+        self.optimizer, self.groups, self.shares = optimizer, groups, shares
+        self.shortcuts, self.plan = shortcuts, plan
+
+    def before_step(self, step: int, lr: float) -> None:
+        """Set ``c`` so that the threshold arrives in time where it is to be, growing as equation (2) has it.
+
+        Args:
+            step: Index of the step.
+            lr: Not used.
+        """
+        plan = self.plan
+        if not plan.first <= step < plan.end:
+            return
+        since = step - plan.first
+        if plan.target is None:
+            due, wanted = since == 0, plan.threshold
+        else:
+            due = since % max(1, (plan.end - plan.first) // POLLS) == 0
+            wanted = self.shares.threshold(self.optimizer.ratios(), plan.target) if due else None
+        if due and wanted is not None:
+            missing = max(0.0, wanted - self.optimizer.threshold)
+            self.optimizer.param_groups[0]["scale"] = missing / (plan.grown[plan.end] - plan.grown[step])
+
+    def after_step(self, step: int) -> None:
+        """Fix the choice of units when a steered threshold has grown enough.
+
+        Args:
+            step: Index of the step.
+        """
+        if self.plan.target is not None and step == self.plan.end - 1:
+            # Norms have moved since the last look: the choice is made anew, by all of them.
+            ratios = self.optimizer.ratios()
+            landing = self.shares.land(ratios, self.plan.target)
+            self.optimizer.settle(landing.threshold, landing.alive.to(ratios.device))
+        if self.shortcuts is not None:
+            self.shortcuts.close(self.optimizer.alive)
+
+    def kept(self) -> dict[str, list[int]]:
+        """List what is left of each group.
+
+        Returns:
+            Indices of the units that are not zero, ascending, by name of group.
+        """
+        alive = self.optimizer.alive.tolist()
+        return {
+            group.name: [unit for unit in range(group.channels) if row[unit]]
+            for group, row in zip(self.groups, alive, strict=True)
+        }
+
+    def results(self) -> Record:
+        """Return the numbers for ``Pruned.extra``.
+
+        Returns:
+            ``flops_share`` (if the units that are zero were cut now) and ``threshold``.
+        """
+        return {"flops_share": self.shares.of(self.optimizer.alive), "threshold": self.optimizer.threshold}
+
+    def epoch_end(self) -> Record:
+        """Return the state of the units.
+
+        Returns:
+            The results, and the share of units that are zero: ``zero_units`` of all, ``zero_units[GROUP]`` of
+            each group.
+        """
+        left = {name: len(units) for name, units in self.kept().items()}
+        gone = {f"zero_units[{group.name}]": 1 - left[group.name] / group.channels for group in self.groups}
+        everything = sum(group.channels for group in self.groups)
+        return self.results() | {"zero_units": 1 - sum(left.values()) / everything} | gone
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the empty state: all that changes is the optimiser's.
+
+        Returns:
+            An empty mapping.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing.
+
+        Args:
+            state: The empty state.
+        """
+
+
+class Settled:
+    """The hook of the time after the cut: nothing changes any more.
+
+    Args:
+        record: What is reported in every epoch.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def before_step(self, step: int, lr: float) -> None:
+        """Do nothing.
+
+        Args:
+            step: Index of the step.
+            lr: Learning rate of the step.
+        """
+
+    def after_step(self, step: int) -> None:
+        """Do nothing.
+
+        Args:
+            step: Index of the step.
+        """
+
+    def epoch_end(self) -> Record:
+        """Return what was last known of the units.
+
+        Returns:
+            The record.
+        """
+        return dict(self.record)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the empty state.
+
+        Returns:
+            An empty mapping.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing.
+
+        Args:
+            state: The empty state.
+        """
