@@ -281,6 +281,8 @@ def _refuse_taken(directory: Path, name: str) -> None:
 
 def _free_name(config: StudyConfig) -> str:
     """Number a study after its data and model."""
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{config.data}-{config.model.rpartition(':')[2]}").strip("-")[:60]
+    model = config.model.rpartition(":")[2]
+    both = model if model.startswith(config.data) else f"{config.data}-{model}"  # digits_resnet says it already
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", both).strip("-")[:60]
     taken = {*study_names(config.directory), *known_studies(storage(config.directory))}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n:03d}") not in taken)

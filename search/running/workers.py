@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -55,7 +57,7 @@ def ray_pool(resources: Resources, gpus_per_trial: float) -> Generator[RayPool]:
         yield RayPool(resources, gpus_per_trial)
     finally:
         if mine:
-            ray.shutdown()
+            _stop()
 
 
 class RayPool:
@@ -119,6 +121,17 @@ def _start(resources: Resources) -> None:
             )
     except (ConnectionError, ValueError) as error:
         raise RunError(f"Ray at {address!r} cannot be reached: {error}") from error
+
+
+def _stop() -> None:
+    """Stop Ray; a second Ctrl-C in the second that this takes would leave its processes behind."""
+    main = threading.current_thread() is threading.main_thread()  # only there may a handler be set
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try:
+        ray.shutdown()
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def _warm_up() -> None:
