@@ -50,6 +50,7 @@ METHODS: dict[str, str] = {
     "magnitude": "methods.magnitude:Magnitude",
     "random": "methods.random_channels:RandomChannels",
     "sdprun": "methods.sdprun:SDPrun",
+    "spp": "methods.spp:SPP",
 }
 """Our own methods: where the class of each name is."""
 

@@ -1,0 +1,220 @@
+"""Columns of unrolled convolutions: what belongs to them, what they save, and what of it is cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.architecture import describe, rebuild
+from methods.base import Problem
+from methods.channels import channel_groups, cut
+from methods.columns import Columns, ZerosStay, flops_without_columns, unread
+from methods.cost import count
+from methods.spp import SPP
+from methods.thinning import Thinning
+from methods.training import Recipe, Trainer
+from spaces import InputError
+from tests.methods import cases
+
+DOUBLE = torch.float64
+EXAMPLE = torch.zeros(1, *cases.IMAGE, dtype=DOUBLE)
+DATA = cases.blobs(cases.IMAGE, 32, dtype=DOUBLE)
+
+
+def dense(net: str) -> nn.Module:
+    return cases.seeded(cases.NETS[net], trained=True).double()
+
+
+def columns_of(model: nn.Module) -> Columns:
+    return Columns(model, EXAMPLE, channel_groups(model, EXAMPLE))
+
+
+def some_kept(columns: Columns, seed: int = 0) -> Tensor:
+    return torch.rand(columns.valid.shape, generator=torch.Generator().manual_seed(seed)) < 0.5
+
+
+def test_columns_are_positions_in_all_filters() -> None:
+    model = dense("grouped")
+    columns = columns_of(model)
+    assert columns.names == ["0.0", "1.0", "2.0", "5"] and columns.sizes == [27, 72, 144, 16]
+    weight, table = model.get_parameter("1.0.weight"), columns.l1()
+    for channel in range(8):
+        for i in range(3):
+            for k in range(3):
+                assert table[1, (channel * 3 + i) * 3 + k] == weight[:, channel, i, k].abs().sum()
+    assert not table[~columns.valid].any() and table[columns.valid].all()
+    assert [(layer.channels, layer.stage) for layer in columns.layers][::3] == [(27, "8x8"), (16, "1x1")]
+
+
+def test_depthwise_convolutions_are_left_alone() -> None:
+    columns = columns_of(dense("depthwise"))
+    modules = dict(dense("depthwise").named_modules())
+    assert "1.body.0.0" in columns.names and "1.body.1.0" not in columns.names
+    assert all(getattr(modules[name], "groups", 1) == 1 for name in columns.names)
+
+
+def test_a_network_without_columns_is_refused() -> None:
+    with pytest.raises(InputError, match="nothing to prune in Sequential: no convolution or linear layer has columns"):
+        Columns(nn.Sequential(nn.Flatten()), EXAMPLE, [])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        nn.Conv2d(3, 6, 3, padding=2, dilation=2),
+        nn.Conv2d(3, 6, 1),
+        nn.Conv2d(3, 6, (3, 1)),
+    ],
+)
+def test_oracle_14_masked_columns_are_a_smaller_product(layer: nn.Conv2d) -> None:
+    """Unrolled input, kept columns alone, one matrix product: the convolution with masked weights."""
+    model = nn.Sequential(layer).double()
+    columns = Columns(model, EXAMPLE, [])
+    kept = some_kept(columns)
+    rolled = F.unfold(DATA.inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+    index = kept[0].nonzero().flatten()
+    assert layer.bias is not None
+    expected = layer.weight.flatten(1)[:, index] @ rolled[:, index] + layer.bias[:, None]
+    Thinning([], columns.slices(), columns.valid.numel()).remove(kept)
+    torch.testing.assert_close(model(DATA.inputs).flatten(2), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("net", cases.NETS)
+def test_oracle_10_left_out_columns_stand_still(net: str) -> None:
+    model = dense(net).train()
+    columns = columns_of(model)
+    thinning = Thinning([], columns.slices(), columns.valid.numel())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
+
+    def step(kept: Tensor | None) -> None:
+        if kept is not None:
+            thinning.begin(kept)
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(model(DATA.inputs), DATA.labels))
+        if kept is not None:
+            thinning.hold(optimizer)
+        optimizer.step()
+        if kept is not None:
+            thinning.end(columns.valid)
+
+    step(None)
+    kept = some_kept(columns)
+    before = [weight.detach().clone() for weight in columns.weights.values()]
+    step(kept)
+    for row, weight, old, size in zip(kept, columns.weights.values(), before, columns.sizes, strict=True):
+        moved = (weight.detach() != old).flatten(1)
+        assert not moved[:, ~row[:size]].any() and moved[:, row[:size]].double().mean() > 0.9
+
+
+@pytest.mark.parametrize("net", cases.NETS)
+def test_units_that_nothing_reads_are_cut_without_a_trace(net: str) -> None:
+    model = dense(net)
+    groups, columns = channel_groups(model, EXAMPLE), columns_of(model)
+    kept = some_kept(columns, 1)
+    for row, (name, weight) in enumerate(columns.weights.items()):
+        if name != columns.names[0]:  # whole input channels, in every layer the same ones
+            kept[row, : columns.sizes[row]] &= (torch.arange(weight.shape[1]) % 4 > 0).repeat_interleave(
+                columns.sizes[row] // weight.shape[1]
+            )
+    Thinning([], columns.slices(), columns.valid.numel()).remove(kept)
+    left = unread(model, groups)
+    smaller = cut(model, groups, left)
+    torch.testing.assert_close(smaller(DATA.inputs), model(DATA.inputs), rtol=0, atol=1e-12)
+    if net in ("vgg", "projection", "grouped", "depthwise"):
+        assert count(smaller, EXAMPLE).flops < count(model, EXAMPLE).flops
+    assert all(left.values())
+
+
+def test_a_shortcut_without_weights_reads() -> None:
+    model = dense("zero_pad")
+    groups = channel_groups(model, EXAMPLE)
+    with torch.no_grad():
+        for name in ("1.conv1", "2.conv1"):
+            model.get_parameter(f"{name}.weight")[:, 0] = 0
+    assert 0 in unread(model, groups)["0.0"]
+
+
+def test_theoretical_flops() -> None:
+    model = dense("vgg")
+    columns = columns_of(model)
+    whole = count(model, EXAMPLE).flops
+    assert columns.flops({}) == columns.flops(dict(zip(columns.names, columns.sizes, strict=True))) == whole
+    kept = some_kept(columns, 2)
+    Thinning([], columns.slices(), columns.valid.numel()).remove(kept)
+    counts = columns.counts(~kept)
+    by_hand = sum(
+        macs * counts[name] // size
+        for name, size, macs in zip(
+            columns.names, columns.sizes, [64 * 27 * 8, 16 * 72 * 12, 4 * 108 * 16, 64], strict=True
+        )
+    )
+    assert columns.flops(counts) == by_hand < whole
+    assert flops_without_columns(model, EXAMPLE, channel_groups(model, EXAMPLE)) == by_hand
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_zeros_stay_zero(optimizer: str) -> None:
+    model = dense("vgg")
+    columns = columns_of(model)
+    kept = some_kept(columns)
+    Thinning([], columns.slices(), columns.valid.numel()).remove(kept)
+    recipe = Recipe.model_validate({"optimizer": optimizer, "lr": 0.01, "batch_size": 16})
+    Trainer(model, DATA, recipe, 5, 0, hook=ZerosStay(model)).run()
+    assert torch.equal(columns.l1() == 0, ~(kept & columns.valid))
+
+
+# --- SPP on columns --------------------------------------------------------------------------------------------
+
+
+def problem(net: str, steps: int = 60) -> Problem:
+    return Problem(
+        model=cases.seeded(cases.NETS[net], trained=True),
+        example=EXAMPLE.float(),
+        train=cases.blobs(cases.IMAGE, 96),
+        validation=cases.blobs(cases.IMAGE, 40, seed=1, noise=0),
+        recipe=Recipe(lr=0.05, batch_size=32, recalibrate=2),
+        steps=steps,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def spp(**fields: Any) -> SPP:
+    return SPP.model_validate({"granularity": "column", "sparsity": {"mode": "uniform", "ratio": 0.6}, **fields})
+
+
+@pytest.mark.parametrize("net", cases.NETS)
+def test_spp_on_columns(net: str) -> None:
+    task = problem(net)
+    pruned = spp().prune(task)
+    again = spp().prune(problem(net))
+    assert again.history == pruned.history
+    whole = count(task.model, task.example).flops
+    last = [record for record in pruned.history if "removed" in record][-1]
+    assert last["removed"] == 1 and all(last[f"removed[{name}]"] >= 0.6 for name in columns_of(dense(net)).names)
+    physical, theoretical = count(pruned.model, task.example).flops, pruned.extra["flops_without_columns"]
+    assert theoretical <= physical == last["flops_if_cut"] <= whole
+    assert theoretical <= last["flops_without_columns"] < 0.6 * whole  # depthwise convolutions are whole
+    assert pruned.steps == pruned.history[-1]["step"] == 60
+    groups = channel_groups(task.model, task.example)
+    assert flops_without_columns(pruned.model, task.example, groups) == theoretical, "fine-tuning keeps the zeros"
+    text = describe(task.model, pruned.model)
+    rebuilt = rebuild(cases.NETS[net](), text, pruned.model.state_dict())
+    assert torch.equal(rebuilt(EXAMPLE.float()), pruned.model(EXAMPLE.float()))
+
+
+def test_spp_on_columns_meets_a_target_in_theory() -> None:
+    task = problem("vgg")
+    pruned = spp(sparsity={"mode": "flops", "flops": 0.4}).prune(task)
+    whole = count(task.model, task.example).flops
+    last = [record for record in pruned.history if "removed" in record][-1]
+    assert 0.37 < last["flops_without_columns"] / whole <= 0.4
+
+
+def test_layers_of_columns_have_their_own_names() -> None:
+    with pytest.raises(InputError, match="no ratio for layer '7'"):
+        spp(sparsity={"mode": "layer", "layers": {"0.0": 0.5, "2.0": 0.5, "4.0": 0.5}}).prune(problem("vgg"))
