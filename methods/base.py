@@ -22,6 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from methods.analysis import Analyses, Fresh
 from methods.data import Split
 from methods.recipe import Recipe
 from spaces import InputError, LayerGroup, Point, Space
@@ -54,6 +55,7 @@ class Problem:
         report: Called with one record per epoch, as soon as it is known.
         ignored: Names of modules whose output channels must stay; the classifier is protected without being
             named.
+        analyses: Where costly analyses of the dense network come from.
     """
 
     model: nn.Module
@@ -65,6 +67,7 @@ class Problem:
     generator: torch.Generator
     report: Report = silent
     ignored: frozenset[str] = frozenset()
+    analyses: Analyses = Fresh()
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Pruned:
         steps: Optimiser steps used; at most the budget.
         extra: The method's own results (forced groups, predicted damage, saving of a special kernel, ...),
             logged under these names and never mixed with the objectives.
+        profiles: Numbers along an axis of the method's own, by name: pairs of position and value in order of
+            position, such as the training loss on the way between two networks.
     """
 
     model: nn.Module
@@ -86,6 +91,7 @@ class Pruned:
     history: Sequence[Record]
     steps: int
     extra: Mapping[str, float] = field(default_factory=dict)
+    profiles: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 
 class Method(BaseModel, ABC):

@@ -3,58 +3,71 @@
 A convolution is the product of its weights ``[out, in * height * width]`` and its unrolled input (im2col); a
 *column* is one position of one input channel in all filters. A dense kernel runs no faster for zero columns: what
 they save is theoretical, but for input channels whose every column is gone, which are cut (in 1x1 convolutions and
-linear layers each column is such a channel).
+linear layers each column is such a channel). Columns can be bundled: all of one input channel, or all of one
+position (*offset*) of the kernel, whatever the channel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from methods.base import Problem, Pruned, Record
-from methods.channels import ChannelGroup, cut
+from methods.channels import ChannelGroup
 from methods.cost import layer_flops
-from methods.evaluation import evaluate, recalibrate
 from methods.layers import ZeroPadShortcut
-from methods.one_shot import drawn_seed
-from methods.recipe import derived
-from methods.training import Trainer
+from methods.one_shot import cut_and_finetune
+from methods.training import Hook
 from methods.units import Units
-from spaces import InputError, LayerGroup
+from spaces import InputError, LayerGroup, PerLayer, PerStage, Sparsity, unknown
+
+Bundle = Literal["column", "in_channel", "offset"]
+"""What a unit is: one column, all columns of an input channel, or all columns of one position of the kernel."""
 
 
 class Columns:
-    """The columns of all convolutions and linear layers, as a padded table ``[layers, widest]``.
+    """The columns of all layers that have some, as a padded table ``[layers, widest]``.
 
-    Depthwise convolutions, which read one channel per filter, are left alone. In grouped convolutions a column
-    is one position in all groups.
+    Convolutions and linear layers have columns; depthwise convolutions, which read one channel per filter, are left
+    alone. In grouped convolutions a column is one position in all groups. Bundles of offsets are those of all
+    convolutions of images with kernels larger than one pixel that pad with zeros, depthwise ones included.
 
     Args:
         model: The network; its weights are referred to, not copied.
         example: One input, ``[1, ...]``.
         groups: The network's channel groups.
+        bundle: What a unit is. In what follows, "column" stands for it.
 
     Attributes:
         names: Names of the layers, one per row.
         weights: Their weights.
+        sizes: How many columns they have.
         valid: Which entries of the table are columns.
 
     Raises:
         InputError: If there is no such layer.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
-        self._flops = layer_flops(model, example)
+    def __init__(
+        self, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup], bundle: Bundle = "column"
+    ) -> None:
+        self._flops, self._bundle = layer_flops(model, example), bundle
         modules = {name: model.get_submodule(name) for name in self._flops}
-        self.weights = {name: weight for name, module in modules.items() if (weight := _matrix(module)) is not None}
+        weight_of = _kernel if bundle == "offset" else _matrix
+        self.weights = {name: weight for name, module in modules.items() if (weight := weight_of(module)) is not None}
         if not self.weights:
-            raise InputError(f"nothing to prune in {type(model).__name__}: no convolution or linear layer has columns")
+            wanted = (
+                "convolution with zero padding has a kernel larger than 1x1"
+                if bundle == "offset"
+                else "convolution or linear layer has columns"
+            )
+            raise InputError(f"nothing to prune in {type(model).__name__}: no {wanted}")
         self.names = list(self.weights)
-        self.sizes = [weight[0].numel() for weight in self.weights.values()]
+        self.sizes = [self._size(weight) for weight in self.weights.values()]
         device = next(model.parameters()).device
         self.valid = torch.arange(max(self.sizes), device=device) < torch.tensor(self.sizes, device=device)[:, None]
         stages = {m.module: group.stage for group in groups for m in group.members if m.side == "out"}
@@ -64,6 +77,10 @@ class Columns:
         ]
         """As spaces know them: a layer has its columns where a channel group has its channels."""
 
+    def _size(self, weight: Tensor) -> int:
+        channels, offsets = weight.shape[1], weight[0, 0].numel()
+        return {"column": channels * offsets, "in_channel": channels, "offset": offsets}[self._bundle]
+
     def slices(self) -> list[ColumnSlices]:
         """Say which parts of the weights belong to which columns.
 
@@ -71,8 +88,12 @@ class Columns:
             One entry per layer.
         """
         entries = torch.arange(self.valid.numel(), device=self.valid.device).view_as(self.valid)
-        rows = zip(self.weights.values(), entries, self.sizes, strict=True)
-        return [ColumnSlices(weight, row[:size]) for weight, row, size in rows]
+        slices = []
+        for row, (weight, size) in enumerate(zip(self.weights.values(), self.sizes, strict=True)):
+            own, channels, offsets = entries[row, :size], weight.shape[1], weight[0, 0].numel()
+            units = {"column": own, "in_channel": own.repeat_interleave(offsets), "offset": own.repeat(channels)}
+            slices.append(ColumnSlices(weight, units[self._bundle]))
+        return slices
 
     def l1(self) -> Tensor:
         """Sum the absolute weights of each column.
@@ -81,8 +102,12 @@ class Columns:
             ``[layers, widest]``; 0 where there is no column.
         """
         with torch.no_grad():
-            norms = [weight.abs().sum(0).flatten() for weight in self.weights.values()]
-            return nn.utils.rnn.pad_sequence(norms, batch_first=True)
+            norms = [weight.abs().sum(0).reshape(weight.shape[1], -1) for weight in self.weights.values()]
+            if self._bundle == "column":
+                bundled = [norm.flatten() for norm in norms]
+            else:
+                bundled = [norm.sum(1 if self._bundle == "in_channel" else 0) for norm in norms]
+            return nn.utils.rnn.pad_sequence(bundled, batch_first=True)
 
     def flops(self, kept: Mapping[str, int]) -> int:
         """Count multiply–accumulates as if columns that are gone cost nothing.
@@ -111,13 +136,75 @@ class Columns:
         return dict(zip(self.names, (self.valid & ~removed).sum(1).tolist(), strict=True))
 
 
+def makers(groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:
+    """Say which group's channels a layer produces.
+
+    Args:
+        groups: The network's channel groups.
+
+    Returns:
+        The group by name of layer.
+    """
+    return {member.module: group for group in groups for member in group.members if member.side == "out"}
+
+
+def allotted_columns(
+    columns: Columns,
+    groups: Sequence[ChannelGroup],
+    sparsity: Sparsity,
+    round_to: int,
+    cost: Callable[[Mapping[str, int]], int] | None = None,
+) -> dict[str, int]:
+    """Find how many columns of each layer are to be kept.
+
+    Ratios have the names of channel groups, so that a point of a search space means the same whatever a unit is:
+    a layer has the ratio of the group whose channels it produces, unless it is named itself. The classifier, whose
+    outputs are in no group, stays whole unless it is named.
+
+    Args:
+        columns: The columns.
+        groups: The network's channel groups.
+        sparsity: How many are kept; a FLOPs target is met in theory.
+        round_to: Numbers of columns are multiples of this.
+        cost: FLOPs of a choice of columns; by default the theoretical ones.
+
+    Returns:
+        Kept columns by name of layer; layers that are not named are whole.
+
+    Raises:
+        InputError: If nothing may be pruned, or a name is unknown or missing.
+    """
+    made, cost = makers(groups), cost or columns.flops
+    layers = [layer for layer in columns.layers if layer.name in made]
+    if not layers:
+        raise InputError("nothing to prune: no layer with columns produces channels of a group")
+    if isinstance(sparsity, PerStage):
+        sparsity.keep([group.layer for group in groups], cost)  # are these the names of stages?
+        ratios = {layer.name: sparsity.stages[made[layer.name].stage] for layer in layers}
+    elif isinstance(sparsity, PerLayer):
+        for name in sparsity.layers:
+            if name not in (known := {*columns.names, *(group.name for group in groups)}):
+                raise InputError(unknown("layer", name, known))
+        given = sparsity.layers
+        layers = [layer for layer in columns.layers if layer.name in made or layer.name in given]
+        ratios = {
+            layer.name: given[name]
+            for layer in layers
+            for name in (made[layer.name].name if layer.name in made else layer.name, layer.name)  # its own name wins
+            if name in given
+        }
+    else:
+        return sparsity.keep(layers, cost, round_to)
+    return PerLayer(layers=ratios).keep(layers, cost, round_to)
+
+
 @dataclass(frozen=True)
 class ColumnSlices:
     """One weight whose columns are units.
 
     Attributes:
         parameter: The weight, ``[out, in, ...]``.
-        units: For each column, where it is in the flattened table.
+        units: For each column, where it, or its bundle, is in the flattened table.
     """
 
     parameter: Tensor
@@ -129,7 +216,7 @@ class ColumnSlices:
         return (1, *self.parameter.shape[1:])
 
 
-class ZerosStay:
+class ZerosStay(Hook):
     """A hook that holds columns at zero which are zero when training begins.
 
     Args:
@@ -141,14 +228,6 @@ class ZerosStay:
         self._weights: list[Tensor] = [weight for weight in weights if weight is not None]
         self._alive = [weight.detach().ne(0).any(0, keepdim=True).to(weight.dtype) for weight in self._weights]
 
-    def before_step(self, step: int, lr: float) -> None:
-        """Do nothing.
-
-        Args:
-            step: Index of the step.
-            lr: Learning rate of the step.
-        """
-
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Undo what the step did to zeros.
@@ -157,14 +236,6 @@ class ZerosStay:
             step: Index of the step.
         """
         torch._foreach_mul_(self._weights, self._alive)
-
-    def epoch_end(self) -> Record:
-        """Add nothing to the record.
-
-        Returns:
-            An empty record.
-        """
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return which columns live.
@@ -231,35 +302,10 @@ def cut_and_finetune_columns(
         The smaller network; ``extra`` also holds ``accuracy_cut``, on validation before fine-tuning, and
         ``flops_without_columns``, the theoretical multiply–accumulates if zero columns cost nothing.
     """
-    recipe = problem.recipe
     kept = unread(model, groups)
-    smaller = cut(model, groups, kept)
-    seed = drawn_seed(problem.generator)
-    recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 0))
-    before = evaluate(smaller, problem.validation, bf16=recipe.bf16)
-    used = int(history[-1]["step"])
-    trainer = Trainer(
-        smaller,
-        problem.train,
-        recipe,
-        problem.steps - used,
-        derived(seed, 1),
-        validation=problem.validation,
-        hook=ZerosStay(smaller),
-        teacher=problem.model,
-        report=problem.report,
-        epochs_before=int(history[-1]["epoch"]),
-        steps_before=used,
-    )
-    records = trainer.run()
-    theoretical = flops_without_columns(smaller, problem.example, groups)
-    return Pruned(
-        model=smaller,
-        kept=kept,
-        history=[*history, *records],
-        steps=problem.steps,
-        extra={**extra, "accuracy_cut": before.accuracy, "flops_without_columns": theoretical},
-    )
+    pruned = cut_and_finetune(problem, groups, kept, model=model, history=history, extra=extra, hook=ZerosStay)
+    theoretical = flops_without_columns(pruned.model, problem.example, groups)
+    return replace(pruned, extra={**pruned.extra, "flops_without_columns": theoretical})
 
 
 def flops_without_columns(model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> float:
@@ -283,3 +329,10 @@ def _matrix(module: nn.Module) -> Tensor | None:
         depthwise = module.groups == module.in_channels > 1
         return None if module.transposed or depthwise else module.weight
     return module.weight if isinstance(module, nn.Linear) else None
+
+
+def _kernel(module: nn.Module) -> Tensor | None:
+    """Return a convolution's weight if its kernel can be made smaller."""
+    if type(module) is not nn.Conv2d or module.padding_mode != "zeros" or module.weight[0, 0].numel() == 1:
+        return None
+    return module.weight

@@ -177,7 +177,8 @@ class GroupDualAveraging(torch.optim.Optimizer):
         scale: ``c``; 0 is plain SGD.
         momentum: Momentum of the gradients in (1); not part of the published recursion.
         prox_every: Equation (3) is evaluated every so many steps; in between the factors stay as they are.
-        min_keep: How many units of each group may not vanish: those with the largest ``|v| / kappa``.
+        min_keep: How many units may not vanish, by group (``[groups]``) or for all: those with the largest
+            ``|v| / kappa``.
         sticky: Whether a unit that vanished stays away: whoever reads it (``consumers``) is made blind to it.
         consumers: Weights that read the units, by input channel.
         elementwise: Parameters whose numbers are shrunk one by one, each with its ``kappa``.
@@ -195,16 +196,18 @@ class GroupDualAveraging(torch.optim.Optimizer):
         scale: float = 0.0,
         momentum: float = 0.0,
         prox_every: int = 1,
-        min_keep: int = 0,
+        min_keep: Sequence[int] | int = 0,
         sticky: bool = False,
         consumers: Sequence[Slot] = (),
         elementwise: Sequence[tuple[nn.Parameter, float]] = (),
     ) -> None:
-        constants = {"mu": mu, "momentum": momentum, "prox_every": prox_every, "min_keep": min_keep, "sticky": sticky}
+        constants = {"mu": mu, "momentum": momentum, "prox_every": prox_every, "sticky": sticky}
         changing = {"lr": lr, "scale": scale, "n": 0, "threshold": 0.0, "hold": False}
         super().__init__(parameters, constants | changing | {"factors": valid.to(kappa.dtype)})
         self.norms = UnitNorms(slots, valid.shape)
         self.kappa, self.valid = kappa, valid
+        least = [min_keep] * len(valid) if isinstance(min_keep, int) else list(min_keep)
+        self._min_keep = torch.tensor(least, device=valid.device)[:, None] if any(least) else None
         self.dead_squared = torch.zeros_like(kappa)
         """Squared norm of what was cut out of each unit's ``v`` in the middle of training."""
         self._shown = Spread(slots, default=1.0)
@@ -339,8 +342,8 @@ class GroupDualAveraging(torch.optim.Optimizer):
         candidates = self.alive if group["sticky"] or group["hold"] else self.valid
         if group["hold"]:
             factors = factors.clamp_min(FLOOR)
-        elif group["min_keep"]:
-            spared = largest(ratios.masked_fill(~candidates, -1.0), group["min_keep"])
+        elif self._min_keep is not None:
+            spared = largest(ratios.masked_fill(~candidates, -1.0), self._min_keep)
             factors = torch.where(spared, factors.clamp_min(FLOOR), factors)
         self.set_factors(factors.masked_fill(~candidates, 0.0))
 
@@ -369,17 +372,16 @@ class GroupDualAveraging(torch.optim.Optimizer):
             torch._foreach_mul_([tensor for tensor, _ in both], [seen for _, seen in both])
 
 
-def largest(table: Tensor, count: int) -> Tensor:
+def largest(table: Tensor, counts: Tensor) -> Tensor:
     """Find the largest entries of each row.
 
     Args:
         table: ``[rows, columns]``.
-        count: How many of each row.
+        counts: How many of each row, ``[rows, 1]``; more than there are stands for all of them.
 
     Returns:
         A mask; equal entries at the edge are all taken.
     """
-    if count == 0:
-        return torch.zeros_like(table, dtype=torch.bool)
-    least = table.topk(min(count, table.shape[1]), dim=1).values[:, -1:]
-    return table >= least
+    falling = table.sort(dim=1, descending=True).values
+    least = falling.gather(1, (counts - 1).clamp(0, table.shape[1] - 1))
+    return (table >= least) & (counts > 0)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from methods.base import Record
 from methods.channels import ChannelGroup
 from methods.dual_averaging import GroupDualAveraging
 from methods.scope import Shortcuts
 from methods.steering import Shares
+from methods.training import Hook
 
 POLLS = 40
 """How often the growth is steered; each time waits for the device once."""
+LEAD = 0.1
+"""Share of a steered growth until the first unit vanishes."""
+SOME = 1e-9
+"""A share of the FLOPs that any unit has."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,26 @@ class Timetable:
     threshold: float | None = None
     target: float | None = None
 
+    @property
+    def lead(self) -> int:
+        """Step before which the threshold only comes to where units vanish."""
+        return self.first + int(LEAD * (self.end - self.first))
 
-class Growth:
+    def share(self, step: int) -> float:
+        """Return which share of the dense FLOPs a steered threshold shall leave, on its straight way down.
+
+        Args:
+            step: Steps taken, up to :attr:`end`.
+
+        Returns:
+            Just less than 1 until :attr:`lead`, then falling steadily to the target.
+        """
+        assert self.target is not None
+        done = max(0, step - self.lead) / (self.end - self.lead)
+        return max(self.target, min(1 - SOME, 1 - done * (1 - self.target)))
+
+
+class Growth(Hook):
     """Lets the threshold grow, steers it, and says who is gone. Its state is the optimiser's.
 
     Args:
@@ -61,6 +83,11 @@ class Growth:
     def before_step(self, step: int, lr: float) -> None:
         """Set ``c`` so that the threshold arrives in time where it is to be, growing as equation (2) has it.
 
+        A steered threshold first comes to where the first unit vanishes. From there on it goes from one look at the
+        norms to the next, so that the FLOPs fall steadily. It would be simpler to aim at the target at once; but the
+        norms of a trained network hardly differ within a layer, and hardly anything would vanish until, in the last
+        few steps, nearly everything did.
+
         Args:
             step: Index of the step.
             lr: Not used.
@@ -68,15 +95,17 @@ class Growth:
         plan = self.plan
         if not plan.first <= step < plan.end:
             return
-        since = step - plan.first
-        if plan.target is None:
-            due, wanted = since == 0, plan.threshold
-        else:
-            due = since % max(1, (plan.end - plan.first) // POLLS) == 0
-            wanted = self.shares.threshold(self.optimizer.ratios(), plan.target) if due else None
-        if due and wanted is not None:
-            missing = max(0.0, wanted - self.optimizer.threshold)
-            self.optimizer.param_groups[0]["scale"] = missing / (plan.grown[plan.end] - plan.grown[step])
+        since, every = step - plan.first, max(1, (plan.end - plan.first) // POLLS)
+        if plan.threshold is not None and since == 0:
+            self._aim(plan.threshold, step, plan.end)
+        elif plan.target is not None and since % every == 0:
+            until = plan.lead if step < plan.lead else min(step + every, plan.end)
+            self._aim(self.shares.threshold(self.optimizer.ratios(), plan.share(until)), step, until)
+
+    def _aim(self, threshold: float, step: int, until: int) -> None:
+        """Let the threshold arrive somewhere after so many steps of the training; it never falls."""
+        missing = max(0.0, threshold - self.optimizer.threshold)
+        self.optimizer.param_groups[0]["scale"] = missing / (self.plan.grown[until] - self.plan.grown[step])
 
     def after_step(self, step: int) -> None:
         """Fix the choice of units when a steered threshold has grown enough.
@@ -124,23 +153,8 @@ class Growth:
         everything = sum(group.channels for group in self.groups)
         return self.results() | {"zero_units": 1 - sum(left.values()) / everything} | gone
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the empty state: all that changes is the optimiser's.
 
-        Returns:
-            An empty mapping.
-        """
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing.
-
-        Args:
-            state: The empty state.
-        """
-
-
-class Settled:
+class Settled(Hook):
     """The hook of the time after the cut: nothing changes any more.
 
     Args:
@@ -150,21 +164,6 @@ class Settled:
     def __init__(self, record: Record) -> None:
         self.record = record
 
-    def before_step(self, step: int, lr: float) -> None:
-        """Do nothing.
-
-        Args:
-            step: Index of the step.
-            lr: Learning rate of the step.
-        """
-
-    def after_step(self, step: int) -> None:
-        """Do nothing.
-
-        Args:
-            step: Index of the step.
-        """
-
     def epoch_end(self) -> Record:
         """Return what was last known of the units.
 
@@ -172,18 +171,3 @@ class Settled:
             The record.
         """
         return dict(self.record)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the empty state.
-
-        Returns:
-            An empty mapping.
-        """
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing.
-
-        Args:
-            state: The empty state.
-        """

@@ -11,7 +11,7 @@ from methods.base import Problem, Pruned, Record
 from methods.channels import ChannelGroup, channel_groups, cut
 from methods.cost import CostModel
 from methods.recipe import derived
-from methods.training import Trainer, evaluate, recalibrate
+from methods.training import Hook, Trainer, evaluate, recalibrate
 from spaces import Sparsity
 
 Score = Callable[[ChannelGroup], Tensor]
@@ -89,6 +89,7 @@ def cut_and_finetune(
     model: torch.nn.Module | None = None,
     history: Sequence[Record] = (),
     extra: Mapping[str, float] | None = None,
+    hook: Callable[[torch.nn.Module], Hook] | None = None,
 ) -> Pruned:
     """Cut a network, estimate batch norm anew and fine-tune with what is left of the budget.
 
@@ -99,6 +100,7 @@ def cut_and_finetune(
         model: What to cut, if training changed the weights before; by default the dense network.
         history: Records so far; the last one says how many epochs and steps were used.
         extra: Results of the method so far.
+        hook: Makes the hook of fine-tuning, given the cut network.
 
     Returns:
         The smaller network; ``extra`` also holds ``accuracy_cut``, on validation before fine-tuning.
@@ -116,6 +118,7 @@ def cut_and_finetune(
         problem.steps - used,
         derived(seed, 1),
         validation=problem.validation,
+        hook=None if hook is None else hook(smaller),
         teacher=problem.model,
         report=problem.report,
         epochs_before=epochs,

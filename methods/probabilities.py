@@ -5,10 +5,9 @@ Equation numbers are those of :mod:`methods.spp`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,8 @@ from torch import Tensor
 from methods.base import Record
 from methods.ranking import Increment, Standing, forced, ranks
 from methods.thinning import Thinning
-from methods.training import Trainer
+from methods.training import Hook
+from methods.units import Scored
 
 CERTAIN = 1 - 1e-6
 """A probability that counts as 1: sums of steps miss it by rounding."""
@@ -35,16 +35,6 @@ class Plan:
     probability_step: float
     update_interval: int
     prune_steps: int
-
-
-class Scored(Protocol):
-    """Units of several layers as a padded table ``[layers, widest]``."""
-
-    valid: Tensor
-    """Which entries are units."""
-
-    def l1(self) -> Tensor:
-        """Return the L1 norm of each unit, ``[layers, widest]``."""
 
 
 def drawn(probability: Tensor, generator: torch.Generator) -> Tensor:
@@ -96,7 +86,7 @@ def moved(
     return Standing(torch.where(alive & ~removed & unfinished, probability, 0.0), rank, removed)
 
 
-class Probabilities:
+class Probabilities(Hook):
     """Keeps the standing of all units and draws those of each step.
 
     Args:
@@ -109,7 +99,9 @@ class Probabilities:
         average: ``(average so far, present ranks, number of updates)`` to averaged ranks.
         seed: Decides all draws.
         rates: What the plan's step is multiplied with in each row.
-        measure: ``(removed units, steps taken)`` to numbers for the record of an epoch; may wait for the device.
+        measure: Removed units to numbers for the record of an epoch; may wait for the device.
+        settle: Called with the number of steps taken before the network is evaluated, in which no unit is left out
+            but those that are removed.
     """
 
     def __init__(
@@ -123,10 +115,11 @@ class Probabilities:
         average: Callable[[Tensor, Tensor, int], Tensor],
         seed: int,
         rates: Sequence[float] | None = None,
-        measure: Callable[[Tensor, int], Record] = lambda removed, step: {},
+        measure: Callable[[Tensor], Record] = lambda removed: {},
+        settle: Callable[[int], None] = lambda step: None,
     ) -> None:
         self.table, self.names, self.plan, self.thinning = table, list(names), plan, thinning
-        self._increment, self._average, self._measure = increment, average, measure
+        self._increment, self._average, self._measure, self._settle = increment, average, measure, settle
         device = table.valid.device
         self.to_remove = torch.tensor(to_remove, device=device)[:, None]
         rates = [1.0] * len(to_remove) if rates is None else rates
@@ -147,32 +140,23 @@ class Probabilities:
         """Probability of each unit of being left out, ``[layers, widest]``; 1 for removed ones."""
         return self.standing.penalty.masked_fill(self.standing.removed, 1.0)
 
-    @contextmanager
-    def attached(self, trainer: Trainer) -> Generator[None]:
-        """Act before forward passes and on the optimiser for a while.
+    def begin(self, optimizer: torch.optim.Optimizer) -> None:
+        """Learn whose memory of units that are left out stands still.
 
         Args:
-            trainer: Whose network and optimiser.
-
-        Yields:
-            Nothing.
+            optimizer: Who takes the steps.
         """
-        self._optimizer = trainer.optimizer
-        handles = [trainer.model.register_forward_pre_hook(self._before_forward)]
-        if trainer.recipe.clip_norm is not None:
-            handles += self.thinning.mask_gradients()
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        self._optimizer = optimizer
 
-    def _before_forward(self, model: torch.nn.Module, inputs: object) -> None:
-        """Leave units out, the same ones for all pieces of a batch; not when the network is only evaluated."""
-        if not model.training or self._thinned or self.updates == 0:
-            return  # before the first update all probabilities are zero
-        self.thinning.begin(drawn(self.probability, self._generator))
-        self._thinned = True
+    def before_batch(self, step: int) -> None:
+        """Leave units out, the same ones for all pieces of the batch.
+
+        Args:
+            step: Index of the step.
+        """
+        if self.updates > 0:  # before the first update all probabilities are zero
+            self.thinning.begin(drawn(self.probability, self._generator))
+            self._thinned = True
 
     def before_step(self, step: int, lr: float) -> None:
         """Note what the optimiser must not change.
@@ -199,6 +183,10 @@ class Probabilities:
             self._update()
         if self._steps == self.plan.prune_steps:
             self._force()
+
+    def before_evaluation(self) -> None:
+        """Do what has to be done to a network that was thinned before its accuracy is taken."""
+        self._settle(self._steps)
 
     def _update(self) -> None:
         if self.finished:
@@ -255,7 +243,7 @@ class Probabilities:
             "probability_mean": numbers[1],
             "probability_max": numbers[2],
             **{f"removed[{name}]": share for name, share in zip(self.names, numbers[3:], strict=True)},
-            **self._measure(standing.removed, self._steps),
+            **self._measure(standing.removed),
         }
 
     def state_dict(self) -> dict[str, Any]:

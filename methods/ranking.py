@@ -204,7 +204,7 @@ def updated(
     valid: Tensor,
     to_remove: Tensor,
     *,
-    penalty_step: float,
+    penalty_step: float | Tensor,
     penalty_max: float,
     increment: Increment,
     average: Callable[[Tensor, Tensor], Tensor],
@@ -216,7 +216,7 @@ def updated(
         score: Importance of the units (L1 norms), ``[layers, units]``.
         valid: Which entries are units, ``[layers, units]``.
         to_remove: How many units each layer loses in all, ``[layers, 1]``.
-        penalty_step: Largest change of a penalty (``A``).
+        penalty_step: Largest change of a penalty (``A``), of all layers or of each, ``[layers, 1]``.
         penalty_max: The ceiling.
         increment: Change by rank, in units of ``penalty_step``.
         average: Merges averaged and present ranks.

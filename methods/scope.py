@@ -100,27 +100,35 @@ class Shortcuts:
 
     def __init__(self, model: nn.Module, groups: Sequence[ChannelGroup], valid: Tensor) -> None:
         none, width = valid.numel(), valid.shape[1]
-        self._lanes: list[tuple[ZeroPadShortcut, Tensor, Tensor, Tensor]] = []
-        for name, module in model.named_modules():
-            if not isinstance(module, ZeroPadShortcut):
-                continue
+        self._shortcuts = [module for module in model.modules() if isinstance(module, ZeroPadShortcut)]
+        self._lanes = [module.out_channels for module in self._shortcuts]
+        names = {id(module): name for name, module in model.named_modules()}
+        outs, sources, intos, closed = [], [], [], []
+        for module in self._shortcuts:
             ends = {"out": torch.full((module.out_channels,), none), "in": torch.full((module.in_channels + 1,), none)}
             for row, group in enumerate(groups):
                 for member in group.members:
-                    if member.module == name:
+                    if member.module == names[id(module)]:
                         entries = row * width + torch.arange(group.channels)
                         ends[member.side][member.index] = entries[:, None].expand(member.index.shape)
-            source = module.source.clone()
-            self._lanes.append((module, source, ends["out"].to(source.device), ends["in"].to(source.device)[source]))
+            source = module.source.cpu()
+            outs.append(ends["out"])
+            sources.append(source)
+            intos.append(ends["in"][source])
+            closed.append(torch.full_like(source, module.in_channels))
+        if self._shortcuts:
+            # Of all lanes of all shortcuts in a row: the units at both ends, what they carry open and closed.
+            self._ends = torch.stack([torch.cat(outs), torch.cat(intos)]).to(valid.device)
+            self._open, self._closed = torch.cat(sources).to(valid.device), torch.cat(closed).to(valid.device)
 
     def close(self, alive: Tensor) -> None:
-        """Open the lanes between units that live, and close the others.
+        """Open the lanes between units that live, and close the others: one gather for all shortcuts.
 
         Args:
             alive: Which units are not zero, ``[groups, widest]``.
         """
-        if not self._lanes:
+        if not self._shortcuts:
             return
-        open_ends = torch.cat([alive.flatten(), alive.new_ones(1)])
-        for module, source, out, into in self._lanes:
-            module.source.copy_(torch.where(open_ends[out] & open_ends[into], source, module.in_channels))
+        living = torch.cat([alive.flatten(), alive.new_ones(1)])
+        carried = torch.where(living[self._ends].all(0), self._open, self._closed)
+        torch._foreach_copy_([module.source for module in self._shortcuts], carried.split(self._lanes))

@@ -18,9 +18,10 @@ What differs from the papers:
   number (``bn_mode="elementwise_bn"``).
 * Training starts at the dense network, as for every method here; ``start="scratch"`` is the papers' way.
 * Sparsity is an outcome in the papers. Here the growth of the threshold can be steered (``steer="flops"``): from
-  the norms of all units follows at which threshold the wanted share of the FLOPs is left, and ``c`` is set anew
-  every few steps so that the threshold arrives there when ``const_frac`` of the budget is used. From then on
-  the choice of channels stands.
+  the norms of all units follows at which threshold a share of the FLOPs is left, and ``c`` is set anew every few
+  steps so that the FLOPs fall steadily, to the wanted share when ``const_frac`` of the budget is used. From then
+  on the choice of channels stands.
+* The learning rate follows from the recipe (``lr_factor``): without momentum it takes a larger one to move as far.
 * Nobody reads a unit that is zero (``sticky``), also where an activation function or a shortcut would carry
   something on. In networks of batch norms and ReLU this changes nothing: a zero unit has zero gradients there.
 """
@@ -49,8 +50,11 @@ from methods.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slot
 from methods.steering import Shares
 from methods.training import Hook, Trainer, recalibrate
 from methods.units import Units
-from methods.valley import compared
+from methods.valley import between
 from spaces import Categorical, Condition, InputError, Integer, LayerGroup, LogReal, Parameter, Real, Space, unknown
+
+USUAL_LR = 0.1
+"""The papers' learning rate."""
 
 
 class SDPrun(Method):
@@ -63,8 +67,9 @@ class SDPrun(Method):
         g_end: Threshold at the end of training, where 1 would take half of the units of the network as it is at
             the start; it stands for the papers' ``c``, which follows from it, ``mu``, the learning rates and the
             budget.
-        mu: Exponent of the growth of the threshold.
-        lr: Highest learning rate.
+        mu: Exponent of the growth of the threshold; where it is steered, only between two looks at the norms.
+        lr_factor: Highest learning rate, in units of that with which SGD without momentum moves as fast as the
+            recipe: ``lr / (1 - momentum)``. For another optimiser the unit is 0.1, the papers' learning rate.
         lr_schedule: ``"const_then_linear"`` (constant, then linearly down to 1 % at nine tenths of the budget),
             ``"const"``, or ``"step"`` with the milestones of the recipe.
         const_frac: Share of the budget in which the learning rate is constant (``"const_then_linear"``), and in
@@ -78,10 +83,11 @@ class SDPrun(Method):
             number (``"elementwise_bn"``).
         residual_mode: Whether channels that shortcuts tie together are pruned (``"coupled"``) or left whole
             (``"inner_only"``).
-        min_keep: How many units of each group stay in any case.
+        min_keep: How many units of each group stay in any case,
+        min_share: and which share of them, rounded down.
         prox_every: Units are shrunk anew every so many steps.
         threshold_warmup: Share of the budget with threshold 0 at the start; not in the papers.
-        momentum: Momentum of the gradients; not in the papers.
+        momentum: Momentum of the gradients; not in the papers. The learning rate is so much smaller.
         sticky: Whether a unit that became zero stays zero.
         start: Begin at the ``"dense"`` network or from ``"scratch"``, with fresh weights.
         valley_check: Whether to train a second time without pruning, and to measure the training loss on the
@@ -95,7 +101,7 @@ class SDPrun(Method):
     target_flops: float = Field(default=0.5, gt=0, le=1)
     g_end: float = Field(default=1.0, gt=0)
     mu: float = Field(default=0.51, gt=0, lt=1)
-    lr: float = Field(default=0.1, gt=0)
+    lr_factor: float = Field(default=1.0, gt=0)
     lr_schedule: Literal["const_then_linear", "const", "step"] = "const_then_linear"
     const_frac: float = Field(default=0.5, gt=0, le=0.9)
     kappa_mode: KappaMode = "init_norm"
@@ -104,6 +110,7 @@ class SDPrun(Method):
     bn_mode: BnMode = "in_group"
     residual_mode: ResidualMode = "coupled"
     min_keep: int = Field(default=1, ge=1)
+    min_share: float = Field(default=0.125, ge=0, le=1)
     prox_every: int = Field(default=1, ge=1)
     threshold_warmup: float = Field(default=0.0, ge=0, lt=1)
     momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -137,7 +144,7 @@ class SDPrun(Method):
 
         Steering takes the sparsity out of the search, so that points spread over the front as asked. Without
         it the threshold at the end is searched, with which the sparsity grows steadily; ``c`` would have to be
-        searched together with ``mu``, ``lr`` and the budget.
+        searched together with ``mu``, ``lr_factor`` and the budget.
 
         Args:
             groups: The prunable channel groups.
@@ -151,7 +158,7 @@ class SDPrun(Method):
             "target_flops": Real(0.05, 0.9, default=0.5),
             "g_end": LogReal(0.3, 4.0, default=1.0),
             "mu": Real(0.501, 0.9, default=0.51),
-            "lr": LogReal(0.01, 0.3, default=0.1),
+            "lr_factor": LogReal(0.1, 2.0, default=1.0),
             "lr_schedule": Categorical(("const_then_linear", "const", "step"), default="const_then_linear"),
             "const_frac": Real(0.4, 0.8, default=0.5),
             "kappa_mode": Categorical(("init_norm", "sqrt_size", "one"), default="init_norm"),
@@ -159,7 +166,8 @@ class SDPrun(Method):
             "kappa_by": Categorical(("network", "stage"), default="network"),
             **dict.fromkeys(stages, LogReal(0.25, 4.0, default=1.0)),
         }
-        conditions = {"target_flops": Condition("steer", ("flops",)), "g_end": Condition("steer", ("off",))}
+        conditions = {"target_flops": Condition("steer", ("flops",))}
+        conditions |= dict.fromkeys(("g_end", "mu"), Condition("steer", ("off",)))
         return Space(own, conditions | dict.fromkeys(stages, Condition("kappa_by", ("stage",))))
 
     def prune(self, problem: Problem) -> Pruned:
@@ -172,7 +180,8 @@ class SDPrun(Method):
 
         Returns:
             The smaller network; ``extra`` holds ``flops_share``, ``threshold`` and ``cut_step`` (the step after
-            which zeros were taken away), and what :func:`methods.valley.compared` returns if asked for.
+            which zeros were taken away), and, if asked for, the numbers of :class:`methods.valley.Paths`, whose
+            losses are in ``profiles``.
 
         Raises:
             InputError: If there is no step to prune in.
@@ -181,7 +190,7 @@ class SDPrun(Method):
             raise InputError("sdprun prunes while it trains: it needs a budget of at least 1 step, got 0 steps")
         groups = channel_groups(problem.model, problem.example, problem.ignored)
         chosen = prunable(groups, problem.model, self.residual_mode)
-        shares = Shares(chosen, CostModel(problem.model, problem.example, groups), self.min_keep)
+        shares = Shares(chosen, CostModel(problem.model, problem.example, groups), self.least(chosen))
         self._check_reachable(shares)
         seed = drawn_seed(problem.generator)
         start = problem.model if self.start == "dense" else fresh(problem.model, derived(seed, 0))
@@ -202,13 +211,14 @@ class SDPrun(Method):
             # The threshold has grown to the last step, and running statistics lag behind weights that shrink.
             recipe = problem.recipe
             recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 4))
-        extra = growth.results() | {"cut_step": float(growth.plan.end)}
+        extra, paths = growth.results() | {"cut_step": float(growth.plan.end)}, None
         if self.valley_check:
             plain = copy.deepcopy(start)
             self._train(replace(problem, report=silent), plain, self.optimizer(plain, chosen), None, derived(seed, 1))
             pruned = expanded(smaller, model, places)
-            extra |= compared(plain, pruned, problem.train, problem.recipe, problem.steps, derived(seed, 3))
-        return Pruned(smaller, kept, history, problem.steps, extra)
+            paths = between(plain, pruned, problem.train, problem.recipe, problem.steps // 2, derived(seed, 3))
+        found = (extra, {}) if paths is None else (extra | paths.numbers, paths.profiles)
+        return Pruned(smaller, kept, history, problem.steps, *found)
 
     def optimizer(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> GroupDualAveraging:
         """Build the optimiser; its threshold does not grow by itself (``scale`` is 0).
@@ -233,15 +243,26 @@ class SDPrun(Method):
             slots,
             kappa,
             units.valid,
-            lr=self.lr,
+            lr=USUAL_LR,  # until the trainer sets another
             mu=self.mu,
             momentum=self.momentum,
             prox_every=self.prox_every,
-            min_keep=self.min_keep,
+            min_keep=self.least(groups),
             sticky=self.sticky,
             consumers=units.consumers,
             elementwise=[(parameter, usual) for parameter in elementwise],
         )
+
+    def least(self, groups: Sequence[ChannelGroup]) -> list[int]:
+        """Return how many units stay in any case.
+
+        Args:
+            groups: The groups that may lose units.
+
+        Returns:
+            A number for each group.
+        """
+        return [min(group.channels, max(self.min_keep, int(self.min_share * group.channels))) for group in groups]
 
     def timetable(self, problem: Problem) -> Timetable:
         """Decide when the threshold grows, and how far.
@@ -274,14 +295,16 @@ class SDPrun(Method):
         return [self._rate(problem.recipe, step, problem.steps) for step in range(problem.steps)]
 
     def _rate(self, recipe: Recipe, step: int, steps: int) -> float:
+        reach = recipe.lr / (1 - recipe.momentum) if recipe.optimizer == "sgd" else USUAL_LR
+        lr = self.lr_factor * reach * (1 - self.momentum)
         match self.lr_schedule:
             case "const":
-                return self.lr
+                return lr
             case "step":
-                return learning_rate(recipe.replaced(lr=self.lr, schedule="step", warmup=0.0), step, steps)
+                return learning_rate(recipe.replaced(lr=lr, schedule="step", warmup=0.0), step, steps)
             case "const_then_linear":
                 done = (step / steps - self.const_frac) / max(0.9 - self.const_frac, 1e-9)
-                return self.lr * (1 - 0.99 * min(max(done, 0.0), 1.0))
+                return lr * (1 - 0.99 * min(max(done, 0.0), 1.0))
 
     def _train(
         self,
@@ -346,8 +369,8 @@ class SDPrun(Method):
         """
         if self.steer == "flops" and shares.smallest > self.target_flops:
             raise InputError(
-                f"target_flops = {self.target_flops} cannot be reached; the smallest share, with {self.min_keep} of "
-                f"the units of every group that may be pruned, is {shares.smallest:.3f}"
+                f"target_flops = {self.target_flops} cannot be reached; the smallest share is {shares.smallest:.3f}, for "
+                f"min_keep = {self.min_keep} and min_share = {self.min_share} of the units of every group stay in any case"
             )
 
 

@@ -36,7 +36,6 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import isfinite
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -46,15 +45,15 @@ from methods.base import Method, Problem, Pruned, Record
 from methods.channels import channel_groups
 from methods.columns import Columns, cut_and_finetune_columns, unread
 from methods.cost import CostModel
-from methods.evaluation import evaluate, recalibrate
+from methods.evaluation import recalibrate
 from methods.one_shot import allotted, cut_and_finetune, drawn_seed
-from methods.probabilities import Plan, Probabilities, Scored
+from methods.probabilities import Plan, Probabilities
 from methods.ranking import Increment, averaged, ceiling_for, exponential_increment, updates_to_finish
 from methods.recipe import Recipe, derived
 from methods.scope import Shortcuts
 from methods.thinning import Thinning
-from methods.training import Diverged, Trainer
-from methods.units import Units
+from methods.training import Trainer
+from methods.units import Scored, Units
 from spaces import (
     Categorical,
     Condition,
@@ -192,7 +191,7 @@ class SPP(Method):
     ) -> tuple[Probabilities, list[Record]]:
         """Train thinned networks until all units that are to go have gone."""
         to_remove = [layer.channels - keep[layer.name] for layer in layers]
-        plan = self.plan(problem.steps, layers, to_remove)
+        plan, recipe = self.plan(problem.steps, layers, to_remove), self._recipe(problem.recipe)
         seed = drawn_seed(problem.generator)
         hook = Probabilities(
             table,
@@ -204,22 +203,27 @@ class SPP(Method):
             partial(averaged, how=self.rank_average, decay=self.rank_ema),
             derived(seed, 0),
             [self.layer_rates.get(layer.name, 1.0) for layer in layers],
-            lambda removed, step: saving(removed) | _measured(model, problem, derived(seed, 1, step), step),
+            saving,
+            lambda step: recalibrate(
+                model, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 1, step)
+            ),
         )
+        if recipe.clip_norm is not None:
+            thinning.mask_gradients()
         trainer = Trainer(
             model,
             problem.train,
-            self._recipe(problem.recipe),
+            recipe,
             plan.prune_steps,
             derived(seed, 2),
+            validation=problem.validation,
             hook=hook,
             teacher=problem.model,
             report=problem.report,
         )
-        epoch = problem.train.steps(problem.recipe.batch_size)
-        with hook.attached(trainer):
-            while trainer.step < trainer.steps and not hook.finished:
-                trainer.run(until=min(trainer.step + epoch, trainer.steps))
+        epoch = problem.train.steps(recipe.batch_size)
+        while trainer.step < trainer.steps and not hook.finished:
+            trainer.run(until=min(trainer.step + epoch, trainer.steps))
         return hook, trainer.history
 
     def plan(self, steps: int, layers: Sequence[LayerGroup], to_remove: Sequence[int]) -> Plan:
@@ -286,26 +290,3 @@ class SPP(Method):
 def _updates(step: float, to_remove: int, increment: Increment) -> int:
     """Count the updates that a layer takes under a stable ranking; its width does not matter."""
     return updates_to_finish(1 / step, to_remove, 2 * to_remove, increment)
-
-
-def _measured(model: nn.Module, problem: Problem, seed: int, step: int) -> Record:
-    """Evaluate as after a cut: thinned networks have left their mark on the statistics of batch norms.
-
-    Args:
-        model: The network, without the removed units.
-        problem: The data and the recipe.
-        seed: Decides which batches the statistics come from.
-        step: Steps taken so far.
-
-    Returns:
-        ``accuracy`` and ``val_loss``.
-
-    Raises:
-        Diverged: If the loss is not finite.
-    """
-    recipe = problem.recipe
-    recalibrate(model, problem.train, recipe.recalibrate, recipe.batch_size, seed)
-    found = evaluate(model, problem.validation, bf16=recipe.bf16)
-    if not isfinite(found.loss):
-        raise Diverged(step, float("nan"))
-    return {"accuracy": found.accuracy, "val_loss": found.loss}

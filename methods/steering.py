@@ -50,16 +50,19 @@ class Shares:
     Args:
         groups: The channel groups, in the order of the rows of all tables.
         cost: FLOPs of a choice of widths.
-        min_keep: How many units of each group stay in any case (all, where a group has no more).
+        min_keep: How many units stay in any case, by group or for all (all units, where a group has no more).
     """
 
-    def __init__(self, groups: Sequence[ChannelGroup], cost: CostModel, min_keep: int) -> None:
-        self._groups, self._cost, self._min_keep = list(groups), cost, min_keep
+    def __init__(self, groups: Sequence[ChannelGroup], cost: CostModel, min_keep: Sequence[int] | int) -> None:
+        self._groups, self._cost = list(groups), cost
+        self._min_keep = [min_keep] * len(self._groups) if isinstance(min_keep, int) else list(min_keep)
 
     @property
     def smallest(self) -> float:
         """The share with the fewest units that are allowed."""
-        return self._share([min(self._min_keep, group.channels) for group in self._groups])
+        return self._share([
+            min(keep, group.channels) for keep, group in zip(self._min_keep, self._groups, strict=True)
+        ])
 
     def of(self, alive: Tensor) -> float:
         """Return the share that a choice of units leaves.
@@ -124,9 +127,9 @@ class Shares:
     def _order(self, ratios: Tensor) -> list[_Exit]:
         """List the units that may go, in the order in which a growing threshold takes them."""
         exits: list[_Exit] = []
-        for row, (group, own) in enumerate(zip(self._groups, ratios.tolist(), strict=True)):
+        for row, (group, keep, own) in enumerate(zip(self._groups, self._min_keep, ratios.tolist(), strict=True)):
             ranked = sorted((ratio, row, column) for column, ratio in enumerate(own[: group.channels]))
-            exits += ranked[: max(0, group.channels - self._min_keep)]
+            exits += ranked[: max(0, group.channels - keep)]
         return sorted(exits)
 
     def _enough(self, order: list[_Exit], target: float) -> int:

@@ -61,7 +61,28 @@ class Diverged(RuntimeError):
 
 
 class Hook(Protocol):
-    """What a method does while the loop runs."""
+    """What a method does while the loop runs; a class that inherits this does nothing but what it overrides.
+
+    In every step: :meth:`before_batch`, forward and backward passes, :meth:`before_step`, the optimiser's step,
+    :meth:`after_step`. At the end of an epoch: :meth:`before_evaluation`, if there is validation data, then
+    :meth:`epoch_end`.
+    """
+
+    def begin(self, optimizer: torch.optim.Optimizer) -> None:
+        """Learn who takes the steps; called once, when the trainer is built.
+
+        Args:
+            optimizer: The trainer's optimiser, the same one from the first step to the last.
+        """
+        return
+
+    def before_batch(self, step: int) -> None:
+        """Act on the weights before the forward passes of a step (one for every piece of the batch).
+
+        Args:
+            step: Index of the step, from 0.
+        """
+        return
 
     def before_step(self, step: int, lr: float) -> None:
         """Act on the gradients, after ``backward`` (and clipping) and before the optimiser's step.
@@ -70,6 +91,7 @@ class Hook(Protocol):
             step: Index of the step, from 0.
             lr: Learning rate of the step.
         """
+        return
 
     def after_step(self, step: int) -> None:
         """Act on the weights after the optimiser's step.
@@ -77,6 +99,11 @@ class Hook(Protocol):
         Args:
             step: Index of the step, from 0.
         """
+        return
+
+    def before_evaluation(self) -> None:
+        """Make the network the one whose accuracy counts; it is trained on as it is left here."""
+        return
 
     def epoch_end(self) -> Record:
         """Return quantities for the record of the epoch; the only place where a hook may wait for the device.
@@ -84,6 +111,7 @@ class Hook(Protocol):
         Returns:
             Numbers by name.
         """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to continue.
@@ -91,6 +119,7 @@ class Hook(Protocol):
         Returns:
             Tensors and plain values.
         """
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state.
@@ -98,48 +127,11 @@ class Hook(Protocol):
         Args:
             state: What :meth:`state_dict` returned.
         """
+        return
 
 
-class NoHook:
+class NoHook(Hook):
     """A hook that does nothing."""
-
-    def before_step(self, step: int, lr: float) -> None:
-        """Do nothing.
-
-        Args:
-            step: Index of the step.
-            lr: Learning rate of the step.
-        """
-
-    def after_step(self, step: int) -> None:
-        """Do nothing.
-
-        Args:
-            step: Index of the step.
-        """
-
-    def epoch_end(self) -> Record:
-        """Add nothing to the record.
-
-        Returns:
-            An empty record.
-        """
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the empty state.
-
-        Returns:
-            An empty mapping.
-        """
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing.
-
-        Args:
-            state: The empty state.
-        """
 
 
 class Trainer:
@@ -152,7 +144,7 @@ class Trainer:
         steps: Length of the phase in optimiser steps; the schedule spans it.
         seed: Decides the order of the data, augmentation and dropout entirely.
         validation: Evaluated after each epoch if given.
-        hook: Called around each optimiser step.
+        hook: Called around each optimiser step; it is handed the optimiser at once.
         teacher: Network to distil from; needed exactly when ``recipe.distill > 0``. A copy is used.
         optimizer: What to step with instead of the recipe's optimiser; its parameters are the network's.
         rate: Learning rate by index of the step, instead of the recipe's schedule.
@@ -199,6 +191,7 @@ class Trainer:
             model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(model, recipe) if optimizer is None else optimizer
         self.rate = (lambda step: learning_rate(recipe, step, steps)) if rate is None else rate
+        self.hook.begin(self.optimizer)
         self._per_epoch = train.steps(recipe.batch_size)
         self._losses = torch.zeros(self._per_epoch, device=self.device)
         self._random: list[Tensor] = []  # states of the global generators where the last run stopped
@@ -287,6 +280,7 @@ class Trainer:
         """Take one optimiser step and return its loss, on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        self.hook.before_batch(self.step)
         loss = self._backward(*batch)
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -338,6 +332,7 @@ class Trainer:
             "lr": lr,
         }
         if self.validation is not None:
+            self.hook.before_evaluation()
             found = evaluate(self.model, self.validation, bf16=self.recipe.bf16)
             if not isfinite(found.loss):
                 raise Diverged(self.steps_before + self.step, losses[-1])

@@ -9,11 +9,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from methods.channels import ChannelGroup
+from methods.thinning import Sliced
+
+
+class Scored(Protocol):
+    """Units of several layers as a padded table ``[layers, widest]``."""
+
+    valid: Tensor
+    """Which entries are units."""
+
+    def l1(self) -> Tensor:
+        """Return the L1 norm of each unit, ``[layers, widest]``."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ class Spread:
         default: The number for slices that no unit owns.
     """
 
-    def __init__(self, slots: Iterable[Slot], default: float) -> None:
+    def __init__(self, slots: Iterable[Sliced], default: float) -> None:
         self.slots = list(slots)
         self.parameters: list[Tensor] = [slot.parameter for slot in self.slots]
         self._default = default

@@ -12,17 +12,23 @@ estimated anew at every point of a path: between two networks they cannot be had
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.channels import ChannelGroup, cut, masked
+from methods.compaction import expanded, positions
 from methods.data import Split
 from methods.evaluation import evaluate, recalibrate
 from methods.layers import ZeroPadShortcut
 from methods.recipe import Recipe, derived
+from spaces import InputError
+
+LINE_POINTS, CURVE_POINTS = 21, 61
+"""Where losses are measured; the published comparisons look at 61 points of a curve."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,48 @@ class Profile:
         """How far the highest loss lies above the larger end; 0 if nowhere."""
         return max(self.losses) - max(self.losses[0], self.losses[-1])
 
+    @property
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """Positions with their losses."""
+        return tuple(zip(self.positions, self.losses, strict=True))
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Training loss on the two ways between two networks.
+
+    Attributes:
+        line: Along the straight line.
+        curve: Along the trained curve.
+    """
+
+    line: Profile
+    curve: Profile
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The losses in a few numbers.
+
+        The networks' own are ``loss_unpruned`` and ``loss_pruned``. For either way follow the largest loss, and how
+        far it lies above the larger end: ``line_max``, ``line_barrier``, ``curve_max``, ``curve_barrier``.
+        """
+        return {
+            "loss_unpruned": self.line.losses[0],
+            "loss_pruned": self.line.losses[-1],
+            "line_max": max(self.line.losses),
+            "line_barrier": self.line.barrier,
+            "curve_max": max(self.curve.losses),
+            "curve_barrier": self.curve.barrier,
+        }
+
+    @property
+    def profiles(self) -> dict[str, tuple[tuple[float, float], ...]]:
+        """The points of both ways: ``line`` and ``curve``."""
+        return {"line": self.line.points, "curve": self.curve.points}
+
 
 def line(
-    one: nn.Module, other: nn.Module, train: Split, *, points: int = 21, batches: int = 20, seed: int = 0
+    one: nn.Module, other: nn.Module, train: Split, *, points: int = LINE_POINTS, batches: int = 20, seed: int = 0
 ) -> Profile:
     """Measure the training loss along the straight line between two networks of one shape.
 
@@ -71,7 +116,7 @@ def curve(
     lr: float = 0.1,
     momentum: float = 0.9,
     batch_size: int = 128,
-    points: int = 61,
+    points: int = CURVE_POINTS,
     batches: int = 20,
     seed: int = 0,
 ) -> Profile:
@@ -117,34 +162,71 @@ def curve(
     return _profile(path, train, points, batches, seed)
 
 
-def compared(
-    unpruned: nn.Module, pruned: nn.Module, train: Split, recipe: Recipe, steps: int, seed: int
-) -> dict[str, float]:
-    """Compare a network with what pruning made of it, before its zeros were cut out.
+def between(
+    unpruned: nn.Module,
+    pruned: nn.Module,
+    train: Split,
+    recipe: Recipe,
+    steps: int,
+    seed: int,
+    points: tuple[int, int] = (LINE_POINTS, CURVE_POINTS),
+) -> Paths:
+    """Measure the training loss on both ways from a network to a pruned one.
 
     Args:
-        unpruned: Trained from the same start without pruning.
-        pruned: The pruned network in the shape of the other one.
+        unpruned: Where the ways begin.
+        pruned: A pruned network in the shape of the other one (:func:`in_dense_shape`).
         train: Training data.
         recipe: Batch size of the curve's training, and batches for batch-norm statistics (at least one epoch).
-        steps: Steps both networks were trained; the curve is trained for half as many.
+        steps: Steps for which the curve is trained.
         seed: Decides everything random.
+        points: How many points of the line and of the curve, ends included.
 
     Returns:
-        ``loss_unpruned`` and ``loss_pruned``, and for the straight line and the curve the largest loss and how
-        far it lies above the larger end: ``line_max``, ``line_barrier``, ``curve_max``, ``curve_barrier``.
+        The losses.
     """
     batches = max(recipe.recalibrate, train.steps(128))
-    straight = line(unpruned, pruned, train, batches=batches, seed=seed)
-    bent = curve(unpruned, pruned, train, steps=steps // 2, batch_size=recipe.batch_size, batches=batches, seed=seed)
-    return {
-        "loss_unpruned": straight.losses[0],
-        "loss_pruned": straight.losses[-1],
-        "line_max": max(straight.losses),
-        "line_barrier": straight.barrier,
-        "curve_max": max(bent.losses),
-        "curve_barrier": bent.barrier,
-    }
+    straight = line(unpruned, pruned, train, points=points[0], batches=batches, seed=seed)
+    bent = curve(
+        unpruned,
+        pruned,
+        train,
+        steps=steps,
+        batch_size=recipe.batch_size,
+        points=points[1],
+        batches=batches,
+        seed=seed,
+    )
+    return Paths(straight, bent)
+
+
+def in_dense_shape(
+    dense: nn.Module, smaller: nn.Module, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]
+) -> nn.Module:
+    """Put a pruned network's weights back where they were in the dense one, among zeros.
+
+    Args:
+        dense: The dense network; not changed.
+        smaller: The network that was cut out of it and trained on; not changed.
+        groups: Channel groups of the dense network.
+        kept: Units that were kept, by name of group.
+
+    Returns:
+        A network of the dense one's shape that computes what the smaller one does. Batch-norm statistics are the
+        dense network's: they must be estimated anew.
+
+    Raises:
+        InputError: If the pruned network is not the dense one less these units.
+    """
+    twin = cut(dense, groups, kept)
+    shapes = [{name: p.shape for name, p in model.named_parameters()} for model in (twin, smaller)]
+    if shapes[0] != shapes[1]:
+        odd = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
+        raise InputError(
+            f"the pruned network is not the dense one less some channels: {', '.join(odd[:3])} differ; there is no "
+            "straight line between networks of different layers"
+        )
+    return expanded(smaller, masked(dense, groups, kept), positions(dense, groups, kept))
 
 
 class _Path:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from search.commands import keep, look, page, reference, run
+from search.commands import keep, look, page, profile, reference, run, valley
 from search.commands.failures import reported
 
 RUNNING = "Run"
@@ -27,10 +27,12 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (LOOKING, look.front, "paretoprune front my-study --max-flops 50% --plot front.png"),
     (LOOKING, look.show, "paretoprune show my-study 7"),
     (LOOKING, look.compare, "paretoprune compare my-study other-study"),
+    (LOOKING, valley.valley, "paretoprune valley my-study 7 --plot valley.png"),
     (LOOKING, keep.export, "paretoprune export my-study --pick knee --to small-network"),
     (LOOKING, page.ui, "paretoprune ui --port 5001 --no-browser"),
     (KNOWING, reference.methods, "paretoprune methods"),
     (KNOWING, reference.space, "paretoprune space increg --model resnet56"),
+    (KNOWING, profile.profile, "paretoprune profile resnet20 --batch-size 64 --plot profile.png"),
 )
 """Every command with its heading in the list of commands, and an example."""
 

@@ -10,12 +10,13 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from methods.recipe import Recipe
 from search.tasks.sizes import SplitSizes
+from search.timing.conditions import checked_targets
 from spaces import InputError
 from spaces.errors import explained
 
@@ -71,6 +72,30 @@ class Resources(_Part):
     address: str | None = None
 
 
+class Latency(_Part):
+    """How the latency of networks is measured, if it is: as an objective, or because targets are named.
+
+    Attributes:
+        targets: Where networks are timed, out of ``search.timing.conditions.TARGETS``; the first one gives the
+            objective ``latency``. ``None`` for a GPU where trials have one, else for the CPU.
+        batch_size: Inputs in one forward pass; latency is the time of that pass.
+        threads: Threads on the CPU; ``None`` for the cores of a trial.
+        channels_last: Whether images and weights lie in memory with channels last.
+        seconds: About how long one attempt at a measurement takes.
+    """
+
+    targets: tuple[str, ...] | None = None
+    batch_size: int = Field(1, ge=1)
+    threads: int | None = Field(None, ge=1)
+    channels_last: bool = False
+    seconds: float = Field(2.0, gt=0)
+
+    @field_validator("targets")
+    @classmethod
+    def _known_targets(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return names if names is None else checked_targets(names)
+
+
 class StudyConfig(_Part):
     """Everything that decides a study.
 
@@ -85,6 +110,9 @@ class StudyConfig(_Part):
         allocation: How sparsity is given out over layers; ``"any"`` lets the search choose.
         ignored: Modules whose output channels must all stay.
         objectives: What is searched for.
+        latency: How latency is measured.
+        round_to: Kept widths are multiples of this in every method that is given its sparsity. ``"auto"`` is 1,
+            unless latency is an objective: then what its first target rewards.
         trials: How many trials the sweep has.
         seed: Decides everything random.
         sampler: Who proposes points; ``"auto"`` takes the one that fits the space.
@@ -107,6 +135,8 @@ class StudyConfig(_Part):
     allocation: Allocation = "flops"
     ignored: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ("accuracy", "flops")
+    latency: Latency = Latency()
+    round_to: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     trials: int = Field(24, ge=1)
     seed: int = Field(0, ge=0)
     sampler: Sampler = "auto"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from search.dominance import hypervolume, knee, non_dominated
-from search.limits import parse_limit, parse_share
+from search.limits import parse_latency, parse_limit, parse_share
 from search.objectives import Objective
 from search.outcome import DenseRow, Outcome
 from spaces import InputError, unknown
@@ -34,6 +35,7 @@ __all__ = [
     "hypervolume",
     "knee",
     "non_dominated",
+    "parse_latency",
     "parse_limit",
     "parse_share",
 ]
@@ -59,6 +61,9 @@ class Member:
         point: The method's parameters.
         metrics: All measurements by name of the objective.
         test_accuracy: Accuracy on the test set in 0..1, once it was looked at.
+        latency: Seconds of one forward pass on the first target, where it was measured.
+        latency_share: Share of the dense network's latency.
+        noisy: Whether that measurement scattered more than it should.
     """
 
     trial: int
@@ -72,6 +77,9 @@ class Member:
     point: Mapping[str, Value]
     metrics: Mapping[str, float]
     test_accuracy: float | None = None
+    latency: float | None = None
+    latency_share: float | None = None
+    noisy: bool = False
     _rebuild: Rebuild | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -87,6 +95,8 @@ class Member:
             The member.
         """
         flops, params = round(outcome.metrics["flops"]), round(outcome.metrics["params"])
+        latency, known = outcome.metrics.get("latency"), dense.latency is not None
+        first = next(iter(outcome.timings.values()), None)
         return cls(
             trial=outcome.number,
             method=outcome.method,
@@ -99,8 +109,16 @@ class Member:
             point=outcome.point,
             metrics=outcome.metrics,
             test_accuracy=outcome.test_accuracy,
+            latency=latency if known else None,
+            latency_share=None if latency is None or dense.latency is None else latency / dense.latency,
+            noisy=latency is not None and first is not None and first.noisy,
             _rebuild=rebuild,
         )
+
+    @property
+    def efficiency(self) -> float | None:
+        """Speed-up divided by the factor of FLOPs saved: 1 when half the FLOPs take half the time."""
+        return None if self.latency_share is None else self.flops_share / self.latency_share
 
     def model(self) -> nn.Module:
         """Rebuild the pruned network with its trained weights.
@@ -119,13 +137,17 @@ class Member:
         """Return the member as ``front --json`` prints it.
 
         Returns:
-            A mapping in JSON's types; ``test_accuracy`` is there only when it is known.
+            A mapping in JSON's types; ``test_accuracy``, and ``latency`` with what belongs to it, are there only
+            when they are known.
         """
         data = {name: getattr(self, name) for name in _COLUMNS} | {"point": dict(self.point)}
+        if self.latency is not None:
+            data |= {name: getattr(self, name) for name in _TIMED}
         return data if self.test_accuracy is None else data | {"test_accuracy": self.test_accuracy}
 
 
 _COLUMNS = ("trial", "method", "accuracy", "flops", "flops_share", "params", "params_share", "seconds")
+_TIMED = ("latency", "latency_share", "efficiency", "noisy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +199,11 @@ class Front:
         return self._split[1]
 
     @property
+    def timed(self) -> bool:
+        """Whether latency was measured in this study."""
+        return self.dense.latency is not None
+
+    @property
     def _maximise(self) -> list[bool]:
         return [objective.maximise for objective in self.objectives]
 
@@ -190,6 +217,7 @@ class Front:
         min_accuracy: str | float | None = None,
         max_params: str | float | None = None,
         method: str | None = None,
+        max_latency: str | None = None,
     ) -> Front:
         """Keep the trials that meet all limits, and take the front among them anew.
 
@@ -199,6 +227,8 @@ class Front:
             max_params: Upper limit, written like ``max_flops``.
             method: The only method to keep; one that no trial used is an ``InputError``, like a limit that
                 cannot be read.
+            max_latency: Upper limit on the measured latency, a time (``"2ms"``) or a share (``"50%"``); an
+                ``InputError`` if latency was not measured. Networks that could not be timed do not meet it.
 
         Returns:
             The front of what is left, possibly empty.
@@ -214,6 +244,9 @@ class Front:
         if max_params is not None:
             most = parse_limit(max_params, self.dense.params, "max-params")
             kept = [outcome for outcome in kept if outcome.metrics["params"] <= most]
+        if max_latency is not None:
+            slowest = parse_latency(max_latency, self._dense_latency("max-latency"), "max-latency")
+            kept = [outcome for outcome in kept if outcome.metrics.get("latency", math.inf) <= slowest]
         if min_accuracy is not None:
             least = parse_share(min_accuracy, "min-accuracy")
             kept = [outcome for outcome in kept if outcome.metrics["accuracy"] >= least]
@@ -223,13 +256,24 @@ class Front:
         """Return the members in another order.
 
         Args:
-            by: A name in :data:`SORTS` (others are an ``InputError``); accuracy comes best first, everything
-                else in ascending order.
+            by: A name in :data:`SORTS` (others are an ``InputError``, and ``"latency"`` where it was not measured);
+                accuracy and efficiency come best first, everything else in ascending order.
 
         Returns:
             The members; equal ones stay in the order of their FLOPs.
         """
+        if by in ("latency", "efficiency"):
+            self._dense_latency(f"sort {by}")
         return tuple(sorted(self.members, key=_named("order", by, SORTS)))
+
+    def _dense_latency(self, asked: str) -> float:
+        """Return the dense network's latency, which stands for all others having been measured."""
+        if self.dense.latency is None:
+            raise InputError(
+                f"{asked}: no latency was measured in study {self.study!r}; run a sweep with --objectives "
+                "accuracy,latency, or with --set 'latency.targets=[\"cpu\"]'"
+            )
+        return self.dense.latency
 
     def knee(self) -> Member:
         """Return the member at which the front bends most (see :func:`search.dominance.knee`).
@@ -329,7 +373,9 @@ class Front:
         names = sorted({name for member in self.members for name in member.point})
         dense = {"trial": None, "method": "dense", "flops_share": 1.0, "params_share": 1.0, "drop": 0.0}
         dense |= {name: getattr(self.dense, name) for name in ("accuracy", "flops", "params", "seconds")}
-        columns = (*_COLUMNS[:3], "drop", *_COLUMNS[3:])
+        columns = (*_COLUMNS[:3], "drop", *_COLUMNS[3:], *(_TIMED if self.timed else ()))
+        if self.timed:
+            dense |= {"latency": self.dense.latency, "latency_share": 1.0, "efficiency": 1.0, "noisy": None}
         rows = [{name: dense[name] for name in columns} | {"test_accuracy": self.dense.test_accuracy}]
         rows[0] |= {f"point.{name}": None for name in names}
         for member in self.members:
@@ -372,7 +418,8 @@ class Front:
         """
         return {
             "study": self.study,
-            "dense": {name: getattr(self.dense, name) for name in ("accuracy", "flops", "params")},
+            "dense": {name: getattr(self.dense, name) for name in ("accuracy", "flops", "params")}
+            | ({"latency": self.dense.latency} if self.timed else {}),
             "hypervolume": self.hypervolume(),
             "members": [member.to_json() for member in self.members],
         }
@@ -401,6 +448,8 @@ PICKS: Mapping[str, Callable[[Front, float], Member]] = {
 SORTS: Mapping[str, Callable[[Member], Any]] = {
     "accuracy": lambda member: -member.accuracy,
     "flops": lambda member: member.flops,
+    "latency": lambda member: math.inf if member.latency is None else member.latency,
+    "efficiency": lambda member: -(member.efficiency or 0.0),
     "params": lambda member: member.params,
     "seconds": lambda member: member.seconds,
     "method": lambda member: member.method,

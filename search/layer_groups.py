@@ -9,7 +9,7 @@ from search.tasks.models import MODELS, TORCHVISION, build_model
 from spaces import InputError, LayerGroup
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 DEFAULT_MODEL = "digits_resnet"
 
@@ -33,18 +33,31 @@ def layer_groups(model: str | None, data: str | None, data_root: Path) -> list[L
 
     Returns:
         The prunable groups, in order of depth.
+    """
+    from methods.channels import channel_groups
+
+    network, example = network_and_example(model or DEFAULT_MODEL, data, data_root)
+    return [group.layer for group in channel_groups(network, example, frozenset())]
+
+
+def network_and_example(name: str, data: str | None, data_root: Path) -> tuple[nn.Module, Tensor]:
+    """Build a network, and an input of the kind it takes.
+
+    Args:
+        name: Name of the network.
+        data: Name of the data whose inputs it gets; ``None`` for inputs as the network was published for.
+        data_root: Where data sets lie or are downloaded to.
+
+    Returns:
+        The network with initial weights, and one input, ``[1, ...]``.
 
     Raises:
         InputError: If the network is the user's own and no data is named.
     """
-    from methods.channels import channel_groups
-
-    name = model or DEFAULT_MODEL
     if data is None and ":" in name and not name.startswith(TORCHVISION):
         raise InputError(f"what inputs does {name!r} take? Name its data as well (example: --data cifar10)")
     classes, example = _from_data(data, data_root) if data is not None else _published(name)
-    network = build_model(name, classes, tuple(example.shape), seed=0)
-    return [group.layer for group in channel_groups(network, example, frozenset())]
+    return build_model(name, classes, tuple(example.shape), seed=0), example
 
 
 def _published(name: str) -> tuple[int, Tensor]:

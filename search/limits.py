@@ -1,4 +1,4 @@
-"""Limits as people write them: ``50%``, ``0.5``, ``20M``."""
+"""Limits as people write them: ``50%``, ``0.5``, ``20M``, ``2ms``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from spaces import InputError
 
 _NUMBER = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(?:[eE]([+-]?\d{1,2}))?\s*([%kKmMgG]?)")
 _FACTORS = {"k": 10**3, "m": 10**6, "g": 10**9}
+_DURATION = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(?:[eE]([+-]?\d{1,2}))?\s*(%|s|ms|us|µs|μs)")
+_SECONDS = {
+    "s": Fraction(1),
+    "ms": Fraction(1, 10**3),
+    "us": Fraction(1, 10**6),
+    "µs": Fraction(1, 10**6),  # the micro sign and the Greek letter look alike
+    "μs": Fraction(1, 10**6),
+}
 
 
 def parse_limit(text: str | float, dense_value: int, name: str) -> int:
@@ -68,6 +76,35 @@ def parse_share(text: str | float, name: str) -> float:
     if suffix not in ("", "%") or share > 1:
         raise InputError(f"{name}: {text!r} is not a share; {examples}")
     return float(share)
+
+
+def parse_latency(text: str, dense_seconds: float, name: str) -> float:
+    """Read an upper limit on a latency: a time with its unit, or a share of the dense network's.
+
+    Args:
+        text: What the user wrote: ``"2ms"``, ``"350us"``, ``"0.5s"``, or ``"50%"``.
+        dense_seconds: Latency of the dense network, in seconds.
+        name: Name of the limit, for the message (``"max-latency"``).
+
+    Returns:
+        Seconds.
+
+    Raises:
+        InputError: If the text is no limit, has no unit, or is one that nothing (0) meets.
+
+    Example:
+        >>> [parse_latency(text, 0.01, "max-latency") for text in ("2ms", "350 us", "0.5s", "25%")]
+        [0.002, 0.00035, 0.5, 0.0025]
+    """
+    examples = "write a time with its unit ('2ms', '350us', '0.5s') or a share of the dense network's ('50%')"
+    match = _DURATION.fullmatch(str(text).strip())
+    if match is None:
+        raise InputError(f"{name}: {text!r} is not a latency; {examples}")
+    digits, exponent, unit = match.groups()
+    number = Fraction(digits) * Fraction(10) ** int(exponent or 0)
+    if number == 0:
+        raise InputError(f"{name}: {text!r} leaves nothing; {examples}")
+    return float(number * _SECONDS[unit]) if unit != "%" else float(number / 100) * dense_seconds
 
 
 def _parse(text: str | float, name: str, examples: str) -> tuple[Fraction, str]:

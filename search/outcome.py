@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+from search.timing.record import Timing
 
 if TYPE_CHECKING:
     from spaces import Value
@@ -30,7 +32,8 @@ class Outcome:
         point: Value of each parameter by the method's own names (without the method's prefix).
         state: ``"complete"``, or ``"failed"`` when an exception ended the trial.
         metrics: Measurements of the pruned network by objective: ``accuracy`` on validation in 0..1,
-            ``flops`` (multiply–accumulates for one input), ``params``, ``seconds``, and further objectives.
+            ``flops`` (multiply–accumulates for one input), ``params``, ``seconds``, and ``latency`` (seconds of
+            one forward pass on the first target) where it could be measured.
         history: One record per epoch.
         widths: Kept and dense channel units by group, in order of depth.
         extra: The method's own results, never mixed with the objectives.
@@ -39,6 +42,9 @@ class Outcome:
         started: When the trial began, seconds since the epoch (UTC).
         seconds: Wall-clock seconds from beginning to end.
         test_accuracy: Accuracy on the test set in 0..1, once it was looked at.
+        profiles: Numbers along an axis of the method's own: pairs of position and value, by name.
+        timings: The pruned network beside the dense one by target, where latency was asked for.
+        untimed: Why there is no timing, by target.
     """
 
     number: int
@@ -54,6 +60,9 @@ class Outcome:
     started: float
     seconds: float
     test_accuracy: float | None = None
+    profiles: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    timings: dict[str, Timing] = field(default_factory=dict)
+    untimed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.state not in ("complete", "failed"):
@@ -74,6 +83,18 @@ class Outcome:
             if not math.isfinite(value):
                 raise ValueError(f"trial {self.number} is complete but {name} = {value} is not finite")
 
+    def lacks(self, objectives: Iterable[str]) -> list[str]:
+        """Name the objectives that were not measured.
+
+        Args:
+            objectives: Names of objectives.
+
+        Returns:
+            Those without a value. A complete trial without its latency keeps its network and all its other
+            numbers, but cannot be compared by latency.
+        """
+        return [name for name in objectives if name not in self.metrics]
+
     def to_json(self) -> dict[str, Any]:
         """Return the outcome in JSON's types.
 
@@ -90,6 +111,9 @@ class Outcome:
             "started": self.started,
             "seconds": self.seconds,
             "test_accuracy": self.test_accuracy,
+            "profiles": {name: [_written_pair(*pair) for pair in pairs] for name, pairs in self.profiles.items()},
+            "timings": {target: timing.to_json() for target, timing in self.timings.items()},
+            "untimed": dict(self.untimed),
         }
 
     @classmethod
@@ -102,7 +126,7 @@ class Outcome:
         Returns:
             The outcome.
         """
-        given = _required(data, cls, optional=("test_accuracy",))
+        given = _required(data, cls, optional=("test_accuracy", "profiles", "timings", "untimed"))
         test = data.get("test_accuracy")
         return cls(
             number=int(given["number"]),
@@ -118,6 +142,12 @@ class Outcome:
             started=float(given["started"]),
             seconds=float(given["seconds"]),
             test_accuracy=None if test is None else float(test),
+            profiles={
+                name: [(float(position), float(value)) for position, value in pairs]
+                for name, pairs in data.get("profiles", {}).items()
+            },
+            timings={target: Timing.from_json(timing) for target, timing in data.get("timings", {}).items()},
+            untimed=dict(data.get("untimed", {})),
         )
 
 
@@ -131,6 +161,7 @@ class DenseRow:
         params: Number of parameters.
         seconds: Wall-clock seconds of its training; 0 when it came with its weights.
         test_accuracy: Accuracy on the test set in 0..1, once it was looked at.
+        latency: Seconds of one forward pass on the first target, where latency is measured.
     """
 
     accuracy: float
@@ -138,6 +169,7 @@ class DenseRow:
     params: int
     seconds: float
     test_accuracy: float | None = None
+    latency: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.accuracy <= 1:
@@ -146,6 +178,8 @@ class DenseRow:
             raise ValueError(f"{self.flops} FLOPs and {self.params} parameters are not those of a network")
         if not (math.isfinite(self.seconds) and self.seconds >= 0):
             raise ValueError(f"the dense network's training time of {self.seconds} s is not a time")
+        if self.latency is not None and not 0 < self.latency < math.inf:
+            raise ValueError(f"the dense network's latency of {self.latency} s is not a latency")
 
     def to_json(self) -> dict[str, Any]:
         """Return the row in JSON's types.
@@ -165,14 +199,15 @@ class DenseRow:
         Returns:
             The row.
         """
-        given = _required(data, cls, optional=("test_accuracy",))
-        test = data.get("test_accuracy")
+        given = _required(data, cls, optional=("test_accuracy", "latency"))
+        test, latency = data.get("test_accuracy"), data.get("latency")
         return cls(
             accuracy=float(given["accuracy"]),
             flops=int(given["flops"]),
             params=int(given["params"]),
             seconds=float(given["seconds"]),
             test_accuracy=None if test is None else float(test),
+            latency=None if latency is None else float(latency),
         )
 
 
@@ -187,6 +222,10 @@ def _required(data: Mapping[str, Any], kind: type[Any], optional: Iterable[str])
 def _written(numbers: Mapping[str, float]) -> dict[str, float | str]:
     """Return the numbers with names in place of those that JSON does not know."""
     return {name: value if math.isfinite(value) else _name(value) for name, value in numbers.items()}
+
+
+def _written_pair(position: float, value: float) -> list[float | str]:
+    return [number if math.isfinite(number) else _name(number) for number in (position, value)]
 
 
 def _name(value: float) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,14 +13,18 @@ from methods.channels import ChannelGroup, channel_groups
 from methods.cost import CostModel, count
 from methods.evaluation import evaluate
 from methods.recipe import Recipe
+from search.analyses import StoredAnalyses, analysis_identity
 from search.config import StudyConfig
 from search.outcome import DenseRow
-from search.study_space import study_space
+from search.study_space import rounds, study_space
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolved
 from search.tasks.task import Task
+from search.timing.conditions import Conditions, channel_step, conditions
+from search.timing.measure import check_targets, measure_dense
 from search.trial import Setting
-from spaces import Space
+from spaces import LayerGroup, Space, Uniform
+from spaces.sparsity import HIGHEST_RATIO
 
 Record = dict[str, float]
 
@@ -43,6 +47,8 @@ class Plan:
         steps: Budget of every trial in optimiser steps.
         device: Where trials compute, ``"cpu"`` or ``"cuda"``.
         gpus_per_trial: GPUs that each trial takes.
+        timed: How trials are timed; ``None`` if they are not.
+        round_to: Kept widths are multiples of this in every method that is given its sparsity.
     """
 
     config: StudyConfig
@@ -55,6 +61,8 @@ class Plan:
     steps: int
     device: str
     gpus_per_trial: float
+    timed: Conditions | None
+    round_to: int
 
     @property
     def smallest(self) -> int:
@@ -76,6 +84,8 @@ class Plan:
             "steps_per_trial": self.steps,
             "recipe": self.recipe.model_dump(mode="json"),
             "device": self.device,
+            "latency": None if self.timed is None else asdict(self.timed),
+            "round_to": self.round_to,
             "space": self.space.to_json(),
         }
 
@@ -96,7 +106,20 @@ class Plan:
             f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
             f"reachable {share:.1%} to 100% of the dense FLOPs",
             f"space     {len(self.space)} parameters",
+            *self._timing_lines(),
         ]
+
+    def _timing_lines(self) -> list[str]:
+        """Say how latency is measured and what widths are multiples of, where that is not the usual."""
+        lines = []
+        if self.timed is not None:
+            threads = f"{self.timed.threads} thread{'s' * (self.timed.threads > 1)}"
+            lines.append(f"latency   {', '.join(self.timed.targets)}; batch of {self.timed.batch_size}, {threads}")
+        if self.round_to > 1:
+            free = [name for name in self.config.methods if not rounds(name)]
+            but = f" (but {', '.join(free)}, which choose their own)" if free else ""
+            lines.append(f"widths    multiples of {self.round_to}{but}")
+        return lines
 
 
 def plan(config: StudyConfig) -> Plan:
@@ -109,37 +132,55 @@ def plan(config: StudyConfig) -> Plan:
         The plan.
     """
     device, gpus = _device(config)
+    timed = conditions(config, device)  # a device that is not there is told before data are loaded
     task = Task.load(config.model, config.data, config.data_root, config.split, config.seed, config.weights)
     model, example = task.build(), task.data.example
     groups = channel_groups(model, example, config.ignored)
     recipe, epochs = resolved(config.finetune, "finetune", config.data)
     dense = count(model, example)
+    cost, round_to = CostModel(model, example, groups), channel_step(config, timed)
+    layers = [group.layer for group in groups]
     return Plan(
         config=config,
         task=task,
         groups=groups,
-        cost=CostModel(model, example, groups),
+        cost=cost,
         params=dense.params,
-        space=study_space(config.methods, [group.layer for group in groups], config.allocation, config.space),
+        space=study_space(config.methods, layers, config.allocation, config.space, _floor(cost, layers, round_to)),
         recipe=recipe,
         steps=max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size))),
         device=device,
         gpus_per_trial=gpus,
+        timed=timed,
+        round_to=round_to,
     )
 
 
-def dense_setting(plan: Plan, report: Callable[[Record, int], None]) -> tuple[Setting, DenseRow]:
+def _floor(cost: CostModel, layers: Sequence[LayerGroup], round_to: int) -> float:
+    """Share of the dense FLOPs that rounded widths can always reach; 0 where nothing is rounded."""
+    if round_to == 1:
+        return 0.0
+    return cost.flops(Uniform(ratio=HIGHEST_RATIO).keep(layers, cost.flops, round_to)) / cost.dense
+
+
+def dense_setting(
+    plan: Plan, report: Callable[[Record, int], None], latency: float | None = None
+) -> tuple[Setting, DenseRow]:
     """Get the trained dense network: the user's, or trained once and cached.
 
     Args:
         plan: The plan.
         report: Called with each epoch's record and the number of epochs, if there is training.
+        latency: Latency of the dense network, where the study has measured it before: the latencies of all its
+            trials are relative to it.
 
     Returns:
         What all trials share, and the front's first row.
     """
     config, data = plan.config, plan.task.data
     recipe, epochs = resolved(config.dense, "dense", config.data)
+    if plan.timed is not None:
+        check_targets(plan.timed, plan.task.build(), data.example)  # before hours are spent on training
     torch.set_num_threads(_dense_threads(plan.cost.dense))
     trained = dense_network(
         plan.task,
@@ -150,6 +191,9 @@ def dense_setting(plan: Plan, report: Callable[[Record, int], None]) -> tuple[Se
         report=lambda record: report(record, math.ceil(epochs)),
         device=plan.device,
     )
+    if plan.timed is not None and latency is None:
+        latency = measure_dense(plan.timed, trained.model, data.example).median
+    parts = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
     setting = Setting(
         model=trained.model,
         example=data.example,
@@ -161,6 +205,10 @@ def dense_setting(plan: Plan, report: Callable[[Record, int], None]) -> tuple[Se
         ignored=frozenset(config.ignored),
         threads=config.resources.cpus_per_trial,
         device=plan.device,
+        analyses=StoredAnalyses(config.directory / "analyses", analysis_identity(trained.model, parts)),
+        round_to=plan.round_to,
+        timed=plan.timed,
+        dense_latency=latency,
     )
     # One thread, as in the trials: a validation example on the edge must not fall to the other side here.
     torch.set_num_threads(setting.threads)
@@ -169,6 +217,7 @@ def dense_setting(plan: Plan, report: Callable[[Record, int], None]) -> tuple[Se
         flops=plan.cost.dense,
         params=plan.params,
         seconds=trained.seconds,
+        latency=latency,
     )
     return setting, row
 

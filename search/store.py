@@ -146,6 +146,8 @@ class StudyFiles:
 
             write_json(fresh / "architecture.json", finished.architecture)
             save_weights(finished.weights, fresh / "weights.safetensors")
+            kept = {group: list(units) for group, units in finished.kept.items()}
+            (fresh / "kept.json").write_text(json.dumps(kept) + "\n", encoding="utf-8")
         fresh.rename(target)
 
     def outcome(self, number: int) -> Outcome:
@@ -200,6 +202,26 @@ class StudyFiles:
 
         return load_weights(self.folder(number) / "weights.safetensors")
 
+    def kept(self, number: int) -> dict[str, list[int]]:
+        """Read which channel units of the dense network a finished trial kept.
+
+        Args:
+            number: Its number.
+
+        Returns:
+            Indices of the kept units, ascending, by name of group.
+
+        Raises:
+            InputError: If the trial is not finished or failed, or was written before this was stored.
+        """
+        path = self.folder(number) / "kept.json"
+        if not path.exists():
+            failed = self.outcome(number).state == "failed"
+            why = "failed: it has no network" if failed else "was written by an earlier version: its channels are lost"
+            raise InputError(f"trial {number} of study {self.name!r} {why}")
+        kept: dict[str, list[int]] = read_json(path)
+        return kept
+
     def rebuild(self, number: int) -> nn.Module:
         """Rebuild the pruned network of a finished trial.
 
@@ -232,11 +254,14 @@ class StudyFiles:
         from search.front import Front
         from search.objectives import load_objectives
 
+        names = self.config().objectives
+        # A network that could not be timed is kept, but has no place on a front with latency.
+        measured = [each for each in self.outcomes() if each.state == "complete" and not each.lacks(names)]
         return Front(
             study=self.name,
             dense=self.dense(),
-            outcomes=[outcome for outcome in self.outcomes() if outcome.state == "complete"],
-            objectives=load_objectives(self.config().objectives),
+            outcomes=measured,
+            objectives=load_objectives(names),
             rebuild=self.rebuild,
         )
 

@@ -166,10 +166,11 @@ class Study:
         storage, identity = self._study._storage, trial._trial_id
         for name, value in {**outcome.metrics, **outcome.extra}.items():
             storage.set_trial_user_attr(identity, name, value)
-        if outcome.state == "complete":
+        lacking = outcome.lacks(self._objectives)
+        if outcome.state == "complete" and not lacking:
             self._study.tell(outcome.number, [outcome.metrics[name] for name in self._objectives])
         else:
-            error = (outcome.error or "").strip()
+            error = (outcome.error or "; ".join(outcome.untimed.values())).strip()
             storage.set_trial_user_attr(identity, "error", error.splitlines()[-1] if error else "unknown")
             self._study.tell(outcome.number, state=TrialState.FAIL)
 

@@ -15,12 +15,18 @@ METHOD = "method"
 
 MODE = "sparsity.mode"
 
+FLOPS = "sparsity.flops"
+
 FIRST_SHARES = (0.5, 0.25, 0.125)
 """Shares of the dense FLOPs that every method is tried at first: halvings, as papers report them."""
 
 
 def study_space(
-    methods: Sequence[str], groups: Sequence[LayerGroup], allocation: str, narrowed: Mapping[str, Mapping[str, Any]]
+    methods: Sequence[str],
+    groups: Sequence[LayerGroup],
+    allocation: str,
+    narrowed: Mapping[str, Mapping[str, Any]],
+    floor: float = 0.0,
 ) -> Space:
     """Put the methods' spaces under one choice.
 
@@ -29,6 +35,7 @@ def study_space(
         groups: The prunable channel groups.
         allocation: How sparsity is given out, or ``"any"`` to let the search choose.
         narrowed: Bounds by method and parameter.
+        floor: Least share of the dense FLOPs that can be asked of methods that round their widths.
 
     Returns:
         The space: ``method``, then each method's parameters under ``METHOD.``.
@@ -40,11 +47,13 @@ def study_space(
         if name not in methods:
             raise InputError(unknown("method with bounds in [space]:", name, methods))
     return Space.choose(
-        METHOD, {name: method_space(name, groups, allocation, narrowed.get(name, {})) for name in methods}
+        METHOD, {name: method_space(name, groups, allocation, narrowed.get(name, {}), floor) for name in methods}
     )
 
 
-def method_space(name: str, groups: Sequence[LayerGroup], allocation: str, bounds: Mapping[str, Any]) -> Space:
+def method_space(
+    name: str, groups: Sequence[LayerGroup], allocation: str, bounds: Mapping[str, Any], floor: float = 0.0
+) -> Space:
     """Return one method's space, narrowed.
 
     Args:
@@ -52,6 +61,7 @@ def method_space(name: str, groups: Sequence[LayerGroup], allocation: str, bound
         groups: The prunable channel groups.
         allocation: How sparsity is given out, or ``"any"`` to leave it open.
         bounds: Bounds by parameter, or values that fix one.
+        floor: Least share of the dense FLOPs that can be asked for, if the method rounds its widths.
 
     Returns:
         The space, with the method's own parameter names.
@@ -63,9 +73,36 @@ def method_space(name: str, groups: Sequence[LayerGroup], allocation: str, bound
     if allocation != "any" and MODE in space and MODE not in bounds:
         space = space.narrowed({MODE: allocation})
     try:
-        return space.narrowed(bounds)
+        space = space.narrowed(bounds)
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
+    return _above(floor, space, name) if rounds(name) and FLOPS in space else space
+
+
+def rounds(method: str) -> bool:
+    """Tell whether a method takes ``round_to``; one whose sparsity is an outcome cannot.
+
+    Args:
+        method: Name of the method.
+
+    Returns:
+        Whether it has such a field.
+    """
+    return "round_to" in load_method(method).model_fields
+
+
+def _above(floor: float, space: Space, name: str) -> Space:
+    """Leave out FLOPs that widths of the wanted multiples cannot come down to."""
+    allowed = space[FLOPS].to_json()
+    if allowed["low"] >= floor:
+        return space
+    least = math.ceil(1000 * floor) / 1000
+    if allowed["high"] < least:
+        raise InputError(
+            f"[space.{name}]: {FLOPS} up to {allowed['high']:g} cannot be reached with such round widths, at best "
+            f"{least:g}; lower round_to (1 rounds nothing)"
+        )
+    return space.narrowed({FLOPS: {"low": least}})
 
 
 def first_points(space: Space, methods: Sequence[str], limit: int) -> list[dict[str, Value]]:

@@ -134,7 +134,8 @@ class Sweep:
             stack.callback(self._deliver, tracker)
             self._listener.stage("dense network")
             dense_began = time.perf_counter()
-            setting, dense = dense_setting(planned, self._listener.dense_epoch)
+            known = None if self._files is None else self._files.dense().latency
+            setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
             dense_seconds = time.perf_counter() - dense_began
             files = self._files = self._files or _created(planned, dense)
             stack.enter_context(files.lock())

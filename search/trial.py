@@ -1,20 +1,22 @@
 """One trial as a pure function: a setting and a point go in, an outcome and a network come out.
 
-Nothing here knows of Ray, Optuna or MLflow, and nothing is written: a trial runs wherever torch runs.
+Nothing here knows of Ray, Optuna or MLflow, and nothing is written (but for a lock while latency is measured): a
+trial runs wherever torch runs.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from methods import load_method
+from methods.analysis import Analyses, Fresh
 from methods.architecture import describe
 from methods.base import Problem, Pruned, Report, silent
 from methods.channels import channel_groups
@@ -22,6 +24,9 @@ from methods.data import Split
 from methods.recipe import Recipe
 from search.objectives import load_objectives
 from search.outcome import MEASURED, Outcome
+from search.timing.conditions import Conditions
+from search.timing.measure import measure_pair
+from search.timing.record import Timing
 from spaces import Value
 
 
@@ -40,6 +45,10 @@ class Setting:
         ignored: Modules whose output channels must all stay.
         threads: Torch threads per trial; results depend on it in the last digits.
         device: ``"cpu"`` or ``"cuda"``.
+        analyses: Where costly analyses of the dense network are shared.
+        round_to: Kept widths are multiples of this in every method that has such a field.
+        timed: How the pruned network is timed; ``None`` if it is not.
+        dense_latency: Seconds of the dense network on the first target; needed where there is ``timed``.
     """
 
     model: nn.Module
@@ -52,6 +61,10 @@ class Setting:
     ignored: frozenset[str] = frozenset()
     threads: int = 1
     device: str = "cpu"
+    analyses: Analyses = Fresh()
+    round_to: int = 1
+    timed: Conditions | None = None
+    dense_latency: float | None = None
 
     def placed(self) -> Setting:
         """Return the setting with everything on its device.
@@ -96,11 +109,13 @@ class Finished:
         architecture: Description of the cut network for ``methods.architecture.rebuild``; ``None`` if the
             trial failed.
         weights: State dictionary of the cut network on the CPU; empty if the trial failed.
+        kept: Indices of the kept units of each group, ascending; empty if the trial failed.
     """
 
     outcome: Outcome
     architecture: dict[str, Any] | None
     weights: Mapping[str, Tensor]
+    kept: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent) -> Finished:
@@ -128,12 +143,13 @@ def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent) -> Fin
     try:
         pruned = _prune(setting, spec, keep)
         seconds = time.perf_counter() - clock
+        timings, untimed = _timings(setting, pruned)
         outcome = Outcome(
             number=spec.number,
             method=spec.method,
             point=spec.point,
             state="complete",
-            metrics=_measure(setting, pruned, seconds),
+            metrics=_measure(setting, pruned, seconds) | _latency(setting, timings),
             history=[dict(record) for record in pruned.history],
             widths=_widths(setting, pruned),
             extra=dict(pruned.extra) | {"steps": float(pruned.steps)},
@@ -141,9 +157,12 @@ def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent) -> Fin
             error=None,
             started=started,
             seconds=seconds,
+            profiles={name: list(pairs) for name, pairs in pruned.profiles.items()},
+            timings=timings,
+            untimed=untimed,
         )
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in pruned.model.state_dict().items()}
-        return Finished(outcome, describe(setting.model, pruned.model), weights)
+        return Finished(outcome, describe(setting.model, pruned.model), weights, pruned.kept)
     except Exception:
         return Finished(failed(spec, traceback.format_exc(), started, time.perf_counter() - clock, records), None, {})
 
@@ -179,7 +198,9 @@ def failed(spec: TrialSpec, error: str, started: float, seconds: float, history:
 
 def _prune(setting: Setting, spec: TrialSpec, report: Report) -> Pruned:
     """Build the method from the point and let it work."""
-    method = load_method(spec.method).from_point(spec.point)
+    kind = load_method(spec.method)
+    given = {"round_to": setting.round_to} if "round_to" in kind.model_fields else {}
+    method = kind.from_point({**given, **spec.point})
     pruned = method.prune(
         Problem(
             model=setting.model,
@@ -191,6 +212,7 @@ def _prune(setting: Setting, spec: TrialSpec, report: Report) -> Pruned:
             generator=torch.Generator().manual_seed(spec.seed),
             report=report,
             ignored=setting.ignored,
+            analyses=setting.analyses,
         )
     )
     if pruned.steps > setting.steps:
@@ -206,6 +228,20 @@ def _measure(setting: Setting, pruned: Pruned, seconds: float) -> dict[str, floa
         if objective.measure is not None:
             metrics[objective.name] = objective.measure(pruned.model, setting.example, setting.validation)
     return metrics
+
+
+def _timings(setting: Setting, pruned: Pruned) -> tuple[dict[str, Timing], dict[str, str]]:
+    """Time the cut network beside the dense one, where that was asked for."""
+    if setting.timed is None:
+        return {}, {}
+    return measure_pair(setting.timed, setting.model, pruned.model, setting.example)
+
+
+def _latency(setting: Setting, timings: Mapping[str, Timing]) -> dict[str, float]:
+    """The objective: the dense network's latency times the measured quotient on the first target."""
+    if setting.timed is None or setting.dense_latency is None or setting.timed.targets[0] not in timings:
+        return {}
+    return {"latency": setting.dense_latency * timings[setting.timed.targets[0]].share}
 
 
 def _widths(setting: Setting, pruned: Pruned) -> dict[str, tuple[int, int]]:

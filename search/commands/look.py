@@ -62,6 +62,15 @@ def front(
             metavar="LIMIT", show_default=False, help="At most these parameters: 30% or 20k.", rich_help_panel=LIMITS
         ),
     ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            show_default=False,
+            help="At most this measured latency: 2ms, 350us or 50% of the dense network's.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(metavar="NAME", show_default=False, help="Networks of this method alone.", rich_help_panel=LIMITS),
@@ -71,7 +80,9 @@ def front(
     sort: Annotated[
         str,
         typer.Option(
-            metavar="KEY", help="Order of the rows: flops, accuracy, params or seconds.", rich_help_panel=OUTPUT
+            metavar="KEY",
+            help="Order of the rows: flops, accuracy, params, latency, efficiency or seconds.",
+            rich_help_panel=OUTPUT,
         ),
     ] = "flops",
     plot: Annotated[
@@ -91,7 +102,7 @@ def front(
     from search.store import load_front
 
     _only_one("--json", as_json, "--csv", as_csv)
-    shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method)
+    shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method, max_latency)
     members = shown.sorted(sort) if pick is None else (shown.pick(pick, drop),)
     if plot is not None:
         _draw(shown, plot)

@@ -47,7 +47,7 @@ def sweep(
         typer.Option(
             metavar="A,B",
             show_default=False,
-            help="What is searched for, out of accuracy, flops, params and seconds.",
+            help="What is searched for, out of accuracy, flops, latency, params and seconds.",
             rich_help_panel=SEARCH,
         ),
     ] = None,

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from search.objectives.accuracy import ACCURACY
 from search.objectives.base import Measure, Objective
 from search.objectives.flops import FLOPS
+from search.objectives.latency import LATENCY
 from search.objectives.parameters import PARAMS
 from search.objectives.seconds import SECONDS
 from spaces import InputError, unknown
@@ -20,6 +21,7 @@ __all__ = ["OBJECTIVES", "Measure", "Objective", "load_objectives"]
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
     "accuracy": ACCURACY,
     "flops": FLOPS,
+    "latency": LATENCY,
     "params": PARAMS,
     "seconds": SECONDS,
 })

@@ -99,6 +99,7 @@ def _card(files: StudyFiles, number: int) -> dict[str, Any]:
         "flops_share": outcome.metrics["flops"] / dense.flops,
         "params": int(outcome.metrics["params"]),
         "params_share": outcome.metrics["params"] / dense.params,
+        "timings": outcome.to_json()["timings"],
         "widths": outcome.to_json()["widths"],
         "dense": dense.to_json(),
         "network": {"model": config["model"], "seed": config["seed"], **record["task"]},

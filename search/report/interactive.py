@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from search.objectives import OBJECTIVES
 from search.objectives.accuracy import percent
 from search.objectives.flops import human
+from search.objectives.latency import written
 from search.objectives.seconds import duration
 from search.report.palette import DENSE, INK, MUTED, RULE, Style, styles
-from search.report.plane import Dot, Plane, plane
+from search.report.plane import Dot, Plane, planes
 
 if TYPE_CHECKING:
     from search.front import Front, Member
@@ -51,21 +52,28 @@ def front_html(front: Front) -> str:
     Returns:
         The page. Names and values of the user's are escaped.
     """
+    shown = planes(front)
+    # plotly itself is in the page once, with the first picture.
+    bodies = [_picture(front, each, "front" + f"-{number}" * (number > 0)) for number, each in enumerate(shown)]
+    return _PAGE.format(title=escape(f"{front.study}: Pareto front"), body="\n".join(bodies))
+
+
+def _picture(front: Front, shown: Plane, name: str) -> str:
+    """Draw accuracy against one cost, as a part of the page."""
     import plotly.graph_objects as go
     import plotly.io
 
-    shown = plane(front)
     looks = styles(outcome.method for outcome in front.outcomes)
     figure = go.Figure([go.Scatter(trace) for trace in _traces(front, shown, looks)], _layout(front, shown))
-    body = plotly.io.to_html(
+    body: str = plotly.io.to_html(
         figure,
-        include_plotlyjs=True,
+        include_plotlyjs=name == "front",
         full_html=False,
         default_height="100vh",
-        div_id="front",
+        div_id=name,
         config=_CONFIG,
     )
-    return _PAGE.format(title=escape(f"{front.study}: Pareto front"), body=body)
+    return body
 
 
 def _traces(front: Front, shown: Plane, looks: dict[str, Style]) -> Iterable[dict[str, Any]]:
@@ -135,16 +143,25 @@ def _text(front: Front, member: Member) -> str:
         f"accuracy {percent(member.accuracy)} ({_beside(front.drop(member))})",
         f"FLOPs {human(member.flops)} ({100 * member.flops_share:.1f} % of dense)",
         f"parameters {human(member.params)} ({100 * member.params_share:.1f} % of dense)",
+        *_timed(member),
         f"took {duration(member.seconds)}",
     ]
     if member.test_accuracy is not None:
         lines.insert(2, f"test accuracy {percent(member.test_accuracy)}")
-    known = {"accuracy", "flops", "params", "seconds"}
+    known = {"accuracy", "flops", "params", "seconds", "latency"}
     for name, objective in OBJECTIVES.items():
         if name in member.metrics and name not in known:
             lines.append(f"{escape(objective.title)} {escape(objective.format(member.metrics[name]))}")
     values = [f"{escape(name)} = {escape(_value(value))}" for name, value in member.point.items()]
     return "<br>".join(lines + ([""] + values if values else []))
+
+
+def _timed(member: Member) -> list[str]:
+    """Return the line about latency; none where it was not measured."""
+    if member.latency is None or member.latency_share is None:
+        return []
+    told = f"{100 * member.latency_share:.1f} % of dense, efficiency {member.efficiency:.2f}"
+    return [f"latency {written(member.latency)} ({told}{', noisy' * member.noisy})"]
 
 
 def _value(value: object) -> str:
@@ -159,6 +176,7 @@ def _dense_text(front: Front) -> str:
     dense = front.dense
     test = [] if dense.test_accuracy is None else [f"test accuracy {percent(dense.test_accuracy)}"]
     cost = [f"FLOPs {human(dense.flops)}", f"parameters {human(dense.params)}"]
+    cost += [] if dense.latency is None else [f"latency {written(dense.latency)}"]
     return "<br>".join(["<b>dense network</b>", f"accuracy {percent(dense.accuracy)}", *test, *cost])
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from search.objectives import OBJECTIVES
 from search.objectives.accuracy import percent
 from search.objectives.flops import human
+from search.objectives.latency import written
 from search.objectives.seconds import duration
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
     parts: list[RenderableType] = [_pairs(facts.items())]
     if outcome.metrics:
         parts += _section("Result", _pairs(_results(outcome, dense)))
+    if outcome.timings or outcome.untimed:
+        parts += _section("Latency, beside the dense network", _timings(outcome, dense))
     if outcome.point:
         parts += _section("Parameters", _pairs((name, str(value)) for name, value in outcome.point.items()))
     if outcome.extra:
@@ -77,6 +80,28 @@ def _results(outcome: Outcome, dense: DenseRow) -> Iterable[tuple[str, str]]:
     for name, value in metrics.items():
         if name not in ("accuracy", "flops", "params"):
             yield name, OBJECTIVES[name].format(value) if name in OBJECTIVES else f"{value:.6g}"
+
+
+def _timings(outcome: Outcome, dense: DenseRow) -> Table:
+    """Lay out every target: both networks, quotient, efficiency; or why it is missing.
+
+    Args:
+        outcome: The trial.
+        dense: The dense network.
+
+    Returns:
+        A grid without frame.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("target", "dense", "pruned", "of dense", "efficiency", ""):
+        table.add_column(title, justify="left" if title in ("target", "") else "right", overflow="fold")
+    for target, timing in outcome.timings.items():
+        cells = [target, written(timing.dense.median), written(timing.pruned.median), f"{100 * timing.share:.1f} %"]
+        efficiency = f"{timing.efficiency(outcome.metrics['flops'] / dense.flops):.2f}"
+        table.add_row(*map(Text, [*cells, efficiency, "noisy" if timing.noisy else ""]))
+    for target, reason in outcome.untimed.items():
+        table.add_row(Text(target), *[Text("–")] * 4, Text(reason, style="red"))
+    return table
 
 
 def _widths(widths: Mapping[str, tuple[int, int]]) -> Table:

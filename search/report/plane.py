@@ -131,19 +131,33 @@ class Plane:
         return most * (most / self.left) ** 0.06 if self.logarithmic else 1.06 * most
 
 
-def plane(front: Front) -> Plane:
-    """Decide what a picture of a front shows.
-
-    The horizontal axis is the first objective that is minimised (FLOPs if there is none). With more than two
-    objectives the stairs join only those members that no other one beats in this plane.
+def planes(front: Front) -> tuple[Plane, ...]:
+    """Decide what the pictures of a front show: accuracy against every objective that is minimised.
 
     Args:
         front: The front.
 
     Returns:
+        One plane per cost, in the order of the objectives; accuracy against FLOPs if there is none.
+    """
+    costs = [objective for objective in front.objectives if not objective.maximise] or [OBJECTIVES["flops"]]
+    return tuple(plane(front, cost) for cost in costs)
+
+
+def plane(front: Front, cost: Objective | None = None) -> Plane:
+    """Decide what a picture of a front shows.
+
+    With more than two objectives the stairs join only those members that no other one beats in this plane.
+
+    Args:
+        front: The front.
+        cost: The horizontal axis; by default the first objective that is minimised (FLOPs if there is none).
+
+    Returns:
         The picture's content.
     """
-    cost = next((objective for objective in front.objectives if not objective.maximise), OBJECTIVES["flops"])
+    if cost is None:
+        cost = next((objective for objective in front.objectives if not objective.maximise), OBJECTIVES["flops"])
     dense_cost = cost.reference(front.dense)
 
     def dots(members: tuple[Member, ...]) -> tuple[Dot, ...]:

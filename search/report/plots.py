@@ -15,7 +15,7 @@ from search.objectives.flops import human
 from search.report.interactive import front_html
 from search.report.labels import label_front
 from search.report.palette import DENSE, INK, MUTED, RULE, Style, styles
-from search.report.plane import Dot, Plane, plane
+from search.report.plane import Dot, Plane, planes
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -42,30 +42,43 @@ def front_figure(front: Front) -> Figure:
         front: The front.
 
     Returns:
-        The figure, 10 x 6.5 inches.
+        The figure, 10 x 6.5 inches for each cost: one panel beside the other.
     """
-    figure = _canvas(10, 6.5)
-    axes = figure.add_subplot()
-    shown = plane(front)
+    panels = planes(front)
+    figure = _canvas(10 * len(panels), 6.5)
     looks = styles(outcome.method for outcome in front.outcomes)
+    drawn = [(figure.add_subplot(1, len(panels), place + 1), shown) for place, shown in enumerate(panels)]
+    for axes, shown in drawn:
+        _panel(axes, shown, front, looks)
+    _legend(figure, looks, ringed=any(_knee(shown, front) for shown in panels))
+    _headline(figure, [axes for axes, _ in drawn], front)
+    # Labels are placed in pixels, so the layout must be settled before and stay as it is after.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes, shown in drawn:
+        label_front(axes, shown, _knee(shown, front))
+    return figure
+
+
+def _panel(axes: Axes, shown: Plane, front: Front, looks: Mapping[str, Style]) -> None:
+    """Draw accuracy against one cost.
+
+    Args:
+        axes: Where to draw.
+        shown: The picture's content.
+        front: The front.
+        looks: Style of each method.
+    """
     _frame(axes, shown)
     _draw_stairs(axes, shown)
     _draw_dots(axes, shown, looks)
     _draw_dense(axes, shown)
     _draw_below(axes, shown, looks)
-    ringed = _knee(shown, front)
-    for dot in ringed:
+    for dot in _knee(shown, front):
         axes.scatter([dot.x], [dot.y], s=330, facecolors="none", edgecolors=INK, linewidths=1.6, zorder=4)
-    _legend(figure, looks, ringed=bool(ringed))
-    _headline(figure, axes, front)
     if not shown.dots:
         empty = "no complete trial within these limits"
         axes.text(0.5, 0.4, empty, transform=axes.transAxes, ha="center", color=MUTED, fontsize=12)
-    # Labels are placed in pixels, so the layout must be settled before and stay as it is after.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    label_front(axes, shown, ringed)
-    return figure
 
 
 def _canvas(width: float, height: float) -> Figure:
@@ -218,12 +231,12 @@ def _legend(figure: Figure, looks: Mapping[str, Style], ringed: bool) -> None:
     )
 
 
-def _headline(figure: Figure, axes: Axes, front: Front) -> None:
+def _headline(figure: Figure, panels: Sequence[Axes], front: Front) -> None:
     name = front.study if len(front.study) <= _LONGEST else front.study[: _LONGEST - 1] + "…"
     # Names are no formulas: a dollar sign in them is a dollar sign.
-    axes.set_title(name, loc="left", fontsize=17, fontweight="bold", color=INK, pad=16, parse_math=False)
+    panels[0].set_title(name, loc="left", fontsize=17, fontweight="bold", color=INK, pad=16, parse_math=False)
     told = f"hypervolume {front.hypervolume():.4f}\n{len(front.members)} of {len(front.outcomes)} trials on the front"
-    axes.set_title(told, loc="right", fontsize=10, color=MUTED, pad=16, linespacing=1.4)
+    panels[-1].set_title(told, loc="right", fontsize=10, color=MUTED, pad=16, linespacing=1.4)
 
 
 def widths_figure(outcome: Outcome) -> Figure:
@@ -274,6 +287,15 @@ def save_front(front: Front, path: str | os.PathLike[str]) -> Path:
     """
     suffix = _suffix(Path(path), (".html", *_STILL))
     return save(front_html(front) if suffix == ".html" else front_figure(front), path)
+
+
+def check_still(path: str | os.PathLike[str]) -> None:
+    """Refuse a name under which no still picture can be written, before anything is computed for it.
+
+    Args:
+        path: Where to; any suffix but ``.png``, ``.svg`` and ``.pdf`` is an ``InputError``.
+    """
+    _suffix(Path(path), _STILL)
 
 
 def save(picture: Figure | str, path: str | os.PathLike[str]) -> Path:

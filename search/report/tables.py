@@ -15,6 +15,7 @@ from rich.text import Text
 
 from search.objectives.accuracy import percent
 from search.objectives.flops import human
+from search.objectives.latency import written
 from search.report.panels import trial_panel
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def front_table(front: Front, members: Sequence[Member] | None = None) -> Table:
         The table; the knee is marked with an asterisk.
     """
     rows = front.members if members is None else members
+    if front.timed:
+        return _timed_table(front, rows)
     tested = front.dense.test_accuracy is not None or any(row.test_accuracy is not None for row in rows)
     knee = front.knee().trial if front.members else None
     table = _table(f"Pareto front of {front.study}", _front_caption(front))
@@ -69,13 +72,54 @@ def front_table(front: Front, members: Sequence[Member] | None = None) -> Table:
     return table
 
 
+def _timed_table(front: Front, rows: Sequence[Member]) -> Table:
+    """Lay out a front with measured latencies: FLOPs and time side by side.
+
+    Args:
+        front: The front.
+        rows: Its members in the order to show them.
+
+    Returns:
+        The table; parameters are shown where they are an objective, lost accuracy is left out, for want of room.
+    """
+    knee = front.knee().trial if front.members else None
+    sized = any(objective.name == "params" for objective in front.objectives)
+    tested = front.dense.test_accuracy is not None or any(row.test_accuracy is not None for row in rows)
+    table = _table(f"Pareto front of {front.study}", _front_caption(front))
+    _columns(table, "method:fold", "trial", "accuracy", "FLOPs", "latency", "time", "eff.")
+    _columns(table, *(["params"] if sized else []), *(["test"] if tested else []))
+    dense = front.dense
+    last = [human(dense.params)] * sized + [_or_missing(dense.test_accuracy)] * tested
+    first = ["dense", "", percent(dense.accuracy), "100.0 %", written(dense.latency or 0.0), "100.0 %", ""]
+    _row(table, [*first, *last], style="bold")
+    for row in rows:
+        trial = f"{'*' if row.trial == knee else ''}{row.trial}"
+        last = [human(row.params)] * sized + [_or_missing(row.test_accuracy)] * tested
+        numbers = [row.method, trial, percent(row.accuracy), _share(row.flops_share)]
+        _row(table, [*numbers, *_timed_cells(row), *last])
+    return table
+
+
+def _timed_cells(row: Member) -> list[str]:
+    """Write latency, its share and the efficiency; a tilde marks what scattered."""
+    if row.latency is None or row.latency_share is None or row.efficiency is None:
+        return [_MISSING] * 3
+    return [f"{'~' * row.noisy}{written(row.latency)}", _share(row.latency_share), f"{row.efficiency:.2f}"]
+
+
 def _front_caption(front: Front) -> str:
     if not front.members:
         return "no complete trial within these limits"
     return (
         f"{len(front.members)} of {len(front.outcomes)} trials on the front, hypervolume "
-        f"{front.hypervolume():.4f}\n* knee; drop in percentage points"
+        f"{front.hypervolume():.4f}\n* knee; {_timed_caption(front) if front.timed else 'drop in percentage points'}"
     )
+
+
+def _timed_caption(front: Front) -> str:
+    noisy = any(member.noisy for member in front.members)
+    told = "FLOPs and time as shares of the dense network's\neff. 1 means: half the FLOPs, half the time"
+    return told + ("\n~ the measurement scattered by more than 5 %" if noisy else "")
 
 
 def status_table(rows: Iterable[Mapping[str, Any]]) -> Table:

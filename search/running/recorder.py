@@ -13,7 +13,7 @@ from search.store import StudyFiles
 from search.tracking.tracker import Tracker
 from search.trial import TrialSpec
 
-ARTEFACTS = ("outcome.json", "architecture.json", "weights.safetensors", "widths.png")
+ARTEFACTS = ("outcome.json", "architecture.json", "weights.safetensors", "kept.json", "widths.png", "valley.png")
 
 
 class Recorder:
@@ -78,6 +78,8 @@ class Recorder:
         self._files.write_running(sorted(self._running), self._total)
         self._count(outcome)
         self._listener.trial_finished(outcome, *self._front())
+        for reason in outcome.untimed.values():
+            self._listener.warning(f"trial {outcome.number} is kept without this latency: {reason}")
         self._drawn.append(self._pictures.submit(self._publish, outcome))
 
     def close(self) -> None:
@@ -88,7 +90,7 @@ class Recorder:
             self._listener.warning(f"{len(errors)} trials have no picture or are not in MLflow ({errors[0]})")
 
     def _count(self, outcome: Outcome) -> None:
-        if outcome.state == "complete":
+        if outcome.state == "complete" and not outcome.lacks(o.name for o in self._objectives):
             self._gains.append([o.gain(outcome.metrics[o.name], self._dense) for o in self._objectives])
 
     def _front(self) -> tuple[float, int]:
@@ -100,11 +102,15 @@ class Recorder:
         return volume, int(non_dominated(self._gains, maximise).sum())
 
     def _publish(self, outcome: Outcome) -> None:
-        """Draw the widths, then hand everything to the tracker."""
+        """Draw the pictures, then hand everything to the tracker."""
         from search.report.plots import save, widths_figure
+        from search.report.valley import valley_figure
 
         folder = self._files.folder(outcome.number)
         if outcome.state == "complete" and not (folder / "widths.png").exists():
             save(widths_figure(outcome), folder / "widths.png")
+        if outcome.profiles and not (folder / "valley.png").exists():
+            title = f"Trial {outcome.number} · {outcome.method}"
+            save(valley_figure(outcome.profiles, title, ("not pruned", "pruned")), folder / "valley.png")
         present: dict[str, Path] = {name: folder / name for name in ARTEFACTS if (folder / name).exists()}
         self._tracker.log_trial(outcome, self._dense, present)

@@ -60,12 +60,34 @@ def shares(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
         dense: The dense network, if known.
 
     Returns:
-        ``flops_share`` and ``params_share``, each where the trial has the number itself.
+        ``flops_share``, ``params_share`` and ``latency_share``, each where the trial has the number itself.
     """
     if dense is None:
         return {}
-    whole = {"flops": dense.flops, "params": dense.params}
-    return {f"{name}_share": outcome.metrics[name] / whole[name] for name in whole if name in outcome.metrics}
+    whole: dict[str, float | None] = {"flops": dense.flops, "params": dense.params, "latency": dense.latency}
+    known = {name: value for name, value in whole.items() if value is not None and name in outcome.metrics}
+    return {f"{name}_share": outcome.metrics[name] / value for name, value in known.items()}
+
+
+def timed(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
+    """Return what was measured of a trial's latency on every target.
+
+    Args:
+        outcome: The trial.
+        dense: The dense network, if known.
+
+    Returns:
+        By ``timing/TARGET/``: median seconds ``dense`` and ``pruned`` of the same minutes, their quotient ``share``,
+        ``noisy`` as 0 or 1, and ``efficiency`` where the dense network is known.
+    """
+    found: dict[str, float] = {}
+    for target, timing in outcome.timings.items():
+        own = {"dense": timing.dense.median, "pruned": timing.pruned.median, "share": timing.share}
+        own["noisy"] = float(timing.noisy)
+        if dense is not None and "flops" in outcome.metrics:
+            own["efficiency"] = timing.efficiency(outcome.metrics["flops"] / dense.flops)
+        found |= {f"timing/{target}/{name}": value for name, value in own.items()}
+    return found
 
 
 def trial_params(outcome: Outcome) -> dict[str, str]:
@@ -88,12 +110,13 @@ def trial_metrics(outcome: Outcome, dense: DenseRow | None) -> list[MetricPoint]
         dense: The dense network, if known, for the shares.
 
     Returns:
-        The metrics under their own names, the method's own results under ``extra/``, the history under
-        ``epoch/`` with the epoch as step. MLflow wants a time for each value: final numbers get the trial's end,
-        the epochs are spread evenly between its beginning and end.
+        The metrics under their own names, latencies by target under ``timing/``, the method's own results under
+        ``extra/``, the history under ``epoch/`` with the epoch as step, profiles under ``profile/`` with the index
+        of the point as step. MLflow wants a time for each value: final numbers get the trial's end, the epochs are
+        spread evenly between its beginning and end.
     """
     extra = {f"extra/{name}": value for name, value in outcome.extra.items()}
-    final = {**outcome.metrics, **shares(outcome, dense), **extra}
+    final = {**outcome.metrics, **shares(outcome, dense), **timed(outcome, dense), **extra}
     if outcome.test_accuracy is not None:
         final["test_accuracy"] = outcome.test_accuracy
     end = milliseconds(outcome.started + outcome.seconds)
@@ -103,6 +126,8 @@ def trial_metrics(outcome: Outcome, dense: DenseRow | None) -> list[MetricPoint]
         epoch = int(record.get("epoch", index))
         values = {f"epoch/{name}": value for name, value in record.items() if name != "epoch"}
         points += [MetricPoint(name, value, when, epoch) for name, value in cleaned(values).items()]
+    for name, pairs in cleaned({f"profile/{name}": pairs for name, pairs in outcome.profiles.items()}).items():
+        points += [MetricPoint(name, value, end, index) for index, (_, value) in enumerate(pairs)]
     return points
 
 

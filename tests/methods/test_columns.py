@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from math import ceil
 from typing import Any
 
 import pytest
@@ -12,12 +14,13 @@ from torch.nn import functional as F
 from methods.architecture import describe, rebuild
 from methods.base import Problem
 from methods.channels import channel_groups, cut
-from methods.columns import Columns, ZerosStay, flops_without_columns, unread
-from methods.cost import count
+from methods.columns import Columns, ZerosStay, allotted_columns, flops_without_columns, makers, unread
+from methods.cost import count, layer_flops
+from methods.increg import IncReg
 from methods.spp import SPP
 from methods.thinning import Thinning
 from methods.training import Recipe, Trainer
-from spaces import InputError
+from spaces import FlopsTarget, InputError, PerLayer, PerStage, Sparsity, Uniform
 from tests.methods import cases
 
 DOUBLE = torch.float64
@@ -55,6 +58,62 @@ def test_depthwise_convolutions_are_left_alone() -> None:
     modules = dict(dense("depthwise").named_modules())
     assert "1.body.0.0" in columns.names and "1.body.1.0" not in columns.names
     assert all(getattr(modules[name], "groups", 1) == 1 for name in columns.names)
+
+
+@pytest.mark.parametrize("net", ["plain", "grouped", "linear"])
+def test_bundles_of_columns(net: str) -> None:
+    """Input channels and positions of kernels, summed up and marked one by one."""
+    model = dense(net)
+    for bundle in ("in_channel", "offset"):
+        if net == "linear" and bundle == "offset":
+            continue
+        columns = Columns(
+            model, EXAMPLE, channel_groups(model, EXAMPLE), "offset" if bundle == "offset" else "in_channel"
+        )
+        slices, table = columns.slices(), columns.l1()
+        assert not table[~columns.valid].any()
+        for row, (weight, own) in enumerate(zip(columns.weights.values(), slices, strict=True)):
+            flat = weight.detach().abs().view(*weight.shape[:2], -1)
+            sums = flat.sum((0, 2)) if bundle == "in_channel" else flat.sum((0, 1))
+            torch.testing.assert_close(table[row, : columns.sizes[row]], sums)
+            units = own.units.view(weight.shape[1], -1) - row * columns.valid.shape[1]
+            for channel, position in itertools.product(range(units.shape[0]), range(units.shape[1])):
+                assert units[channel, position] == (channel if bundle == "in_channel" else position)
+        whole = columns.flops({})
+        first = columns.names[0]
+        saved = whole - columns.flops({first: columns.sizes[0] - 1})
+        assert saved == -(-layer_flops(model, EXAMPLE)[first] // columns.sizes[0])
+
+
+def test_ratios_of_columns_bear_the_names_of_channel_groups() -> None:
+    model = dense("projection")
+    groups, columns = channel_groups(model, EXAMPLE), columns_of(model)
+    made = makers(groups)
+    assert made["2.shortcut.0"].name == made["2.conv2"].name and "5" not in made
+
+    def kept(sparsity: Sparsity) -> dict[str, float]:
+        sizes = dict(zip(columns.names, columns.sizes, strict=True))
+        return {name: left / sizes[name] for name, left in allotted_columns(columns, groups, sparsity, 1).items()}
+
+    even = kept(Uniform(ratio=0.5))
+    assert even.keys() == set(columns.names) - {"5"} and all(0.4 <= share <= 0.5 for share in even.values())
+    names = [group.name for group in groups]
+    ratios = dict.fromkeys(names, 0.0) | {made["2.shortcut.0"].name: 0.75}
+    by_layer = kept(PerLayer(layers=ratios))
+    assert by_layer["2.shortcut.0"] == by_layer["2.conv2"] == 0.25 and by_layer["0.0"] == 1
+    named = kept(PerLayer(layers={**ratios, "2.shortcut.0": 0.5, "5": 0.25}))
+    assert (named["2.shortcut.0"], named["2.conv2"], named["5"]) == (0.5, 0.25, 0.75)
+    stages = {group.stage: 0.5 if group.stage == "4x4" else 0.0 for group in groups}
+    by_stage = kept(PerStage(stages=stages))
+    assert by_stage["2.conv2"] == 0.5 and by_stage["1.conv1"] == 1 and "5" not in by_stage
+    with pytest.raises(InputError, match="unknown layer '2.conv22'; did you mean '2.conv2'"):
+        kept(PerLayer(layers={**ratios, "2.conv22": 0.5}))
+    with pytest.raises(InputError, match="no ratio for layer '0.0'"):
+        kept(PerLayer(layers={name: 0.5 for name in names if name != "0.0"}))
+    with pytest.raises(InputError, match="unknown stage '9x9'"):
+        kept(PerStage(stages={**stages, "9x9": 0.5}))
+    target = allotted_columns(columns, groups, FlopsTarget(flops=0.6), 1)
+    assert 0.57 < columns.flops(target) / columns.flops({}) <= 0.6
 
 
 def test_a_network_without_columns_is_refused() -> None:
@@ -218,3 +277,45 @@ def test_spp_on_columns_meets_a_target_in_theory() -> None:
 def test_layers_of_columns_have_their_own_names() -> None:
     with pytest.raises(InputError, match="no ratio for layer '7'"):
         spp(sparsity={"mode": "layer", "layers": {"0.0": 0.5, "2.0": 0.5, "4.0": 0.5}}).prune(problem("vgg"))
+
+
+# --- IncReg on columns -----------------------------------------------------------------------------------------
+
+
+def increg(**fields: Any) -> IncReg:
+    return IncReg.model_validate({"granularity": "column", "sparsity": {"mode": "uniform", "ratio": 0.6}, **fields})
+
+
+@pytest.mark.parametrize("granularity", ["column", "in_channel"])
+@pytest.mark.parametrize("net", ["plain", "zero_pad", "depthwise", "linear"])
+def test_increg_on_columns(net: str, granularity: str) -> None:
+    task = problem(net)
+    pruned = increg(granularity=granularity).prune(task)
+    groups = channel_groups(task.model, task.example)
+    columns = Columns(task.model, task.example, groups, "column" if granularity == "column" else "in_channel")
+    last = [record for record in pruned.history if "removed" in record][-1]
+    for name, size in zip(columns.names, columns.sizes, strict=True):
+        share = ceil(0.6 * size - 1e-9) / size if name in makers(groups) else 0.0
+        assert last[f"removed[{name}]"] == pytest.approx(share)
+    physical, theoretical = count(pruned.model, task.example).flops, pruned.extra["flops_without_columns"]
+    whole = count(task.model, task.example).flops
+    assert theoretical <= physical == last["flops_if_cut"] <= whole
+    assert theoretical <= last["flops_without_columns"] < whole
+    if granularity == "in_channel" or net in ("depthwise", "linear"):
+        assert physical < whole
+    assert flops_without_columns(pruned.model, task.example, groups) == theoretical, "fine-tuning keeps the zeros"
+    assert pruned.steps == pruned.history[-1]["step"] == 60
+    rebuilt = rebuild(cases.NETS[net](), describe(task.model, pruned.model), pruned.model.state_dict())
+    assert torch.equal(rebuilt(EXAMPLE.float()), pruned.model(EXAMPLE.float()))
+
+
+def test_increg_on_columns_meets_a_target_in_theory() -> None:
+    task = problem("vgg")
+    pruned = increg(sparsity={"mode": "flops", "flops": 0.4}).prune(task)
+    last = [record for record in pruned.history if "removed" in record][-1]
+    assert 0.37 < last["flops_without_columns"] / count(task.model, task.example).flops <= 0.4
+
+
+def test_increg_on_columns_is_reproducible() -> None:
+    one, same = (increg(granularity="in_channel").prune(problem("plain", 30)) for _ in range(2))
+    assert one.history == same.history and one.kept == same.kept and one.extra == same.extra

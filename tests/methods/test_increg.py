@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, log
@@ -15,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.base import Problem
-from methods.channels import channel_groups, cut, masked
-from methods.cost import CostModel, count
-from methods.increg import IncReg, Penalties, Plan
+from methods.channels import channel_groups
+from methods.cost import count
+from methods.increg import IncReg
+from methods.pacing import Plan
 from methods.ranking import (
     Increment,
     Standing,
@@ -34,9 +32,8 @@ from methods.ranking import (
     updated,
     updates_to_finish,
 )
-from methods.training import Recipe, Trainer
-from methods.units import Units
-from spaces import InputError, LayerGroup
+from methods.training import Diverged, Recipe
+from spaces import Categorical, InputError, Integer, LayerGroup, LogReal, Real
 from tests.methods import cases
 
 DOUBLE = torch.float64
@@ -305,242 +302,6 @@ def test_guard_prefers_penalties_then_ranks() -> None:
         assert after.removed[0].nonzero().flatten().tolist() == expected
 
 
-# --- the hook on tiny networks --------------------------------------------------------------------------------
-
-
-def toy(hidden: int = 32, seed: int = 0) -> nn.Module:
-    def build() -> nn.Module:
-        return nn.Sequential(nn.Linear(10, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-
-    return cases.seeded(build, seed).double()
-
-
-def toy_hook(
-    model: nn.Module, to_remove: int, coupled: bool = True, plan: Plan | None = None, **fields: Any
-) -> Penalties:
-    groups = channel_groups(model, torch.zeros(1, 10, dtype=DOUBLE))
-    assert [group.name for group in groups] == ["0"]
-    method = IncReg.model_validate({"sparsity": HALF, "penalty_max": 1.0, **fields})
-    return Penalties(method, plan or Plan(0.02, 10**6, 0), Units(model, groups), {"0": to_remove}, coupled)
-
-
-def injected(hook: Penalties, penalty: Tensor) -> None:
-    """Set penalties that then stay as they are."""
-    hook.interval = 10**9
-    hook.load_state_dict({**hook.state_dict(), "penalty": penalty})
-
-
-def fit(
-    model: nn.Module,
-    hook: Penalties | None,
-    optimizer: torch.optim.Optimizer,
-    steps: range,
-    check: Callable[[int], None] | None = None,
-) -> float:
-    """Full-batch regression on a fixed teacher; the loop written out."""
-    teacher = toy(16, seed=7)
-    inputs = torch.randn(64, 10, generator=torch.Generator().manual_seed(3), dtype=DOUBLE)
-    with torch.no_grad():
-        targets = teacher(inputs)
-    loss = torch.zeros(())
-    for step in steps:
-        optimizer.zero_grad()
-        loss = F.mse_loss(model(inputs), targets)
-        torch.autograd.backward(loss)
-        if hook:
-            hook.before_step(step, optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if hook:
-            hook.after_step(step)
-        if check:
-            check(step)
-    return loss.item()
-
-
-@pytest.mark.parametrize("coupled", [True, False])
-def test_oracle_06_quadratic_shrink(coupled: bool) -> None:
-    """Minimum of h/2 (w-1)^2 + penalty/2 w^2 is h / (h + penalty)."""
-    model = toy(3)
-    hook = toy_hook(model, 1, coupled, penalty_max=10.0)
-    injected(hook, torch.full((1, 3), 6.13, dtype=DOUBLE))
-    curvature = torch.tensor([0.1, 1.0, 10.0], dtype=DOUBLE)[:, None]
-    weight = model.get_parameter("0.weight")
-    lr = 0.05
-    hook._lr = lr
-    hook.load_state_dict(hook.state_dict())
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9 if coupled else 0.0)
-    for step in range(1, 2000):
-        optimizer.zero_grad()
-        loss = (curvature * (weight - 1) ** 2).sum() / 2 + 0 * model(torch.zeros(1, 10, dtype=DOUBLE)).sum()
-        torch.autograd.backward(loss)
-        hook.before_step(step, lr)
-        optimizer.step()
-        hook.after_step(step)
-    if coupled:
-        expected = curvature / (curvature + 6.13)
-        assert expected.flatten().tolist() == pytest.approx([0.01605, 0.14025, 0.61996], abs=1e-5)
-    else:  # fixed point of w <- (w - lr h (w - 1)) / (1 + lr penalty): the same minimum
-        expected = lr * curvature / (1 + lr * 6.13 - 1 + lr * curvature)
-    torch.testing.assert_close(weight.detach(), expected.expand_as(weight), rtol=1e-5, atol=0)
-
-
-def test_oracle_07_and_15_weak_units_shrink_before_they_go() -> None:
-    model = toy()
-    hook = toy_hook(model, 16, plan=Plan(2e-3, 10**6, 0))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    before = fit(model, None, optimizer, range(300))
-    law = updates_to_finish(500.0, 16, 32, linear_increment)
-    first = hook.units.l1()
-    hook.load_state_dict({**hook.state_dict(), "first_l1": first})
-    fit(model, hook, optimizer, range(400))
-    order = hook.standing.rank[0].argsort()
-    left = hook.units.l1()[0] / first[0]
-    assert left[order[:16]].mean() < 0.03 and left[order[16:]].mean() > 0.8
-    assert not hook.standing.removed.any()
-    finished: list[int] = []
-    after = fit(model, hook, optimizer, range(400, int(1.2 * law)), lambda step: finished.append(missing(hook)))
-    assert 400 + finished.index(0) + 1 == pytest.approx(law, rel=0.1)
-    assert hook.results()["residual"] < 1e-3
-    assert after <= before
-
-
-def missing(hook: Penalties) -> int:
-    return int(hook.to_remove.sum() - hook.standing.removed.sum())
-
-
-def test_oracle_15_removal_is_harmless() -> None:
-    model = toy()
-    hook = toy_hook(model, 16, plan=Plan(2e-3, 10**6, 0))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    fit(model, None, optimizer, range(300))
-    groups = hook.units.groups
-    changes: list[float] = []
-    inputs = torch.randn(64, 10, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
-
-    def before_removal(step: int) -> None:
-        """One step before a unit reaches the ceiling, remove it by hand and compare answers."""
-        rising = hook.standing.penalty[0] + hook.plan.penalty_step >= hook.penalty_max
-        if rising.any():
-            kept = [unit for unit in range(32) if not rising[unit]]
-            with torch.no_grad():
-                whole, cut_ = model(inputs), masked(model, groups, {"0": kept})(inputs)
-            changes.append(((whole - cut_).abs().max() / whole.abs().max()).item())
-
-    fit(model, hook, optimizer, range(1900), before_removal)
-    assert missing(hook) == 0 and len(changes) >= 10
-    assert max(changes) < 1e-3
-
-
-@pytest.mark.parametrize("affine", [True, False])
-def test_oracle_10_gradient_is_that_of_the_penalty(affine: bool) -> None:
-    model = toy(6)
-    hook = toy_hook(model, 2, bn_affine_reg=affine)
-    penalty = torch.rand(1, 6, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
-    injected(hook, penalty)
-    inputs = torch.randn(8, 10, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
-    twin = copy.deepcopy(model)
-    torch.autograd.backward(model(inputs).square().mean())
-    hook.before_step(1, 0.1)
-    own = penalty[0] * twin.get_parameter("0.weight").square().sum(1) / 2
-    if affine:
-        own = own + penalty[0] * twin.get_parameter("0.bias").square() / 2
-    torch.autograd.backward(twin(inputs).square().mean() + own.sum())
-    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.parametrize("idle", ["no step", "nothing to remove"])
-def test_oracle_11_idle_hook_changes_nothing(idle: str) -> None:
-    ends = []
-    for hooked in (True, False):
-        model = cases.seeded(cases.vgg_net)
-        groups = channel_groups(model, torch.zeros(1, *cases.IMAGE))
-        to_remove = {group.name: 0 if idle == "nothing to remove" else group.channels // 2 for group in groups}
-        plan = Plan(0.0 if idle == "no step" else 0.1, 10**6, 0)
-        hook = Penalties(IncReg.model_validate({"sparsity": HALF}), plan, Units(model, groups), to_remove, True)
-        train = cases.blobs(cases.IMAGE, 64)
-        Trainer(model, train, Recipe(batch_size=16), 9, 0, hook=hook if hooked else None).run()
-        ends.append(model.state_dict())
-    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
-
-
-def hooked_trainer(optimizer: str = "sgd", **fields: Any) -> tuple[Trainer, Penalties]:
-    model = cases.seeded(cases.zero_pad_net)
-    groups = channel_groups(model, torch.zeros(1, *cases.IMAGE))
-    method = IncReg.model_validate({"sparsity": HALF, **fields})
-    to_remove = {group.name: group.channels // 2 for group in groups}
-    plan = method.plan(48, groups, to_remove)
-    hook = Penalties(method, plan, Units(model, groups), to_remove, optimizer == "sgd")
-    recipe = Recipe.model_validate({"optimizer": optimizer, "lr": 0.01, "batch_size": 16, "schedule": "constant"})
-    train = cases.blobs(cases.IMAGE, 64)
-    return Trainer(model, train, recipe, plan.prune_steps + plan.stabilize_steps, 0, hook=hook), hook
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("fields", [{}, {"update_interval": 3, "rank_average": "ema", "increment": "exp"}])
-def test_oracle_12_reproducible_and_resumable(optimizer: str, fields: dict[str, Any]) -> None:
-    whole, hook = hooked_trainer(optimizer, **fields)
-    records = whole.run()
-    for stop in (1, 13, 24, 25):
-        first, _ = hooked_trainer(optimizer, **fields)
-        first.run(until=stop)
-        second, resumed = hooked_trainer(optimizer, **fields)
-        second.load_state_dict(first.state_dict())
-        assert second.run() == records
-        mine, theirs = second.model.state_dict(), whole.model.state_dict()
-        assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
-        assert resumed.kept() == hook.kept() and resumed.results() == hook.results()
-
-
-@pytest.mark.parametrize(
-    ("build", "coupled"),
-    [
-        (lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, weight_decay=1e-2, nesterov=True), True),
-        (lambda p: torch.optim.Adam(p, lr=1e-3, weight_decay=1e-2), False),
-        (lambda p: torch.optim.AdamW(p, lr=1e-3), False),
-        (lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.9), False),
-    ],
-)
-def test_oracle_13_removed_units_are_exactly_zero(build: Callable[..., torch.optim.Optimizer], coupled: bool) -> None:
-    model = toy(8)
-    hook = toy_hook(model, 4, coupled, plan=Plan(0.1, 60, 0))
-    seen: list[int] = []
-
-    def check(step: int) -> None:
-        gone = hook.standing.removed[0]
-        seen.append(int(gone.sum()))
-        assert not model.get_parameter("0.weight")[gone].any()
-        assert not model.get_parameter("0.bias")[gone].any()
-        assert not model.get_parameter("2.weight")[:, gone].any()
-        assert model.get_parameter("0.weight")[~gone].all()
-
-    fit(model, hook, build(list(model.parameters())), range(80), check)
-    assert 0 in seen and seen[-1] == 4 and seen == sorted(seen)
-
-
-@pytest.mark.parametrize("net", cases.NETS)
-def test_oracle_14_and_16_cut_equals_what_was_trained(net: str) -> None:
-    """After the last removal the network in training computes what the cut one does, at the counted cost."""
-    example = torch.zeros(1, *cases.IMAGE, dtype=DOUBLE)
-    model = cases.seeded(cases.NETS[net], trained=True).double()
-    groups = channel_groups(model, example)
-    to_remove = {group.name: group.channels // 2 for group in groups}
-    hook = Penalties(IncReg.model_validate({"sparsity": HALF}), Plan(1.0, 12, 6), Units(model, groups), to_remove, True)
-    data = cases.blobs(cases.IMAGE, 64, dtype=DOUBLE)
-    Trainer(model, data, Recipe(lr=0.01, batch_size=16, schedule="constant"), 18, 0, hook=hook).run()
-    kept = hook.kept()
-    assert {name: len(units) for name, units in kept.items()} == {
-        group.name: group.channels - group.channels // 2 for group in groups
-    }
-    smaller = cut(model, groups, kept)
-    with torch.no_grad():
-        trained, small, silent = (m(data.inputs) for m in (model, smaller, masked(model, groups, kept)))
-    torch.testing.assert_close(small, trained, rtol=0, atol=1e-12)
-    torch.testing.assert_close(small, silent, rtol=0, atol=1e-12)
-    cost = CostModel(model, example, groups)
-    assert cost.flops({name: len(units) for name, units in kept.items()}) == count(smaller, example).flops
-
-
 # --- the method -----------------------------------------------------------------------------------------------
 
 
@@ -556,15 +317,28 @@ def problem(steps: int = 60, recipe: Recipe | None = None) -> Problem:
     )
 
 
+def increg(**fields: Any) -> IncReg:
+    return IncReg.model_validate({"sparsity": HALF, **fields})
+
+
+LAYERS = [LayerGroup("0.0", 8, "8x8", 0.0), LayerGroup("2.0", 12, "4x4", 0.5), LayerGroup("4.0", 16, "2x2", 1.0)]
+COUNTS = [4, 6, 8]
+
+
 def test_history_shows_the_removal() -> None:
-    pruned = IncReg.model_validate({"sparsity": HALF}).prune(problem())
+    task = problem()
+    pruned = increg(lr_prune_factor=0.4).prune(task)
     pruning = [record for record in pruned.history if "removed" in record]
     shares = [record["removed"] for record in pruning]
     assert shares == sorted(shares) and shares[-1] == 1
-    assert any(record["penalty_mean"] > 0 for record in pruning[:-1]) and pruning[-1]["penalty_mean"] == 0
-    assert [record["lr"] for record in pruning] == [0.02] * len(pruning)
+    assert pruning[-1] | {"removed[0.0]": 0.5, "removed[2.0]": 0.5, "removed[4.0]": 0.5} == pruning[-1]
+    assert any(0 < record["penalty_mean"] < record["penalty_max"] for record in pruning[:-1])
+    assert pruning[-1]["penalty_max"] == 0
+    assert [record["lr"] for record in pruning] == pytest.approx([0.02] * len(pruning))
+    costs = [record["flops_if_cut"] for record in pruning]
+    assert costs == sorted(costs, reverse=True) and costs[-1] == count(pruned.model, task.example).flops
     assert pruned.steps == 60 and pruned.history[-1]["step"] == 60
-    assert pruned.extra.keys() == {"forced", "residual", "accuracy_cut"}
+    assert pruned.extra.keys() == {"forced", "residual", "penalty_step", "update_interval", "accuracy_cut"}
     assert {name: len(units) for name, units in pruned.kept.items()} == {"0.0": 4, "2.0": 6, "4.0": 8}
 
 
@@ -576,25 +350,61 @@ def test_planted_redundancy_is_found() -> None:
     with torch.no_grad():
         weight[planted] *= 1e-3
         task.model.get_parameter("4.0.weight")[:, planted] = 0
-    pruned = IncReg.model_validate({"sparsity": HALF, "bn_affine_reg": False}).prune(task)
+    pruned = increg(bn_affine_reg=False).prune(task)
     assert list(pruned.kept["2.0"]) == [unit for unit in range(12) if unit not in planted]
 
 
-def test_nothing_to_remove_is_plain_fine_tuning() -> None:
-    task = problem(steps=7)
-    pruned = IncReg.model_validate({"sparsity": {"mode": "uniform", "ratio": 0}}).prune(task)
-    assert pruned.steps == 7 and "forced" not in pruned.extra
+@pytest.mark.parametrize("granularity", ["filter", "column", "in_channel", "spatial"])
+def test_nothing_to_remove_is_plain_fine_tuning(granularity: str) -> None:
+    nothing = {"mode": "uniform", "ratio": 0}
+    pruned = increg(sparsity=nothing, granularity=granularity).prune(problem(steps=3))
+    assert pruned.steps == 3 and "forced" not in pruned.extra
     assert all(list(units) == list(range(len(units))) for units in pruned.kept.values())
 
 
+# --- its plan ---------------------------------------------------------------------------------------------------
+
+
+@given(
+    steps=st.integers(10, 20_000),
+    n=st.integers(1, 15),
+    frac=st.floats(0.2, 0.8),
+    interval=st.integers(1, 20),
+    rate=st.floats(0.25, 4),
+)
+@settings(max_examples=40, deadline=None)
+def test_oracle_04_the_plan_is_the_time_law_turned_round(
+    steps: int, n: int, frac: float, interval: int, rate: float
+) -> None:
+    """The step is the smallest one, to a tenth, with which all layers are done within the share of the budget."""
+    method = increg(prune_frac=frac, update_interval=interval)
+    try:
+        plan = method.plan(steps, LAYERS, [1, 0, n], [1.0, 9.0, rate])
+    except InputError:
+        assert updates_to_finish(min(1, rate) / rate, n, 16, linear_increment) > int(frac * steps)
+        return
+    assert plan.prune_steps == int(frac * steps) and plan.update_interval <= interval
+    updates = ceil(plan.prune_steps / plan.update_interval)
+
+    def needed(step: float) -> int:
+        times = [updates_to_finish(2.5 / step, 1, 8, linear_increment)]
+        return max(*times, updates_to_finish(2.5 / (step * rate), n, 16, linear_increment))
+
+    assert needed(plan.penalty_step) <= updates
+    if updates > 40:
+        assert needed(plan.penalty_step / 1.1) > updates
+    if plan.update_interval < interval:
+        fastest = 2.5 / min(1.0, rate)
+        assert ceil(plan.prune_steps / (plan.update_interval + 1)) < needed(fastest), "a longer one would not fit"
+
+
 def test_given_step_sets_the_length() -> None:
-    method = IncReg.model_validate({"sparsity": HALF, "penalty_max": 1.0, "penalty_step": 0.125})
-    groups = channel_groups(problem().model, problem().example)
-    plan = method.plan(100, groups, {"0.0": 4, "2.0": 6, "4.0": 8})
-    assert plan == Plan(0.125, updates_to_finish(8.0, 8, 16, linear_increment), 5)
+    method = increg(penalty_max=1.0, penalty_step=0.125)
+    plan = method.plan(100, LAYERS, COUNTS)
+    assert plan == Plan(0.125, 1, updates_to_finish(8.0, 8, 16, linear_increment), 5)
     every_third = IncReg.model_validate({**method.model_dump(), "update_interval": 3})
-    plan = every_third.plan(200, groups, {"0.0": 4, "2.0": 6, "4.0": 8})
-    assert plan == Plan(0.375, 3 * updates_to_finish(8 / 3, 8, 16, linear_increment), 10)
+    plan = every_third.plan(200, LAYERS, COUNTS)
+    assert plan == Plan(0.375, 3, 3 * updates_to_finish(8 / 3, 8, 16, linear_increment), 10)
 
 
 @pytest.mark.parametrize(
@@ -609,25 +419,50 @@ def test_given_step_sets_the_length() -> None:
     ],
 )
 def test_too_short_a_budget_says_which_would_do(fields: dict[str, Any]) -> None:
-    method = IncReg.model_validate({"sparsity": HALF, **fields})
-    groups = channel_groups(problem().model, problem().example)
-    to_remove = {"0.0": 4, "2.0": 6, "4.0": 8}
+    method = increg(**fields)
     with pytest.raises(InputError, match="remove 8 of 16 units of '4.0' within 2 steps; it needs at least") as error:
-        method.plan(2, groups, to_remove)
-    enough = int(str(error.value).split()[-1])
-    plan = method.plan(enough, groups, to_remove)
+        method.plan(2, LAYERS, COUNTS)
+    enough = int(str(error.value).split("at least ")[1].split(",")[0])
+    plan = method.plan(enough, LAYERS, COUNTS)
     assert 0 < plan.prune_steps <= plan.prune_steps + plan.stabilize_steps <= enough
-    with pytest.raises(InputError, match=f"at least {enough}"):
-        method.plan(enough - 1, groups, to_remove)
+    with pytest.raises(InputError, match=f"at least {enough}") as short:
+        method.plan(enough - 1, LAYERS, COUNTS)
+    reached = int(str(short.value).split("(")[1].split(" of")[0])
+    assert f"reach a ratio of {reached / 16:.3f} ({reached} of 16)" in str(short.value)
+    if reached:
+        method.plan(enough - 1, LAYERS[2:], [reached])
+    with pytest.raises(InputError, match="cannot remove"):
+        method.plan(enough - 1, LAYERS[2:], [reached + 1])
+
+
+def test_rates_of_layers() -> None:
+    """A layer of half the rate has half the step, and decides how long it takes."""
+    rated = increg(rates="layer", layer_rates={"2.0": 0.5})
+    groups = channel_groups(problem().model, problem().example)
+    assert rated.rates_of(LAYERS, groups) == [1.0, 0.5, 1.0]
+    method = increg()
+    plan = method.plan(1000, LAYERS, [0, 8, 8], [1.0, 0.5, 1.0])
+    assert plan.penalty_step == pytest.approx(2 * method.plan(1000, LAYERS, [0, 8, 8]).penalty_step)
+    with pytest.raises(InputError, match="unknown layer in layer_rates: '2.00'; did you mean '2.0'"):
+        increg(rates="layer", layer_rates={"2.00": 0.5}).prune(problem())
+    columns = [LayerGroup("2.0", 72, "4x4", 0.0), LayerGroup("7", 16, "1x1", 1.0)]
+    assert rated.rates_of(columns, groups) == [0.5, 1.0]
+    assert increg(rates="layer", layer_rates={"7": 3.0}).rates_of(columns, groups) == [1.0, 3.0]
+    pruned = increg(rates="layer", layer_rates={"2.0": 3.0}).prune(problem())
+    first = next(record for record in pruned.history if 0 < record["removed[2.0]"])
+    assert first["removed[2.0]"] > first["removed[0.0]"]
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_unstable_penalties_are_refused_at_the_true_limit(nesterov: bool) -> None:
-    recipe = Recipe(batch_size=16, nesterov=nesterov)
+def test_unstable_penalties_are_warned_of_at_the_true_limit(nesterov: bool) -> None:
+    recipe = Recipe(batch_size=16, nesterov=nesterov, lr=0.02)
     limit = 3.8 / (2.8 if nesterov else 1.0)
-    method = IncReg.model_validate({"sparsity": HALF, "lr_prune": 0.02, "penalty_max": 50 * limit * 1.001})
-    with pytest.raises(InputError, match=r"lr_prune \* penalty_max = 0.02 \* .* unstable; it must be below"):
+    increg(penalty_max=50 * limit * 0.999)._warn_if_unstable(recipe)
+    method = increg(penalty_max=50 * limit * 1.001)
+    message = rf"learning rate \* penalty_max = 0.02 \* .* momentum 0.9 unstable; it should be below {limit:.3g}"
+    with pytest.warns(UserWarning, match=message):
         method.prune(problem(recipe=recipe))
+    increg(penalty_max=1e4)._warn_if_unstable(Recipe(optimizer="adamw"))
     # The limit against the optimiser itself, on a parabola of this curvature.
     for factor, diverges in ((0.98, False), (1.02, True)):
         weight = nn.Parameter(torch.ones(1, dtype=DOUBLE))
@@ -638,15 +473,64 @@ def test_unstable_penalties_are_refused_at_the_true_limit(nesterov: bool) -> Non
         assert (abs(weight.item()) > 1) == diverges
 
 
-def test_every_point_of_the_space_is_stable() -> None:
-    space = IncReg.space([LayerGroup("conv", 8, "1x1", 0.0)])
-    for name in ("penalty_max", "lr_prune", "prune_frac"):
-        assert name in space.names
-    highest = 10.0 * 3e-2
-    assert highest <= 0.5  # the dampened regime, far from the limit of 3.8
-    assert space["penalty_max"].check("penalty_max", 10.0) and space["lr_prune"].check("lr_prune", 3e-2)
-    with pytest.raises(InputError):
-        space["lr_prune"].check("lr_prune", 4e-2)
+def test_a_network_that_blows_up_is_reported() -> None:
+    recipe = Recipe(optimizer="adamw", batch_size=16, lr=1e38)
+    with pytest.raises(Diverged, match=r"not finite at step 1 \(it was \d[0-9.]* before\)"):
+        increg().prune(problem(recipe=recipe))
+
+
+# --- its space --------------------------------------------------------------------------------------------------
+
+
+def test_the_space_is_that_of_the_paper() -> None:
+    space = IncReg.space(LAYERS)
+    own = {name: parameter for name, parameter in space.items() if not name.startswith("sparsity.")}
+    assert own == {
+        "granularity": Categorical(("filter", "column", "in_channel", "spatial"), "filter"),
+        "penalty_max": LogReal(0.1, 10, 2.5),
+        "prune_frac": Real(0.2, 0.8, 0.5),
+        "rates": Categorical(("network", "layer"), "network"),
+        **{f"layer_rates[{layer.name}]": LogReal(0.25, 4, 1) for layer in LAYERS},
+        "increment": Categorical(("linear", "exp", "jump"), "linear"),
+        "exp_flatness": Real(0.1, 0.75, 0.25),
+        "rank_average": Categorical(("mean", "ema", "none"), "mean"),
+        "rank_ema": Real(0.9, 0.999, 0.99),
+        "update_interval": Integer(1, 20, log=True, default=1),
+        "stabilize_frac": Real(0, 0.2, 0.05),
+        "lr_prune_factor": LogReal(0.1, 1, 1),
+        "weight_decay": LogReal(1e-5, 1e-3, 2.5e-4),
+        "bn_affine_reg": Categorical((False, True), True),
+    }
+    conditions = {name: str(space.condition(name)) for name in own if space.condition(name)}
+    assert conditions == {
+        **{f"layer_rates[{layer.name}]": "rates = 'layer'" for layer in LAYERS},
+        "exp_flatness": "increment = 'exp'",
+        "rank_ema": "rank_average = 'ema'",
+        "bn_affine_reg": "granularity = 'filter'",
+    }
+
+
+def test_defaults_are_those_of_the_method() -> None:
+    point = IncReg.space(LAYERS).defaults()
+    assert point is not None
+    method = IncReg.from_point(point)
+    assert method.weight_decay == 2.5e-4 and method.granularity == "filter"
+    unset = IncReg.model_validate({"sparsity": method.sparsity})
+    assert method.model_copy(update={"weight_decay": None}) == unset
+
+
+@pytest.mark.parametrize("granularity", ["filter", "column", "in_channel", "spatial"])
+@pytest.mark.parametrize("mode", ["flops", "uniform", "stage", "layer"])
+def test_points_of_the_space_prune_whatever_a_unit_is(granularity: str, mode: str) -> None:
+    """Ratios and rates bear the names of channel groups; a budget of some epochs is enough for any of them."""
+    task = problem(steps=120)
+    layers = [group.layer for group in channel_groups(task.model, task.example)]
+    space = IncReg.space(layers).narrowed({"granularity": granularity, "sparsity.mode": mode, "rates": "layer"})
+    for seed in range(2):
+        IncReg.from_point(space.sample(seed))
+    point = {**space.sample(3), "update_interval": 20, "stabilize_frac": 0.2, "prune_frac": 0.5}
+    pruned = IncReg.from_point(point).prune(problem(steps=24))
+    assert pruned.steps == 24 and pruned.extra["update_interval"] < 20
 
 
 @pytest.mark.parametrize(
@@ -654,41 +538,23 @@ def test_every_point_of_the_space_is_stable() -> None:
     [
         ({"penalty_max": 0}, "greater than 0"),
         ({"increment": "square"}, "'linear', 'exp' or 'jump'"),
+        ({"granularity": "row"}, "'filter', 'column', 'in_channel' or 'spatial'"),
         ({"prune_frac": 0.8, "stabilize_frac": 0.3}, r"prune_frac \+ stabilize_frac must be at most 1, got 0.8 \+ 0.3"),
+        ({"layer_rates": {"a": 2.0}}, r"layer_rates go with rates 'layer', got \{'a': 2.0\} and 'network'"),
+        ({"rates": "layer"}, r"layer_rates go with rates 'layer', got \{\} and 'layer'"),
+        ({"rates": "layer", "layer_rates": {"a": 0}}, "greater than 0"),
         ({"update_interval": 0}, "greater than or equal to 1"),
         ({"lambda_max": 1}, "Extra inputs"),
+        ({"lr_prune": 0.02}, "Extra inputs"),
     ],
 )
 def test_messages(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        IncReg.model_validate({"sparsity": HALF, **fields})
+        increg(**fields)
 
 
 def test_weight_decay_is_halved_while_pruning() -> None:
-    method, recipe = IncReg.model_validate({"sparsity": HALF}), Recipe(weight_decay=4e-4, warmup=0.1)
+    method, recipe = increg(lr_prune_factor=0.5), Recipe(weight_decay=4e-4, warmup=0.1, lr=0.1)
     pruning = method._recipe(recipe)
-    assert pruning == recipe.replaced(weight_decay=2e-4, lr=method.lr_prune, schedule="constant", warmup=0)
-    own = IncReg.model_validate({"sparsity": HALF, "weight_decay": 0.0})
-    assert own._recipe(recipe).weight_decay == 0
-
-
-def test_no_waiting_for_the_device_within_a_step() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
-    task = problem()
-    model = task.model.cuda()
-    groups = channel_groups(model, task.example.cuda())
-    method = IncReg.model_validate({"sparsity": HALF})
-    to_remove = {group.name: group.channels // 2 for group in groups}
-    hook = Penalties(method, Plan(0.5, 10, 5), Units(model, groups), to_remove, True)
-    trainer = Trainer(model, task.train.to("cuda"), task.recipe, 15, 0, hook=hook)
-    batch = next(iter(trainer.train.epoch(16, 0)))
-    trainer._step(batch, 0.01)
-    trainer.step += 1
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(14):
-            trainer._step(batch, 0.01)
-            trainer.step += 1
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    assert pruning == recipe.replaced(weight_decay=2e-4, lr=0.05, schedule="constant", warmup=0)
+    assert increg(weight_decay=0.0)._recipe(recipe).weight_decay == 0

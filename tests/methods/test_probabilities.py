@@ -297,8 +297,7 @@ def test_oracle_17_planted_redundancy_is_found() -> None:
     average = partial(averaged, how="none", decay=0.0)
     hook = Probabilities(units, ["0"], [8], Plan(0.2, 1, 60), thinning, SHAPE, average, 0)
     trainer = Trainer(model, data, Recipe(batch_size=16), 60, 0, hook=hook, rate=lambda step: 0.0)
-    with hook.attached(trainer):
-        trainer.run(until=50)
+    trainer.run(until=50)
     assert hook.standing.removed[0].nonzero().flatten().tolist() == planted
     assert hook.results()["forced"] == 0
     torch.testing.assert_close(model(data.inputs), before, rtol=0, atol=1e-12)

@@ -28,14 +28,14 @@ from methods.dual_averaging import (
     soft_threshold,
     threshold_increment,
 )
-from methods.growth import Growth
+from methods.growth import Growth, Timetable
 from methods.recipe import Recipe
 from methods.scope import Shortcuts, prunable
 from methods.sdprun import SDPrun, fresh
 from methods.steering import Shares, tolerance
 from methods.training import Diverged, Trainer, evaluate
 from methods.units import Slot, Spread
-from methods.valley import line
+from methods.valley import CURVE_POINTS, LINE_POINTS, line
 from spaces import InputError
 from tests.methods import cases
 
@@ -281,7 +281,7 @@ def test_oracle_04_threshold_accumulates() -> None:
 
 @pytest.mark.parametrize("schedule", ["const_then_linear", "const", "step"])
 def test_the_final_threshold_is_what_was_asked_for(schedule: Any) -> None:
-    method = SDPrun(steer="off", g_end=0.7, lr_schedule=schedule, threshold_warmup=0.2, lr=0.02)
+    method = SDPrun(steer="off", g_end=0.7, lr_schedule=schedule, threshold_warmup=0.2, lr_factor=0.2)
     pruned = method.prune(problem_for("vgg"))
     thresholds = [record["threshold"] for record in pruned.history]
     assert thresholds[0] == 0 and thresholds == sorted(thresholds)
@@ -518,7 +518,7 @@ def trainer(method: SDPrun, net: str, steps: int = 40) -> Trainer:
     model = copy.deepcopy(problem.model)
     groups = prunable(channel_groups(model, EXAMPLE), model, method.residual_mode)
     optimizer = method.optimizer(model, groups)
-    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.min_keep)
+    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.least(groups))
     lanes = Shortcuts(model, groups, optimizer.valid)
     hook = Growth(optimizer, groups, shares, lanes, method.timetable(problem))
     return Trainer(
@@ -654,6 +654,25 @@ def test_batch_norm_is_estimated_anew_where_the_threshold_grew_to_the_end() -> N
     assert evaluate(pruned.model, VALIDATION).loss < 0.7 * pruned.history[-1]["val_loss"]
 
 
+def test_the_way_down_by_hand() -> None:
+    plan = Timetable(first=10, end=110, grown=(), target=0.5)
+    assert plan.lead == 20
+    assert plan.share(12) == plan.share(20) == pytest.approx(1.0) and plan.share(20) < 1
+    assert plan.share(65) == pytest.approx(0.75) and plan.share(110) == 0.5
+    assert Timetable(first=0, end=10, grown=(), target=1.0).share(5) == 1.0
+
+
+@pytest.mark.parametrize("net", ["vgg", "zero_pad"])
+def test_units_vanish_all_along_the_way(net: str) -> None:
+    """Norms of a network differ little within a layer: aimed at once, the threshold takes nothing, then all."""
+    method, problem = SDPrun(target_flops=0.3), problem_for(net, steps=96)
+    plan = method.timetable(problem)
+    pruned = method.prune(problem)
+    shares = [(int(r["step"]), r["flops_share"]) for r in pruned.history if r["step"] < plan.end]
+    assert len(shares) > 5
+    assert all(share == pytest.approx(plan.share(step), abs=0.12) for step, share in shares)
+
+
 def test_min_keep_holds_against_any_threshold() -> None:
     pruned = SDPrun(steer="off", g_end=50.0, min_keep=2).prune(problem_for("projection"))
     assert {len(units) for units in pruned.kept.values()} == {2}
@@ -716,14 +735,25 @@ def test_fresh_weights_follow_the_seed_alone() -> None:
 def test_learning_rates_by_hand() -> None:
     problem = problem_for("vgg", steps=10)
     expected = [1.0] * 6 + [1 - 0.99 / 4 * k for k in (1, 2, 3)] + [0.01]
-    assert SDPrun(lr=1.0).rates(problem) == pytest.approx(expected)
-    assert SDPrun(lr=1.0, lr_schedule="const").rates(problem) == [1.0] * 10
-    assert SDPrun(lr=1.0, lr_schedule="step").rates(problem) == pytest.approx([1.0] * 5 + [0.1] * 3 + [0.01] * 2)
+    assert problem.recipe.lr / (1 - problem.recipe.momentum) == pytest.approx(0.1)
+    assert SDPrun(lr_factor=10).rates(problem) == pytest.approx(expected)
+    assert SDPrun(lr_factor=10, lr_schedule="const").rates(problem) == pytest.approx([1.0] * 10)
+    stepped_down = [1.0] * 5 + [0.1] * 3 + [0.01] * 2
+    assert SDPrun(lr_factor=10, lr_schedule="step").rates(problem) == pytest.approx(stepped_down)
+
+
+def test_the_learning_rate_moves_as_far_as_the_recipe() -> None:
+    def first(method: SDPrun, **recipe: Any) -> float:
+        return method.rates(problem_for("vgg", **recipe))[0]
+
+    assert first(SDPrun(), lr=0.05, momentum=0.8) == pytest.approx(0.25)
+    assert first(SDPrun(momentum=0.8), lr=0.05, momentum=0.8) == pytest.approx(0.05)
+    assert first(SDPrun(lr_factor=0.5), optimizer="adamw", lr=1e-3) == pytest.approx(0.05)
 
 
 def test_it_trains_by_its_own_rates_without_decay() -> None:
-    method = SDPrun(lr=0.2, steer="off", g_end=1e-9)
-    problem = problem_for("plain", weight_decay=0.5, lr=9.0)
+    method = SDPrun(steer="off", g_end=1e-9)
+    problem = problem_for("plain", weight_decay=0.5, lr=0.02)
     pruned = method.prune(problem)
     rates = method.rates(problem)
     assert [record["lr"] for record in pruned.history] == [rates[int(record["step"]) - 1] for record in pruned.history]
@@ -737,6 +767,11 @@ def test_valley_check_is_reported_and_changes_nothing_else() -> None:
     more = checked.extra.keys() - plain.extra.keys()
     assert more == {"loss_unpruned", "loss_pruned", "line_max", "line_barrier", "curve_max", "curve_barrier"}
     assert checked.extra["line_barrier"] >= 0 and checked.extra["curve_barrier"] >= 0
+    assert not plain.profiles and {name: len(pairs) for name, pairs in checked.profiles.items()} == WAYS
+    assert max(loss for _, loss in checked.profiles["line"]) == checked.extra["line_max"]
+
+
+WAYS = {"line": LINE_POINTS, "curve": CURVE_POINTS}
 
 
 @pytest.mark.parametrize(
@@ -781,4 +816,4 @@ def test_no_budget_and_nothing_to_prune() -> None:
 
 def test_diverging_is_noticed() -> None:
     with pytest.raises(Diverged, match="not finite"):
-        SDPrun(lr=1e6).prune(problem_for("plain"))
+        SDPrun(lr_factor=1e7).prune(problem_for("plain"))

@@ -20,6 +20,7 @@ from methods.base import Record
 from methods.data import Batch
 from methods.training import (
     Diverged,
+    Hook,
     Recipe,
     Trainer,
     build_optimizer,
@@ -42,12 +43,20 @@ def net_with_dropout() -> nn.Module:
 
 
 @dataclass
-class Counting:
+class Counting(Hook):
     """A hook whose state matters: it counts, and adds its count to the gradients."""
 
     model: nn.Module
     count: int = 0
     calls: list[str] = field(default_factory=list)
+    optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
+
+    def begin(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizers.append(optimizer)
+
+    def before_batch(self, step: int) -> None:
+        self.calls.append(f"batch {step}")
+        assert self.model.training and all(p.grad is None for p in self.model.parameters())
 
     def before_step(self, step: int, lr: float) -> None:
         self.calls.append(f"before {step}")
@@ -59,7 +68,11 @@ class Counting:
     def after_step(self, step: int) -> None:
         self.calls.append(f"after {step}")
 
+    def before_evaluation(self) -> None:
+        self.calls.append("evaluation")
+
     def epoch_end(self) -> Record:
+        self.calls.append("end")
         return {"count": float(self.count)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,7 +134,65 @@ def test_records_cover_every_epoch_and_the_rest() -> None:
     assert records[-1]["lr"] == learning_rate(RECIPES["sgd"], 22, 23)
     assert not any(module.training for module in job.model.modules())
     hook = job.hook
-    assert isinstance(hook, Counting) and hook.calls[:3] == ["before 0", "after 0", "before 1"]
+    assert isinstance(hook, Counting) and hook.optimizers == [job.optimizer]
+    steps = [[f"batch {n}", f"before {n}", f"after {n}"] for n in range(23)]
+    ends = [["evaluation", "end"] if n in (4, 9, 14, 19, 22) else [] for n in range(23)]
+    assert hook.calls == [call for pair in zip(steps, ends, strict=True) for part in pair for call in part]
+
+
+class Swapping(Hook):
+    """Trains a network with its first layer silenced in every step, and evaluates it as it was at the start."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.weight = model.get_parameter("0.weight")
+        self.first = self.weight.detach().clone()
+
+    @torch.no_grad()
+    def before_batch(self, step: int) -> None:
+        self.weight.zero_()
+
+    @torch.no_grad()
+    def before_evaluation(self) -> None:
+        self.weight.copy_(self.first)
+
+
+def test_hooks_decide_what_is_trained_and_what_is_evaluated() -> None:
+    """What it leaves before a batch is what is trained, what it leaves before an evaluation is what counts."""
+    model = cases.seeded(cases.plain_net)
+    silent, twin = copy.deepcopy(model), copy.deepcopy(model)
+    with torch.no_grad():
+        silent.get_parameter("0.weight").zero_()
+    recipe = Recipe(lr=1e-9, batch_size=16, schedule="constant", weight_decay=0)
+    records = Trainer(model, TRAIN, recipe, 10, 0, validation=VALIDATION, hook=Swapping(model)).run()
+    slow = Trainer(silent, TRAIN, recipe, 10, 0).run()
+    assert [record["loss"] for record in records] == pytest.approx([record["loss"] for record in slow], abs=1e-6)
+    assert [record["val_loss"] for record in records] == pytest.approx(2 * [evaluate(twin, VALIDATION).loss], abs=1e-6)
+
+
+def test_hook_acts_once_for_all_pieces_of_a_batch() -> None:
+    job = trainer(RECIPES["everything"], steps=3)
+    job.run()
+    hook = job.hook
+    assert isinstance(hook, Counting) and [c for c in hook.calls if c.startswith("batch")] == [
+        "batch 0",
+        "batch 1",
+        "batch 2",
+    ]
+
+
+def test_a_hook_that_overrides_nothing_does_nothing() -> None:
+    class Idle(Hook):
+        pass
+
+    ends = []
+    for hook in (None, Idle()):
+        model = cases.seeded(net_with_dropout)
+        job = Trainer(model, TRAIN, RECIPES["sgd"], 7, 0, validation=VALIDATION, hook=hook)
+        job.run(until=3)
+        job.load_state_dict(job.state_dict())
+        ends.append((job.run(), model))
+    assert ends[0][0] == ends[1][0]
+    assert_same(ends[0][1], ends[1][1])
 
 
 def test_global_generator_is_untouched() -> None:

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from methods.channels import channel_groups, masked
+from methods.channels import channel_groups, cut, masked
 from methods.evaluation import evaluate, recalibrate
 from methods.layers import ZeroPadShortcut
 from methods.recipe import Recipe, derived
 from methods.training import Trainer
-from methods.valley import Profile, compared, curve, line
+from methods.valley import Profile, between, curve, in_dense_shape, line
+from spaces import InputError
 from tests.methods import cases
 
 TRAIN = cases.blobs(cases.IMAGE, 128, noise=0.0)
@@ -122,9 +123,40 @@ def test_global_generator_is_untouched_and_numbers_agree() -> None:
     one, other = trained("projection"), trained("projection", 1)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    numbers = compared(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 8, seed=2)
+    paths = between(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 4, seed=2, points=(5, 7))
     assert torch.equal(torch.random.get_rng_state(), before)
+    numbers = paths.numbers
     assert numbers["line_barrier"] == numbers["line_max"] - max(numbers["loss_unpruned"], numbers["loss_pruned"])
-    assert numbers == compared(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 8, seed=2)
+    assert paths == between(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 4, seed=2, points=(5, 7))
+    assert [len(pairs) for pairs in paths.profiles.values()] == [5, 7]
+    assert paths.profiles["curve"][-1] == (1.0, paths.curve.losses[-1])
     with torch.no_grad():
         assert F.cross_entropy(one(TRAIN.inputs), TRAIN.labels) < 0.5
+
+
+@pytest.mark.parametrize("net", ["plain", "vgg", "projection", "zero_pad", "grouped", "depthwise", "linear"])
+def test_in_dense_shape_a_pruned_network_computes_the_same(net: str) -> None:
+    dense = cases.seeded(cases.NETS[net], trained=True).double()
+    groups = channel_groups(dense, EXAMPLE.double())
+    kept = {group.name: list(range(0, group.channels, 2)) for group in groups}
+    smaller = cut(dense, groups, kept)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # trained on since it was cut
+        for parameter in smaller.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+    before = copy.deepcopy(dense.state_dict())
+    back = in_dense_shape(dense, smaller, groups, kept)
+    assert [p.shape for p in back.parameters()] == [p.shape for p in dense.parameters()]
+    assert all(torch.equal(before[name], tensor) for name, tensor in dense.state_dict().items())
+    inputs = TRAIN.inputs[:16].double()
+    with torch.no_grad():  # batch norms take the statistics of the batch
+        assert (back.train()(inputs) - smaller.train()(inputs)).abs().max() < 1e-9
+
+
+def test_networks_of_other_layers_have_no_line() -> None:
+    dense = cases.seeded(cases.NETS["vgg"])
+    groups = channel_groups(dense, EXAMPLE)
+    kept = {group.name: list(range(group.channels)) for group in groups}
+    other = cut(dense, groups, kept | {groups[0].name: [0]})
+    with pytest.raises(InputError, match=r"not the dense one less some channels: \S+, .* differ"):
+        in_dense_shape(dense, other, groups, kept)

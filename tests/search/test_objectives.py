@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from search.objectives import OBJECTIVES, Objective, load_objectives
 from search.objectives.flops import human
+from search.objectives.latency import written
 from search.objectives.seconds import UNKNOWN_TRAINING_SECONDS, duration
 from search.outcome import DenseRow
 from spaces import InputError
 
-DENSE = DenseRow(accuracy=0.98, flops=1_000_000, params=50_000, seconds=20.0)
+DENSE = DenseRow(accuracy=0.98, flops=1_000_000, params=50_000, seconds=20.0, latency=0.002)
 
 
 class EightDigits:
@@ -67,8 +68,21 @@ def test_parameters_are_counted() -> None:
     assert measured("params") == (5 * 2 * 9 + 5) + (5 * 3 + 3)
 
 
-def test_seconds_are_not_measured_on_a_network() -> None:
-    assert OBJECTIVES["seconds"].measure is None
+@pytest.mark.parametrize("name", ["seconds", "latency"])
+def test_what_the_trial_times_is_not_measured_on_a_network_alone(name: str) -> None:
+    assert OBJECTIVES[name].measure is None
+
+
+def test_without_the_dense_latency_there_is_nothing_to_compare_with() -> None:
+    with pytest.raises(ValueError, match="was not timed"):
+        OBJECTIVES["latency"].gain(0.001, DenseRow(accuracy=0.98, flops=1, params=1, seconds=0.0))
+
+
+@given(st.floats(1e-6, 900.0))
+def test_a_latency_is_written_with_three_digits(seconds: float) -> None:
+    number, _, unit = written(seconds).partition(" ")
+    assert math.isclose(float(number) * {"s": 1.0, "ms": 1e-3, "us": 1e-6}[unit], seconds, rel_tol=0.0051)
+    assert len(number.replace(".", "")) <= 3
 
 
 @pytest.mark.parametrize("given_names", ["accuracy,flops", " accuracy , flops,", ["accuracy", "flops"]])
@@ -95,7 +109,9 @@ def test_names_are_the_keys() -> None:
     assert [objective.name for objective in OBJECTIVES.values()] == list(OBJECTIVES)
 
 
-@pytest.mark.parametrize(("name", "worst"), [("accuracy", 0.0), ("flops", 1e6), ("params", 5e4), ("seconds", 20.0)])
+@pytest.mark.parametrize(
+    ("name", "worst"), [("accuracy", 0.0), ("flops", 1e6), ("params", 5e4), ("seconds", 20.0), ("latency", 0.002)]
+)
 def test_gain_is_one_at_the_ideal_and_nothing_at_the_worst(name: str, worst: float) -> None:
     objective = OBJECTIVES[name]
     assert objective.gain(objective.ideal, DENSE) == 1

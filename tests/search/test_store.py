@@ -39,6 +39,7 @@ def test_a_trial_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert torch.equal(files.weights(4)["w"], torch.arange(3.0))
     assert sorted(p.name for p in files.folder(4).iterdir()) == [
         "architecture.json",
+        "kept.json",
         "outcome.json",
         "weights.safetensors",
     ]

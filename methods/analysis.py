@@ -1,0 +1,56 @@
+"""Costly analyses of the dense network, shared by all trials of a sweep.
+
+Some methods look long before they cut. What they look at is the dense network and the data, not the trial's
+hyperparameters: the same analysis serves every trial with the same settings. A method asks for it by name,
+
+    factors = problem.analyses.get("kronecker_factors", {"fisher": "mc", "samples": 2560, "seed": 0}, compute)
+
+and whoever made the problem decides whether it is computed now, remembered or read from disk. The result must
+depend on the network, the data and the settings alone: randomness comes from a seed among the settings, never
+from the trial's generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+Settings = Mapping[str, str | int | float | bool | None]
+Tensors = dict[str, Tensor]
+
+
+class Analyses(Protocol):
+    """Where analyses come from."""
+
+    def get(self, name: str, settings: Settings, compute: Callable[[], Tensors]) -> Tensors:
+        """Return an analysis.
+
+        Args:
+            name: Which analysis.
+            settings: All that decides it beside the network and the data.
+            compute: Computes it, as tensors on the CPU.
+
+        Returns:
+            Tensors by name; not to be changed, for others share them.
+        """
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Computes every analysis when it is asked for, and keeps none."""
+
+    def get(self, name: str, settings: Settings, compute: Callable[[], Tensors]) -> Tensors:
+        """Compute the analysis.
+
+        Args:
+            name: Which analysis.
+            settings: All that decides it beside the network and the data.
+            compute: Computes it.
+
+        Returns:
+            Tensors by name.
+        """
+        return compute()

@@ -1,0 +1,70 @@
+"""Knowing where pruning pays before any training: ``profile``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.commands.options import OUTPUT, RUN, SEARCH, Data, Json
+from search.commands.output import note, put_json, put_tables
+
+
+def profile(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            show_default=False,
+            help="Network: a name of ours, torchvision:NAME or package.module:function.",
+        ),
+    ],
+    data: Data = None,
+    data_root: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH)
+    ] = Path("data"),
+    target: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="cpu, cpu-compiled, cuda, cuda-eager or onnxruntime.", rich_help_panel=RUN),
+    ] = "cpu",
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Inputs in one forward pass.", rich_help_panel=RUN)
+    ] = 1,
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads on the CPU.", rich_help_panel=RUN)] = 1,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Memory layout with channels last.", rich_help_panel=RUN)
+    ] = False,
+    round_to: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Widths left by a cut are multiples of this.", rich_help_panel=SEARCH),
+    ] = 1,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="Draw it as .png, .svg or .pdf.", rich_help_panel=OUTPUT),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show where a network spends FLOPs and time, and what cutting each layer's channels would buy of both."""
+    from search.report.profile import profile_figure, profile_table
+    from search.timing.conditions import Conditions, check_devices, checked_targets
+
+    setting = Conditions(checked_targets([target]), batch_size, threads, channels_last)
+    with redirect_stdout(sys.stderr):
+        check_devices(setting.targets)
+        from search.layer_groups import network_and_example
+        from search.timing import profile as timing
+
+        network, example = network_and_example(model, data, data_root)
+        found = timing.profile(network, example, setting, round_to)
+    if plot is not None:
+        from search.report.plots import save
+
+        save(profile_figure(found, model), plot)
+        note(f"plot: {plot}")
+    if as_json:
+        put_json({"model": model} | found.to_json())
+    else:
+        put_tables(profile_table(found, model))

@@ -1,0 +1,85 @@
+"""Whether pruning stayed in the valley of the dense network: ``valley``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.commands.options import DIRECTORY, OUTPUT, RUN, Directory, Json, Quiet
+from search.commands.output import note, put_json, put_tables
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from methods.valley import Paths
+
+
+def valley(
+    study: Annotated[str, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study.")],
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, show_default=False, help="Number of the trial.")],
+    points: Annotated[
+        int,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Points of either way; each costs two passes over the training data.",
+            rich_help_panel=RUN,
+        ),
+    ] = 21,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            show_default=False,
+            help="Steps of training of the curve; half of a trial's budget if left out.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides everything random.", rich_help_panel=RUN)] = 0,
+    plot: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where to draw: .png, .svg or .pdf.", rich_help_panel=OUTPUT)
+    ] = Path("valley.png"),
+    directory: Directory = DIRECTORY,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure the training loss between the dense network and a trial's: on a line, and on a curve that is trained."""
+    from search.commands.progress import listener
+    from search.report.plots import check_still, save
+    from search.report.valley import valley_figure
+    from search.store import StudyFiles
+    from search.valley import trial_valley
+
+    check_still(plot)
+    files = StudyFiles.open(directory, study)
+    outcome = files.outcome(trial)
+    heard = listener(quiet)
+    try:
+        paths = trial_valley(files, trial, heard, points, steps, seed)
+    finally:
+        heard.close()
+    save(valley_figure(paths.profiles, f"Trial {trial} · {outcome.method}", ("dense", "pruned")), plot)
+    if as_json:
+        profiles = {name: [list(pair) for pair in pairs] for name, pairs in paths.profiles.items()}
+        put_json({"study": files.name, "trial": trial, **paths.numbers, "profiles": profiles})
+    else:
+        put_tables(_table(paths))
+    if not quiet:
+        note(f"plot: {plot}")
+
+
+def _table(paths: Paths) -> Table:
+    """One row per way."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", title="training loss", title_justify="left")
+    table.add_column("way")
+    for name in ("dense", "pruned", "largest", "barrier"):
+        table.add_column(name, justify="right")
+    for name, profile in (("straight line", paths.line), ("trained curve", paths.curve)):
+        numbers = (profile.losses[0], profile.losses[-1], max(profile.losses), profile.barrier)
+        table.add_row(name, *(f"{number:.4f}" for number in numbers))
+    return table

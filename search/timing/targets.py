@@ -1,0 +1,188 @@
+"""Where and how a network runs when it is timed.
+
+| target | what runs |
+|---|---|
+| ``cpu`` | the network as it is, on the CPU |
+| ``cpu-compiled`` | the network through ``torch.compile`` as one graph, on the CPU |
+| ``cuda`` | a CUDA graph of the network, replayed: launching costs nothing |
+| ``cuda-eager`` | the network as it is, on the GPU: small networks mostly wait to be launched |
+| ``onnxruntime`` | the network exported to ONNX, in ONNX Runtime on the CPU |
+
+All run without gradients in single precision, on copies.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from search.timing.conditions import Conditions
+from search.timing.interleaved import Run, Watch
+from search.timing.onnx_session import NotInstalled, onnx_run
+from search.timing.watches import DeviceWatch, HostWatch
+
+
+class Untimed(Exception):
+    """A network cannot be timed on a target; says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A way to run a network.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``.
+        prepare: Makes one forward pass of a network on this device with these inputs; runs it at least once.
+        failure: What it means that preparing fails, and what to do.
+    """
+
+    device: str
+    prepare: Callable[[nn.Module, Tensor, int], Run]
+    failure: str
+
+
+def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) -> Run:
+    """Make one forward pass of a network on a target.
+
+    Args:
+        name: A name in :data:`TARGETS`.
+        model: The network; not changed.
+        example: One input, ``[1, ...]``; a batch is made of copies of it, for its values do not matter.
+        setting: Batch size, threads and layout.
+
+    Returns:
+        The forward pass; it has run before.
+
+    Raises:
+        Untimed: If it cannot be made.
+    """
+    target = TARGETS[name]
+    try:
+        network = copy.deepcopy(model).to(target.device).eval().requires_grad_(False)
+        inputs = example[:1].to(target.device).repeat(setting.batch_size, *[1] * (example.ndim - 1))
+        if setting.channels_last and inputs.ndim == 4:
+            network = network.to(memory_format=torch.channels_last)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return target.prepare(network, inputs, setting.threads)
+    except NotInstalled as error:
+        raise Untimed(f"{name}: {error}") from error
+    except Exception as error:  # compilers, exporters and networks fail in any way; the rest of a trial is kept
+        if _out_of_memory(error):
+            raise Untimed(
+                f"{name}: a batch of {setting.batch_size} does not fit into memory; choose a smaller latency.batch_size"
+            ) from error
+        raise Untimed(f"{name}: {target.failure} ({_first_line(error)})") from error
+
+
+def watch(name: str, threads: int) -> Watch:
+    """Return the watch that fits a target.
+
+    Args:
+        name: A name in :data:`TARGETS`.
+        threads: Torch threads on the CPU.
+
+    Returns:
+        The watch.
+    """
+    return DeviceWatch() if TARGETS[name].device == "cuda" else HostWatch(threads)
+
+
+@contextmanager
+def threads_of(setting: Conditions) -> Generator[None]:
+    """Compile and run with the wanted number of threads: compiled kernels have it built in.
+
+    Args:
+        setting: The conditions.
+
+    Yields:
+        Nothing; runs the block.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(setting.threads)
+    # Compiled code is remembered by the Python code of a network, at most eight times, and then no longer made.
+    torch.compiler.reset()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _eager(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+    def run() -> object:
+        with torch.inference_mode():
+            return model(inputs)
+
+    run()
+    return run
+
+
+def _compiled(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+    # As one graph: where the compiler would give up, it must say so and not time the network as it is.
+    compiled = torch.compile(model, dynamic=False, fullgraph=True)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return compiled(inputs)
+
+    run()
+    return run
+
+
+def _replayed(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+    # Capturing wants warm libraries, on a stream of its own (the recipe of torch's documentation).
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side), torch.inference_mode():
+        for _ in range(3):
+            model(inputs)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph):
+        answer = model(inputs)
+
+    def run() -> object:
+        graph.replay()
+        return answer  # keeps the memory that the graph writes to
+
+    run()
+    torch.cuda.synchronize()
+    return run
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error).lower()
+    return any(words in said for words in ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc"))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    text = f"{type(error).__name__}: {lines[0].strip()}"
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+TARGETS: Mapping[str, Target] = MappingProxyType({
+    "cpu": Target("cpu", _eager, "the network cannot run on the CPU"),
+    "cpu-compiled": Target(
+        "cpu",
+        _compiled,
+        "torch.compile cannot make one graph of the network, or finds no C++ compiler; leave this target out",
+    ),
+    "cuda": Target(
+        "cuda", _replayed, "the network cannot be captured in a CUDA graph; use the target cuda-eager instead"
+    ),
+    "cuda-eager": Target("cuda", _eager, "the network cannot run on the GPU; leave this target out"),
+    "onnxruntime": Target(
+        "cpu",
+        onnx_run,
+        "the network cannot be exported to ONNX, or ONNX Runtime cannot run it as torch does; leave this target out",
+    ),
+})
+"""How the targets of :data:`search.timing.conditions.TARGETS` run."""
