@@ -96,7 +96,7 @@ def carry_over(
         factors[row, : len(left)] = before["factors"][row, left]
         whole_squared[row, : len(left)] = squared[row, left]
     new.dead_squared = (whole_squared - new.squared_norms()).clamp_min(0)
-    new.element_kappas = list(old.element_kappas)
+    new.element_kappas, new.least = list(old.element_kappas), old.least
     after.update({key: before[key] for key in ("lr", "scale", "n", "threshold", "hold")})
     new.set_factors(factors)
 

@@ -207,7 +207,8 @@ class GroupDualAveraging(torch.optim.Optimizer):
         self.norms = UnitNorms(slots, valid.shape)
         self.kappa, self.valid = kappa, valid
         least = [min_keep] * len(valid) if isinstance(min_keep, int) else list(min_keep)
-        self._min_keep = torch.tensor(least, device=valid.device)[:, None] if any(least) else None
+        self.least = torch.tensor(least, device=valid.device)[:, None] if any(least) else None
+        """How many units of each group may not vanish, ``[groups, 1]``; None if all may."""
         self.dead_squared = torch.zeros_like(kappa)
         """Squared norm of what was cut out of each unit's ``v`` in the middle of training."""
         self._shown = Spread(slots, default=1.0)
@@ -342,8 +343,8 @@ class GroupDualAveraging(torch.optim.Optimizer):
         candidates = self.alive if group["sticky"] or group["hold"] else self.valid
         if group["hold"]:
             factors = factors.clamp_min(FLOOR)
-        elif self._min_keep is not None:
-            spared = largest(ratios.masked_fill(~candidates, -1.0), self._min_keep)
+        elif self.least is not None:
+            spared = largest(ratios.masked_fill(~candidates, -1.0), self.least)
             factors = torch.where(spared, factors.clamp_min(FLOOR), factors)
         self.set_factors(factors.masked_fill(~candidates, 0.0))
 

@@ -369,8 +369,9 @@ class SDPrun(Method):
         """
         if self.steer == "flops" and shares.smallest > self.target_flops:
             raise InputError(
-                f"target_flops = {self.target_flops} cannot be reached; the smallest share is {shares.smallest:.3f}, for "
-                f"min_keep = {self.min_keep} and min_share = {self.min_share} of the units of every group stay in any case"
+                f"target_flops = {self.target_flops} cannot be reached; the smallest share, with min_keep = "
+                f"{self.min_keep} and min_share = {self.min_share} of the units of every group that may be pruned, is "
+                f"{shares.smallest:.3f}"
             )
 
 

@@ -138,8 +138,8 @@ def _draw_savings(axes: Axes, profile: Profile) -> None:
     for row, savings in enumerate(profile.savings.values()):
         for saving in savings:
             colour = looks[f"{saving.cut:.2f}"].colour
-            ring = {"facecolors": "none", "edgecolors": colour, "linewidths": 1.4}
-            axes.scatter([100 * saving.flops / profile.flops], [row], s=60, zorder=3, **ring)
+            share = 100 * saving.flops / profile.flops
+            axes.scatter([share], [row], s=60, zorder=3, facecolors="none", edgecolors=colour, linewidths=1.4)
             if saving.seconds is not None:
                 axes.scatter([100 * saving.seconds / profile.modules], [row], s=38, color=colour, zorder=4)
     for cut, look in looks.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def halves(name: str) -> PivotSpec:
 
 
 KINDS = ("natural", "shuffle", "slabs", "index", "placed", "summed")
-LAYERS = {
+LAYERS: dict[str, Callable[[bool], tuple[nn.Conv2d | nn.Linear, tuple[int, ...]]]] = {
     "3x3": lambda bias: (nn.Conv2d(COLUMNS, ROWS, 3, padding=1, bias=bias), (2, COLUMNS, 7, 6)),
     "stride": lambda bias: (nn.Conv2d(COLUMNS, ROWS, (3, 2), 2, 1, bias=bias), (3, COLUMNS, 7, 8)),
     "same": lambda bias: (nn.Conv2d(COLUMNS, ROWS, 3, padding="same", dilation=2, bias=bias), (2, COLUMNS, 7, 6)),
@@ -136,7 +137,8 @@ def test_settings_build_the_same_layer(kind: str) -> None:
         blocks = pivoted(layer, halves(kind))
         settings = json.loads(json.dumps(blocks.settings()))
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-        again = type(blocks)(**given).double()
+        build: Callable[..., PivotedConv2d | PivotedLinear] = type(blocks)
+        again = build(**given).double()
         again.load_state_dict(blocks.state_dict())
         assert torch.equal(again(x), blocks(x))
         assert again.settings() == blocks.settings() and type(blocks).__name__ in repr(blocks)
@@ -145,7 +147,7 @@ def test_settings_build_the_same_layer(kind: str) -> None:
 def test_channels_last_stays() -> None:
     for kind in ("natural", "shuffle"):
         layer, x = layer_for("3x3", bias=True, dtype=torch.float32)
-        blocks = pivoted(layer, halves(kind)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        blocks = pivoted(layer, halves(kind)).to(memory_format=torch.channels_last)
         y = blocks(x.contiguous(memory_format=torch.channels_last))
         assert y.is_contiguous(memory_format=torch.channels_last)
 

@@ -18,7 +18,7 @@ from methods.base import Problem, Pruned
 from methods.channels import channel_groups
 from methods.cost import count
 from methods.covariances import collect_factors
-from methods.eigendamage import MEASURED, SURGERY, EigenDamage
+from methods.eigendamage import MEASURED, EigenDamage
 from methods.fisher_sampling import Sampling
 from methods.kronecker import blocks, damage, directions, eigenbases
 from methods.rotation_cost import survey
@@ -166,7 +166,7 @@ def test_directions_that_do_nothing_go_first_and_for_free() -> None:
     pruned = method({"mode": "uniform", "ratio": 0.334}, prune_first=False, realise="three_layer").prune(given)
     found = {name: rank for name, rank in pruned.extra.items() if name.startswith("rank")}
     assert found == {"rank_in[2.0]": 4, "rank_out[2.0]": 8, "rank_in[4.0]": 12, "rank_out[4.0]": 8}
-    assert pruned.extra["predicted_damage"] < 1e-15
+    assert pruned.extra["predicted_damage"] < 1e-12
     x = VALIDATION.inputs
     torch.testing.assert_close(pruned.model(x), given.model(x), rtol=1e-4, atol=1e-5)
 
@@ -174,7 +174,7 @@ def test_directions_that_do_nothing_go_first_and_for_free() -> None:
 # --- meeting a target --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", [0.5, 0.25, 0.15])
+@pytest.mark.parametrize("target", [0.5, 0.15])
 @pytest.mark.parametrize(
     "settings",
     [

@@ -18,7 +18,7 @@ from tests.methods.cases import CLASSES, seeded
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # a dependency of theirs compiles with torch.jit
-    from curvlinops import GGNLinearOperator, KFACLinearOperator  # type: ignore[import-untyped]
+    from curvlinops import GGNLinearOperator, KFACLinearOperator
 
 # torch itself compiles with torch.jit for the forward-mode derivatives that the reference takes
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")

@@ -442,7 +442,8 @@ def test_rates_of_layers() -> None:
     assert rated.rates_of(LAYERS, groups) == [1.0, 0.5, 1.0]
     method = increg()
     plan = method.plan(1000, LAYERS, [0, 8, 8], [1.0, 0.5, 1.0])
-    assert plan.penalty_step == pytest.approx(2 * method.plan(1000, LAYERS, [0, 8, 8]).penalty_step)
+    # Not exactly twice: both times are whole updates.
+    assert plan.penalty_step == pytest.approx(2 * method.plan(1000, LAYERS, [0, 8, 8]).penalty_step, rel=1e-3)
     with pytest.raises(InputError, match="unknown layer in layer_rates: '2.00'; did you mean '2.0'"):
         increg(rates="layer", layer_rates={"2.00": 0.5}).prune(problem())
     columns = [LayerGroup("2.0", 72, "4x4", 0.0), LayerGroup("7", 16, "1x1", 1.0)]

@@ -678,6 +678,13 @@ def test_min_keep_holds_against_any_threshold() -> None:
     assert {len(units) for units in pruned.kept.values()} == {2}
 
 
+def test_min_share_holds_against_any_threshold() -> None:
+    problem = problem_for("vgg")
+    pruned = SDPrun(steer="off", g_end=50.0, min_share=0.4).prune(problem)
+    for group in channel_groups(problem.model, EXAMPLE):
+        assert len(pruned.kept[group.name]) == int(0.4 * group.channels)
+
+
 def test_inner_only_leaves_what_shortcuts_tie_together() -> None:
     problem = problem_for("zero_pad")
     groups = channel_groups(problem.model, EXAMPLE)

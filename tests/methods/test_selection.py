@@ -334,11 +334,15 @@ def test_oracle_11_rank_one_updates_of_other_convolutions(build: Callable[[], nn
     step = (torch.rand(8, generator=generator(), dtype=DOUBLE), torch.arange(8), torch.full((8,), 0.7), torch.ones(8))
     for network in (replay, whole):
         network.load(DATA.inputs)
-    compare(replay, whole, *step)
+    compare(replay, whole, *step, 3)
 
 
-def compare(replay: Replay, whole: WholeNetwork, *step: Tensor) -> None:
-    found, expected = (torch.cat(list(network.stepped(*step, at_once=3))) for network in (replay, whole))  # type: ignore[call-arg]
+def compare(
+    replay: Replay, whole: WholeNetwork, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor
+) -> None:
+    found, expected = (
+        torch.cat(list(network.stepped(mask, candidates, keep, add, at_once=3))) for network in (replay, whole)
+    )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
@@ -372,7 +376,7 @@ def test_oracle_11_readers_of_several_groups() -> None:
         step = (torch.linspace(0, 2, group.channels, dtype=DOUBLE), torch.tensor([1]), one / 2, one * 3)
         for network in (replay, whole):
             network.load(DATA.inputs)
-        compare(replay, whole, *step)
+        compare(replay, whole, *step, 3)
 
 
 @pytest.mark.parametrize("name", cases.NETS)
@@ -481,7 +485,7 @@ def test_batches_are_fresh_or_fixed() -> None:
     layers = list(layers_of(model, channel_groups(model, split.inputs[:1]), split, Search(), 0))
     drawn = {}
     for mode in ("fresh_per_step", "fixed_per_layer", "fixed_global"):
-        search = Search(batch=16, batches=mode)  # type: ignore[arg-type]
+        search = Search(batch=16, batches=mode)
         drawn[mode] = [[x for x, _ in itertools.islice(batches_for(layer, search), 6)] for layer in layers[:2]]
     fresh, per_layer, shared = drawn.values()
     assert not torch.equal(fresh[0][0], fresh[0][1]) and not torch.equal(fresh[0][0], fresh[0][4])

@@ -143,7 +143,7 @@ def test_in_dense_shape_a_pruned_network_computes_the_same(net: str) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # trained on since it was cut
         for parameter in smaller.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.double), alpha=0.1)
     before = copy.deepcopy(dense.state_dict())
     back = in_dense_shape(dense, smaller, groups, kept)
     assert [p.shape for p in back.parameters()] == [p.shape for p in dense.parameters()]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import CliRunner, Result
 
+from methods.valley import Paths, Profile
 from search.cli import COMMANDS, app
 from search.config import StudyConfig
 from search.events import Listener
@@ -522,6 +523,8 @@ def test_help_shows_an_example_that_works(
     record = {"trial": 5, "method": "increg", "accuracy": 0.93, "flops_share": 0.4}
     _replace_module(monkeypatch, "search.report.export", export_member=lambda *_: record)
     _replace_module(monkeypatch, "search.tracking.ui", serve=lambda *given, announce: served.append(given))
+    way = Profile((0.0, 1.0), (0.1, 0.2))
+    _replace_module(monkeypatch, "search.valley", trial_valley=lambda *_: Paths(way, way))
     program, command, *arguments = shlex.split(example)
     assert program == "paretoprune"
     help_text = "".join(call(command, "--help").stdout.split())

@@ -89,7 +89,7 @@ def test_the_networks_are_not_changed(still: list[list[Run]]) -> None:
     measure_pair(Conditions(("cpu",), channels_last=True), model, model, EXAMPLE)
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert model[0].weight.is_contiguous()  # type: ignore[index, operator, union-attr]
+    assert model[0].weight.is_contiguous()  # type: ignore[index]
 
 
 def test_threads_are_given_back(still: list[list[Run]]) -> None:
