@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -85,7 +86,31 @@ def run(network: MaskedNetwork, batch: tuple[Tensor, Tensor], units: int, steps:
     return [step.unit for step in islice(found, steps)]
 
 
-def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
+@dataclass(frozen=True)
+class Row:
+    """What was measured on one layer.
+
+    Attributes:
+        layer: Its name.
+        channels: Its width.
+        plain: Seconds of each repetition of the plain loop.
+        fast: Seconds of each repetition of the fast path.
+        same_order: Whether both chose the same channels in the same order, in float64.
+    """
+
+    layer: str
+    channels: int
+    plain: list[float]
+    fast: list[float]
+    same_order: bool
+
+    @property
+    def speedup(self) -> float:
+        """Ratio of medians."""
+        return statistics.median(self.plain) / statistics.median(self.fast)
+
+
+def measure(name: str, arguments: argparse.Namespace) -> Row:
     """Compare the two ways on one layer.
 
     Args:
@@ -93,13 +118,15 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         arguments: Sizes.
 
     Returns:
-        Seconds of each repetition, their ratio, and whether the same channels were chosen.
+        What was measured.
     """
     model = vgg16(10).to(arguments.device).eval()
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(arguments.batch, 3, 32, 32, generator=generator).to(arguments.device)
     labels = torch.randint(10, (arguments.batch,), generator=generator).to(arguments.device)
     groups = {group.name: group for group in channel_groups(model, inputs[:1])}
+    if name not in groups:
+        raise SystemExit(f"no such layer: {name} (known: {', '.join(groups)})")
     group = groups[name]
     seconds: dict[str, list[float]] = {"plain": [], "fast": []}
     fast = masked_network(model, follow(model), group, inputs)
@@ -114,9 +141,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
                 torch.cuda.synchronize()
             if repetition:  # the first one warms up
                 seconds[way].append(time.perf_counter() - started)
-    same = identical(name, arguments)
-    ratio = statistics.median(seconds["plain"]) / statistics.median(seconds["fast"])
-    return {"layer": name, "channels": group.channels, **seconds, "speedup": ratio, "same_order_float64": same}
+    return Row(name, group.channels, seconds["plain"], seconds["fast"], identical(name, arguments))
 
 
 def identical(name: str, arguments: argparse.Namespace) -> bool:
@@ -162,9 +187,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     found = [measure(name, arguments) for name in arguments.layers]
     for row in found:
-        print(f"{row['layer']}: {row['speedup']:.1f} times faster, same order in float64: {row['same_order_float64']}")
-    medians = {way: sum(statistics.median(row[way]) for row in found) for way in ("plain", "fast")}  # type: ignore[arg-type]
-    print(f"together: {medians['plain'] / medians['fast']:.1f} times faster")
+        print(f"{row.layer}: {row.speedup:.1f} times faster, same order in float64: {row.same_order}")
+    plain, fast = (sum(map(statistics.median, times)) for times in ([r.plain for r in found], [r.fast for r in found]))
+    print(f"together: {plain / fast:.1f} times faster")
     if arguments.json:
         record = {
             "command": " ".join(sys.argv),
@@ -173,8 +198,8 @@ def main() -> None:
             "batch": arguments.batch,
             "candidates": arguments.candidates,
             "steps": arguments.steps,
-            "layers": found,
-            "speedup_together": medians["plain"] / medians["fast"],
+            "layers": [{**asdict(row), "speedup": row.speedup} for row in found],
+            "speedup_together": plain / fast,
         }
         arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

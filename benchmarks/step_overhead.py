@@ -227,7 +227,7 @@ def arms(model: nn.Module, recipe: Recipe, images: Tensor, labels: Tensor) -> li
         ("plain", plain, None),
         ("plain again", plain, None),
         ("spp", pruning("spp", sparsity=half), 1.05),
-        ("sdprun", pruning("sdprun", target_flops=0.5, lr=0.01), 1.05),
+        ("sdprun", pruning("sdprun", target_flops=0.5, lr_factor=0.1), 1.05),
         ("increg, interval 1", pruning("increg", sparsity=half, update_interval=1), 1.10),
         ("increg, interval 10", pruning("increg", sparsity=half, update_interval=10), 1.03),
     ]

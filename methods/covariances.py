@@ -9,7 +9,7 @@ The product has the unit of the loss per squared weight. Treating kernel offsets
 ``A``, the mean of the diagonal blocks of ``A_full``, one per offset: ``G ⊗ I ⊗ A``. Biases take no part.
 
 Roger Grosse, James Martens: "A Kronecker-factored approximate Fisher matrix for convolution layers", ICML 2016,
-arXiv 1602.01407 (equations 22 to 24 and, for ``A``, the "spatially uncorrelated activations" of section 3.1);
+arXiv 1602.01407 (both factors; "spatially uncorrelated activations" lead to ``A``);
 Chaoqi Wang, Roger Grosse, Sanja Fidler, Guodong Zhang: "EigenDamage", ICML 2019, arXiv 1905.05934.
 
 ``A`` is computed without im2col: pixel ``p`` is read ``n(p)`` times, so that
@@ -65,6 +65,9 @@ def collect_factors(
     Every sample weighs the same, whatever batch it came in. Positions of an image, tokens of a linear layer's input
     and the calls of a shared layer are treated alike. The model is run in eval mode and left as it was found.
 
+    An ``InputError`` says which name is unknown, which layer has no such factors or is never called, or at which
+    layer activations or gradients are not finite; a ``ValueError``, that labels are to be drawn from no generator.
+
     Args:
         model: The network; it gives logits ``[batch, classes]`` where gradients are asked for.
         batches: Inputs and labels, on the device of the network.
@@ -77,12 +80,7 @@ def collect_factors(
 
     Returns:
         Factors by name of layer.
-
-    Raises:
-        InputError: If a name is unknown, a layer has no such factors or is never called, there is no data, or
-            activations or gradients are not finite.
-        ValueError: If labels are to be drawn and there is no generator, or less than one per input.
-    """  # noqa: DOC502
+    """
     sums = {name: FactorSums(layer, full, fisher is not None) for name, layer in watched_layers(model, layers).items()}
     if not sums:
         return {}

@@ -26,6 +26,8 @@ weight space (``methods.surgeon``), which prune coupled channels. What differs f
 * Grouped convolutions are rotated group by group; depthwise ones are left alone.
 * Neighbouring parts are multiplied out where that is cheaper (``realise="cheapest"``), always so for 1x1 and linear
   layers, and no layer is rewritten that would not get smaller and cheaper.
+* Damages compete per multiply-accumulate that goes with a direction (``score_norm="none"`` is the paper's way): for
+  given FLOPs that predicts less damage, and spares the small late layers.
 * Averages are running means, so that damages are increases of the loss.
 """
 
@@ -105,8 +107,8 @@ class EigenDamage(Method):
         selection: One threshold for the damages of all layers (``"global"``), or the same share of every layer
             (``"per_layer"``); with ratios by stage or layer there is no threshold.
         ratio_limit: Largest share that goes on one side of one layer.
-        score_norm: What damages are divided by before layers compete: nothing, the damage of the whole layer, or
-            the multiply-accumulates or parameters that go with the direction.
+        score_norm: What damages are divided by before layers compete: nothing (the authors), the damage of the whole
+            layer, or the multiply-accumulates or parameters that go with the direction.
         fisher_type: Labels drawn from the network's softmax (``"mc"``), all classes weighted by it (``"exact"``), or
             the data's labels (``"empirical"``).
         fisher_samples: Training examples looked at, at most all of them once.
@@ -134,7 +136,7 @@ class EigenDamage(Method):
     variant: Variant = "eigendamage"
     selection: Selection = "global"
     ratio_limit: float = Field(default=0.95, ge=0, lt=1)
-    score_norm: ScoreNorm = "none"
+    score_norm: ScoreNorm = "per_mac"
     fisher_type: Fisher = "mc"
     fisher_samples: int = Field(default=2048, ge=1)
     mc_labels: int = Field(default=1, ge=1)
@@ -183,7 +185,7 @@ class EigenDamage(Method):
         own: dict[str, Parameter] = {
             "variant": Categorical((*MEASURED, *SURGERY), default="eigendamage"),
             "selection": Categorical(("global", "per_layer"), default="global"),
-            "score_norm": Categorical(("none", "layer_sum", "per_mac", "per_param"), default="none"),
+            "score_norm": Categorical(("none", "layer_sum", "per_mac", "per_param"), default="per_mac"),
             "ratio_limit": Real(0.5, 0.97, default=0.95),
             "fisher_type": Categorical(("mc", "exact", "empirical"), default="mc"),
             "fisher_samples": Categorical((512, 2048, 8192, 32768), default=2048),

@@ -7,7 +7,7 @@ With the orthogonal bases ``Q_G`` and ``Q_A`` of a layer, and ``dW_b`` the gradi
 is the exact diagonal of the Fisher in the rotated coordinates. With identity bases it is the Fisher's diagonal itself.
 
 Thomas George, César Laurent, Xavier Bouthillier, Nicolas Ballas, Pascal Vincent: "Fast Approximate Natural Gradient
-Descent in a Kronecker-factored Eigenbasis", NeurIPS 2018, arXiv 1806.03884 (section 3.1).
+Descent in a Kronecker-factored Eigenbasis", NeurIPS 2018, arXiv 1806.03884.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def collect_second_moments(
     """Estimate the diagonal of the Fisher in rotated coordinates.
 
     The calls of a shared layer, positions and tokens are summed before squaring, as they are in the gradient. The
-    model is run in eval mode and left as it was found.
+    model is run in eval mode and left as it was found. Errors are those of
+    :func:`methods.covariances.collect_factors`.
 
     Args:
         model: The network; it gives logits ``[batch, classes]``. The first dimension of what enters a layer is the
@@ -64,12 +65,7 @@ def collect_second_moments(
     Returns:
         ``S`` by name of layer, ``[groups, O/g, k * k, I/g]`` (of a linear layer ``[1, O, 1, I]``), float64, on the
         device of the network, squared units of loss over rotated weight.
-
-    Raises:
-        InputError: If a name is unknown, a layer is of another type or never called, there is no data, or
-            activations or gradients are not finite.
-        ValueError: If labels are to be drawn and there is no generator, or less than one per input.
-    """  # noqa: DOC502
+    """
     sums = {name: _Squares(name, layer, bases.get(name)) for name, layer in watched_layers(model, layers).items()}
     if not sums:
         return {}

@@ -334,12 +334,10 @@ def test_oracle_11_rank_one_updates_of_other_convolutions(build: Callable[[], nn
     step = (torch.rand(8, generator=generator(), dtype=DOUBLE), torch.arange(8), torch.full((8,), 0.7), torch.ones(8))
     for network in (replay, whole):
         network.load(DATA.inputs)
-    compare(replay, whole, *step, 3)
+    compare(replay, whole, *step)
 
 
-def compare(
-    replay: Replay, whole: WholeNetwork, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor
-) -> None:
+def compare(replay: Replay, whole: WholeNetwork, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor) -> None:
     found, expected = (
         torch.cat(list(network.stepped(mask, candidates, keep, add, at_once=3))) for network in (replay, whole)
     )
@@ -376,7 +374,7 @@ def test_oracle_11_readers_of_several_groups() -> None:
         step = (torch.linspace(0, 2, group.channels, dtype=DOUBLE), torch.tensor([1]), one / 2, one * 3)
         for network in (replay, whole):
             network.load(DATA.inputs)
-        compare(replay, whole, *step, 3)
+        compare(replay, whole, *step)
 
 
 @pytest.mark.parametrize("name", cases.NETS)
@@ -474,6 +472,16 @@ def test_draws_are_distinct_and_ascending() -> None:
         len(drawn) == 3 and drawn.tolist() == sorted(set(drawn.tolist())) and set(drawn.tolist()) <= set(pool.tolist())
     )
     assert draw(pool, 5, generator()) is pool
+
+
+@pytest.mark.parametrize("rule", ["uniform_norepeat", "uniform_repeat", "linesearch"])
+def test_one_of_each_pair_of_twins_is_the_whole_layer(rule: str) -> None:
+    """Planted redundancy: six pairs of equal channels, orthogonal to each other, none of which is needed twice."""
+    twins = torch.kron(torch.diag(torch.linspace(1, 1.2, 6, dtype=DOUBLE)), torch.ones(2, 2, dtype=DOUBLE))
+    steps = run(Imitation(twins), 12, rule, 6)
+    assert sorted(step.unit // 2 for step in steps) == list(range(6))
+    if rule != "linesearch":
+        assert abs(steps[-1].loss) < 1e-12
 
 
 # --- batches and layers -----------------------------------------------------------------------------------------------
