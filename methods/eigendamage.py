@@ -56,7 +56,7 @@ from methods.recipe import derived
 from methods.rewriting_plan import Plan, plan
 from methods.rotation_cost import Forms, Realise
 from methods.training import Trainer, evaluate, recalibrate
-from methods.unit_damage import Operation, operated, scorable, unit_rankings
+from methods.unit_damage import Operation, operated, producers, scorable, unit_rankings
 from spaces import (
     Categorical,
     Condition,
@@ -230,7 +230,8 @@ class EigenDamage(Method):
 
         Returns:
             The smaller network. ``extra`` holds ``predicted_damage`` (an increase of the loss), ``accuracy_cut``,
-            ``flops_share``, ``layers_left_dense`` with one ``left_dense[NAME]`` for each, and of every rewritten
+            ``flops_share``, ``ratio_reached`` (the share of directions or channels that is gone, whatever was wanted
+            and prevented), ``layers_left_dense`` with one ``left_dense[NAME]`` for each, and of every rewritten
             layer ``rank_in[NAME]`` and ``rank_out[NAME]``.
         """
         return self._prune_directions(problem) if self.variant in MEASURED else self._prune_channels(problem)
@@ -293,6 +294,7 @@ class EigenDamage(Method):
             "predicted_damage": harm,
             "accuracy_cut": before.accuracy,
             "flops_share": space.flops(choice) / job.dense,
+            "ratio_reached": _removed(job, kept),
         }
         return Pruned(
             model=built.model,
@@ -317,7 +319,11 @@ class EigenDamage(Method):
         job = plan(problem, self.prune_first, self.prune_last)
         if isinstance(self.sparsity, FlopsTarget):
             sides = job.sides(problem.model, self._ratios(job.groups))
-            anything = [Ranking((1.0,) * side.size, limited(side.size, self.ratio_limit)) for side in sides]
+            steps = [shape.step(self.round_to) for shape in job.shapes.values() for _ in ("in", "out")]
+            anything = [
+                Ranking((1.0,) * side.size, limited(side.size, self.ratio_limit), step)
+                for side, step in zip(sides, steps, strict=True)
+            ]
             narrowest = least(competing(0.0, self.selection, anything, sides))
             smallest = flops_of(job.shapes, narrowest, self._forms, job.rest)
             if smallest > self.sparsity.flops * job.dense:
@@ -387,7 +393,12 @@ class EigenDamage(Method):
 
     def _prune_channels(self, problem: Problem) -> Pruned:
         done = self._operation(problem)
-        results = {"predicted_damage": done.damage, "flops_share": done.flops / done.dense}
+        units = sum(len(left) for left in done.kept.values()), sum(group.channels for group in done.groups)
+        results = {
+            "predicted_damage": done.damage,
+            "flops_share": done.flops / done.dense,
+            "ratio_reached": 1 - units[0] / units[1],
+        }
         dense = {f"left_dense[{name}]": 1.0 for name in done.whole}
         extra = results | {"layers_left_dense": float(len(dense))} | dense
         return cut_and_finetune(problem, done.groups, done.kept, model=done.model, extra=extra)
@@ -397,9 +408,8 @@ class EigenDamage(Method):
         groups = channel_groups(problem.model, problem.example, problem.ignored)
         cost = CostModel(problem.model, problem.example, groups)
         able = [group for group in groups if scorable(problem.model, group)]
-        layers = dict.fromkeys(member.module for group in able for member in group.producers(problem.model))
         surgeon = Surgeon(self._surgery, self.damping, self.obs_update)
-        filters = surgeon.filters(problem, list(layers), self._sampling(problem, self.fisher_seed))
+        filters = surgeon.filters(problem, producers(problem), self._sampling(problem, self.fisher_seed))
         orders, rankings = unit_rankings(
             problem.model, able, filters, cost, self.score_norm, self.ratio_limit, self.round_to
         )
@@ -416,6 +426,12 @@ class EigenDamage(Method):
         model, harm = operated(problem.model, groups, kept, filters)
         whole = [group.name for group in groups if group not in able]
         return Operation(groups, kept, model, harm, flops(choice), cost.dense, whole)
+
+
+def _removed(job: Plan, kept: Mapping[str, Kept]) -> float:
+    """Return the share of all directions that is gone."""
+    left = sum(job.shapes[name].groups * (each.columns + each.rows) for name, each in kept.items())
+    return 1 - left / sum(shape.inputs + shape.outputs for shape in job.shapes.values())
 
 
 def _ranks(job: Plan, kept: Mapping[str, Kept], built: Rewritten) -> dict[str, float]:

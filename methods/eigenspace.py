@@ -154,7 +154,7 @@ class Eigenspace:
         ranked = []
         for name, shape in self.shapes.items():
             found = self._directions[name]
-            step = -(-round_to // shape.groups)
+            step = shape.step(round_to)
             sides = (found.column_scores, shape.columns), (found.row_scores, shape.rows)
             for (scores, size), price in zip(sides, _divisors(shape, found, norm), strict=True):
                 values = tuple(scores.tolist())

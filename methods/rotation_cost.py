@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from typing import Any, Literal
 
 import torch
@@ -60,6 +60,17 @@ class Shape:
     def rows(self) -> int:
         """Output directions per group."""
         return self.outputs // self.groups
+
+    def step(self, round_to: int) -> int:
+        """Return the smallest step of directions per group that keeps a layer's own number aligned.
+
+        Args:
+            round_to: What the number over all groups is to be a multiple of.
+
+        Returns:
+            At least 1.
+        """
+        return round_to // gcd(round_to, self.groups)
 
     @property
     def dense(self) -> Cost:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.channels import ChannelGroup
+from methods.base import Problem
+from methods.channels import ChannelGroup, channel_groups
 from methods.cost import CostModel
 from methods.directions import Ranking, limited, scaled
 from methods.eigenspace import ScoreNorm
@@ -39,6 +40,21 @@ class Operation:
     flops: int
     dense: int
     whole: Sequence[str]
+
+
+def producers(problem: Problem) -> list[str]:
+    """List the layers whose filters can be scored, whatever is to be ignored this time.
+
+    Args:
+        problem: The network.
+
+    Returns:
+        Names of convolutions and linear layers that produce channel groups: a function of the network alone, so that
+        an analysis of them serves everybody.
+    """
+    groups = channel_groups(problem.model, problem.example)
+    able = (group for group in groups if scorable(problem.model, group))
+    return list(dict.fromkeys(member.module for group in able for member in group.producers(problem.model)))
 
 
 def scorable(model: nn.Module, group: ChannelGroup) -> bool:

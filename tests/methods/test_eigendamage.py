@@ -206,6 +206,8 @@ def test_no_layer_costs_more_than_before() -> None:
 
 
 def test_round_to_aligns_ranks() -> None:
+    with pytest.raises(InputError, match="cannot be reached"):
+        wide(sparsity=0.15, round_to=16, rounds=3)
     extra = wide(sparsity=0.4, round_to=8, realise="three_layer").extra
     found = {name: rank for name, rank in extra.items() if name.startswith("rank")}
     assert found and all(rank % 8 == 0 or rank == 3 for rank in found.values())
@@ -215,6 +217,7 @@ def test_round_to_aligns_ranks() -> None:
 def test_limits_hold_on_every_side() -> None:
     extra = wide(sparsity={"mode": "uniform", "ratio": 0.9}, ratio_limit=0.5, realise="three_layer").extra
     shapes = survey(problem_for("wide").model, EXAMPLE).shapes
+    assert 0.3 < extra["ratio_reached"] < 0.5, "what was wanted and what could be done"
     for name in shapes:
         if f"rank_in[{name}]" in extra:
             assert extra[f"rank_in[{name}]"] >= shapes[name].inputs / 2
@@ -283,6 +286,15 @@ def test_weight_space_shares_its_analyses_too() -> None:
         for damping in (1e-3, 1e-1):
             method(0.5, variant=variant, damping=damping).prune(problem_for("vgg", analyses=store))
     assert sorted(store.computed) == ["input_eigenbases", "output_moments"]
+
+
+@pytest.mark.parametrize("variant", ["eigendamage", "kron_obd"])
+def test_analyses_do_not_depend_on_what_is_ignored(variant: str) -> None:
+    store, chosen = Noted(), method(0.7, variant=variant)
+    chosen.preview(problem_for("vgg", analyses=store, ignored=frozenset({"2.0"})))
+    before = list(store.computed)
+    chosen.preview(problem_for("vgg", analyses=store))
+    assert store.computed == before
 
 
 def test_preview_is_what_prune_reports() -> None:

@@ -167,9 +167,8 @@ def test_oracle_13_tolerance_decides_the_widths(procedure: str) -> None:
     assert found[0] > found[2] == 3
     if procedure == "independent":  # layers do not depend on each other
         assert found == sorted(found, reverse=True)
-    scaled = prune(
-        "vgg", stop_rule="tol", top1_tol=0.1, procedure=procedure, **{"tol_scale[8x8]": 10.0, "tol_scale[2x2]": 1e-9}
-    )
+    scales: dict[str, Any] = {"tol_scale[8x8]": 10.0, "tol_scale[2x2]": 1e-9}
+    scaled = prune("vgg", stop_rule="tol", top1_tol=0.1, procedure=procedure, **scales)
     assert sizes(scaled)["0.0"] == 1 < sizes(scaled)["4.0"]
 
 
