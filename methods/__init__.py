@@ -46,8 +46,11 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Method", "Problem", "Pruned", "Recipe", "load_method", "method_names"]
 
 METHODS: dict[str, str] = {
+    "eigendamage": "methods.eigendamage:EigenDamage",
+    "greedy": "methods.greedy:Greedy",
     "increg": "methods.increg:IncReg",
     "magnitude": "methods.magnitude:Magnitude",
+    "pivoting": "methods.pivoting:Pivoting",
     "random": "methods.random_channels:RandomChannels",
     "sdprun": "methods.sdprun:SDPrun",
     "spp": "methods.spp:SPP",

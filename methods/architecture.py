@@ -34,7 +34,10 @@ WIDTHS = (
 )
 """Attributes of modules that follow their tensors' shapes."""
 
-LAYERS: dict[str, str] = {}
+LAYERS: dict[str, str] = {
+    "PivotedConv2d": "methods.blocks:PivotedConv2d",
+    "PivotedLinear": "methods.blocks:PivotedLinear",
+}
 """Layers of ours that may replace others: name of the class -> ``"module:Class"``. Such a class has a method
 ``settings()`` whose result, plain JSON, builds a layer of the same shapes when given as keyword arguments."""
 

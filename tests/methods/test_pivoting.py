@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods import architecture
 from methods.architecture import describe, rebuild
 from methods.arrangement import Arrangement
 from methods.base import Problem
@@ -454,9 +453,7 @@ def test_specs_read_and_make_every_channel() -> None:
         assert spec.clusters.tolist() == sorted(spec.clusters.tolist())
 
 
-def test_networks_of_blocks_travel_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cls in (PivotedConv2d, PivotedLinear):
-        monkeypatch.setitem(architecture.LAYERS, cls.__name__, f"methods.blocks:{cls.__name__}")
+def test_networks_of_blocks_travel_as_data() -> None:
     for net in ("projection", "linear"):
         for structure, coupling in WAYS:
             dense = cases.seeded(NETS[net], trained=True)
