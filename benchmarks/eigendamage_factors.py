@@ -35,10 +35,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.covariances import Factors, collect_factors, groups_of
-from methods.kronecker import blocks, damage, eigenbases, measured_damage
-from methods.passes import watched_layers
-from methods.second_moments import collect_second_moments
+from methods.curvature.covariances import Factors, collect_factors, groups_of
+from methods.curvature.passes import watched_layers
+from methods.curvature.second_moments import collect_second_moments
+from methods.eigenbasis.kronecker import blocks, damage, eigenbases, measured_damage
 from search.environment import versions
 from search.tasks.models.vgg import vgg16
 

@@ -7,7 +7,7 @@ included, so that methods are compared at equal cost:
 
 * methods that act while training put a hook between ``backward`` and ``step`` (``methods.training``);
 * methods that analyse once and cut spend no steps on pruning and the whole budget on fine-tuning;
-* methods that rewrite layers describe the new layers in ``methods.architecture``;
+* methods that rewrite layers describe the new layers in ``methods.network.architecture``;
 * methods whose sparsity is an outcome simply report where they landed.
 """
 

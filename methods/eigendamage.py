@@ -9,16 +9,16 @@ a 1x1 layer; widths between layers stay, so nothing is coupled.
 Chaoqi Wang, Roger Grosse, Sanja Fidler, Guodong Zhang: "EigenDamage: Structured Pruning in the Kronecker-Factored
 Eigenbasis", ICML 2019, arXiv 1905.05934; its Algorithm 1::
 
-    A, G       covariances of inputs and of output gradients (true Fisher)        methods.covariances
-    Q_A, Q_G   their eigenvectors;  W' = Q_G^T W Q_A                              methods.kronecker
+    A, G       covariances of inputs and of output gradients (true Fisher)        methods.curvature.covariances
+    Q_A, Q_G   their eigenvectors;  W' = Q_G^T W Q_A                              methods.eigenbasis.kronecker
     Theta[r,s] = 1/2 lambda_G[r] lambda_A[s] sum_d W'[r,d,s]^2
     row r costs sum_s Theta[r,s], column s costs sum_r Theta[r,s];
-    those up to a threshold over all layers go                                    methods.directions
-    W -> Q_G core Q_A^T, three layers                                             methods.rotation
+    those up to a threshold over all layers go                                    methods.eigenbasis.directions
+    W -> Q_G core Q_A^T, three layers                                             methods.eigenbasis.rotation
     fine-tune; again from the start, on the cores (iterative version)
 
 ``variant`` also offers EK-FAC variances in place of the products of eigenvalues, and the paper's four baselines in
-weight space (``methods.surgeon``), which prune coupled channels. What differs from the paper and its code:
+weight space (``methods.eigenbasis.surgeon``), which prune coupled channels. What differs from the paper and its code:
 
 * The threshold follows from the wanted FLOPs, counted on the network as it will be built. The authors' ratio of
   directions is there too (``sparsity.mode = "uniform"``, ``selection = "global"``).
@@ -41,22 +41,30 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from methods.allotment import Round, Selection, Side, choose, competing, unreachable
 from methods.analysis import Fresh
 from methods.base import Method, Problem, Pruned, Record
-from methods.channels import ChannelGroup, channel_groups
-from methods.cost import CostModel
-from methods.directions import Ranking, least, limited
-from methods.eigenspace import Eigenspace, Kept, Rewritten, ScoreNorm, analysed, flops_of, three_part_rotations
-from methods.filter_surgery import Surgeon, Surgery, Update
-from methods.fisher import Fisher
-from methods.fisher_sampling import Sampling
+from methods.curvature.fisher import Fisher
+from methods.curvature.fisher_sampling import Sampling
+from methods.eigenbasis.allotment import Round, Selection, Side, choose, competing, unreachable
+from methods.eigenbasis.directions import Ranking, least, limited
+from methods.eigenbasis.eigenspace import (
+    Eigenspace,
+    Kept,
+    Rewritten,
+    ScoreNorm,
+    analysed,
+    flops_of,
+    three_part_rotations,
+)
+from methods.eigenbasis.filter_surgery import Surgeon, Surgery, Update
+from methods.eigenbasis.rewriting_plan import Plan, plan
+from methods.eigenbasis.rotation_cost import Forms, Realise
+from methods.eigenbasis.unit_damage import Operation, operated, producers, scorable, unit_rankings
+from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.cost import CostModel
 from methods.one_shot import cut_and_finetune, drawn_seed
 from methods.recipe import derived
-from methods.rewriting_plan import Plan, plan
-from methods.rotation_cost import Forms, Realise
 from methods.training import Trainer, evaluate, recalibrate
-from methods.unit_damage import Operation, operated, producers, scorable, unit_rankings
 from spaces import (
     Categorical,
     Condition,

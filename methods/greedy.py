@@ -6,9 +6,9 @@ Greedy Forward Selection", ICML 2020, arXiv 2003.01794. With ``u_n`` the mean of
     S_n = S_(n-1) + argmin_i L(((n - 1) u_(n-1) + phi_i) / n)
 
 so that chosen channels share the weight ``1 / n``: each is read ``D / n`` times as strongly as in the layer of ``D``
-channels. The steps are in ``methods.forward_selection``, objectives in ``methods.selection`` and
-``methods.imitation``, masks in ``methods.readers``, the layer-by-layer procedure of the paper in
-``methods.layerwise``. What differs from the paper and the authors' code, which covers MobileNetV2 only:
+channels. The steps are in ``methods.subsets.forward_selection``, objectives in ``methods.subsets.selection`` and
+``methods.subsets.imitation``, masks in ``methods.subsets.readers``, the layer-by-layer procedure of the paper in
+``methods.subsets.layerwise``. What differs from the paper and the authors' code, which covers MobileNetV2 only:
 
 * ``procedure="independent"`` (default) selects every layer within the dense network. A run to the last channel is
   an ordering of which every width is a prefix, so that one analysis serves all trials of a sweep, and widths are an
@@ -33,17 +33,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.base import Method, Problem, Pruned, Record
-from methods.channels import ChannelGroup, channel_groups
-from methods.cost import CostModel
-from methods.forward_selection import RULES
-from methods.initial import reinitialised
-from methods.layerwise import Accurate, Enough, Partial, Tuning, Width, rounded_up, selected, tuned
-from methods.masked_network import Replay
+from methods.gradual.scope import prunable
+from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.cost import CostModel
+from methods.network.initial import reinitialised
 from methods.one_shot import drawn_seed
-from methods.orderings import Ordered, ordered_layers
-from methods.readers import unreadable
-from methods.scope import prunable
-from methods.selection import BatchMode, Judge, Layer, RuleName, Search, layers_of
+from methods.subsets.forward_selection import RULES
+from methods.subsets.layerwise import Accurate, Enough, Partial, Tuning, Width, rounded_up, selected, tuned
+from methods.subsets.masked_network import Replay
+from methods.subsets.orderings import Ordered, ordered_layers
+from methods.subsets.readers import unreadable
+from methods.subsets.selection import BatchMode, Judge, Layer, RuleName, Search, layers_of
 from methods.training import Trainer, derived, evaluate, recalibrate
 from spaces import (
     Categorical,

@@ -13,8 +13,8 @@ weakest::
     Delta(r) = A - (A / n) r  for r <= n, else  -A (r - n) / (M - 1 - n)     (so Delta(0) = A, Delta(n) = 0)
     penalty_u <- max(penalty_u + Delta(r_u), 0);  penalty_u = penalty_max is final
 
-The increments and ranks are in ``methods.ranking``, the penalties in ``methods.penalties``. What differs from the
-paper and the authors' code:
+The increments and ranks are in ``methods.gradual.ranking``, the penalties in ``methods.gradual.penalties``. What
+differs from the paper and the authors' code:
 
 * Units are coupled output channels (the filters of every layer that produces them), so that the network really
   shrinks. Biases and batch norms can be penalised along (``bn_affine_reg``), because a batch norm undoes the
@@ -40,24 +40,24 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.base import Method, Problem, Pruned, Record
-from methods.channels import ChannelGroup, channel_groups
-from methods.columns import Bundle, Columns, allotted_columns, cut_and_finetune_columns, makers, unread
-from methods.cost import CostModel
-from methods.kernels import Window, largest_area, nearest_window, with_windows
-from methods.one_shot import allotted, cut_and_finetune, drawn_seed
-from methods.pacing import Pace, Plan
-from methods.penalties import Penalised, Penalties
-from methods.ranking import (
+from methods.gradual.columns import Bundle, Columns, allotted_columns, cut_and_finetune_columns, makers, unread
+from methods.gradual.kernels import Window, largest_area, nearest_window, with_windows
+from methods.gradual.pacing import Pace, Plan
+from methods.gradual.penalties import Penalised, Penalties
+from methods.gradual.ranking import (
     Increment,
     averaged,
     exponential_increment,
     jump_increment,
     linear_increment,
 )
+from methods.gradual.scope import Shortcuts
+from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.cost import CostModel
+from methods.network.units import Units
+from methods.one_shot import allotted, cut_and_finetune, drawn_seed
 from methods.recipe import Recipe
-from methods.scope import Shortcuts
 from methods.training import Trainer
-from methods.units import Units
 from spaces import (
     Categorical,
     Condition,

@@ -19,9 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods.base import Method, Problem, Pruned
-from methods.channels import ChannelGroup
+from methods.network.channels import ChannelGroup
+from methods.network.units import Units
 from methods.one_shot import prune_once
-from methods.units import Units
 from spaces import LayerGroup, Space, Sparsity, sparsity_space
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from methods.base import Problem, Pruned, Record
-from methods.channels import ChannelGroup, channel_groups, cut
-from methods.cost import CostModel
+from methods.network.channels import ChannelGroup, channel_groups, cut
+from methods.network.cost import CostModel
 from methods.recipe import derived
 from methods.training import Hook, Trainer, evaluate, recalibrate
 from spaces import Sparsity

@@ -10,9 +10,9 @@ Pruning via Matrix Pivoting", 2017, arXiv 1712.01084.
 
 Of the paper we had only the abstract: pivoting by exchange of rows and columns, local and global optimisation of
 how the result runs, a speed-up close to linear. The algorithms are our own: alternating exact assignments
-(``methods.pivots``), joint orders of channel spaces (``methods.pivoted_network``), training that moves weight
-into the blocks (``methods.concentration``). ``mode="random_mask"`` is the follow-up by the same group,
-MPDCompress (Supic et al., 2018, arXiv 1805.12085).
+(``methods.pivoted.pivots``), joint orders of channel spaces (``methods.pivoted.pivoted_network``), training that
+moves weight into the blocks (``methods.pivoted.concentration``). ``mode="random_mask"`` is the follow-up by the same
+group, MPDCompress (Supic et al., 2018, arXiv 1805.12085).
 
 One pass:
 
@@ -37,18 +37,27 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from methods.base import Method, Problem, Pruned, Record
-from methods.block_budget import Candidates, Damage, Limits, candidates, compatible, energy_damage, loss_damage, tilted
-from methods.block_matrices import Booleans, Pivots, Structure
-from methods.blocking import DENSE, Choice, allocate, nearest
-from methods.blocks import PivotedConv2d, PivotedLinear, moved_bytes
-from methods.channel_spaces import channel_spaces
-from methods.channels import ChannelGroup, Kept, channel_groups, cut
-from methods.concentration import Concentration, Score, Scores, noise, retained, survivors
-from methods.cost import CostModel, count
 from methods.magnitude import magnitude
+from methods.network.channels import ChannelGroup, Kept, channel_groups, cut
+from methods.network.cost import CostModel, count
 from methods.one_shot import cut_and_finetune, drawn_seed, keep_top
-from methods.pivoted_network import Coupling, Plan, apply_masks, compact, mended, plan_for
-from methods.pivots import drawn, search
+from methods.pivoted.block_budget import (
+    Candidates,
+    Damage,
+    Limits,
+    candidates,
+    compatible,
+    energy_damage,
+    loss_damage,
+    tilted,
+)
+from methods.pivoted.block_matrices import Booleans, Pivots, Structure
+from methods.pivoted.blocking import DENSE, Choice, allocate, nearest
+from methods.pivoted.blocks import PivotedConv2d, PivotedLinear, moved_bytes
+from methods.pivoted.channel_spaces import channel_spaces
+from methods.pivoted.concentration import Concentration, Score, Scores, noise, retained, survivors
+from methods.pivoted.pivoted_network import Coupling, Plan, apply_masks, compact, mended, plan_for
+from methods.pivoted.pivots import drawn, search
 from methods.recipe import derived
 from methods.training import Trainer, evaluate, recalibrate
 from spaces import (

@@ -9,7 +9,7 @@ the network is as good as before: there is no fine-tuning.
 Yinchuan Li, Xiaofeng Liu, Yunfeng Shao, Qing Wang, Yanhui Geng: "Structured Directional Pruning via Perturbation
 Orthogonal Projection", 2021, arXiv 2107.05328; the optimiser from Shih-Kang Chao, Zhanyu Wang, Yue Xing, Guang
 Cheng: "Directional Pruning of Deep Neural Networks", NeurIPS 2020, arXiv 2006.09358. Its equations (1) to (3) are
-in ``methods.dual_averaging``.
+in ``methods.gradual.dual_averaging``.
 
 What differs from the papers:
 
@@ -39,17 +39,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.base import Method, Problem, Pruned, Record, silent
-from methods.channels import ChannelGroup, channel_groups, cut
-from methods.compaction import carry_over, expanded, groups_after, positions
-from methods.cost import CostModel
-from methods.dual_averaging import GroupDualAveraging, KappaMode, UnitNorms, kappas, threshold_increment
-from methods.growth import Growth, Settled, Timetable
+from methods.gradual.compaction import carry_over, expanded, groups_after, positions
+from methods.gradual.dual_averaging import GroupDualAveraging, KappaMode, UnitNorms, kappas, threshold_increment
+from methods.gradual.growth import Growth, Settled, Timetable
+from methods.gradual.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
+from methods.gradual.steering import Shares
+from methods.network.channels import ChannelGroup, channel_groups, cut
+from methods.network.cost import CostModel
+from methods.network.units import Units
 from methods.one_shot import drawn_seed
 from methods.recipe import Recipe, derived, learning_rate
-from methods.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
-from methods.steering import Shares
 from methods.training import Hook, Trainer, recalibrate
-from methods.units import Units
 from methods.valley import between
 from spaces import Categorical, Condition, InputError, Integer, LayerGroup, LogReal, Parameter, Real, Space, unknown
 

@@ -13,8 +13,8 @@ Network Acceleration", BMVC 2018, arXiv 1709.06994. In a layer of which ``n`` un
          alpha = ln(2 / u) / n,  N = ln(1 / u) / alpha          (so Delta(0) = A, Delta(n) = 0)
     (4)  every t steps:  p_u <- min(max(p_u + Delta(r_u), 0), 1);  p_u = 1 is final
 
-Equation 3 and the ranks are in ``methods.ranking``, equations 2 and 4 in ``methods.probabilities``, the thinned
-network in ``methods.thinning``. What differs from the paper and the authors' code:
+Equation 3 and the ranks are in ``methods.gradual.ranking``, equations 2 and 4 in ``methods.gradual.probabilities``,
+the thinned network in ``methods.gradual.thinning``. What differs from the paper and the authors' code:
 
 * Units are coupled output channels (filters of every layer that produces them, their biases and norms, what
   reads them), so that the network really shrinks. ``granularity="column"`` is the paper's own.
@@ -42,18 +42,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods.base import Method, Problem, Pruned, Record
-from methods.channels import channel_groups
-from methods.columns import Columns, cut_and_finetune_columns, unread
-from methods.cost import CostModel
 from methods.evaluation import recalibrate
+from methods.gradual.columns import Columns, cut_and_finetune_columns, unread
+from methods.gradual.probabilities import Plan, Probabilities
+from methods.gradual.ranking import Increment, averaged, ceiling_for, exponential_increment, updates_to_finish
+from methods.gradual.scope import Shortcuts
+from methods.gradual.thinning import Thinning
+from methods.network.channels import channel_groups
+from methods.network.cost import CostModel
+from methods.network.units import Scored, Units
 from methods.one_shot import allotted, cut_and_finetune, drawn_seed
-from methods.probabilities import Plan, Probabilities
-from methods.ranking import Increment, averaged, ceiling_for, exponential_increment, updates_to_finish
 from methods.recipe import Recipe, derived
-from methods.scope import Shortcuts
-from methods.thinning import Thinning
 from methods.training import Trainer
-from methods.units import Scored, Units
 from spaces import (
     Categorical,
     Condition,

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.channels import ChannelGroup, cut, masked
-from methods.compaction import expanded, positions
 from methods.data import Split
 from methods.evaluation import evaluate, recalibrate
-from methods.layers import ZeroPadShortcut
+from methods.gradual.compaction import expanded, positions
+from methods.network.channels import ChannelGroup, cut, masked
+from methods.network.layers import ZeroPadShortcut
 from methods.recipe import Recipe, derived
 from spaces import InputError
 

@@ -34,7 +34,7 @@ def layer_groups(model: str | None, data: str | None, data_root: Path) -> list[L
     Returns:
         The prunable groups, in order of depth.
     """
-    from methods.channels import channel_groups
+    from methods.network.channels import channel_groups
 
     network, example = network_and_example(model or DEFAULT_MODEL, data, data_root)
     return [group.layer for group in channel_groups(network, example, frozenset())]

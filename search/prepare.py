@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from methods.channels import ChannelGroup, channel_groups
-from methods.cost import CostModel, count
 from methods.evaluation import evaluate
+from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.cost import CostModel, count
 from methods.recipe import Recipe
 from search.analyses import StoredAnalyses, analysis_identity
 from search.config import StudyConfig

@@ -234,7 +234,7 @@ class StudyFiles:
         Raises:
             InputError: If the trial is not finished or failed.
         """
-        from methods.architecture import rebuild
+        from methods.network.architecture import rebuild
         from search.tasks.models import build_model
 
         if self.outcome(number).state == "failed":

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from methods import load_method
 from methods.analysis import Analyses, Fresh
-from methods.architecture import describe
 from methods.base import Problem, Pruned, Report, silent
-from methods.channels import channel_groups
 from methods.data import Split
+from methods.network.architecture import describe
+from methods.network.channels import channel_groups
 from methods.recipe import Recipe
 from search.objectives import load_objectives
 from search.outcome import MEASURED, Outcome
@@ -106,7 +106,7 @@ class Finished:
 
     Attributes:
         outcome: The record.
-        architecture: Description of the cut network for ``methods.architecture.rebuild``; ``None`` if the
+        architecture: Description of the cut network for ``methods.network.architecture.rebuild``; ``None`` if the
             trial failed.
         weights: State dictionary of the cut network on the CPU; empty if the trial failed.
         kept: Indices of the kept units of each group, ascending; empty if the trial failed.

@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import nn
 
-from methods.channels import channel_groups
 from methods.data import Split
 from methods.evaluation import recalibrate
+from methods.network.channels import channel_groups
 from methods.valley import Paths, between, in_dense_shape
 from search.events import Listener
 from search.prepare import dense_setting, plan

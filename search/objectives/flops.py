@@ -26,7 +26,7 @@ def measure(model: nn.Module, example: Tensor, validation: Split) -> float:
     Returns:
         Multiply–accumulates for one input.
     """
-    from methods.cost import count
+    from methods.network.cost import count
 
     return float(count(model, example).flops)
 

@@ -69,7 +69,7 @@ def rebuild(folder: Path | str) -> nn.Module:
     Raises:
         InputError: If the folder is not such an export.
     """
-    from methods.architecture import rebuild as rebuilt
+    from methods.network.architecture import rebuild as rebuilt
     from search.tasks.models import build_model
     from search.weights import load_weights
 
@@ -113,7 +113,7 @@ def _verify(folder: Path, card: dict[str, Any]) -> None:
     """Count the rebuilt network: a file that gives another network is not an export."""
     import torch
 
-    from methods.cost import count
+    from methods.network.cost import count
 
     cost = count(rebuild(folder), torch.zeros(card["network"]["example_shape"]))
     if (cost.flops, cost.params) != (card["flops"], card["params"]):

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.channels import ChannelGroup, channel_groups, cut
-from methods.cost import CostModel, layer_flops
+from methods.network.channels import ChannelGroup, channel_groups, cut
+from methods.network.cost import CostModel, layer_flops
 from search.timing.conditions import Conditions
 from search.timing.interleaved import Effort, Samples, sampled, spread
 from search.timing.measure import measure_dense, turn

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.data import Batch
-from methods.layers import ZeroPadShortcut
+from methods.network.layers import ZeroPadShortcut
 
 CLASSES = 4
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from methods.architecture import describe, rebuild
-from methods.channels import channel_groups, cut
+from methods.network.architecture import describe, rebuild
+from methods.network.channels import channel_groups, cut
 from spaces import InputError
 from tests.methods.cases import IMAGE, NETS, seeded
 from tests.methods.test_channels import ALL, choice

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.arrangement import Arrangement, PivotSpec, reading_of
-from methods.blocks import PivotedConv2d, PivotedLinear, dense, moved_bytes, pivoted
-from methods.cost import count
-from methods.executions import dispatch, executions, fastest
+from methods.network.cost import count
+from methods.pivoted.arrangement import Arrangement, PivotSpec, reading_of
+from methods.pivoted.blocks import PivotedConv2d, PivotedLinear, dense, moved_bytes, pivoted
+from methods.pivoted.executions import dispatch, executions, fastest
 
 ROWS, COLUMNS = 24, 16
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.channels import ChannelGroup, channel_groups, cut, masked
+from methods.network.channels import ChannelGroup, channel_groups, cut, masked
 from spaces import InputError
 from tests.methods.cases import CLASSES, IMAGE, NETS, conv_bn, seeded
 

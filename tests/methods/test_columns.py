@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.architecture import describe, rebuild
 from methods.base import Problem
-from methods.channels import channel_groups, cut
-from methods.columns import Columns, ZerosStay, allotted_columns, flops_without_columns, makers, unread
-from methods.cost import count, layer_flops
+from methods.gradual.columns import Columns, ZerosStay, allotted_columns, flops_without_columns, makers, unread
+from methods.gradual.thinning import Thinning
 from methods.increg import IncReg
+from methods.network.architecture import describe, rebuild
+from methods.network.channels import channel_groups, cut
+from methods.network.cost import count, layer_flops
 from methods.spp import SPP
-from methods.thinning import Thinning
 from methods.training import Recipe, Trainer
 from spaces import FlopsTarget, InputError, PerLayer, PerStage, Sparsity, Uniform
 from tests.methods import cases

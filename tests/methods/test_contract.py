@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 import methods
 from methods import load_method, method_names
-from methods.architecture import describe, rebuild
 from methods.base import Method, Problem, Pruned, Record, nested
-from methods.channels import channel_groups
-from methods.cost import CostModel, count
+from methods.network.architecture import describe, rebuild
+from methods.network.channels import channel_groups
+from methods.network.cost import CostModel, count
 from methods.training import Recipe
 from spaces import InputError, Space
 from tests.methods import cases

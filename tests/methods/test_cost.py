@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from methods.channels import channel_groups, cut
-from methods.cost import CostModel, count, layer_flops
+from methods.network.channels import channel_groups, cut
+from methods.network.cost import CostModel, count, layer_flops
 from spaces import InputError
 from tests.methods.cases import IMAGE, seeded
 from tests.methods.test_channels import ALL

@@ -12,11 +12,11 @@ from hypothesis import given
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.covariances import Factors, FactorSums, collect_factors
-from methods.fisher import Fisher
-from methods.im2col import read_counts, windows
-from methods.passes import run_passes, watched_layers
-from methods.second_moments import collect_second_moments
+from methods.curvature.covariances import Factors, FactorSums, collect_factors
+from methods.curvature.fisher import Fisher
+from methods.curvature.im2col import read_counts, windows
+from methods.curvature.passes import run_passes, watched_layers
+from methods.curvature.second_moments import collect_second_moments
 from tests.methods.cases import IMAGE, NETS, seeded
 from tests.methods.fisher_cases import (
     QUICK,
@@ -76,7 +76,7 @@ def test_pieces_of_a_batch_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     whole = everything()
     for file in ("im2col_covariance", "second_moments"):
-        monkeypatch.setattr(f"methods.{file}.CHUNK_BYTES", 1)
+        monkeypatch.setattr(f"methods.curvature.{file}.CHUNK_BYTES", 1)
     torch.testing.assert_close(everything(), whole, rtol=1e-13, atol=0)
 
 

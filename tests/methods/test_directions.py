@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.allotment import Round, Side, choose, competing, unreachable
-from methods.directions import Ranking, by_place, keep_above, least, limited, meet_cost, scaled
+from methods.eigenbasis.allotment import Round, Side, choose, competing, unreachable
+from methods.eigenbasis.directions import Ranking, by_place, keep_above, least, limited, meet_cost, scaled
 from spaces import FlopsTarget, InputError, PerLayer, Uniform
 
 SCORES = st.lists(st.sampled_from([0.0, 0.0, 0.1, 0.2, 0.5, 1.0, 3.0, 7.0]), min_size=1, max_size=7)

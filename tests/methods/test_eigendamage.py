@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from methods.analysis import Settings, Tensors
 from methods.base import Problem, Pruned
-from methods.channels import channel_groups
-from methods.cost import count
-from methods.covariances import collect_factors
+from methods.curvature.covariances import collect_factors
+from methods.curvature.fisher_sampling import Sampling
+from methods.eigenbasis.kronecker import blocks, damage, directions, eigenbases
+from methods.eigenbasis.rotation_cost import survey
 from methods.eigendamage import MEASURED, EigenDamage
-from methods.fisher_sampling import Sampling
-from methods.kronecker import blocks, damage, directions, eigenbases
-from methods.rotation_cost import survey
+from methods.network.channels import channel_groups
+from methods.network.cost import count
 from methods.training import Recipe
 from spaces import InputError
 from tests.methods import cases

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.covariances import collect_factors
+from methods.curvature.covariances import collect_factors
+from methods.curvature.fisher import Fisher
+from methods.curvature.second_moments import collect_second_moments
 from methods.data import Batch
-from methods.fisher import Fisher
-from methods.second_moments import collect_second_moments
 from tests.methods.cases import CLASSES, seeded
 
 with warnings.catch_warnings():

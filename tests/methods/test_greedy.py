@@ -16,14 +16,14 @@ from torchvision.models.resnet import Bottleneck
 
 from methods.analysis import Settings, Tensors
 from methods.base import Problem, Pruned
-from methods.channels import ChannelGroup, channel_groups, masked
-from methods.cost import CostModel, count
-from methods.forward_selection import RULES, mask_after
 from methods.greedy import OBJECTIVES, Greedy
-from methods.layerwise import Accurate, Partial, Width, selected
-from methods.masked_network import WholeNetwork
-from methods.readers import fold
-from methods.selection import Search, layers_of
+from methods.network.channels import ChannelGroup, channel_groups, masked
+from methods.network.cost import CostModel, count
+from methods.subsets.forward_selection import RULES, mask_after
+from methods.subsets.layerwise import Accurate, Partial, Width, selected
+from methods.subsets.masked_network import WholeNetwork
+from methods.subsets.readers import fold
+from methods.subsets.selection import Search, layers_of
 from methods.training import Recipe, Trainer
 from spaces import InputError, LayerGroup
 from tests.methods import cases

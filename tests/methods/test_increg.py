@@ -15,11 +15,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from methods.base import Problem
-from methods.channels import channel_groups
-from methods.cost import count
-from methods.increg import IncReg
-from methods.pacing import Plan
-from methods.ranking import (
+from methods.gradual.pacing import Plan
+from methods.gradual.ranking import (
     Increment,
     Standing,
     averaged,
@@ -32,6 +29,9 @@ from methods.ranking import (
     updated,
     updates_to_finish,
 )
+from methods.increg import IncReg
+from methods.network.channels import channel_groups
+from methods.network.cost import count
 from methods.training import Diverged, Recipe
 from spaces import Categorical, InputError, Integer, LayerGroup, LogReal, Real
 from tests.methods import cases

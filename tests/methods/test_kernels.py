@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from methods.architecture import describe, rebuild
 from methods.base import Problem
-from methods.channels import channel_groups
-from methods.columns import Columns, allotted_columns
-from methods.cost import count
+from methods.gradual.columns import Columns, allotted_columns
+from methods.gradual.kernels import Window, largest_area, nearest_window, sliced, with_windows
 from methods.increg import IncReg
-from methods.kernels import Window, largest_area, nearest_window, sliced, with_windows
+from methods.network.architecture import describe, rebuild
+from methods.network.channels import channel_groups
+from methods.network.cost import count
 from methods.recipe import Recipe
 from spaces import InputError, Uniform
 from tests.methods import cases

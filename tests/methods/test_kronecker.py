@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.covariances import Factors
-from methods.kronecker import blocks, damage, directions, eigenbases, measured_damage, rotated, unblocked
-from methods.surgeon import (
+from methods.curvature.covariances import Factors
+from methods.eigenbasis.kronecker import blocks, damage, directions, eigenbases, measured_damage, rotated, unblocked
+from methods.eigenbasis.surgeon import (
     c_obs,
     c_obs_update,
     damped,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from methods.layers import ZeroPadShortcut
+from methods.network.layers import ZeroPadShortcut
 
 X = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
 

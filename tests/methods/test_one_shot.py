@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods.base import Problem
-from methods.channels import channel_groups
 from methods.magnitude import Magnitude, magnitude
+from methods.network.channels import channel_groups
 from methods.one_shot import cut_and_finetune, drawn_seed, keep_top
 from methods.random_channels import RandomChannels
 from methods.training import Recipe, Trainer, evaluate

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.covariances import collect_factors
+from methods.curvature.covariances import collect_factors
+from methods.curvature.fisher import drawn_labels
+from methods.curvature.passes import full_precision
+from methods.curvature.second_moments import collect_second_moments
 from methods.data import Batch
-from methods.fisher import drawn_labels
-from methods.passes import full_precision
-from methods.second_moments import collect_second_moments
 from spaces import InputError
 from tests.methods.cases import CLASSES, IMAGE, NETS, seeded
 from tests.methods.fisher_cases import classes, generator, mlp, orthogonal, random
@@ -119,7 +119,7 @@ def test_shortened_products_are_off_inside_and_as_before_outside() -> None:
 
 NEWER_INTERFACE = """
 import torch
-from methods.passes import full_precision
+from methods.curvature.passes import full_precision
 matmul = torch.backends.cuda.matmul
 if hasattr(matmul, "fp32_precision"):
     matmul.fp32_precision = "tf32"

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.channels import ChannelGroup, channel_groups, cut, masked
-from methods.columns import Bundle, Columns
-from methods.cost import CostModel, count
+from methods.gradual.columns import Bundle, Columns
+from methods.gradual.pacing import Plan
+from methods.gradual.penalties import Penalised, Penalties
+from methods.gradual.ranking import linear_increment, updates_to_finish
+from methods.gradual.scope import Shortcuts
 from methods.increg import IncReg
-from methods.layers import ZeroPadShortcut
-from methods.pacing import Plan
-from methods.penalties import Penalised, Penalties
-from methods.ranking import linear_increment, updates_to_finish
-from methods.scope import Shortcuts
+from methods.network.channels import ChannelGroup, channel_groups, cut, masked
+from methods.network.cost import CostModel, count
+from methods.network.layers import ZeroPadShortcut
+from methods.network.units import Units
 from methods.training import Recipe, Trainer
-from methods.units import Units
 from tests.methods import cases
 
 DOUBLE = torch.float64

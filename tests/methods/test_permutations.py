@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.block_matrices import Integers
-from methods.channel_spaces import ChannelSpaces, channel_spaces
-from methods.permutations import identity_orders, reorder
+from methods.pivoted.block_matrices import Integers
+from methods.pivoted.channel_spaces import ChannelSpaces, channel_spaces
+from methods.pivoted.permutations import identity_orders, reorder
 from tests.methods import cases
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE, dtype=torch.float64)

@@ -13,20 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.architecture import describe, rebuild
-from methods.arrangement import Arrangement
 from methods.base import Problem
-from methods.block_budget import Limits, candidates, compatible
-from methods.block_matrices import Pivots, Structure
-from methods.blocking import DENSE, Choice, Shape, allocate, choices, nearest
-from methods.blocks import PivotedConv2d, PivotedLinear, moved_bytes
-from methods.channel_spaces import channel_spaces
-from methods.concentration import Concentration, Scores, noise, retained, survivors
-from methods.cost import count, layer_flops
-from methods.mixing import mixed, unmixed
-from methods.pivoted_network import Coupling, Plan, apply_masks, compact, failures, mended, plan_for, specs
+from methods.network.architecture import describe, rebuild
+from methods.network.cost import count, layer_flops
+from methods.pivoted.arrangement import Arrangement
+from methods.pivoted.block_budget import Limits, candidates, compatible
+from methods.pivoted.block_matrices import Pivots, Structure
+from methods.pivoted.blocking import DENSE, Choice, Shape, allocate, choices, nearest
+from methods.pivoted.blocks import PivotedConv2d, PivotedLinear, moved_bytes
+from methods.pivoted.channel_spaces import channel_spaces
+from methods.pivoted.concentration import Concentration, Scores, noise, retained, survivors
+from methods.pivoted.mixing import mixed, unmixed
+from methods.pivoted.pivoted_network import Coupling, Plan, apply_masks, compact, failures, mended, plan_for, specs
+from methods.pivoted.pivots import drawn, search
 from methods.pivoting import Pivoting
-from methods.pivots import drawn, search
 from methods.training import Recipe, Trainer
 from spaces import InputError
 from tests.methods import cases

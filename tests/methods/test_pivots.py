@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods import pivots
-from methods.block_matrices import Axis, Floats, Matrix, Part, Structure, mask, single
-from methods.pivots import assign, drawn, search
+from methods.pivoted import pivots
+from methods.pivoted.block_matrices import Axis, Floats, Matrix, Part, Structure, mask, single
+from methods.pivoted.pivots import assign, drawn, search
 
 STRUCTURES: list[tuple[Structure, int]] = [("block_diag", 1), ("block_sparse", 2), ("bsr", 2)]
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from methods.channels import channel_groups
-from methods.probabilities import Plan, Probabilities, drawn
-from methods.ranking import averaged, exponential_increment, updates_to_finish
-from methods.thinning import Thinning
+from methods.gradual.probabilities import Plan, Probabilities, drawn
+from methods.gradual.ranking import averaged, exponential_increment, updates_to_finish
+from methods.gradual.thinning import Thinning
+from methods.network.channels import channel_groups
+from methods.network.units import Units
 from methods.training import Recipe, Trainer
-from methods.units import Units
 from tests.methods import cases
 
 DOUBLE = torch.float64

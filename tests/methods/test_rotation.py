@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.cost import Cost, count
-from methods.covariances import Factors
-from methods.kronecker import blocks, damage, directions, eigenbases
-from methods.rotation import (
+from methods.curvature.covariances import Factors
+from methods.eigenbasis.kronecker import blocks, damage, directions, eigenbases
+from methods.eigenbasis.rotation import (
     core_name,
     core_of,
     groups_of,
@@ -26,8 +25,9 @@ from methods.rotation import (
     rotations,
     three_part,
 )
-from methods.rotation_cost import SEGMENTS, Form, Forms, Realise, Shape, survey
-from methods.separable import canonical, separable
+from methods.eigenbasis.rotation_cost import SEGMENTS, Form, Forms, Realise, Shape, survey
+from methods.eigenbasis.separable import canonical, separable
+from methods.network.cost import Cost, count
 from tests.methods import cases
 
 DOUBLE = torch.float64

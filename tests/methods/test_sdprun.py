@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.base import Problem
-from methods.channels import ChannelGroup, channel_groups, cut
-from methods.compaction import carry_over, expanded, groups_after, positions
-from methods.cost import CostModel, count
-from methods.dual_averaging import (
+from methods.gradual.compaction import carry_over, expanded, groups_after, positions
+from methods.gradual.dual_averaging import (
     GroupDualAveraging,
     UnitNorms,
     kappas,
@@ -28,13 +26,15 @@ from methods.dual_averaging import (
     soft_threshold,
     threshold_increment,
 )
-from methods.growth import Growth, Timetable
+from methods.gradual.growth import Growth, Timetable
+from methods.gradual.scope import Shortcuts, prunable
+from methods.gradual.steering import Shares, tolerance
+from methods.network.channels import ChannelGroup, channel_groups, cut
+from methods.network.cost import CostModel, count
+from methods.network.units import Slot, Spread
 from methods.recipe import Recipe
-from methods.scope import Shortcuts, prunable
 from methods.sdprun import SDPrun, fresh
-from methods.steering import Shares, tolerance
 from methods.training import Diverged, Trainer, evaluate
-from methods.units import Slot, Spread
 from methods.valley import CURVE_POINTS, LINE_POINTS, line
 from spaces import InputError
 from tests.methods import cases

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from methods.second_moments import collect_second_moments
+from methods.curvature.second_moments import collect_second_moments
 from tests.methods.cases import seeded
 from tests.methods.fisher_cases import (
     QUICK,

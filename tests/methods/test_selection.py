@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.channels import ChannelGroup, channel_groups, masked
-from methods.covariances import collect_factors
-from methods.forward_selection import (
+from methods.curvature.covariances import collect_factors
+from methods.network.channels import ChannelGroup, channel_groups, masked
+from methods.subsets.forward_selection import (
     RULES,
     Ordering,
     Step,
@@ -26,10 +26,10 @@ from methods.forward_selection import (
     mask_after,
     prefix,
 )
-from methods.imitation import Imitation, SquaredDistance, gram_matrix
-from methods.masked_network import Replay, WholeNetwork, follow, masked_network, step_masks
-from methods.readers import Reader, fold, readers, scales_kept, unreadable
-from methods.selection import (
+from methods.subsets.imitation import Imitation, SquaredDistance, gram_matrix
+from methods.subsets.masked_network import Replay, WholeNetwork, follow, masked_network, step_masks
+from methods.subsets.readers import Reader, fold, readers, scales_kept, unreadable
+from methods.subsets.selection import (
     CrossEntropy,
     Layer,
     Screened,
@@ -602,7 +602,7 @@ class Peculiar(nn.Module):
 
 
 def test_what_has_no_mask_is_named() -> None:
-    from methods.channels import Member
+    from methods.network.channels import Member
 
     index = torch.arange(6)[:, None]
     group = ChannelGroup("first", 6, "1x1", 0.0, (Member("first", "out", index), Member("second", "in", index)))

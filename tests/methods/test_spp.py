@@ -16,16 +16,16 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from methods.base import Problem
-from methods.channels import ChannelGroup, channel_groups, cut, masked
-from methods.cost import CostModel, count
-from methods.probabilities import Plan, Probabilities, drawn
-from methods.ranking import averaged, updates_to_finish
+from methods.gradual.probabilities import Plan, Probabilities, drawn
+from methods.gradual.ranking import averaged, updates_to_finish
+from methods.gradual.scope import Shortcuts
+from methods.gradual.thinning import Thinning
+from methods.network.channels import ChannelGroup, channel_groups, cut, masked
+from methods.network.cost import CostModel, count
+from methods.network.units import Units
 from methods.recipe import derived
-from methods.scope import Shortcuts
 from methods.spp import MARGIN, SPP
-from methods.thinning import Thinning
 from methods.training import Diverged, Recipe, Trainer
-from methods.units import Units
 from spaces import InputError, LayerGroup
 from tests.methods import cases
 from tests.methods.test_thinning import still_elements
@@ -339,7 +339,7 @@ def test_every_step_until_the_cut_is_thinned(monkeypatch: pytest.MonkeyPatch) ->
         kept.append(drawn(probability, generator))
         return kept[-1]
 
-    monkeypatch.setattr("methods.probabilities.drawn", noted)
+    monkeypatch.setattr("methods.gradual.probabilities.drawn", noted)
     pruned = spp().prune(problem())
     pruning = [record for record in pruned.history if "removed" in record]
     interval = int(pruned.extra["update_interval"])

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.channels import ChannelGroup, channel_groups, masked
-from methods.scope import Shortcuts
-from methods.thinning import Thinning
-from methods.units import Units
+from methods.gradual.scope import Shortcuts
+from methods.gradual.thinning import Thinning
+from methods.network.channels import ChannelGroup, channel_groups, masked
+from methods.network.units import Units
 from tests.methods import cases
 
 DOUBLE = torch.float64

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from methods.channels import channel_groups, masked
-from methods.units import Spread, Units
+from methods.network.channels import channel_groups, masked
+from methods.network.units import Spread, Units
 from tests.methods import cases
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from methods.channels import channel_groups, cut, masked
 from methods.evaluation import evaluate, recalibrate
-from methods.layers import ZeroPadShortcut
+from methods.network.channels import channel_groups, cut, masked
+from methods.network.layers import ZeroPadShortcut
 from methods.recipe import Recipe, derived
 from methods.training import Trainer
 from methods.valley import Profile, between, curve, in_dense_shape, line

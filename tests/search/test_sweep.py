@@ -11,8 +11,8 @@ import optuna
 import pytest
 import torch
 
-from methods.cost import count
 from methods.evaluation import evaluate
+from methods.network.cost import count
 from search import Front, Sweep, load_front, rebuild
 from search.outcome import DenseRow, Outcome
 from search.report.export import export_member

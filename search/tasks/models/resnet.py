@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from methods.layers import ZeroPadShortcut
+from methods.network.layers import ZeroPadShortcut
 from search.tasks.models.initialise import he_normal, seeded
 
 Shortcut = Callable[[int, int, int], nn.Module]

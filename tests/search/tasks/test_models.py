@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from methods.cost import count
+from methods.network.cost import count
 from search.tasks.models import MODELS, build_model
 from spaces import InputError
 

@@ -12,8 +12,8 @@ from matplotlib.text import Text
 from rich.console import Console
 from torch import Tensor, nn
 
-from methods.channels import channel_groups, cut
-from methods.cost import count
+from methods.network.channels import channel_groups, cut
+from methods.network.cost import count
 from search.report.profile import profile_figure, profile_table
 from search.timing import profile as module
 from search.timing.conditions import Conditions

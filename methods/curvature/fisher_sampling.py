@@ -1,0 +1,84 @@
+"""What a Fisher analysis looks at: which inputs, which labels, how many; all from a seed of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from methods.analysis import Settings
+from methods.curvature.fisher import Fisher
+from methods.data import Batch, Split
+from methods.recipe import derived
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which samples a Fisher matrix is estimated from.
+
+    Attributes:
+        fisher: Labels drawn from the network's softmax, all classes weighted by it, or the labels of the data.
+        labels: Labels drawn per input.
+        samples: How many inputs.
+        batch_size: How many at a time.
+        seed: Decides inputs, their augmentation, and drawn labels.
+    """
+
+    fisher: Fisher
+    labels: int
+    samples: int
+    batch_size: int
+    seed: int
+
+    @staticmethod
+    def of(split: Split, fisher: Fisher, labels: int, samples: int, batch_size: int, seed: int) -> Sampling:
+        """Describe a sampling with no more samples than there are.
+
+        Args:
+            split: Training data.
+            fisher: Which labels.
+            labels: Labels drawn per input.
+            samples: How many inputs at most; one shuffled epoch has no more than all.
+            batch_size: How many at a time.
+            seed: Decides everything.
+
+        Returns:
+            The sampling. Those that look at the same things are equal.
+        """
+        batch_size = min(batch_size, split.examples)
+        there = split.steps(batch_size) * batch_size
+        return Sampling(fisher, labels if fisher == "mc" else 1, min(samples, there), batch_size, seed)
+
+    def settings(self) -> dict[str, str | int | float | bool | None]:
+        """Return what decides an analysis, as JSON.
+
+        Returns:
+            All attributes.
+        """
+        settings: Settings = vars(self)
+        return dict(settings)
+
+    def generator(self) -> torch.Generator:
+        """Return the source of drawn labels.
+
+        Returns:
+            A fresh CPU generator.
+        """
+        return torch.Generator().manual_seed(derived(self.seed, 1))
+
+    def batches(self, split: Split) -> Iterator[Batch]:
+        """Yield the inputs.
+
+        Args:
+            split: Training data.
+
+        Yields:
+            Inputs and labels, ``samples`` in all.
+        """
+        left = self.samples
+        for inputs, labels in split.epoch(self.batch_size, derived(self.seed, 0)):
+            yield inputs[:left], labels[:left]
+            left -= len(inputs)
+            if left <= 0:
+                return

@@ -1,0 +1,1 @@
+"""What EigenDamage stands on: directions in the Kronecker-factored eigenbasis, and layers rewritten into them."""

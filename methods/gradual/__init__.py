@@ -1,0 +1,1 @@
+"""What methods stand on that prune while they train: penalties, probabilities, thresholds."""

@@ -1,0 +1,151 @@
+"""Which threshold leaves a wanted share of the FLOPs: from the thresholds at which units vanish to a choice of them.
+
+A threshold removes every unit that vanishes below it, so the FLOPs that are left fall with it: a bisection finds
+the unit at which a target is met. Nothing has to be cut or run for that.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from methods.network.channels import ChannelGroup
+from methods.network.cost import CostModel
+
+
+def tolerance(target: float) -> float:
+    """Return how far below its target a share of the dense FLOPs may lie, where units are small enough.
+
+    Args:
+        target: A share of the dense FLOPs.
+
+    Returns:
+        A tenth of it, but at most 2 percentage points.
+    """
+    return min(0.02, 0.1 * target)
+
+
+@dataclass(frozen=True)
+class Landing:
+    """A threshold and what it leaves.
+
+    Attributes:
+        threshold: Units that vanish at or below it are removed.
+        alive: Which units are left, ``[groups, widest]``, on the CPU.
+        share: Share of the dense FLOPs that is left.
+    """
+
+    threshold: float
+    alive: Tensor
+    share: float
+
+
+class Shares:
+    """Shares of the dense FLOPs by choice of units.
+
+    Args:
+        groups: The channel groups, in the order of the rows of all tables.
+        cost: FLOPs of a choice of widths.
+        min_keep: How many units stay in any case, by group or for all (all units, where a group has no more).
+    """
+
+    def __init__(self, groups: Sequence[ChannelGroup], cost: CostModel, min_keep: Sequence[int] | int) -> None:
+        self._groups, self._cost = list(groups), cost
+        self._min_keep = [min_keep] * len(self._groups) if isinstance(min_keep, int) else list(min_keep)
+
+    @property
+    def smallest(self) -> float:
+        """The share with the fewest units that are allowed."""
+        return self._share([
+            min(keep, group.channels) for keep, group in zip(self._min_keep, self._groups, strict=True)
+        ])
+
+    def of(self, alive: Tensor) -> float:
+        """Return the share that a choice of units leaves.
+
+        Args:
+            alive: Which units are left, ``[groups, widest]``; waits for the device.
+
+        Returns:
+            FLOPs over dense FLOPs.
+        """
+        return self._share(alive.sum(1).tolist())
+
+    def threshold(self, ratios: Tensor, target: float) -> float:
+        """Find the smallest threshold that meets a target.
+
+        Args:
+            ratios: Threshold at which each unit vanishes, ``[groups, widest]``; waits for the device.
+            target: Share of the dense FLOPs that may be left.
+
+        Returns:
+            The threshold; 0 if the dense network meets the target.
+        """
+        order = self._order(ratios)
+        count = self._enough(order, target)
+        return order[count - 1][0] if count else 0.0
+
+    def land(self, ratios: Tensor, target: float) -> Landing:
+        """Choose the units that are left so that their share is at most the target, and hardly less.
+
+        Units go in the order in which a growing threshold takes them. Where the last one would take the share
+        further below the target than :func:`tolerance`, smaller units that vanish a little later go instead, if
+        there are such.
+
+        Args:
+            ratios: Threshold at which each unit vanishes, ``[groups, widest]``; waits for the device.
+            target: Share of the dense FLOPs that may be left.
+
+        Returns:
+            The choice.
+        """
+        order = self._order(ratios)
+        enough = self._enough(order, target)
+        gone = order[:enough]
+        if enough and target - self._after(gone) > tolerance(target):
+            gone = self._instead(order, enough - 1, target) or gone
+        threshold = order[enough - 1][0] if enough else 0.0
+        alive = torch.ones(ratios.shape, dtype=torch.bool)
+        for _, row, column in gone:
+            alive[row, column] = False
+        return Landing(threshold, alive, self._after(gone))
+
+    def _instead(self, order: list[_Exit], sure: int, target: float) -> list[_Exit]:
+        """Take the sure ones, then those that do not take too much; empty if that never meets the target."""
+        gone = order[:sure]
+        for candidate in order[sure:]:
+            if self._after([*gone, candidate]) >= target - tolerance(target):
+                gone.append(candidate)
+                if self._after(gone) <= target:
+                    return gone
+        return []
+
+    def _order(self, ratios: Tensor) -> list[_Exit]:
+        """List the units that may go, in the order in which a growing threshold takes them."""
+        exits: list[_Exit] = []
+        for row, (group, keep, own) in enumerate(zip(self._groups, self._min_keep, ratios.tolist(), strict=True)):
+            ranked = sorted((ratio, row, column) for column, ratio in enumerate(own[: group.channels]))
+            exits += ranked[: max(0, group.channels - keep)]
+        return sorted(exits)
+
+    def _enough(self, order: list[_Exit], target: float) -> int:
+        """How many of the first units must go to meet the target (all, if that is not enough)."""
+        return min(len(order), bisect_left(range(len(order)), -target, key=lambda n: -self._after(order[:n])))
+
+    def _after(self, gone: Sequence[_Exit]) -> float:
+        left = [group.channels for group in self._groups]
+        for _, row, _ in gone:
+            left[row] -= 1
+        return self._share(left)
+
+    def _share(self, counts: Sequence[int]) -> float:
+        kept = {group.name: count for group, count in zip(self._groups, counts, strict=True)}
+        return self._cost.flops(kept) / self._cost.dense
+
+
+_Exit = tuple[float, int, int]
+"""When a unit vanishes (a threshold), and its row and column in the table."""

@@ -1,0 +1,1 @@
+"""What a network is made of and costs: coupled channels, layers, cutting, architectures as data."""

@@ -1,0 +1,258 @@
+"""A pruned network as data: JSON beside its weights, never a pickled module.
+
+The description lists every module that differs from the dense network's: those whose tensors are *narrower*, with
+the numbers that define them, and those that were *replaced* by other layers, with what it takes to build them. To
+rebuild, build the dense network as usual, replace, resize, load the weights. The description holds no code: only
+classes named in :data:`LAYERS` are built, only attributes named in :data:`WIDTHS` are set.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces import InputError, unknown
+
+FORMAT = 2
+
+WIDTHS = (
+    "in_channels",
+    "out_channels",
+    "groups",
+    "in_features",
+    "out_features",
+    "num_features",
+    "num_channels",
+    "normalized_shape",
+    "num_parameters",
+    "embedding_dim",
+)
+"""Attributes of modules that follow their tensors' shapes."""
+
+LAYERS: dict[str, str] = {
+    "PivotedConv2d": "methods.pivoted.blocks:PivotedConv2d",
+    "PivotedLinear": "methods.pivoted.blocks:PivotedLinear",
+}
+"""Layers of ours that may replace others: name of the class -> ``"module:Class"``. Such a class has a method
+``settings()`` whose result, plain JSON, builds a layer of the same shapes when given as keyword arguments."""
+
+Settings = dict[str, Any]
+
+
+def describe(dense: nn.Module, pruned: nn.Module) -> dict[str, Any]:
+    """Describe how a pruned network differs from the dense one.
+
+    Args:
+        dense: The network before pruning.
+        pruned: The network after pruning: some modules narrower, some replaced by layers of :data:`LAYERS`,
+            ``Conv2d``, ``Linear``, ``Identity``, ``ZeroPad2d`` or a ``Sequential`` of these.
+
+    Returns:
+        A mapping that ``json.dumps`` accepts, for :func:`rebuild`.
+
+    Raises:
+        ValueError: If a module was replaced by one that cannot be described.
+    """
+    narrower: dict[str, Any] = {}
+    replaced: dict[str, Any] = {}
+    for name, before, after in _pairs(dense, pruned):
+        if _replaced(before, after):
+            if not name:
+                raise ValueError(f"the whole network was replaced: {_kind(before)} by {_kind(after)}")
+            replaced[name] = _spec(after, name)
+        elif (_widths(before), _shapes(before)) != (_widths(after), _shapes(after)):
+            narrower[name] = {"class": _kind(after), "widths": _widths(after), "shapes": _shapes(after)}
+    return {"format": FORMAT, "modules": narrower, "replaced": replaced}
+
+
+def rebuild(dense: nn.Module, description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+    """Rebuild a pruned network from the dense one's code, the description and the weights.
+
+    Args:
+        dense: The network as its builder makes it (its weights do not matter); not changed.
+        description: What :func:`describe` gave, now or in an earlier version.
+        weights: State dictionary of the pruned network.
+
+    Returns:
+        The pruned network in eval mode.
+
+    Raises:
+        InputError: If the description is of another format or does not fit the network, or the weights do not
+            fit the description.
+    """
+    if description.get("format") not in (1, FORMAT):  # format 1 knew no replaced layers
+        raise InputError(f"architecture format {description.get('format')!r} is not supported (known: 1, {FORMAT})")
+    model = copy.deepcopy(dense)
+    names = dict(model.named_modules())
+    sample = next(model.parameters())
+    for name, spec in description.get("replaced", {}).items():
+        if name not in names:
+            raise InputError(_misfit(spec["class"], name, dense))
+        model.set_submodule(name, _built(spec).to(device=sample.device, dtype=sample.dtype))
+    for name, change in description["modules"].items():
+        module = names.get(name)
+        if module is None or _kind(module) != change["class"]:
+            raise InputError(_misfit(change["class"], name, dense))
+        _resize(module, change)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"the weights do not fit the architecture: {str(error).splitlines()[-1].strip()}") from error
+    return model.eval()
+
+
+def _misfit(kind: str, name: str, dense: nn.Module) -> str:
+    return (
+        f"the architecture describes a {kind} {name!r}, which {_kind(dense)} does not have; was it made from another "
+        "network?"
+    )
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__
+
+
+# --- narrower layers ---------------------------------------------------------------------------------------
+
+
+def _widths(module: nn.Module) -> dict[str, Any]:
+    """Read the numbers that define a module's shape."""
+    found = {name: getattr(module, name) for name in WIDTHS if hasattr(module, name)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+def _shapes(module: nn.Module) -> dict[str, list[int]]:
+    """Read the shapes of a module's own tensors."""
+    own = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
+    return {name: list(tensor.shape) for name, tensor in own.items()}
+
+
+def _resize(module: nn.Module, change: Mapping[str, Any]) -> None:
+    """Set the widths of one module and give it empty tensors of the described shapes."""
+    for attribute, value in change["widths"].items():
+        if attribute not in WIDTHS or not hasattr(module, attribute):
+            raise InputError(f"{attribute!r} is not a width of {change['class']}")
+        setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
+    tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
+    for name, shape in change["shapes"].items():
+        if name not in tensors:
+            raise InputError(f"{change['class']} has no tensor {name!r}")
+        empty = torch.zeros(shape, dtype=tensors[name].dtype, device=tensors[name].device)
+        if isinstance(tensors[name], nn.Parameter):
+            setattr(module, name, nn.Parameter(empty))
+        else:
+            module.register_buffer(name, empty)
+
+
+# --- replaced layers ---------------------------------------------------------------------------------------
+
+
+def _pairs(before: nn.Module, after: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module, nn.Module]]:
+    """Walk two networks side by side; what was replaced is not entered."""
+    yield name, before, after
+    if not _replaced(before, after):
+        for child, module in before.named_children():
+            yield from _pairs(module, getattr(after, child), f"{name}.{child}" if name else child)
+
+
+def _replaced(before: nn.Module, after: nn.Module) -> bool:
+    """Whether a module is more than a narrower version of the other."""
+    if type(before) is not type(after):
+        return True
+    if [child for child, _ in before.named_children()] != [child for child, _ in after.named_children()]:
+        return True
+    return _fixed(before) != _fixed(after)
+
+
+def _fixed(module: nn.Module) -> Settings:
+    """What cutting channels never changes in a layer that can be built anew; of others only their tensors' names."""
+    known = _SETTINGS.get(_kind(module))
+    settings = {} if known is None else known(module)
+    return {key: value for key, value in settings.items() if key not in WIDTHS} | {"tensors": list(_shapes(module))}
+
+
+def _spec(module: nn.Module, name: str) -> dict[str, Any]:
+    """Describe a layer so that it can be built."""
+    kind = _kind(module)
+    if kind in LAYERS and type(module) is _ours(kind):
+        settings: Callable[[], Settings] = getattr(module, "settings")  # noqa: B009  # promised by LAYERS, unknown to mypy
+        return {"class": kind, "settings": settings()}
+    if isinstance(module, nn.Sequential):
+        children = {child: _spec(layer, f"{name}.{child}") for child, layer in module.named_children()}
+        return {"class": "Sequential", "children": children}
+    if type(module) is not _BUILDERS.get(kind):
+        raise ValueError(f"{name} was replaced by a {kind}, which cannot be described; known: {', '.join(_names())}")
+    return {"class": kind, "settings": _SETTINGS[kind](module)}
+
+
+def _built(spec: Mapping[str, Any]) -> nn.Module:
+    """Build a layer with weights that are to be loaded."""
+    kind = spec["class"]
+    if kind == "Sequential":
+        layers = nn.Sequential()
+        for name, child in spec["children"].items():
+            layers.add_module(name, _built(child))
+        return layers
+    if kind not in LAYERS and kind not in _BUILDERS:
+        raise InputError(unknown("layer of an architecture", kind, _names()))
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in spec["settings"].items()}
+    cls: Callable[..., nn.Module] = _ours(kind) if kind in LAYERS else _BUILDERS[kind]
+    try:
+        return cls(**settings)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the architecture has a {kind} that cannot be built: {error}") from error
+
+
+def _ours(kind: str) -> type[nn.Module]:
+    """Import one of our layers when a network has it."""
+    module, _, name = LAYERS[kind].partition(":")
+    cls: type[nn.Module] = getattr(import_module(module), name)
+    return cls
+
+
+def _names() -> list[str]:
+    return [*_BUILDERS, "Sequential", *LAYERS]
+
+
+def _conv_settings(module: nn.Module) -> Settings:
+    plain = ("in_channels", "out_channels", "groups", "padding_mode")
+    pairs = ("kernel_size", "stride", "padding", "dilation")
+    shape = {name: getattr(module, name) for name in plain}
+    for name in pairs:
+        value = getattr(module, name)
+        shape[name] = value if isinstance(value, str) else list(value)
+    return shape | {"bias": module.bias is not None}
+
+
+def _linear_settings(module: nn.Module) -> Settings:
+    return {
+        "in_features": module.in_features,
+        "out_features": module.out_features,
+        "bias": module.bias is not None,
+    }
+
+
+def _pad_settings(module: nn.Module) -> Settings:
+    padding: Any = module.padding
+    return {"padding": list(padding)}
+
+
+_BUILDERS: dict[str, type[nn.Module]] = {
+    "Conv2d": nn.Conv2d,
+    "Linear": nn.Linear,
+    "Identity": nn.Identity,
+    "ZeroPad2d": nn.ZeroPad2d,
+}
+"""Layers of torch that may replace others."""
+
+_SETTINGS: dict[str, Callable[[nn.Module], Settings]] = {
+    "Conv2d": _conv_settings,
+    "Linear": _linear_settings,
+    "Identity": lambda module: {},
+    "ZeroPad2d": _pad_settings,
+}

@@ -1,0 +1,170 @@
+"""What a network costs: multiply–accumulates and parameters, counted on the network that runs.
+
+"FLOPs" are multiply–accumulates (MACs) of convolutions and matrix products for one input, as the pruning
+literature counts them: ResNet-56 for CIFAR has 125.5 M. Batch norm, activations and additions are not counted.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from methods.network.channels import ChannelGroup
+from spaces import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs.
+
+    Attributes:
+        flops: Multiply–accumulates for one input.
+        params: Number of parameters.
+    """
+
+    flops: int
+    params: int
+
+
+def count(model: nn.Module, example: Tensor) -> Cost:
+    """Count the multiply–accumulates that one forward pass executes, and the parameters.
+
+    Args:
+        model: The network; not changed.
+        example: One input, ``[1, ...]``; its values do not matter.
+
+    Returns:
+        The cost for one input.
+    """
+    return Cost(sum(layer_flops(model, example).values()), sum(p.numel() for p in model.parameters()))
+
+
+def layer_flops(model: nn.Module, example: Tensor) -> dict[str, int]:
+    """Count multiply–accumulates layer by layer.
+
+    Args:
+        model: The network; not changed.
+        example: One input, ``[1, ...]``; its values do not matter.
+
+    Returns:
+        Multiply–accumulates for one input by name of the innermost module that executes them; ``""`` holds
+        those executed outside any submodule. Modules without any are left out.
+    """
+    # A copy on the meta device: only shapes are computed, whatever the size of the network.
+    shapes = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shapes(example[:1].to("meta"))
+    totals = {
+        name: sum(operations.values()) // 2  # the counter counts a multiply–accumulate as two operations
+        for name, operations in counter.get_flop_counts().items()
+    }
+    root = type(shapes).__name__
+    own: dict[str, int] = {}
+    for name, module in model.named_modules():
+        key = f"{root}.{name}" if name else "Global"
+        children = (f"{root}.{name}.{c}" if name else f"{root}.{c}" for c, _ in module.named_children())
+        left = totals.get(key, 0) - sum(totals.get(child, 0) for child in children)
+        if left:
+            own[name] = left
+    return own
+
+
+class CostModel:
+    """Exact FLOPs of a choice of widths, without cutting anything.
+
+    Every layer costs its dense multiply–accumulates times the share of output channels times the share of
+    input channels that are kept (once only for depthwise convolutions). The sum over layers is evaluated in
+    microseconds, so that a search can afford it for every candidate.
+
+    Args:
+        model: The dense network.
+        example: One input, ``[1, ...]``.
+        groups: Its channel groups.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
+        self.units = {group.name: group.channels for group in groups}
+        flops = layer_flops(model, example)
+        self.dense = sum(flops.values())
+        sides: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+        for group in groups:
+            for member in group.members:
+                sides[member.module, member.side][group.name] = member.index.shape[1]
+        self._layers = [
+            _LayerCost(macs, *_sides(model.get_submodule(name), name, sides, self.units))
+            for name, macs in flops.items()
+        ]
+
+    def flops(self, kept: Mapping[str, int]) -> int:
+        """Return the multiply–accumulates for one input at given widths.
+
+        Args:
+            kept: Kept units by group name; groups that are not named are whole.
+
+        Returns:
+            Exactly what :func:`count` finds on the cut network.
+
+        Raises:
+            InputError: If a group is unknown.
+        """
+        for name in kept:
+            if name not in self.units:
+                raise InputError(unknown("channel group", name, self.units))
+        return sum(layer.macs(kept) for layer in self._layers)
+
+
+@dataclass(frozen=True)
+class _Width:
+    """Channels on one side of a layer: a fixed part and, per group, so many channels per unit."""
+
+    fixed: int
+    dense: int
+    per_unit: tuple[tuple[str, int, int], ...]  # group, channels per unit, units
+
+    def channels(self, kept: Mapping[str, int]) -> int:
+        return self.fixed + sum(times * kept.get(group, units) for group, times, units in self.per_unit)
+
+
+@dataclass(frozen=True)
+class _LayerCost:
+    dense: int
+    out: _Width
+    in_: _Width
+
+    def macs(self, kept: Mapping[str, int]) -> int:
+        # dense = positions * kernel * out * in / groups, and cuts of grouped convolutions are even over the
+        # groups, so the division is exact.
+        return self.dense * self.out.channels(kept) * self.in_.channels(kept) // (self.out.dense * self.in_.dense)
+
+
+def _sides(
+    module: nn.Module, name: str, sides: Mapping[tuple[str, str], Mapping[str, int]], units: Mapping[str, int]
+) -> tuple[_Width, _Width]:
+    """Find how the two widths of a layer follow the groups."""
+    out, in_ = _channels(module)
+    follows_input = getattr(module, "groups", 1) == out == in_ and out > 1
+    return (
+        _width(out, sides.get((name, "out"), {}), units),
+        # A depthwise convolution keeps one input channel per output channel: it shrinks once, not twice.
+        _width(in_, {} if follows_input else sides.get((name, "in"), {}), units),
+    )
+
+
+def _width(dense: int, per_unit: Mapping[str, int], units: Mapping[str, int]) -> _Width:
+    parts = tuple((group, times, units[group]) for group, times in per_unit.items())
+    return _Width(dense - sum(times * count for _, times, count in parts), dense, parts)
+
+
+def _channels(module: nn.Module) -> tuple[int, int]:
+    """Return output and input channels of a layer that multiplies (1, 1 for anything else)."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return module.out_channels, module.in_channels
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    return 1, 1

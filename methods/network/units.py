@@ -1,0 +1,177 @@
+"""All channel units of a network in one table ``[groups, widest]``: to score, to penalise, to silence them.
+
+Methods that act in every step of training must not loop over groups. Here the groups are the rows of one
+padded table, and one gather spreads a table over all tensors that belong to the units.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from methods.gradual.thinning import Sliced
+from methods.network.channels import ChannelGroup
+
+
+class Scored(Protocol):
+    """Units of several layers as a padded table ``[layers, widest]``."""
+
+    valid: Tensor
+    """Which entries are units."""
+
+    def l1(self) -> Tensor:
+        """Return the L1 norm of each unit, ``[layers, widest]``."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of the network whose slices along one dimension belong to units.
+
+    Attributes:
+        parameter: The tensor.
+        dim: The dimension of channels.
+        units: For each index along it, where its unit is in the flattened table, ``[size of dim]``; the
+            length of the table where no unit owns the index.
+    """
+
+    parameter: nn.Parameter
+    dim: int
+    units: Tensor
+
+    @property
+    def broadcast(self) -> tuple[int, ...]:
+        """Shape in which one number per index meets the tensor."""
+        return tuple(-1 if dim == self.dim else 1 for dim in range(self.parameter.ndim))
+
+
+class Units:
+    """The channel units of a network as a padded table.
+
+    Args:
+        model: The network; its parameters are referred to, not copied.
+        groups: Its channel groups.
+
+    Attributes:
+        valid: Which entries of the table are units, ``[groups, widest]``.
+        producers: The filters: weights of convolutions and linear layers, by output channel.
+        affine: What else acts on the channels: biases of producers, norms.
+        consumers: Weights that read the channels, by input channel.
+    """
+
+    def __init__(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> None:
+        self.groups = list(groups)
+        device = next(model.parameters()).device
+        sizes = torch.tensor([group.channels for group in groups], device=device)
+        self.valid = torch.arange(int(sizes.max()), device=device) < sizes[:, None]
+        outs, ins = (self._owners(model, side) for side in ("out", "in"))
+        self.producers = [slot for slot in outs if slot.parameter.ndim > 1]
+        self.affine = [slot for slot in outs if slot.parameter.ndim == 1]
+        self.consumers = ins
+        self._rows = self._rows_of_units()
+
+    def _owners(self, model: nn.Module, side: str) -> list[Slot]:
+        """Find the tensors on one side of the modules, each once, with the unit of every channel."""
+        device, none = self.valid.device, self.valid.numel()
+        width = self.valid.shape[1]
+        owners: dict[str, dict[int, int]] = defaultdict(dict)
+        for row, group in enumerate(self.groups):
+            for member in group.members:
+                if member.side == side:
+                    for unit, channels in enumerate(member.index.tolist()):
+                        owners[member.module].update(dict.fromkeys(channels, row * width + unit))
+        slots = []
+        for name, owner in owners.items():
+            module = model.get_submodule(name)
+            for parameter in module.parameters(recurse=False):
+                if side == "in" and parameter.ndim == 1:
+                    continue  # a bias belongs to what is produced
+                dim = _channel_dim(module, parameter, side)
+                units = torch.full((parameter.shape[dim],), none)
+                for channel, unit in owner.items():
+                    # A grouped convolution stores only the inputs of one of its groups; the same position in
+                    # the others belongs to the same unit.
+                    units[channel % len(units)] = unit
+                slots.append(Slot(parameter, dim, units.to(device)))
+        return slots
+
+    def _rows_of_units(self) -> Tensor:
+        """For each entry of the table, which of all filters are its own: ``[entries, most]``, padded."""
+        owners = torch.cat([slot.units for slot in self.producers]).tolist()
+        rows: list[list[int]] = [[] for _ in range(self.valid.numel() + 1)]
+        for row, unit in enumerate(owners):
+            rows[unit].append(row)
+        rows.pop()  # filters of no unit
+        most = max(len(own) for own in rows)
+        padded = [own + [len(owners)] * (most - len(own)) for own in rows]
+        return torch.tensor(padded, device=self.valid.device)
+
+    def l1(self) -> Tensor:
+        """Sum the absolute weights of all filters of each unit.
+
+        Returns:
+            ``[groups, widest]``; 0 where there is no unit.
+        """
+        with torch.no_grad():
+            norms = [
+                slot.parameter.abs().sum([d for d in range(slot.parameter.ndim) if d != slot.dim])
+                for slot in self.producers
+            ]
+            # A gather, not a scatter: sums in the same order every time, also on a GPU.
+            rows = torch.cat([*norms, norms[0].new_zeros(1)])[self._rows].sum(1)
+        return rows.view_as(self.valid)
+
+    def kept(self, removed: Tensor) -> dict[str, list[int]]:
+        """List what is left of each group.
+
+        Args:
+            removed: Which units are removed, ``[groups, widest]``.
+
+        Returns:
+            Indices of the kept units, ascending, by name of group.
+        """
+        alive = (self.valid & ~removed).tolist()
+        return {
+            group.name: [unit for unit, is_kept in enumerate(row) if is_kept]
+            for group, row in zip(self.groups, alive, strict=True)
+        }
+
+
+class Spread:
+    """One number per unit, spread over the slices of many tensors; kept on the device and refreshed in place.
+
+    Args:
+        slots: The tensors.
+        default: The number for slices that no unit owns.
+    """
+
+    def __init__(self, slots: Iterable[Sliced], default: float) -> None:
+        self.slots = list(slots)
+        self.parameters: list[Tensor] = [slot.parameter for slot in self.slots]
+        self._default = default
+        self._units = torch.cat([slot.units for slot in self.slots])
+        dtype = self.parameters[0].dtype
+        self._values = torch.full_like(self._units, default, dtype=dtype)
+        parts = self._values.split([len(slot.units) for slot in self.slots])
+        self.factors = [part.view(slot.broadcast) for part, slot in zip(parts, self.slots, strict=True)]
+
+    def refresh(self, table: Tensor) -> None:
+        """Take new numbers; :attr:`factors` show them at once.
+
+        Args:
+            table: One number per unit, ``[groups, widest]``.
+        """
+        padded = torch.nn.functional.pad(table.flatten().to(self._values.dtype), (0, 1), value=self._default)
+        torch.index_select(padded, 0, self._units, out=self._values)
+
+
+def _channel_dim(module: nn.Module, parameter: nn.Parameter, side: str) -> int:
+    """Return the dimension of a parameter that counts the module's output or input channels."""
+    if parameter.ndim == 1:
+        return 0
+    stored_by_input = bool(getattr(module, "transposed", False))
+    return int((side == "in") != stored_by_input)

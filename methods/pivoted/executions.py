@@ -1,0 +1,300 @@
+"""Ways to run a layer of blocks that give the same output, and the choice among them by measured time.
+
+Which kernel runs blocks fastest depends on shape, batch, precision and device, so it is measured. The dense layer
+with zeros outside the blocks is always among the candidates: what is chosen is never slower than dense.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.pivoted.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long the executions of one layer took.
+
+    Attributes:
+        chosen: Name of the fastest.
+        seconds: Shortest time of each, by name.
+    """
+
+    chosen: str
+    seconds: dict[str, float]
+
+
+class ChannelsLast(nn.Module):
+    """A layer that runs with channels last in memory.
+
+    Args:
+        layer: What to run.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run.
+
+        Args:
+            x: Activations in any memory format.
+
+        Returns:
+            Activations, channels last.
+        """
+        result: Tensor = self.layer(x.contiguous(memory_format=torch.channels_last))
+        return result
+
+
+class SeparateConvs(nn.Module):
+    """One ordinary convolution per block, on a slice of the inputs.
+
+    Args:
+        layer: The layer of blocks.
+    """
+
+    def __init__(self, layer: PivotedConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run.
+
+        Args:
+            x: ``[batch, in_channels, height, width]``.
+
+        Returns:
+            ``[batch, out_channels, height', width']``.
+        """
+        layer, arrangement = self.layer, self.layer.arrangement
+        inputs = arrangement.read(x, 1).split(arrangement.width, 1)
+        weights = layer.weight.split(arrangement.height)
+        parts = [
+            F.conv2d(piece, weight, None, layer.stride, layer.padding, layer.dilation)
+            for piece, weight in zip(inputs, weights, strict=True)
+        ]
+        return _finished(layer, torch.cat(parts, 1))
+
+
+class UnfoldedBmm(nn.Module):
+    """One matrix product per block on the unfolded inputs (those of 1 x 1 filters need no unfolding).
+
+    Args:
+        layer: The layer of blocks; padded with a number of zeros.
+    """
+
+    def __init__(self, layer: PivotedConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run.
+
+        Args:
+            x: ``[batch, in_channels, height, width]``.
+
+        Returns:
+            ``[batch, out_channels, height', width']``.
+        """
+        layer, arrangement = self.layer, self.layer.arrangement
+        inputs = arrangement.read(x, 1)
+        assert not isinstance(layer.padding, str)
+        sides = [
+            (side + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+            for side, pad, dilation, kernel, stride in zip(
+                x.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+            )
+        ]
+        if layer.kernel_size == (1, 1) and layer.padding == (0, 0):
+            rows, columns = layer.stride
+            pixels = inputs[:, :, ::rows, ::columns].flatten(2)
+        else:
+            pixels = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        weight = layer.weight.reshape(arrangement.blocks, arrangement.height, -1)
+        # Channel-major: [blocks, width * kernel, batch * pixels].
+        matrix = pixels.transpose(0, 1).reshape(arrangement.blocks, weight.shape[2], -1)
+        y = torch.bmm(weight, matrix).reshape(-1, len(x), *sides).transpose(0, 1)
+        return _finished(layer, y)
+
+
+class BlockSparseLinear(nn.Module):
+    """A linear layer as a block-compressed sparse matrix (PyTorch's BSR) times the transposed input.
+
+    Args:
+        layer: The layer of blocks.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, layer: PivotedLinear) -> None:
+        super().__init__()
+        self.layer = layer
+        arrangement, spec = layer.arrangement, layer.arrangement.spec()
+        self.slabs = arrangement.reading == "slabs"  # then the sparse matrix picks them itself
+        width = arrangement.slab if self.slabs else arrangement.width
+        read = torch.arange(arrangement.blocks * arrangement.width).reshape(arrangement.blocks, -1)
+        columns, inputs = (spec.columns, arrangement.inputs) if self.slabs else (read, read.numel())
+        whole = layer.weight.detach().new_zeros(arrangement.outputs, inputs)
+        for cluster, block, weight in zip(spec.clusters.tolist(), columns, layer.weight.detach(), strict=True):
+            whole[cluster * arrangement.height :][: arrangement.height, block.to(whole.device)] += weight
+        with _beta():
+            side = gcd(arrangement.height, width)  # MKL knows square blocks only
+            self.register_buffer("matrix", whole.to_sparse_bsr((side, side)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run.
+
+        Args:
+            x: ``[..., in_features]``.
+
+        Returns:
+            ``[..., out_features]``.
+        """
+        layer, arrangement = self.layer, self.layer.arrangement
+        inputs = x if self.slabs else arrangement.read(x, x.ndim - 1)
+        y = (self.matrix @ inputs.reshape(-1, self.matrix.shape[1]).T).T
+        if layer.bias is not None:
+            y = y + layer.bias
+        return arrangement.place(y, 1).reshape(*x.shape[:-1], layer.out_features)
+
+
+def _finished(layer: PivotedConv2d, y: Tensor) -> Tensor:
+    """Add up blocks, add the bias, and put rows in their places."""
+    y = layer.arrangement.collect(y, 1)
+    if layer.bias is not None:
+        y = y + layer.bias.to(y.dtype)[:, None, None]
+    return layer.arrangement.place(y, 1)
+
+
+@contextmanager
+def _beta() -> Generator[None]:
+    """Let block-sparse tensors be made without the remark that they are new."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse (BSR|CSR) tensor support is in beta state")
+        yield
+
+
+def executions(layer: Pivoted) -> dict[str, nn.Module]:
+    """List the ways to run a layer of blocks; all give the same output, up to rounding.
+
+    Args:
+        layer: The layer; not changed.
+
+    Returns:
+        By name: ``"masked"`` is the dense layer with zeros outside the blocks. For convolutions ``"grouped"``
+        (the layer itself), ``"separate"``, ``"bmm"``, and the first three with channels last (``"..._nhwc"``);
+        for linear layers ``"bmm"`` (the layer itself) and ``"bsr"``.
+    """
+
+    def own() -> Any:
+        return copy.deepcopy(layer)
+
+    if isinstance(layer, PivotedLinear):
+        return {"masked": dense(layer), "bmm": own(), "bsr": BlockSparseLinear(own())}
+    ways: dict[str, nn.Module] = {
+        "masked": dense(layer),
+        "grouped": own(),
+        "separate": SeparateConvs(own()),
+        "masked_nhwc": ChannelsLast(dense(layer)),
+        "grouped_nhwc": ChannelsLast(own()),
+        "separate_nhwc": ChannelsLast(SeparateConvs(own())),
+    }
+    if not isinstance(layer.padding, str):
+        ways["bmm"] = UnfoldedBmm(own())
+    return ways
+
+
+def fastest(layer: Pivoted, example: Tensor, rounds: int = 5) -> tuple[nn.Module, Timing]:
+    """Choose the execution of a layer that is fastest for inputs like the example.
+
+    Args:
+        layer: The layer.
+        example: One input of the shape, precision, memory format and device that it will run with.
+        rounds: How often each candidate is timed, in turn with the others; the shortest time counts.
+
+    Returns:
+        The execution, in eval mode, and the times of all.
+    """
+    candidates = {name: module.eval() for name, module in executions(layer).items()}
+    with torch.no_grad():
+        for module in candidates.values():
+            module(example)  # the first run may choose kernels
+        first = {name: _seconds(module, example, 1) for name, module in candidates.items()}
+        # What is four times slower than the best need not be measured well.
+        close = [name for name, seconds in first.items() if seconds <= 4 * min(first.values()) or name == "masked"]
+        repeats = {name: max(1, min(100, int(2e-3 / max(first[name], 1e-7)))) for name in close}
+        best = dict(first)
+        for _ in range(rounds):
+            for name in close:
+                best[name] = min(best[name], _seconds(candidates[name], example, repeats[name]))
+    chosen = min(best, key=lambda name: best[name])
+    return candidates[chosen], Timing(chosen, best)
+
+
+def dispatch(model: nn.Module, example: Tensor, rounds: int = 5) -> tuple[nn.Module, dict[str, Timing]]:
+    """Replace every layer of blocks by its fastest execution.
+
+    Args:
+        model: A network with layers of blocks; not changed.
+        example: A batch of inputs like those that it will run with.
+        rounds: How often each candidate is timed.
+
+    Returns:
+        A copy in eval mode, for inference only, and the times by name of layer. Layers of the same shape are
+        measured once.
+    """
+    quick = copy.deepcopy(model).eval()
+    inputs: dict[str, Tensor] = {}
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            inputs[name] = given[0].clone()
+
+        return hook
+
+    layers = {n: m for n, m in quick.named_modules() if isinstance(m, PivotedConv2d | PivotedLinear)}
+    handles = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
+    with torch.no_grad():
+        quick(example)
+    for handle in handles:
+        handle.remove()
+    known: dict[str, Timing] = {}
+    timings: dict[str, Timing] = {}
+    for name, layer in layers.items():
+        x = inputs[name]
+        key = repr((layer.settings(), tuple(x.shape), x.dtype, x.stride()))
+        if key in known:
+            module = executions(layer)[known[key].chosen].eval()
+        else:
+            module, known[key] = fastest(layer, x, rounds)
+        timings[name] = known[key]
+        quick.set_submodule(name, module)
+    return quick, timings
+
+
+def _seconds(module: nn.Module, example: Tensor, repeats: int) -> float:
+    """Time some runs in a row, per run."""
+    wait = torch.cuda.synchronize if example.is_cuda else _no_wait
+    wait()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        module(example)
+    wait()
+    return (time.perf_counter() - start) / repeats
+
+
+def _no_wait() -> None:
+    """Work on the CPU is done when the call returns."""

@@ -1,0 +1,1 @@
+"""What greedy selection stands on: choosing a subset of the units of a layer."""
