@@ -21,7 +21,7 @@ from spaces import InputError
 from spaces.errors import explained
 
 Allocation = Literal["flops", "uniform", "stage", "layer", "any"]
-Sampler = Literal["auto", "tpe", "gp", "nsga2", "random"]
+Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "defaults"]
 Executor = Literal["ray", "inline"]
 
 BOUNDS = frozenset({"low", "high", "value", "choices"})
@@ -115,7 +115,9 @@ class StudyConfig(_Part):
             unless latency is an objective: then what its first target rewards.
         trials: How many trials the sweep has.
         seed: Decides everything random.
-        sampler: Who proposes points; ``"auto"`` takes the one that fits the space.
+        sampler: Who proposes points; ``"auto"`` takes the one that fits the space. ``"defaults"`` searches nothing:
+            every method is tried with its authors' values at each of ``shares``, to compare methods.
+        shares: Shares of the dense FLOPs at which every method is tried first, before anything has been learned.
         dense: How the dense network is trained if there are no weights.
         finetune: Budget and recipe of every trial, the same for every method.
         space: Narrowed parameters by method and parameter name: ``{"increg": {"penalty_max": {"high": 2}}}``.
@@ -140,6 +142,7 @@ class StudyConfig(_Part):
     trials: int = Field(24, ge=1)
     seed: int = Field(0, ge=0)
     sampler: Sampler = "auto"
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.25, 0.125)
     dense: Training = Training()
     finetune: Training = Training()
     space: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

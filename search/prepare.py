@@ -16,14 +16,14 @@ from methods.recipe import Recipe
 from search.analyses import StoredAnalyses, analysis_identity
 from search.config import StudyConfig
 from search.outcome import DenseRow
-from search.study_space import rounds, study_space
+from search.study_space import first_points, rounds, study_space
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolved
 from search.tasks.task import Task
 from search.timing.conditions import Conditions, channel_step, conditions
 from search.timing.measure import check_targets, measure_dense
 from search.trial import Setting
-from spaces import LayerGroup, Space, Uniform
+from spaces import InputError, LayerGroup, Space, Uniform, Value
 from spaces.sparsity import HIGHEST_RATIO
 
 Record = dict[str, float]
@@ -43,6 +43,7 @@ class Plan:
         cost: Exact FLOPs of any choice of widths.
         params: Parameters of the dense network.
         space: The whole space, method included.
+        first: The points that are tried first.
         recipe: How every trial fine-tunes.
         steps: Budget of every trial in optimiser steps.
         device: Where trials compute, ``"cpu"`` or ``"cuda"``.
@@ -57,6 +58,7 @@ class Plan:
     cost: CostModel
     params: int
     space: Space
+    first: list[dict[str, Value]]
     recipe: Recipe
     steps: int
     device: str
@@ -140,13 +142,15 @@ def plan(config: StudyConfig) -> Plan:
     dense = count(model, example)
     cost, round_to = CostModel(model, example, groups), channel_step(config, timed)
     layers = [group.layer for group in groups]
+    space = study_space(config.methods, layers, config.allocation, config.space, _floor(cost, layers, round_to))
     return Plan(
         config=config,
         task=task,
         groups=groups,
         cost=cost,
         params=dense.params,
-        space=study_space(config.methods, layers, config.allocation, config.space, _floor(cost, layers, round_to)),
+        space=space,
+        first=_first(config, space),
         recipe=recipe,
         steps=max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size))),
         device=device,
@@ -154,6 +158,20 @@ def plan(config: StudyConfig) -> Plan:
         timed=timed,
         round_to=round_to,
     )
+
+
+def _first(config: StudyConfig, space: Space) -> list[dict[str, Value]]:
+    """Return the points that are tried first: with sampler ``"defaults"`` all there are."""
+    points = first_points(space, config.methods, config.shares)
+    if config.sampler != "defaults":
+        return points[: max(1, config.trials // 2)]
+    if config.trials > len(points):
+        raise InputError(
+            f"sampler = 'defaults' gives {len(points)} points ({len(config.methods)} methods at "
+            f"{len(config.shares)} shares of the FLOPs), trials = {config.trials} are too many; set trials = "
+            f"{len(points)}"
+        )
+    return points
 
 
 def _floor(cost: CostModel, layers: Sequence[LayerGroup], round_to: int) -> float:

@@ -255,7 +255,7 @@ def _sampler(name: Sampler, seed: int) -> optuna.samplers.BaseSampler:
             return optuna.samplers.GPSampler(seed=seed)
         case "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed)
-        case "random":
+        case "random" | "defaults":  # with "defaults" there is nothing to ask: all points were given
             return optuna.samplers.RandomSampler(seed=seed)
         case _:
             return optuna.samplers.TPESampler(seed=seed)

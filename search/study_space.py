@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from methods import load_method
-from spaces import InputError, LayerGroup, Space, Value, unknown
+from spaces import Categorical, InputError, LayerGroup, Space, Value, unknown
 
 METHOD = "method"
 """Name of the parameter that chooses the method."""
@@ -17,8 +17,8 @@ MODE = "sparsity.mode"
 
 FLOPS = "sparsity.flops"
 
-FIRST_SHARES = (0.5, 0.25, 0.125)
-"""Shares of the dense FLOPs that every method is tried at first: halvings, as papers report them."""
+GRANULARITY = "granularity"
+"""What a unit is. Units other than channels save little for real: a study keeps to one unless told otherwise."""
 
 
 def study_space(
@@ -60,11 +60,12 @@ def method_space(
         name: Name of the method.
         groups: The prunable channel groups.
         allocation: How sparsity is given out, or ``"any"`` to leave it open.
-        bounds: Bounds by parameter, or values that fix one.
+        bounds: Bounds by parameter, or values that fix one; also values of fields that are not searched.
         floor: Least share of the dense FLOPs that can be asked for, if the method rounds its widths.
 
     Returns:
-        The space, with the method's own parameter names.
+        The space, with the method's own parameter names. A field that is not searched and has a value becomes a
+        parameter with that one choice.
 
     Raises:
         InputError: If bounds do not fit; the message names the method.
@@ -72,11 +73,22 @@ def method_space(
     space = load_method(name).space(groups)
     if allocation != "any" and MODE in space and MODE not in bounds:
         space = space.narrowed({MODE: allocation})
+    if GRANULARITY in space and GRANULARITY not in bounds and (usual := space[GRANULARITY].default) is not None:
+        space = space.narrowed({GRANULARITY: usual})
+    fields = {key: value for key, value in bounds.items() if key not in space and _is_field(name, key, value)}
     try:
-        space = space.narrowed(bounds)
+        space = space.narrowed({key: value for key, value in bounds.items() if key not in fields})
+        space |= Space({key: Categorical((value,), default=value) for key, value in fields.items()})
+        if fields and (usual_point := space.defaults()) is not None:
+            load_method(name).from_point(usual_point)  # what a field must not be is said before anything is trained
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
     return _above(floor, space, name) if rounds(name) and FLOPS in space else space
+
+
+def _is_field(method: str, key: str, value: object) -> bool:
+    """Whether a bound is the value of a field of the method."""
+    return key in load_method(method).model_fields and isinstance(value, bool | int | float | str)
 
 
 def rounds(method: str) -> bool:
@@ -105,7 +117,7 @@ def _above(floor: float, space: Space, name: str) -> Space:
     return space.narrowed({FLOPS: {"low": least}})
 
 
-def first_points(space: Space, methods: Sequence[str], limit: int) -> list[dict[str, Value]]:
+def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) -> list[dict[str, Value]]:
     """Choose the points that are tried before the search has learned anything.
 
     Every method is tried with its authors' values at the same few sparsities: a front needs its whole range
@@ -114,14 +126,14 @@ def first_points(space: Space, methods: Sequence[str], limit: int) -> list[dict[
     Args:
         space: The space of the study.
         methods: Names of the methods that compete.
-        limit: How many points there may be.
+        shares: Shares of the dense FLOPs that are to be left.
 
     Returns:
         Valid points. Methods without values for all parameters, or whose space was narrowed to exclude these
         sparsities, start at random instead.
     """
     points = []
-    for share, method in itertools.product(FIRST_SHARES, methods):
+    for share, method in itertools.product(shares, methods):
         defaults = space.narrowed({METHOD: method}).defaults()
         if defaults is None:
             continue
@@ -130,7 +142,7 @@ def first_points(space: Space, methods: Sequence[str], limit: int) -> list[dict[
             points.append(space.check(point))
         except InputError:
             continue  # outside what the user narrowed to
-    return _distinct(points)[:limit]
+    return _distinct(points)
 
 
 def _at_share(name: str, value: Value, share: float, method: str) -> Value:

@@ -29,7 +29,6 @@ from search.running.recorder import Recorder
 from search.running.schedule import Schedule
 from search.store import StudyFiles, study_names
 from search.study import Study, known_studies
-from search.study_space import first_points
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker, import_mlflow
 from search.trial import Setting
@@ -246,9 +245,14 @@ def _created(planned: Plan, dense: DenseRow) -> StudyFiles:
 
 def _create_study(files: StudyFiles, planned: Plan) -> Study:
     config = planned.config
-    first = first_points(planned.space, config.methods, limit=max(1, config.trials // 2))
     return Study.create(
-        storage(files.directory), files.name, planned.space, config.objectives, config.seed, config.sampler, first
+        storage(files.directory),
+        files.name,
+        planned.space,
+        config.objectives,
+        config.seed,
+        config.sampler,
+        planned.first,
     )
 
 

@@ -261,7 +261,9 @@ def test_flops_that_round_widths_cannot_reach_are_not_searched() -> None:
     space = method_space("magnitude", GROUPS, "flops", {}, floor=0.3)
     assert space["sparsity.flops"].to_json()["low"] == pytest.approx(0.3)
     whole = study_space(("magnitude", "sdprun"), GROUPS, "flops", {}, 0.3)
-    asked = [p.get("magnitude.sparsity.flops") for p in first_points(whole, ("magnitude", "sdprun"), 99)]
+    asked = [
+        p.get("magnitude.sparsity.flops") for p in first_points(whole, ("magnitude", "sdprun"), (0.5, 0.25, 0.125))
+    ]
     assert {share for share in asked if share is not None} == {0.5}
     assert whole["sdprun.target_flops"].to_json()["low"] == 0.05, "a method that rounds nothing reaches all"
     with pytest.raises(InputError, match=r"\[space.magnitude\]: sparsity.flops up to 0.2 cannot be reached"):

@@ -12,34 +12,35 @@ from tests.search.cases import outcome
 
 GROUPS = [LayerGroup("conv1", 16, "8x8", 0.0), LayerGroup("conv2", 32, "4x4", 1.0)]
 METHODS = ("magnitude", "increg", "random")
+SHARES = (0.5, 0.25, 0.125)
 SPACE = study_space(METHODS, GROUPS, "flops", {})
 
 
 def created(directory: Path, seed: int = 3, sampler: str = "tpe") -> Study:
-    first = first_points(SPACE, METHODS, limit=4)
+    first = first_points(SPACE, METHODS, SHARES)[:4]
     url = f"sqlite:///{directory}/optuna.db"
     return Study.create(url, "s", SPACE, ("accuracy", "flops"), seed, sampler, first)  # type: ignore[arg-type]
 
 
 def test_first_points_are_the_authors_values_at_halvings() -> None:
-    points = first_points(SPACE, METHODS, limit=99)
+    points = first_points(SPACE, METHODS, SHARES)
     assert [(p["method"], p[f"{p['method']}.sparsity.flops"]) for p in points] == [
         (method, share) for share in (0.5, 0.25, 0.125) for method in METHODS
     ]
     assert all(SPACE.check(point) == point for point in points)
-    assert first_points(SPACE, METHODS, limit=2) == points[:2]
+    assert first_points(SPACE, METHODS, SHARES[:1]) == points[: len(METHODS)]
 
 
 def test_first_points_respect_what_the_user_narrowed() -> None:
     narrow = study_space(METHODS, GROUPS, "flops", {"random": {"sparsity.flops": {"low": 0.3}}})
-    shares = [p["random.sparsity.flops"] for p in first_points(narrow, METHODS, 99) if p["method"] == "random"]
+    shares = [p["random.sparsity.flops"] for p in first_points(narrow, METHODS, SHARES) if p["method"] == "random"]
     assert shares == [0.5]
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "stage", "layer", "any"])
 def test_first_points_exist_for_every_allocation(allocation: str) -> None:
     space = study_space(METHODS, GROUPS, allocation, {})
-    points = first_points(space, METHODS, 99)
+    points = first_points(space, METHODS, SHARES)
     assert points and all(space.check(point) == point for point in points)
 
 
@@ -48,6 +49,21 @@ def test_unknown_names_in_narrowing_are_errors() -> None:
         study_space(METHODS, GROUPS, "flops", {"incregg": {}})
     with pytest.raises(InputError, match=r"\[space\.increg\]: .*penalty_maxx.*did you mean 'penalty_max'"):
         method_space("increg", GROUPS, "flops", {"penalty_maxx": {"high": 1}})
+
+
+def test_a_study_keeps_to_one_granularity_unless_told() -> None:
+    assert method_space("increg", GROUPS, "flops", {})["granularity"].to_json()["choices"] == ["filter"]
+    wanted = {"granularity": {"choices": ["filter", "column"]}}
+    assert method_space("increg", GROUPS, "flops", wanted)["granularity"].to_json()["choices"] == ["filter", "column"]
+
+
+def test_fields_that_are_not_searched_can_be_set() -> None:
+    space = method_space("spp", GROUPS, "flops", {"granularity": "column"})
+    assert space.defaults() == {**(method_space("spp", GROUPS, "flops", {}).defaults() or {}), "granularity": "column"}
+    with pytest.raises(InputError, match=r"\[space\.spp\]: .*granularity = 'columns' is not allowed"):
+        method_space("spp", GROUPS, "flops", {"granularity": "columns"})
+    with pytest.raises(InputError, match=r"\[space\.spp\]: unknown parameter 'granularityy'"):
+        method_space("spp", GROUPS, "flops", {"granularityy": "column"})
 
 
 def test_same_seed_asks_the_same_points_and_others_do_not(tmp_path: Path) -> None:

@@ -200,3 +200,12 @@ def test_plan_writes_nothing(tmp_path: Path) -> None:
     assert plan.to_json()["dense"] == {"flops": 763520, "params": 77754}
     assert plan.smallest < 0.02 * plan.cost.dense
     assert not (tmp_path / "none").exists()
+
+
+def test_methods_are_compared_at_their_defaults(tmp_path: Path) -> None:
+    options = {"methods": ("magnitude", "random"), "shares": (0.6, 0.3), "sampler": "defaults"}
+    planned = Sweep(quick_config(tmp_path, **options, trials=4)).plan()
+    shares = [(point["method"], point[f"{point['method']}.sparsity.flops"]) for point in planned.first]
+    assert shares == [("magnitude", 0.6), ("random", 0.6), ("magnitude", 0.3), ("random", 0.3)]
+    with pytest.raises(InputError, match=r"4 points \(2 methods at 2 shares of the FLOPs\), trials = 5 are too many"):
+        Sweep(quick_config(tmp_path, **options, trials=5)).plan()
