@@ -1,0 +1,222 @@
+"""A study in which nothing was searched as one table: every method at every share of the FLOPs, before and after.
+
+    paretoprune sweep benchmarks/cifar10.toml --name cifar10 --set data_root=data
+    python benchmarks/comparison.py cifar10 --to docs/results/cifar10_resnet20.md
+
+For studies with ``sampler = "defaults"``: because no point was chosen by what came of others, every network may be
+tested, once. Latencies are measured here, one network after the other beside the dense one, on a quiet machine. What
+was measured is kept (``comparison.json`` in the study's folder), so that a second run only adds what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from methods.evaluation import evaluate
+from search import StudyFiles
+from search.outcome import Outcome
+from search.prepare import plan
+from search.store import write_json
+from search.tasks.dense import dense_network
+from search.tasks.recipes import resolved
+from search.timing.conditions import Conditions, checked_targets
+from search.timing.measure import measure_pair
+from search.timing.record import Timing
+from spaces import InputError
+
+Record = dict[str, Any]
+
+CONTROLS = ("magnitude", "random")
+
+
+def dense_of(files: StudyFiles) -> tuple[nn.Module, Any]:
+    """Load the dense network of a study and its task.
+
+    Args:
+        files: The study's files.
+
+    Returns:
+        The network in eval mode, and the task.
+    """
+    config = files.config()
+    planned = plan(config)
+    recipe, epochs = resolved(config.dense, "dense", config.data)
+    dense = dense_network(planned.task, recipe, epochs, config.seed, config.directory)
+    return dense.model.cpu().eval(), planned.task
+
+
+def measured(files: StudyFiles, conditions: Conditions) -> Record:
+    """Test every network of a study and time it beside the dense one; keep what is found.
+
+    Args:
+        files: The study's files.
+        conditions: Targets, batch size, threads.
+
+    Returns:
+        Test accuracy and timings by trial, ``"dense"`` included.
+
+    Raises:
+        InputError: If points of the study were chosen by a search: then the test set is for its front alone.
+    """
+    config = files.config()
+    if config.sampler != "defaults":
+        raise InputError(
+            f"study {files.name!r} searched (sampler = {config.sampler!r}): only its front is tested, see "
+            "paretoprune front"
+        )
+    path = files.root / "comparison.json"
+    found: Record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    dense, task = dense_of(files)
+    for outcome in files.outcomes():
+        key = str(outcome.number)
+        if outcome.state == "failed" or key in found:
+            continue
+        model = files.rebuild(outcome.number)
+        timings, untimed = measure_pair(conditions, dense, model, task.example)
+        found[key] = {
+            "test": evaluate(model, task.data.test).accuracy,
+            "timings": {name: timing.to_json() for name, timing in timings.items()},
+            "untimed": untimed,
+        }
+        write_json(path, found)
+        print(f"{outcome.method} trial {key}: {found[key]['test']:.2%} on the test set", flush=True)
+    if "dense" not in found:
+        found["dense"] = {"test": evaluate(dense, task.data.test).accuracy}
+        write_json(path, found)
+    return found
+
+
+def table(files: StudyFiles, found: Record, conditions: Conditions) -> Iterable[str]:
+    """Write the rows.
+
+    Args:
+        files: The study's files.
+        found: What :func:`measured` gave.
+        conditions: What latencies were measured under.
+
+    Yields:
+        Lines of Markdown.
+    """
+    dense = files.dense()
+    times = [name for target in conditions.targets for name in (f"time, {target}", "efficiency")]
+    head = ["FLOPs", "method", "before fine-tuning", "validation", "test", "test vs. dense", *times, "minutes"]
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
+    whole = found["dense"]["test"]
+    blank = ["" for _ in times]
+    row = ["100 %", "dense", "", f"{dense.accuracy:.2%}", f"{whole:.2%}", "", *blank, ""]
+    yield "| " + " | ".join(row) + " |"
+    complete = [each for each in files.outcomes() if each.state == "complete"]
+    for outcome in sorted(complete, key=lambda each: _order(each, dense.flops)):
+        here = found[str(outcome.number)]
+        share = outcome.metrics["flops"] / dense.flops
+        cut = outcome.extra.get("accuracy_cut")
+        row = [
+            f"{share:.1%}",
+            f"`{outcome.method}`" + (" (control)" if outcome.method in CONTROLS else ""),
+            "" if cut is None else f"{cut:.2%}",
+            f"{outcome.metrics['accuracy']:.2%}",
+            f"{here['test']:.2%}",
+            f"{100 * (here['test'] - whole):+.2f}",
+            *(text for target in conditions.targets for text in _time(here, target, share)),
+            f"{outcome.seconds / 60:.1f}",
+        ]
+        yield "| " + " | ".join(row) + " |"
+    for outcome in files.outcomes():
+        if outcome.state == "failed":
+            last = (outcome.error or "").strip().splitlines()[-1]
+            yield f"| | `{outcome.method}` | failed: {last} |" + " |" * (len(head) - 3)
+
+
+def _order(outcome: Outcome, dense: int) -> tuple[int, float]:
+    """Sort by what was asked for (halvings of the FLOPs), then by accuracy."""
+    halvings = round(-torch.tensor(outcome.metrics["flops"] / dense).log2().item())
+    return halvings, -outcome.metrics["accuracy"]
+
+
+def _time(here: Record, target: str, share: float) -> Sequence[str]:
+    """Show time and efficiency on one target."""
+    if target not in here["timings"]:
+        return ["not timed", ""]
+    timing = Timing.from_json(here["timings"][target])
+    return [f"{timing.share:.1%}" + (" (noisy)" if timing.noisy else ""), f"{timing.efficiency(share):.2f}"]
+
+
+def document(files: StudyFiles, found: Record, conditions: Conditions) -> str:
+    """Write the table with all that is needed to repeat it.
+
+    Args:
+        files: The study's files.
+        found: What :func:`measured` gave.
+        conditions: What latencies were measured under.
+
+    Returns:
+        Markdown.
+    """
+    config, record, dense = files.config(), files.record(), files.dense()
+    outcomes = files.outcomes()
+    minutes = sum(each.seconds for each in outcomes) / 60
+    versions = record["versions"]
+    spread = [
+        max(timing.dense.spread, timing.pruned.spread)
+        for here in found.values()
+        for timing in map(Timing.from_json, here.get("timings", {}).values())
+    ]
+    return "\n".join([
+        f"# {config.model} on {config.data}: all methods at their authors' values",
+        "",
+        f"One budget for all: {record['steps']} optimiser steps of {record['recipe']['batch_size']} examples "
+        f"({config.finetune.epochs} epochs), pruning included, one seed ({config.seed}). Nothing was searched, so "
+        "every network is tested, once. `magnitude` (L1) and `random` channels, retrained with the same recipe, are "
+        "the controls.",
+        "",
+        *table(files, found, conditions),
+        "",
+        f"FLOPs are multiply–accumulates of the network that runs, as a share of the dense network's {dense.flops:,}. "
+        "*Before fine-tuning* is validation accuracy after the cut, batch norm estimated anew; methods that prune "
+        "while they train have used part of the budget by then. *Time* is that of one forward pass of "
+        f"{conditions.batch_size} images on {conditions.threads} thread(s) as a share of the dense network's, measured "
+        "in turns; *efficiency* is 1 when half of the FLOPs take half of the time. Median interquartile range of the "
+        f"times: {statistics.median(spread):.1%} of the median."
+        if spread
+        else "",
+        "",
+        "```",
+        f"paretoprune sweep benchmarks/cifar10.toml --name {files.name} --set data_root=data",
+        f"python benchmarks/comparison.py {files.name} --to docs/results/cifar10_resnet20.md",
+        "```",
+        "",
+        f"{minutes:.0f} minutes of trials, one core each. " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".",
+        "",
+    ])
+
+
+def main() -> None:
+    """Measure what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("study", help="name of a finished study with sampler = 'defaults'")
+    parser.add_argument("--directory", type=Path, default=Path("mlruns"), help="the run store")
+    parser.add_argument("--targets", default="cpu,onnxruntime", help="where latency is measured, with commas")
+    parser.add_argument("--batch", type=int, default=64, help="images in a forward pass")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a forward pass")
+    parser.add_argument("--to", type=Path, help="file for the table; shown if left out")
+    given = parser.parse_args()
+    conditions = Conditions(checked_targets(given.targets.split(",")), given.batch, given.threads)
+    files = StudyFiles.open(given.directory, given.study)
+    text = document(files, measured(files, conditions), conditions)
+    if given.to is None:
+        print(text)
+    else:
+        given.to.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
