@@ -3,9 +3,10 @@
     paretoprune sweep benchmarks/cifar10.toml --name cifar10 --set data_root=data
     python benchmarks/comparison.py cifar10 --to docs/results/cifar10_resnet20.md
 
-For studies with ``sampler = "defaults"``: because no point was chosen by what came of others, every network may be
-tested, once. Latencies are measured here, one network after the other beside the dense one, on a quiet machine. What
-was measured is kept (``comparison.json`` in the study's folder), so that a second run only adds what is missing.
+Several studies of one dense network and one budget become one table. For studies with ``sampler = "defaults"``:
+because no point was chosen by what came of others, every network may be tested, once. Latencies are measured here, one
+network after the other beside the dense one, on a quiet machine. What was measured is kept (``comparison.json`` in the
+study's folder), so that a second run only adds what is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,34 +95,34 @@ def measured(files: StudyFiles, conditions: Conditions) -> Record:
     return found
 
 
-def table(files: StudyFiles, found: Record, conditions: Conditions) -> Iterable[str]:
+def table(studies: Sequence[StudyFiles], found: Mapping[str, Record], conditions: Conditions) -> Iterable[str]:
     """Write the rows.
 
     Args:
-        files: The study's files.
-        found: What :func:`measured` gave.
+        studies: Studies of one dense network.
+        found: What :func:`measured` gave for each, by name.
         conditions: What latencies were measured under.
 
     Yields:
         Lines of Markdown.
     """
-    dense = files.dense()
+    dense = studies[0].dense()
     times = [name for target in conditions.targets for name in (f"time, {target}", "efficiency")]
     head = ["FLOPs", "method", "before fine-tuning", "validation", "test", "test vs. dense", *times, "minutes"]
     yield "| " + " | ".join(head) + " |"
     yield "|---" * len(head) + "|"
-    whole = found["dense"]["test"]
-    blank = ["" for _ in times]
-    row = ["100 %", "dense", "", f"{dense.accuracy:.2%}", f"{whole:.2%}", "", *blank, ""]
+    whole = found[studies[0].name]["dense"]["test"]
+    row = ["100 %", "dense", "", f"{dense.accuracy:.2%}", f"{whole:.2%}", "", *("" for _ in times), ""]
     yield "| " + " | ".join(row) + " |"
-    complete = [each for each in files.outcomes() if each.state == "complete"]
-    for outcome in sorted(complete, key=lambda each: _order(each, dense.flops)):
-        here = found[str(outcome.number)]
+    every = [(files, outcome) for files in studies for outcome in files.outcomes()]
+    complete = [(files, outcome) for files, outcome in every if outcome.state == "complete"]
+    for files, outcome in sorted(complete, key=lambda pair: _order(pair[1], dense.flops)):
+        here = found[files.name][str(outcome.number)]
         share = outcome.metrics["flops"] / dense.flops
         cut = outcome.extra.get("accuracy_cut")
         row = [
             f"{share:.1%}",
-            f"`{outcome.method}`" + (" (control)" if outcome.method in CONTROLS else ""),
+            _named(files, outcome),
             "" if cut is None else f"{cut:.2%}",
             f"{outcome.metrics['accuracy']:.2%}",
             f"{here['test']:.2%}",
@@ -130,10 +131,17 @@ def table(files: StudyFiles, found: Record, conditions: Conditions) -> Iterable[
             f"{outcome.seconds / 60:.1f}",
         ]
         yield "| " + " | ".join(row) + " |"
-    for outcome in files.outcomes():
+    for files, outcome in every:
         if outcome.state == "failed":
             last = (outcome.error or "").strip().splitlines()[-1]
-            yield f"| | `{outcome.method}` | failed: {last} |" + " |" * (len(head) - 3)
+            yield f"| | {_named(files, outcome)} | failed: {last} |" + " |" * (len(head) - 3)
+
+
+def _named(files: StudyFiles, outcome: Outcome) -> str:
+    """Name a method, with what its study fixed otherwise than the method's own defaults."""
+    fixed = [f"{key} = {value}" for key, value in files.config().space.get(outcome.method, {}).items()]
+    control = ["control"] if outcome.method in CONTROLS else []
+    return f"`{outcome.method}`" + (f" ({', '.join(control + fixed)})" if control + fixed else "")
 
 
 def _order(outcome: Outcome, dense: int) -> tuple[int, float]:
@@ -150,59 +158,49 @@ def _time(here: Record, target: str, share: float) -> Sequence[str]:
     return [f"{timing.share:.1%}" + (" (noisy)" if timing.noisy else ""), f"{timing.efficiency(share):.2f}"]
 
 
-def document(files: StudyFiles, found: Record, conditions: Conditions) -> str:
-    """Write the table with all that is needed to repeat it.
+def document(studies: Sequence[StudyFiles], found: Mapping[str, Record], conditions: Conditions) -> str:
+    """Write the table with all that is needed to judge and repeat it.
 
     Args:
-        files: The study's files.
-        found: What :func:`measured` gave.
+        studies: Studies of one dense network and one budget.
+        found: What :func:`measured` gave for each, by name.
         conditions: What latencies were measured under.
 
     Returns:
         Markdown.
     """
-    config, record, dense = files.config(), files.record(), files.dense()
-    outcomes = files.outcomes()
-    minutes = sum(each.seconds for each in outcomes) / 60
-    versions = record["versions"]
-    spread = [
-        max(timing.dense.spread, timing.pruned.spread)
-        for here in found.values()
-        for timing in map(Timing.from_json, here.get("timings", {}).values())
+    config, record, dense = studies[0].config(), studies[0].record(), studies[0].dense()
+    minutes = sum(outcome.seconds for files in studies for outcome in files.outcomes()) / 60
+    timings = [
+        Timing.from_json(timing)
+        for each in found.values()
+        for here in each.values()
+        for timing in here.get("timings", {}).values()
     ]
-    return "\n".join([
-        f"# {config.model} on {config.data}: all methods at their authors' values",
-        "",
-        f"One budget for all: {record['steps']} optimiser steps of {record['recipe']['batch_size']} examples "
-        f"({config.finetune.epochs} epochs), pruning included, one seed ({config.seed}). Nothing was searched, so "
-        "every network is tested, once. `magnitude` (L1) and `random` channels, retrained with the same recipe, are "
-        "the controls.",
-        "",
-        *table(files, found, conditions),
-        "",
-        f"FLOPs are multiply–accumulates of the network that runs, as a share of the dense network's {dense.flops:,}. "
-        "*Before fine-tuning* is validation accuracy after the cut, batch norm estimated anew; methods that prune "
-        "while they train have used part of the budget by then. *Time* is that of one forward pass of "
-        f"{conditions.batch_size} images on {conditions.threads} thread(s) as a share of the dense network's, measured "
-        "in turns; *efficiency* is 1 when half of the FLOPs take half of the time. Median interquartile range of the "
-        f"times: {statistics.median(spread):.1%} of the median."
-        if spread
-        else "",
-        "",
-        "```",
-        f"paretoprune sweep benchmarks/cifar10.toml --name {files.name} --set data_root=data",
-        f"python benchmarks/comparison.py {files.name} --to docs/results/cifar10_resnet20.md",
-        "```",
-        "",
-        f"{minutes:.0f} minutes of trials, one core each. " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".",
-        "",
-    ])
+    spread = statistics.median(max(timing.dense.spread, timing.pruned.spread) for timing in timings)
+    return f"""# {config.model} on {config.data}: all methods at their default values
+
+One budget for all: {record["steps"]} optimiser steps of {record["recipe"]["batch_size"]} examples
+({config.finetune.epochs:g} epochs), pruning included, one seed ({config.seed}). Nothing was searched, so every network
+is tested, once. `magnitude` (L1) and `random` channels, retrained with the same recipe, are the controls.
+
+{chr(10).join(table(studies, found, conditions))}
+
+FLOPs are multiply–accumulates of the network that runs, as a share of the dense network's {dense.flops:,}. *Before
+fine-tuning* is validation accuracy after the cut, batch norm estimated anew; methods that prune while they train have
+used part of the budget by then. *Time* is that of one forward pass of {conditions.batch_size} images on
+{conditions.threads} thread(s) as a share of the dense network's, measured in turns; *efficiency* is 1 when half of the
+FLOPs take half of the time. Median interquartile range of the times: {spread:.1%} of the median.
+
+{minutes:.0f} minutes of trials on one core each, dense training not counted. Made with
+{", ".join(f"{name} {number}" for name, number in record["versions"].items())}.
+"""
 
 
 def main() -> None:
     """Measure what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("study", help="name of a finished study with sampler = 'defaults'")
+    parser.add_argument("studies", nargs="+", help="finished studies with sampler = 'defaults'")
     parser.add_argument("--directory", type=Path, default=Path("mlruns"), help="the run store")
     parser.add_argument("--targets", default="cpu,onnxruntime", help="where latency is measured, with commas")
     parser.add_argument("--batch", type=int, default=64, help="images in a forward pass")
@@ -210,8 +208,11 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="file for the table; shown if left out")
     given = parser.parse_args()
     conditions = Conditions(checked_targets(given.targets.split(",")), given.batch, given.threads)
-    files = StudyFiles.open(given.directory, given.study)
-    text = document(files, measured(files, conditions), conditions)
+    studies = [StudyFiles.open(given.directory, name) for name in given.studies]
+    steps = {(files.dense(), files.record()["steps"]) for files in studies}
+    if len(steps) > 1:
+        raise InputError(f"{', '.join(given.studies)} differ in their dense network or budget")
+    text = document(studies, {files.name: measured(files, conditions) for files in studies}, conditions)
     if given.to is None:
         print(text)
     else:
