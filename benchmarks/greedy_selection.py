@@ -185,9 +185,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    found = [measure(name, arguments) for name in arguments.layers]
-    for row in found:
-        print(f"{row.layer}: {row.speedup:.1f} times faster, same order in float64: {row.same_order}")
+    found = []
+    for name in arguments.layers:
+        found.append(row := measure(name, arguments))
+        times = f"{statistics.median(row.plain):.1f} s, {statistics.median(row.fast):.2f} s"
+        print(f"{name}: {row.speedup:.1f} times faster ({times}), same order in float64: {row.same_order}", flush=True)
     plain, fast = (sum(map(statistics.median, times)) for times in ([r.plain for r in found], [r.fast for r in found]))
     print(f"together: {plain / fast:.1f} times faster")
     if arguments.json:

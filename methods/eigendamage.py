@@ -33,7 +33,7 @@ weight space (``methods.eigenbasis.surgeon``), which prune coupled channels. Wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -49,14 +49,13 @@ from methods.eigenbasis.allotment import Round, Selection, Side, choose, competi
 from methods.eigenbasis.directions import Ranking, least, limited
 from methods.eigenbasis.eigenspace import (
     Eigenspace,
-    Kept,
-    Rewritten,
     ScoreNorm,
     analysed,
     flops_of,
     three_part_rotations,
 )
 from methods.eigenbasis.filter_surgery import Surgeon, Surgery, Update
+from methods.eigenbasis.results import layer_results, removed_share
 from methods.eigenbasis.rewriting_plan import Plan, plan
 from methods.eigenbasis.rotation_cost import Forms, Realise
 from methods.eigenbasis.unit_damage import Operation, operated, producers, scorable, unit_rankings
@@ -121,7 +120,8 @@ class EigenDamage(Method):
             the data's labels (``"empirical"``).
         fisher_samples: Training examples looked at, at most all of them once.
         mc_labels: Labels drawn for each.
-        fisher_seed: Decides which examples and labels; not the trial's, so that trials share the analysis.
+        fisher_seed: Decides which examples and labels, and where decompositions begin; not the trial's, so that
+            trials share the analysis.
         damping: Added to eigenvalues before they are inverted, in units of their mean (OBS variants).
         obs_update: Whether the other filters are corrected for each removed weight or filter alone (the authors)
             or for all at once.
@@ -257,7 +257,10 @@ class EigenDamage(Method):
             job = self._plan(problem)
             space = self._eigenspace(problem, job, problem.model, Round(), seed=0)
             choice = self._choice(problem, job, space, Round())
-            harm = sum(each.damage for each in space.kept(choice).values())
+            kept = space.kept(choice)
+            harm = sum(each.damage for each in kept.values())
+            if self.separable:
+                harm += space.rewritten(kept, self.als_iters, self._start_of_separation()).separation_damage
             return Preview(harm, space.flops(choice), job.dense)
         operation = self._operation(problem)
         return Preview(operation.damage, operation.flops, operation.dense)
@@ -293,7 +296,8 @@ class EigenDamage(Method):
         choice = self._choice(problem, job, space, last)
         kept = space.kept(choice)
         harm += sum(each.damage for each in kept.values())
-        built = space.rewritten(kept, self.als_iters, torch.Generator().manual_seed(derived(own, 3)))
+        built = space.rewritten(kept, self.als_iters, self._start_of_separation())
+        harm += built.separation_damage
         _reestimate(problem, built.model, derived(own, 1))
         before = evaluate(built.model, problem.validation, bf16=problem.recipe.bf16)
         left = problem.steps - between * (self.rounds - 1)
@@ -302,14 +306,14 @@ class EigenDamage(Method):
             "predicted_damage": harm,
             "accuracy_cut": before.accuracy,
             "flops_share": space.flops(choice) / job.dense,
-            "ratio_reached": _removed(job, kept),
+            "ratio_reached": removed_share(job, kept),
         }
         return Pruned(
             model=built.model,
             kept={group.name: list(range(group.channels)) for group in job.groups},
             history=history,
             steps=problem.steps,
-            extra=results | _ranks(job, kept, built),
+            extra=results | layer_results(job, kept, built),
         )
 
     def _plan(self, problem: Problem) -> Plan:
@@ -346,6 +350,10 @@ class EigenDamage(Method):
     @property
     def _forms(self) -> Forms:
         return Forms(self.realise, self.cp_rank_frac if self.separable else None)
+
+    def _start_of_separation(self) -> torch.Generator:
+        """Draw where decompositions begin; the same for all trials, so that what was previewed is what comes."""
+        return torch.Generator().manual_seed(derived(self.fisher_seed, 3))
 
     def _eigenspace(self, problem: Problem, job: Plan, model: nn.Module, present: Round, seed: int) -> Eigenspace:
         """Analyse the dense network, for all trials at once, or what earlier rounds made of it."""
@@ -434,26 +442,6 @@ class EigenDamage(Method):
         model, harm = operated(problem.model, groups, kept, filters)
         whole = [group.name for group in groups if group not in able]
         return Operation(groups, kept, model, harm, flops(choice), cost.dense, whole)
-
-
-def _removed(job: Plan, kept: Mapping[str, Kept]) -> float:
-    """Return the share of all directions that is gone."""
-    left = sum(job.shapes[name].groups * (each.columns + each.rows) for name, each in kept.items())
-    return 1 - left / sum(shape.inputs + shape.outputs for shape in job.shapes.values())
-
-
-def _ranks(job: Plan, kept: Mapping[str, Kept], built: Rewritten) -> dict[str, float]:
-    """Report what became of every layer that has weights."""
-    found: dict[str, float] = {}
-    dense = [*job.left]
-    for name, each in kept.items():
-        if each.form.segments is None:
-            dense.append(name)
-            continue
-        groups = job.shapes[name].groups
-        found |= {f"rank_in[{name}]": float(groups * each.columns), f"rank_out[{name}]": float(groups * each.rows)}
-    found |= {f"separation_error[{name}]": error for name, error in built.separation_errors.items()}
-    return found | {"layers_left_dense": float(len(dense))} | {f"left_dense[{name}]": 1.0 for name in dense}
 
 
 def _reestimate(problem: Problem, model: nn.Module, seed: int) -> None:

@@ -21,6 +21,8 @@ What differs from the papers:
   the norms of all units follows at which threshold a share of the FLOPs is left, and ``c`` is set anew every few
   steps so that the FLOPs fall steadily, to the wanted share when ``const_frac`` of the budget is used. From then
   on the choice of channels stands.
+* The steered threshold is by default one of every group, so that all lose the same share of their units
+  (``thresholds="even"``); with the papers' single one, the deep layers of a strongly pruned network end up empty.
 * The learning rate follows from the recipe (``lr_factor``): without momentum it takes a larger one to move as far.
 * Nobody reads a unit that is zero (``sticky``), also where an activation function or a shortcut would carry
   something on. In networks of batch norms and ReLU this changes nothing: a zero unit has zero gradients there.
@@ -67,6 +69,8 @@ class SDPrun(Method):
         g_end: Threshold at the end of training, where 1 would take half of the units of the network as it is at
             the start; it stands for the papers' ``c``, which follows from it, ``mu``, the learning rates and the
             budget.
+        thresholds: With a steered threshold, whether all groups have the same one, in units of ``kappa``
+            (``"shared"``), or each its own, so that all lose the same share of their units (``"even"``).
         mu: Exponent of the growth of the threshold; where it is steered, only between two looks at the norms.
         lr_factor: Highest learning rate, in units of that with which SGD without momentum moves as fast as the
             recipe: ``lr / (1 - momentum)``. For another optimiser the unit is 0.1, the papers' learning rate.
@@ -77,7 +81,8 @@ class SDPrun(Method):
         kappa_mode: What a unit's threshold is proportional to: the median norm of its group at the start
             (``"init_norm"``), the root of its number of weights (``"sqrt_size"``) or nothing (``"one"``).
         kappa_by: Whether thresholds are multiplied by stage.
-        stage_mult: Factor of the thresholds by stage; needed exactly when ``kappa_by`` is ``"stage"``.
+        stage_mult: Factor of the thresholds by stage (of the shares of units, where these are to be even); needed
+            exactly when ``kappa_by`` is ``"stage"``.
         bn_mode: Which norm parameters are shrunk: all ``"in_group"`` with their channel, none
             (``"filter_only"``), the weights instead of the filters (``"gamma_only"``), or all, but number by
             number (``"elementwise_bn"``).
@@ -99,6 +104,7 @@ class SDPrun(Method):
 
     steer: Literal["flops", "off"] = "flops"
     target_flops: float = Field(default=0.5, gt=0, le=1)
+    thresholds: Literal["even", "shared"] = "even"
     g_end: float = Field(default=1.0, gt=0)
     mu: float = Field(default=0.51, gt=0, lt=1)
     lr_factor: float = Field(default=1.0, gt=0)
@@ -156,6 +162,7 @@ class SDPrun(Method):
         own: dict[str, Parameter] = {
             "steer": Categorical(("flops", "off"), default="flops"),
             "target_flops": Real(0.05, 0.9, default=0.5),
+            "thresholds": Categorical(("even", "shared"), default="even"),
             "g_end": LogReal(0.3, 4.0, default=1.0),
             "mu": Real(0.501, 0.9, default=0.51),
             "lr_factor": LogReal(0.1, 2.0, default=1.0),
@@ -166,7 +173,7 @@ class SDPrun(Method):
             "kappa_by": Categorical(("network", "stage"), default="network"),
             **dict.fromkeys(stages, LogReal(0.25, 4.0, default=1.0)),
         }
-        conditions = {"target_flops": Condition("steer", ("flops",))}
+        conditions = dict.fromkeys(("target_flops", "thresholds"), Condition("steer", ("flops",)))
         conditions |= dict.fromkeys(("g_end", "mu"), Condition("steer", ("off",)))
         return Space(own, conditions | dict.fromkeys(stages, Condition("kappa_by", ("stage",))))
 
@@ -197,7 +204,7 @@ class SDPrun(Method):
         model = copy.deepcopy(start)
         optimizer = self.optimizer(model, chosen)
         lanes = Shortcuts(model, chosen, optimizer.valid) if self.sticky else None
-        growth = Growth(optimizer, chosen, shares, lanes, self.timetable(problem))
+        growth = Growth(optimizer, chosen, shares, lanes, self.timetable(problem), self.rates_of(chosen))
         history = self._train(problem, model, optimizer, growth, derived(seed, 1), growth.plan.end)
         kept = {group.name: list(range(group.channels)) for group in groups} | growth.kept()
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
@@ -334,6 +341,19 @@ class SDPrun(Method):
             steps_before=used,
         )
         return [*history, *trainer.run()]
+
+    def rates_of(self, groups: Sequence[ChannelGroup]) -> Tensor | None:
+        """Say how fast the groups are to lose units, if that is not left to the norms.
+
+        Args:
+            groups: The groups that may lose units.
+
+        Returns:
+            ``[groups, 1]``, or None.
+        """
+        if self.steer == "off" or self.thresholds == "shared":
+            return None
+        return self._multipliers(groups).double()
 
     def _multipliers(self, groups: Sequence[ChannelGroup]) -> Tensor:
         """Return the factor of the threshold of each group, ``[groups, 1]``.

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from methods import load_method
 from methods.evaluation import evaluate
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel, count
 from methods.recipe import Recipe
 from search.analyses import StoredAnalyses, analysis_identity
 from search.config import StudyConfig
+from search.objectives import load_objectives, require_reports
 from search.outcome import DenseRow
 from search.study_space import first_points, rounds, study_space
 from search.tasks.dense import dense_network
@@ -133,6 +135,7 @@ def plan(config: StudyConfig) -> Plan:
     Returns:
         The plan.
     """
+    require_reports(load_objectives(config.objectives), {name: load_method(name) for name in config.methods})
     device, gpus = _device(config)
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
     task = Task.load(config.model, config.data, config.data_root, config.split, config.seed, config.weights)
@@ -152,7 +155,7 @@ def plan(config: StudyConfig) -> Plan:
         space=space,
         first=_first(config, space),
         recipe=recipe,
-        steps=max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size))),
+        steps=0 if _untrained(config) else max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size))),
         device=device,
         gpus_per_trial=gpus,
         timed=timed,
@@ -160,11 +163,19 @@ def plan(config: StudyConfig) -> Plan:
     )
 
 
+def _untrained(config: StudyConfig) -> bool:
+    """Whether trials need not be fine-tuned, because no objective would change."""
+    return config.finetune.epochs is None and not any(each.trained for each in load_objectives(config.objectives))
+
+
 def _first(config: StudyConfig, space: Space) -> list[dict[str, Value]]:
     """Return the points that are tried first: with sampler ``"defaults"`` all there are."""
     points = first_points(space, config.methods, config.shares)
     if config.sampler != "defaults":
         return points[: max(1, config.trials // 2)]
+    if not points:
+        why = "shares is empty" if not config.shares else "no method has values for all its parameters within [space]"
+        raise InputError(f"sampler = 'defaults' has nothing to try: {why}; set shares, such as shares = [0.5, 0.25]")
     if config.trials > len(points):
         raise InputError(
             f"sampler = 'defaults' gives {len(points)} points ({len(config.methods)} methods at "
@@ -247,7 +258,12 @@ def _dense_threads(flops: int) -> int:
 
 def _device(config: StudyConfig) -> tuple[str, float]:
     """Decide where trials compute; a GPU is used where there is one."""
-    wanted = config.resources.gpus_per_trial
+    wanted, present = config.resources.gpus_per_trial, torch.cuda.is_available()
     if wanted is None:
-        wanted = 1.0 if torch.cuda.is_available() else 0.0
+        wanted = 1.0 if present else 0.0
+    if wanted > 0 and not present:
+        raise InputError(
+            f"gpus_per_trial = {wanted:g} needs a CUDA device, and torch finds none on this machine; leave it out, or "
+            "give 0 for the CPU"
+        )
     return ("cuda" if wanted > 0 else "cpu"), wanted

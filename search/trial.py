@@ -227,6 +227,10 @@ def _measure(setting: Setting, pruned: Pruned, seconds: float) -> dict[str, floa
     for objective in load_objectives(tuple(dict.fromkeys(MEASURED + setting.objectives))):
         if objective.measure is not None:
             metrics[objective.name] = objective.measure(pruned.model, setting.example, setting.validation)
+        elif objective.reported_by is not None:
+            if objective.name not in pruned.extra:
+                raise RuntimeError(f"the method did not report {objective.name}, which it is known to report")
+            metrics[objective.name] = pruned.extra[objective.name]
     return metrics
 
 

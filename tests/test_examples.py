@@ -15,6 +15,7 @@ def test_every_example_is_tested_here() -> None:
     assert sorted(p.name for p in EXAMPLES.iterdir() if p.suffix in {".py", ".toml"}) == [
         "digits_increg.toml",
         "from_python.py",
+        "greedy_theory.py",
         "own_network.py",
         "own_network.toml",
     ]
@@ -43,3 +44,15 @@ def test_from_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     main(tmp_path, trials=2)
     assert "knee: trial" in capsys.readouterr().out
+
+
+def test_greedy_theory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from examples.greedy_theory import main
+
+    medians = main(neurons=2000, seeds=3, to=150, picture=tmp_path / "rates.png")
+    assert medians["greedy, with repeats"] < -1.2  # the theorems' algorithm is faster than chance
+    assert -1.2 < medians["random subset"] < -0.8
+    assert capsys.readouterr().out.count("\n") == 7
+    assert (tmp_path / "rates.png").stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="--to must be in 20 .. --neurons"):
+        main(neurons=100, seeds=1, to=150, picture=None)

@@ -24,7 +24,7 @@ from methods.eigenbasis.directions import Ranking, limited, scaled
 from methods.eigenbasis.kronecker import Basis, Directions, blocks, damage, directions, eigenbases, measured_damage
 from methods.eigenbasis.rotation import Parts, core_name, core_of, groups_of, parts, realised, rotations, three_part
 from methods.eigenbasis.rotation_cost import Form, Forms, Shape
-from methods.eigenbasis.separable import separable
+from methods.eigenbasis.separable import Separated, separable
 
 ScoreNorm = Literal["none", "layer_sum", "per_mac", "per_param"]
 """What scores of directions are divided by before layers are compared."""
@@ -136,7 +136,8 @@ class Eigenspace:
         self.model = model
         self.shapes = dict(shapes)
         self._bases = {name: (analysis[f"{name}.columns"], analysis[f"{name}.rows"]) for name in shapes}
-        self._directions = {name: directions(analysis[f"{name}.damage"]) for name in shapes}
+        self._thetas = {name: analysis[f"{name}.damage"] for name in shapes}
+        self._directions = {name: directions(theta) for name, theta in self._thetas.items()}
         self._dense = {name: not isinstance(model.get_submodule(name), nn.Sequential) for name in shapes}
         self._forms, self._rest = forms, rest
 
@@ -222,20 +223,32 @@ class Eigenspace:
         Returns:
             The rewritten copy of the network.
         """
-        smaller, fixed, errors = copy.deepcopy(self.model), [], {}
+        smaller, fixed, errors, harm = copy.deepcopy(self.model), [], {}, 0.0
         for name, each in kept.items():
             if each.form.segments is None:
                 continue
             module = smaller.get_submodule(name)
             found = self._parts(name, module, each)
             if each.form.rank is not None:
-                block, errors[name] = separable(module, found, each.form.rank, sweeps, generator)
-                smaller.set_submodule(name, block)
+                separated = separable(module, found, each.form.rank, sweeps, generator)
+                smaller.set_submodule(name, separated.chain)
+                errors[name] = separated.error
+                harm += self._separation_damage(name, each, found, separated)
                 continue
             built = realised(three_part(module, found), each.form.segments)
             fixed += rotations(built, each.form.segments)
             smaller.set_submodule(name, built)
-        return Rewritten(smaller, fixed, errors)
+        return Rewritten(smaller, fixed, errors, harm)
+
+    def _separation_damage(self, name: str, kept: Kept, found: Parts, separated: Separated) -> float:
+        """Predict what missing the core costs, beside what was removed: in the eigenbasis damages add up."""
+        # An entry that is missed by as much as it is large costs as much as its removal.
+        theta, order = self._thetas[name], self._directions[name]
+        rows, columns = order.rows[:, : kept.rows], order.columns[:, : kept.columns]
+        whole = theta.gather(1, rows[:, :, None].expand(-1, -1, theta.shape[2]))
+        whole = whole.gather(2, columns[:, None, :].expand(-1, kept.rows, -1))
+        power = found.core.square().sum(2).clamp_min(1e-300)
+        return float((whole * (separated.missed / power).to(whole)).sum())
 
     def _parts(self, name: str, module: nn.Module, kept: Kept) -> Parts:
         found, (inputs, outputs) = self._directions[name], self._bases[name]
@@ -272,11 +285,13 @@ class Rewritten:
         model: The network.
         rotations: Weights of layers that do nothing but rotate.
         separation_errors: Relative error of each core that was made depthwise, by name of layer.
+        separation_damage: What these errors cost in all: predicted increase of the loss.
     """
 
     model: nn.Module
     rotations: Sequence[nn.Parameter]
     separation_errors: Mapping[str, float]
+    separation_damage: float
 
 
 def three_part_rotations(model: nn.Module, layers: Sequence[str]) -> list[nn.Parameter]:

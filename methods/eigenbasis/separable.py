@@ -10,6 +10,7 @@ loses something.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,21 @@ from methods.eigenbasis.rotation import Parts, bias_of, convolution, core_of, ge
 
 _RIDGE = 1e-12
 """Added to the normal equations, relative to their mean diagonal: terms may become collinear."""
+
+
+@dataclass(frozen=True)
+class Separated:
+    """The depthwise-separable form of a convolution.
+
+    Attributes:
+        chain: A 1x1, a depthwise and a 1x1 convolution with the bias.
+        missed: By how much the core was missed: squares summed over kernel offsets, ``[groups, rows, columns]``.
+        error: The same for the whole core, relative to it.
+    """
+
+    chain: nn.Sequential
+    missed: Tensor
+    error: float
 
 
 def canonical(core: Tensor, rank: int, sweeps: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,9 +71,7 @@ def _balanced(factors: Sequence[Tensor]) -> list[Tensor]:
     return [factor * (common / length.clamp_min(1e-30)) for factor, length in zip(factors, lengths, strict=True)]
 
 
-def separable(
-    module: nn.Module, found: Parts, rank: int, sweeps: int, generator: torch.Generator
-) -> tuple[nn.Sequential, float]:
+def separable(module: nn.Module, found: Parts, rank: int, sweeps: int, generator: torch.Generator) -> Separated:
     """Build the depthwise-separable form of a convolution.
 
     Args:
@@ -68,7 +82,7 @@ def separable(
         generator: Draws its start.
 
     Returns:
-        A chain of a 1x1, a depthwise and a 1x1 convolution with the bias; and the relative error of the core.
+        That form, and what it misses.
 
     Raises:
         ValueError: If the layer is no convolution.
@@ -76,10 +90,10 @@ def separable(
     layer = core_of(module)
     if not isinstance(layer, nn.Conv2d):
         raise ValueError(f"a {type(layer).__name__} has no kernel to be separated")
-    firsts, cores, lasts, missed = [], [], [], 0.0
+    firsts, cores, lasts, misses = [], [], [], []
     for first, core, last in zip(found.first, found.core, found.last, strict=True):
         u, d, v = canonical(core, rank, sweeps, generator)
-        missed += float((core - torch.einsum("rp,dp,sp->rds", u, d, v)).square().sum())
+        misses.append((core - torch.einsum("rp,dp,sp->rds", u, d, v)).square().sum(1))
         firsts.append(v.mT @ first[:, 0])
         cores.append(d.mT[:, :, None])
         lasts.append(last[:, 0] @ u)
@@ -92,4 +106,5 @@ def separable(
         convolution(unblocked(depthwise, layer.kernel_size), None, groups * rank, kernel, like),
         convolution(unblocked(pointwise[1], (1, 1)), bias_of(module), groups, plain, like),
     )
-    return chain, (missed / max(float(found.core.square().sum()), 1e-30)) ** 0.5
+    missed = torch.stack(misses)
+    return Separated(chain, missed, float(missed.sum() / found.core.square().sum().clamp_min(1e-30)) ** 0.5)

@@ -165,7 +165,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
     """Equations (1) to (3) for a whole network.
 
     All that changes is in the state dictionary: ``v`` of every parameter, and in the one parameter group ``n``,
-    ``threshold`` (``G``), ``scale`` (``c``), ``factors`` (what (3) leaves of each unit) and ``hold``.
+    ``threshold`` (``G``), ``scale`` (``c``), ``kappa``, ``factors`` (what (3) leaves of each unit) and ``hold``.
 
     Args:
         parameters: All parameters of the network.
@@ -203,9 +203,9 @@ class GroupDualAveraging(torch.optim.Optimizer):
     ) -> None:
         constants = {"mu": mu, "momentum": momentum, "prox_every": prox_every, "sticky": sticky}
         changing = {"lr": lr, "scale": scale, "n": 0, "threshold": 0.0, "hold": False}
-        super().__init__(parameters, constants | changing | {"factors": valid.to(kappa.dtype)})
+        super().__init__(parameters, constants | changing | {"kappa": kappa, "factors": valid.to(kappa.dtype)})
         self.norms = UnitNorms(slots, valid.shape)
-        self.kappa, self.valid = kappa, valid
+        self.valid = valid
         least = [min_keep] * len(valid) if isinstance(min_keep, int) else list(min_keep)
         self.least = torch.tensor(least, device=valid.device)[:, None] if any(least) else None
         """How many units of each group may not vanish, ``[groups, 1]``; None if all may."""
@@ -221,6 +221,12 @@ class GroupDualAveraging(torch.optim.Optimizer):
     def threshold(self) -> float:
         """``G``, in units of ``kappa``."""
         return float(self.param_groups[0]["threshold"])
+
+    @property
+    def kappa(self) -> Tensor:
+        """Weight of each unit's penalty, ``[groups, widest]``."""
+        kappa: Tensor = self.param_groups[0]["kappa"]
+        return kappa
 
     @property
     def factors(self) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from methods.base import Record
 from methods.gradual.dual_averaging import GroupDualAveraging
 from methods.gradual.scope import Shortcuts
-from methods.gradual.steering import Shares
+from methods.gradual.steering import Shares, places, thresholds_at
 from methods.network.channels import ChannelGroup
 from methods.training import Hook
 
@@ -18,6 +20,8 @@ LEAD = 0.1
 """Share of a steered growth until the first unit vanishes."""
 SOME = 1e-9
 """A share of the FLOPs that any unit has."""
+LEAST = 1e-6
+"""The smallest threshold of a group, in units of the usual one: a unit of zeros vanishes at none."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Growth(Hook):
         shares: Shares of the FLOPs by choice of units.
         shortcuts: The parameter-free shortcuts to be closed around zero units; None leaves them open.
         plan: When to grow, and how far.
+        rates: How fast each group is to lose units, ``[groups, 1]``, on the CPU, for a steered threshold; None
+            leaves that to the norms.
     """
 
     def __init__(
@@ -76,9 +82,11 @@ class Growth(Hook):
         shares: Shares,
         shortcuts: Shortcuts | None,
         plan: Timetable,
+        rates: Tensor | None = None,
     ) -> None:
         self.optimizer, self.groups, self.shares = optimizer, groups, shares
-        self.shortcuts, self.plan = shortcuts, plan
+        self.shortcuts, self.plan, self.rates = shortcuts, plan, rates
+        self._valid = optimizer.valid.cpu()
 
     def before_step(self, step: int, lr: float) -> None:
         """Set ``c`` so that the threshold arrives in time where it is to be, growing as equation (2) has it.
@@ -100,12 +108,30 @@ class Growth(Hook):
             self._aim(plan.threshold, step, plan.end)
         elif plan.target is not None and since % every == 0:
             until = plan.lead if step < plan.lead else min(step + every, plan.end)
-            self._aim(self.shares.threshold(self.optimizer.ratios(), plan.share(until)), step, until)
+            ratios = self.optimizer.ratios().cpu()
+            exit_ = self.shares.threshold(self._exits(ratios), plan.share(until))
+            self._aim(self._level(exit_, ratios), step, until)
 
     def _aim(self, threshold: float, step: int, until: int) -> None:
         """Let the threshold arrive somewhere after so many steps of the training; it never falls."""
         missing = max(0.0, threshold - self.optimizer.threshold)
         self.optimizer.param_groups[0]["scale"] = missing / (self.plan.grown[until] - self.plan.grown[step])
+
+    def _exits(self, ratios: Tensor) -> Tensor:
+        """When each unit vanishes: at which threshold, or with which share of its group; ``[groups, widest]``."""
+        return ratios if self.rates is None else places(ratios, self._valid, self.rates)
+
+    def _level(self, exit_: float, ratios: Tensor) -> float:
+        """Return the threshold of an exit; where that is a share, ``kappa`` is set so that one threshold does it.
+
+        Groups differ in how their norms grow in training. One threshold would empty those that grow least.
+        """
+        if self.rates is None or exit_ == 0:
+            return exit_
+        own = thresholds_at(exit_, ratios, self._valid, self.rates)
+        usual = max(self.optimizer.threshold, float(own.median()))
+        self.optimizer.kappa.mul_((own / usual).clamp_min(LEAST).to(self.optimizer.kappa))
+        return usual
 
     def after_step(self, step: int) -> None:
         """Fix the choice of units when a steered threshold has grown enough.
@@ -115,9 +141,9 @@ class Growth(Hook):
         """
         if self.plan.target is not None and step == self.plan.end - 1:
             # Norms have moved since the last look: the choice is made anew, by all of them.
-            ratios = self.optimizer.ratios()
-            landing = self.shares.land(ratios, self.plan.target)
-            self.optimizer.settle(landing.threshold, landing.alive.to(ratios.device))
+            ratios = self.optimizer.ratios().cpu()
+            landing = self.shares.land(self._exits(ratios), self.plan.target)
+            self.optimizer.settle(self._level(landing.threshold, ratios), landing.alive.to(self.optimizer.valid.device))
         if self.shortcuts is not None:
             self.shortcuts.close(self.optimizer.alive)
 

@@ -29,12 +29,50 @@ def tolerance(target: float) -> float:
     return min(0.02, 0.1 * target)
 
 
+def places(ratios: Tensor, valid: Tensor, rates: Tensor) -> Tensor:
+    """Say which share of its group is gone when a unit vanishes, if the smallest go first.
+
+    In place of thresholds this makes all groups lose units alike, however much their norms differ.
+
+    Args:
+        ratios: Threshold at which each unit vanishes, ``[groups, widest]``.
+        valid: Which entries are units.
+        rates: How fast each group loses units, ``[groups, 1]``; a share is divided by it.
+
+    Returns:
+        ``(rank - 1/2) / units / rate`` with ranks from 1, ``[groups, widest]``: shares are rounded to whole units.
+    """
+    order = ratios.masked_fill(~valid, torch.inf).argsort(dim=1, stable=True)
+    middles = torch.arange(ratios.shape[1], dtype=torch.double, device=ratios.device).expand(ratios.shape) + 0.5
+    return torch.zeros_like(middles).scatter(1, order, middles) / valid.sum(1, keepdim=True) / rates
+
+
+def thresholds_at(place: float, ratios: Tensor, valid: Tensor, rates: Tensor) -> Tensor:
+    """Find the threshold of each group at which the same share of its units is gone: the inverse of :func:`places`.
+
+    Args:
+        place: The share.
+        ratios: Threshold at which each unit vanishes, ``[groups, widest]``.
+        valid: Which entries are units.
+        rates: How fast each group loses units, ``[groups, 1]``.
+
+    Returns:
+        ``[groups, 1]``; linear between the thresholds of two units, and on to below that of the first.
+    """
+    ranked = ratios.masked_fill(~valid, torch.inf).sort(dim=1).values
+    count = valid.sum(1, keepdim=True)
+    at = (place * rates * count - 0.5).clamp(max=count - 1.0)  # 0 is the first unit to go
+    below = at.long().clamp(max=count - 2).clamp(min=0)
+    low, high = ranked.gather(1, below), ranked.gather(1, torch.minimum(below + 1, count - 1))
+    return (low + (at - below).to(low) * (high - low)).clamp_min(0)
+
+
 @dataclass(frozen=True)
 class Landing:
     """A threshold and what it leaves.
 
     Attributes:
-        threshold: Units that vanish at or below it are removed.
+        threshold: Units that vanish at or below it are removed (but for those that are passed over).
         alive: Which units are left, ``[groups, widest]``, on the CPU.
         share: Share of the dense FLOPs that is left.
     """
@@ -94,7 +132,7 @@ class Shares:
 
         Units go in the order in which a growing threshold takes them. Where the last one would take the share
         further below the target than :func:`tolerance`, smaller units that vanish a little later go instead, if
-        there are such.
+        there are such. Then the last ones to go come back where the target allows it.
 
         Args:
             ratios: Threshold at which each unit vanishes, ``[groups, widest]``; waits for the device.
@@ -108,6 +146,7 @@ class Shares:
         gone = order[:enough]
         if enough and target - self._after(gone) > tolerance(target):
             gone = self._instead(order, enough - 1, target) or gone
+        gone = self._given_back(gone, target)
         threshold = order[enough - 1][0] if enough else 0.0
         alive = torch.ones(ratios.shape, dtype=torch.bool)
         for _, row, column in gone:
@@ -124,23 +163,36 @@ class Shares:
                     return gone
         return []
 
+    def _given_back(self, gone: list[_Exit], target: float) -> list[_Exit]:
+        """Let units come back, the last first, as long as the target is met."""
+        left, stay_away = self._left(gone), []
+        for unit in reversed(gone):
+            left[unit[1]] += 1
+            if self._share(left) > target:
+                left[unit[1]] -= 1
+                stay_away.append(unit)
+        return stay_away[::-1]
+
     def _order(self, ratios: Tensor) -> list[_Exit]:
-        """List the units that may go, in the order in which a growing threshold takes them."""
+        """List the units that may go, in the order in which a growing threshold takes them; of equals the deepest."""
         exits: list[_Exit] = []
         for row, (group, keep, own) in enumerate(zip(self._groups, self._min_keep, ratios.tolist(), strict=True)):
             ranked = sorted((ratio, row, column) for column, ratio in enumerate(own[: group.channels]))
             exits += ranked[: max(0, group.channels - keep)]
-        return sorted(exits)
+        return sorted(exits, key=lambda unit: (unit[0], -unit[1], unit[2]))
 
     def _enough(self, order: list[_Exit], target: float) -> int:
         """How many of the first units must go to meet the target (all, if that is not enough)."""
         return min(len(order), bisect_left(range(len(order)), -target, key=lambda n: -self._after(order[:n])))
 
     def _after(self, gone: Sequence[_Exit]) -> float:
+        return self._share(self._left(gone))
+
+    def _left(self, gone: Sequence[_Exit]) -> list[int]:
         left = [group.channels for group in self._groups]
         for _, row, _ in gone:
             left[row] -= 1
-        return self._share(left)
+        return left
 
     def _share(self, counts: Sequence[int]) -> float:
         kept = {group.name: count for group, count in zip(self._groups, counts, strict=True)}

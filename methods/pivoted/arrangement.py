@@ -174,6 +174,22 @@ class Arrangement(nn.Module):
         strides: Tensor = x.unflatten(dim, (self.width, self.blocks))
         return strides.transpose(dim, dim + 1).flatten(dim, dim + 1)
 
+    def pieces(self, x: Tensor, dim: int) -> tuple[Tensor, ...]:
+        """Return the inputs of each block, as views of what comes in where there is an order to them.
+
+        Args:
+            x: Inputs.
+            dim: Their channel dimension.
+
+        Returns:
+            ``width`` channels for each block.
+        """
+        if self.reading == "shuffle":
+            strides: Tensor = x.unflatten(dim, (self.width, self.blocks))
+            return strides.unbind(dim + 1)
+        parts: tuple[Tensor, ...] = self.read(x, dim).split(self.width, dim)
+        return parts
+
     def collect(self, y: Tensor, dim: int) -> Tensor:
         """Add up blocks of the same rows.
 

@@ -1,17 +1,14 @@
-"""Ways to run a layer of blocks that give the same output, and the choice among them by measured time.
+"""Ways to run a layer of blocks that give the same output.
 
-Which kernel runs blocks fastest depends on shape, batch, precision and device, so it is measured. The dense layer
-with zeros outside the blocks is always among the candidates: what is chosen is never slower than dense.
+Which of them is fastest depends on shape, batch, precision and device: ``methods.pivoted.dispatch`` measures it.
 """
 
 from __future__ import annotations
 
 import copy
-import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
@@ -20,19 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.pivoted.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long the executions of one layer took.
-
-    Attributes:
-        chosen: Name of the fastest.
-        seconds: Shortest time of each, by name.
-    """
-
-    chosen: str
-    seconds: dict[str, float]
 
 
 class ChannelsLast(nn.Module):
@@ -60,7 +44,7 @@ class ChannelsLast(nn.Module):
 
 
 class SeparateConvs(nn.Module):
-    """One ordinary convolution per block, on a slice of the inputs.
+    """One ordinary convolution per block, on a slice of the inputs; a shuffle is part of the slicing.
 
     Args:
         layer: The layer of blocks.
@@ -80,13 +64,15 @@ class SeparateConvs(nn.Module):
             ``[batch, out_channels, height', width']``.
         """
         layer, arrangement = self.layer, self.layer.arrangement
-        inputs = arrangement.read(x, 1).split(arrangement.width, 1)
         weights = layer.weight.split(arrangement.height)
+        summed = len(arrangement.sums) > 0
+        biases = (None,) * len(weights) if summed or layer.bias is None else layer.bias.split(arrangement.height)
         parts = [
-            F.conv2d(piece, weight, None, layer.stride, layer.padding, layer.dilation)
-            for piece, weight in zip(inputs, weights, strict=True)
+            F.conv2d(piece, weight, bias, layer.stride, layer.padding, layer.dilation)
+            for piece, weight, bias in zip(arrangement.pieces(x, 1), weights, biases, strict=True)
         ]
-        return _finished(layer, torch.cat(parts, 1))
+        y = torch.cat(parts, 1)
+        return _finished(layer, y) if summed else arrangement.place(y, 1)
 
 
 class UnfoldedBmm(nn.Module):
@@ -215,86 +201,3 @@ def executions(layer: Pivoted) -> dict[str, nn.Module]:
     if not isinstance(layer.padding, str):
         ways["bmm"] = UnfoldedBmm(own())
     return ways
-
-
-def fastest(layer: Pivoted, example: Tensor, rounds: int = 5) -> tuple[nn.Module, Timing]:
-    """Choose the execution of a layer that is fastest for inputs like the example.
-
-    Args:
-        layer: The layer.
-        example: One input of the shape, precision, memory format and device that it will run with.
-        rounds: How often each candidate is timed, in turn with the others; the shortest time counts.
-
-    Returns:
-        The execution, in eval mode, and the times of all.
-    """
-    candidates = {name: module.eval() for name, module in executions(layer).items()}
-    with torch.no_grad():
-        for module in candidates.values():
-            module(example)  # the first run may choose kernels
-        first = {name: _seconds(module, example, 1) for name, module in candidates.items()}
-        # What is four times slower than the best need not be measured well.
-        close = [name for name, seconds in first.items() if seconds <= 4 * min(first.values()) or name == "masked"]
-        repeats = {name: max(1, min(100, int(2e-3 / max(first[name], 1e-7)))) for name in close}
-        best = dict(first)
-        for _ in range(rounds):
-            for name in close:
-                best[name] = min(best[name], _seconds(candidates[name], example, repeats[name]))
-    chosen = min(best, key=lambda name: best[name])
-    return candidates[chosen], Timing(chosen, best)
-
-
-def dispatch(model: nn.Module, example: Tensor, rounds: int = 5) -> tuple[nn.Module, dict[str, Timing]]:
-    """Replace every layer of blocks by its fastest execution.
-
-    Args:
-        model: A network with layers of blocks; not changed.
-        example: A batch of inputs like those that it will run with.
-        rounds: How often each candidate is timed.
-
-    Returns:
-        A copy in eval mode, for inference only, and the times by name of layer. Layers of the same shape are
-        measured once.
-    """
-    quick = copy.deepcopy(model).eval()
-    inputs: dict[str, Tensor] = {}
-
-    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            inputs[name] = given[0].clone()
-
-        return hook
-
-    layers = {n: m for n, m in quick.named_modules() if isinstance(m, PivotedConv2d | PivotedLinear)}
-    handles = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
-    with torch.no_grad():
-        quick(example)
-    for handle in handles:
-        handle.remove()
-    known: dict[str, Timing] = {}
-    timings: dict[str, Timing] = {}
-    for name, layer in layers.items():
-        x = inputs[name]
-        key = repr((layer.settings(), tuple(x.shape), x.dtype, x.stride()))
-        if key in known:
-            module = executions(layer)[known[key].chosen].eval()
-        else:
-            module, known[key] = fastest(layer, x, rounds)
-        timings[name] = known[key]
-        quick.set_submodule(name, module)
-    return quick, timings
-
-
-def _seconds(module: nn.Module, example: Tensor, repeats: int) -> float:
-    """Time some runs in a row, per run."""
-    wait = torch.cuda.synchronize if example.is_cuda else _no_wait
-    wait()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        module(example)
-    wait()
-    return (time.perf_counter() - start) / repeats
-
-
-def _no_wait() -> None:
-    """Work on the CPU is done when the call returns."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from search.commands.options import DIRECTORY
 
 if TYPE_CHECKING:
+    from search.front import Front
     from search.sweep import Sweep
 
 PICTURES = (".png", ".html")
@@ -49,13 +50,32 @@ def way_on(sweep: Sweep) -> str:
     Returns:
         The end of a sentence; empty if the sweep has not begun to keep anything.
     """
+    if not _kept(sweep):
+        return ""
+    command = _command("resume", sweep.name, directory=sweep.config.directory)
+    return f"; finished trials are kept, go on with: {command}"
+
+
+def front_so_far(sweep: Sweep) -> Front | None:
+    """Read the front of a sweep that ended before its time.
+
+    Args:
+        sweep: The sweep.
+
+    Returns:
+        The front of what was finished; ``None`` if there is nothing on it.
+    """
+    from search.store import load_front
+
+    front = load_front(sweep.name, sweep.config.directory) if _kept(sweep) else None
+    return front if front is not None and front.members else None
+
+
+def _kept(sweep: Sweep) -> bool:
+    """Whether the sweep has begun to keep anything."""
     from search.store import study_names
 
-    directory = sweep.config.directory
-    if sweep.name is None or sweep.name not in study_names(directory):
-        return ""
-    command = _command("resume", sweep.name, directory=directory)
-    return f"; finished trials are kept, go on with: {command}"
+    return sweep.name is not None and sweep.name in study_names(sweep.config.directory)
 
 
 def _failed(sweep: Sweep) -> list[int]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 FILE_COLUMNS = 120
-"""Width of what is written to files and pipes; a terminal decides for itself."""
+"""Width of what is written to files and pipes, unless ``COLUMNS`` says otherwise; a terminal decides for itself."""
 
 
 def note(text: str) -> None:
@@ -54,7 +54,8 @@ def put_tables(*tables: RenderableType) -> None:
     """
     from rich.console import Console
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else FILE_COLUMNS)
+    asked = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()  # which rich reads by itself
+    console = Console(file=sys.stdout, width=None if asked else FILE_COLUMNS)
     with _patient_stdout():
         console.print(*tables, sep="\n")
         sys.stdout.flush()

@@ -48,9 +48,12 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Show where a network spends FLOPs and time, and what cutting each layer's channels would buy of both."""
+    from search.report.plots import check_still, save
     from search.report.profile import profile_figure, profile_table
     from search.timing.conditions import Conditions, check_devices, checked_targets
 
+    if plot is not None:
+        check_still(plot)  # before minutes are spent on measuring
     setting = Conditions(checked_targets([target]), batch_size, threads, channels_last)
     with redirect_stdout(sys.stderr):
         check_devices(setting.targets)
@@ -60,8 +63,6 @@ def profile(
         network, example = network_and_example(model, data, data_root)
         found = timing.profile(network, example, setting, round_to)
     if plot is not None:
-        from search.report.plots import save
-
         save(profile_figure(found, model), plot)
         note(f"plot: {plot}")
     if as_json:

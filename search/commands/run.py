@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.commands import options
-from search.commands.afterwards import summary, way_on
+from search.commands.afterwards import front_so_far, summary, way_on
 from search.commands.failures import FAILED, INTERRUPTED
+from search.commands.interrupts import interrupted_once
 from search.commands.options import RUN, SEARCH, names
 from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
     from search.events import Listener
+    from search.front import Front
     from search.sweep import Sweep
 
 
@@ -47,7 +49,7 @@ def sweep(
         typer.Option(
             metavar="A,B",
             show_default=False,
-            help="What is searched for, out of accuracy, flops, latency, params and seconds.",
+            help="What is searched for, out of accuracy, flops, latency, params, predicted_damage, seconds.",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -179,21 +181,28 @@ def _tell_plan(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -
 
 
 def _run(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None:
-    """Run a sweep, print its front, and sum up."""
+    """Run a sweep and print its front, also if Ctrl-C ended it; sum up.
+
+    Raises:
+        typer.Exit: If the sweep was interrupted, or no trial was completed.
+    """
     from search.report.tables import front_table
 
-    with _watched(quiet) as listener:
+    with _watched(quiet) as listener, interrupted_once():
         sweep = begun(listener)
-        with _resumable(sweep):
-            front = sweep.run()
-    if as_json:
+        finished = _until_interrupted(sweep)
+    front = front_so_far(sweep) if finished is None else finished
+    if front is not None and as_json:
         put_json(front.to_json())
-    else:
+    elif front is not None:
         put_tables(front_table(front))
+    if finished is None:
+        note(f"interrupted{way_on(sweep)}")
+        raise typer.Exit(INTERRUPTED)
     if not quiet:
         note("\n".join(summary(sweep)))
-    if not front.members:
-        note(f"error: no trial was completed; `paretoprune show {front.study} 0` tells why the first one failed")
+    if not finished.members:
+        note(f"error: no trial was completed; `paretoprune show {finished.study} 0` tells why the first one failed")
         raise typer.Exit(FAILED)
 
 
@@ -211,14 +220,22 @@ def _watched(quiet: bool) -> Generator[Listener]:
             shown.close()
 
 
-@contextmanager
-def _resumable(sweep: Sweep) -> Generator[None]:
-    """Say how to go on when a sweep ends before its time, by Ctrl-C or by an error that is not the user's."""
+def _until_interrupted(sweep: Sweep) -> Front | None:
+    """Run a sweep.
+
+    Args:
+        sweep: The sweep.
+
+    Returns:
+        The finished front; ``None`` if Ctrl-C came first.
+
+    Raises:
+        InputError: If the user got something wrong. Any other failure is told with how to go on.
+    """
     try:
-        yield
+        return sweep.run()
     except KeyboardInterrupt:
-        note(f"interrupted{way_on(sweep)}")
-        raise typer.Exit(INTERRUPTED) from None
+        return None
     except InputError:
         raise
     except Exception:

@@ -59,4 +59,6 @@ ACCURACY = Objective(
     reference=_reference,
     format=percent,
     measure=measure,
+    quality=True,
+    trained=True,
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from methods.base import Method
     from methods.data import Split
     from search.outcome import DenseRow
 
@@ -29,6 +30,11 @@ class Objective:
         reference: Worst acceptable value, given the dense network: counts 0 in the hypervolume.
         format: The value as text with its unit, for tables.
         measure: Measures a finished network; ``None`` when the value is known from the trial itself.
+        reported_by: Tells whether a method reports the value itself, in ``Pruned.extra`` under the objective's name;
+            ``None`` for values that do not come from the method.
+        quality: Whether it tells a good network from a small one. A search needs one such objective, or the
+            smallest network always wins.
+        trained: Whether fine-tuning changes it. A study without any such objective does not fine-tune.
     """
 
     name: str
@@ -39,6 +45,9 @@ class Objective:
     reference: Callable[[DenseRow], float]
     format: Callable[[float], str]
     measure: Measure | None = None
+    reported_by: Callable[[type[Method]], bool] | None = None
+    quality: bool = False
+    trained: bool = False
 
     @property
     def maximise(self) -> bool:

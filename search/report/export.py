@@ -2,6 +2,9 @@
 
 The folder holds ``weights.safetensors``, ``architecture.json`` and ``card.json``. Nothing in it is code: to
 rebuild, the dense network's builder is called by name and cut to the described widths.
+
+A network with layers of blocks can run in many ways that give the same answer. Which is fastest on this machine is
+measured here, layer by layer, and written into the card.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from search.environment import versions
 from search.errors import RunError
 from search.store import StudyFiles, read_json, write_json
+from search.timing.conditions import Conditions
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +34,8 @@ def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
         to: The folder to make; it must not exist, or be empty.
 
     Returns:
-        The card: accuracy, FLOPs, parameters, method, point, widths, seeds, versions.
+        The card: accuracy, FLOPs, parameters, method, point, widths, seeds, versions, and how layers of blocks
+        run fastest here (``execution``, with the conditions; ``None`` if there are none).
 
     Raises:
         InputError: If the folder has content or cannot be made, or the trial has no network.
@@ -47,8 +52,9 @@ def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
         source = files.folder(number)
         shutil.copyfile(source / "weights.safetensors", fresh / "weights.safetensors")
         write_json(fresh / "architecture.json", read_json(source / "architecture.json") | {"network": card["network"]})
-        write_json(fresh / "card.json", card)
         _verify(fresh, card)
+        card |= {"execution": _execution(fresh, files.record()["config"])}
+        write_json(fresh / "card.json", card)
         if to.exists():
             to.rmdir()
         fresh.rename(to)
@@ -57,11 +63,13 @@ def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
     return card
 
 
-def rebuild(folder: Path | str) -> nn.Module:
+def rebuild(folder: Path | str, *, inference: bool = False) -> nn.Module:
     """Rebuild an exported network.
 
     Args:
         folder: A folder that ``paretoprune export`` made.
+        inference: Whether the network is only run: then batch norms are folded into the layers before them, and
+            layers of blocks run in the ways that the card names as fastest. It cannot be trained.
 
     Returns:
         The network in eval mode, on the CPU.
@@ -79,7 +87,15 @@ def rebuild(folder: Path | str) -> nn.Module:
     architecture = read_json(folder / "architecture.json")
     network = architecture["network"]
     dense = build_model(network["model"], network["classes"], tuple(network["example_shape"]), network["seed"])
-    return rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"))
+    model = rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"))
+    if not inference:
+        return model
+    from search.timing.blocks import deployed
+
+    try:
+        return deployed(model, read_json(folder / "card.json").get("execution"))
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{folder}/card.json does not fit the network: {error}") from error
 
 
 def _card(files: StudyFiles, number: int) -> dict[str, Any]:
@@ -121,3 +137,23 @@ def _verify(folder: Path, card: dict[str, Any]) -> None:
             f"the exported network has {cost.flops} FLOPs and {cost.params} parameters, the trial had "
             f"{card['flops']} and {card['params']}: {json.dumps(card['network'])}"
         )
+
+
+def _execution(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Measure how layers of blocks run fastest on this machine's CPU, with batch and threads of the study."""
+    import torch
+
+    from methods.pivoted.dispatch import undecided
+    from search.timing.blocks import deployment
+    from search.timing.measure import turn
+    from search.timing.targets import like, threads_of
+
+    model = rebuild(folder)
+    if not undecided(model):
+        return None
+    wanted = config["latency"]
+    threads = wanted["threads"] or config["resources"]["cpus_per_trial"]
+    setting = Conditions(("cpu",), wanted["batch_size"], threads)
+    shape = read_json(folder / "architecture.json")["network"]["example_shape"]
+    with turn(), threads_of(setting):
+        return deployment(model, like(torch.zeros(shape), setting.batch_size), setting)

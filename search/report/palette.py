@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from methods import METHODS
+
 # Okabe and Ito (2008); wine stands for their yellow, which is lost on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
 # Matplotlib's marker beside plotly's symbol. One more than there are colours: 72 pairs before one repeats.
@@ -46,15 +48,19 @@ class Style:
 
 
 def styles(methods: Iterable[str]) -> dict[str, Style]:
-    """Give each method its look.
+    """Give each method its look; a method of ours looks the same in the pictures of all studies.
 
     Args:
         methods: Names; order and repetitions do not matter.
 
     Returns:
-        A style per method, in alphabetical order.
+        A style per name, in alphabetical order.
     """
-    return {
-        name: Style(_COLOURS[index % len(_COLOURS)], *_SHAPES[index % len(_SHAPES)])
-        for index, name in enumerate(sorted(set(methods)))
-    }
+    names = sorted(set(methods))
+    ours = sorted(METHODS)
+    places = {name: place for place, name in enumerate([*ours, *(name for name in names if name not in METHODS)])}
+    return {name: _style(places[name]) for name in names}
+
+
+def _style(place: int) -> Style:
+    return Style(_COLOURS[place % len(_COLOURS)], *_SHAPES[place % len(_SHAPES)])

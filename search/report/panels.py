@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from search.outcome import DenseRow, Outcome
 
 _BAR = 24  # characters of a whole group of channels
+_WIDE = 72  # characters that the columns of a table of layers may take, so that 80 hold it with its frame
+_PER_LAYER = re.compile(r"(?P<quantity>[^\[]+)\[(?P<layer>.+)\]")  # a number of one layer: rank_in[layer1.0.conv1]
 
 
 def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
@@ -40,15 +43,15 @@ def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
     if outcome.metrics:
         parts += _section("Result", _pairs(_results(outcome, dense)))
     if outcome.timings or outcome.untimed:
-        parts += _section("Latency, beside the dense network", _timings(outcome, dense))
+        parts += _section("Latency as measured, by turns with the dense network", _timings(outcome, dense))
     if outcome.point:
         parts += _section("Parameters", _pairs((name, str(value)) for name, value in outcome.point.items()))
     if outcome.extra:
-        parts += _section("The method's own results", _pairs(_numbers(outcome.extra)))
+        parts += _section("The method's own results", *_own_results(outcome.extra))
     if outcome.history:
         parts += _section(f"Last of {len(outcome.history)} epochs", _pairs(_numbers(outcome.history[-1])))
     if outcome.widths:
-        parts += _section("Channels kept", _widths(outcome.widths))
+        parts += _section(f"Channels kept{_where_saved(outcome, dense)}", _widths(outcome.widths))
     if outcome.error is not None:
         parts += _section("Traceback", Text(outcome.error.rstrip(), style="red"))
     failed = outcome.state == "failed"
@@ -77,8 +80,11 @@ def _results(outcome: Outcome, dense: DenseRow) -> Iterable[tuple[str, str]]:
     for name, whole in (("flops", dense.flops), ("params", dense.params)):
         if name in metrics:
             yield name, f"{human(metrics[name])} ({100 * metrics[name] / whole:.1f} % of dense {human(whole)})"
+    if "latency" in metrics and dense.latency is not None:
+        share = f"{100 * metrics['latency'] / dense.latency:.1f} % of dense {written(dense.latency)}"
+        yield "latency", f"{written(metrics['latency'])} ({share})"
     for name, value in metrics.items():
-        if name not in ("accuracy", "flops", "params"):
+        if name not in ("accuracy", "flops", "params", "latency", "seconds"):  # seconds are told as what it took
             yield name, OBJECTIVES[name].format(value) if name in OBJECTIVES else f"{value:.6g}"
 
 
@@ -102,6 +108,57 @@ def _timings(outcome: Outcome, dense: DenseRow) -> Table:
     for target, reason in outcome.untimed.items():
         table.add_row(Text(target), *[Text("–")] * 4, Text(reason, style="red"))
     return table
+
+
+def _own_results(extra: Mapping[str, float]) -> Iterable[RenderableType]:
+    """Lay out what a method reports: numbers of the whole network, then those of layers, a layer a line.
+
+    Args:
+        extra: The numbers by name; ``name[layer]`` for those of a layer.
+
+    Yields:
+        Grids; quantities that do not fit beside each other come below each other.
+    """
+    whole: dict[str, float] = {}
+    layers: dict[str, dict[str, float]] = {}
+    for name, value in extra.items():
+        found = _PER_LAYER.fullmatch(name)
+        if found is None:
+            whole[name] = value
+        else:
+            layers.setdefault(found["quantity"], {})[found["layer"]] = value
+    if whole:
+        yield _pairs(_numbers(whole))
+    room = _WIDE - max((len(layer) for values in layers.values() for layer in values), default=0)
+    while layers:
+        beside: list[str] = []
+        for quantity in layers:
+            if not beside or sum(_column(name, layers[name]) for name in [*beside, quantity]) <= room:
+                beside.append(quantity)
+        yield _by_layer({quantity: layers.pop(quantity) for quantity in beside})
+
+
+def _column(quantity: str, values: Mapping[str, float]) -> int:
+    """Characters that a column takes, with the space beside it."""
+    return 2 + max(len(quantity), *(len(f"{value:.6g}") for value in values.values()))
+
+
+def _by_layer(quantities: Mapping[str, Mapping[str, float]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("layer", style="dim", overflow="fold")
+    for quantity in quantities:
+        table.add_column(Text(quantity), justify="right", overflow="fold")
+    for layer in dict.fromkeys(layer for values in quantities.values() for layer in values):
+        cells = (f"{values[layer]:.6g}" if layer in values else "" for values in quantities.values())
+        table.add_row(Text(layer), *map(Text, cells))
+    return table
+
+
+def _where_saved(outcome: Outcome, dense: DenseRow) -> str:
+    """Say how a network can be cheaper and have all its channels."""
+    cheaper = outcome.metrics.get("flops", dense.flops) < dense.flops
+    whole = all(kept == all_of_it for kept, all_of_it in outcome.widths.values())
+    return ": all of them, what was saved lies within the layers" if cheaper and whole else ""
 
 
 def _widths(widths: Mapping[str, tuple[int, int]]) -> Table:
@@ -129,5 +186,5 @@ def _pairs(rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def _section(title: str, body: RenderableType) -> list[RenderableType]:
-    return [Text(), Text(title, style="bold"), body]
+def _section(title: str, *bodies: RenderableType) -> list[RenderableType]:
+    return [Text(), Text(title, style="bold"), *bodies]

@@ -132,7 +132,7 @@ class Plane:
 
 
 def planes(front: Front) -> tuple[Plane, ...]:
-    """Decide what the pictures of a front show: accuracy against every objective that is minimised.
+    """Decide what the pictures of a front show: accuracy against every objective that is a cost.
 
     Args:
         front: The front.
@@ -140,7 +140,7 @@ def planes(front: Front) -> tuple[Plane, ...]:
     Returns:
         One plane per cost, in the order of the objectives; accuracy against FLOPs if there is none.
     """
-    costs = [objective for objective in front.objectives if not objective.maximise] or [OBJECTIVES["flops"]]
+    costs = [objective for objective in front.objectives if not objective.quality] or [OBJECTIVES["flops"]]
     return tuple(plane(front, cost) for cost in costs)
 
 
@@ -151,13 +151,13 @@ def plane(front: Front, cost: Objective | None = None) -> Plane:
 
     Args:
         front: The front.
-        cost: The horizontal axis; by default the first objective that is minimised (FLOPs if there is none).
+        cost: The horizontal axis; by default the first objective that is a cost (FLOPs if there is none).
 
     Returns:
         The picture's content.
     """
     if cost is None:
-        cost = next((objective for objective in front.objectives if not objective.maximise), OBJECTIVES["flops"])
+        cost = next((objective for objective in front.objectives if not objective.quality), OBJECTIVES["flops"])
     dense_cost = cost.reference(front.dense)
 
     def dots(members: tuple[Member, ...]) -> tuple[Dot, ...]:

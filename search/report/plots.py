@@ -270,7 +270,7 @@ def widths_figure(outcome: Outcome) -> Figure:
     title = f"Trial {outcome.number} · {outcome.method}"
     axes.set_title(title, loc="left", fontsize=14, fontweight="bold", color=INK, pad=12, parse_math=False)
     told = f"{percent(outcome.metrics['accuracy'])} at {human(outcome.metrics['flops'])} FLOPs · "
-    told += f"{sum(kept)} of {sum(whole)} channels kept"
+    told += f"all {sum(whole)} channels kept" if kept == whole else f"{sum(kept)} of {sum(whole)} channels kept"
     axes.set_title(told, loc="right", fontsize=10, color=MUTED, pad=12)
     return figure
 

@@ -158,4 +158,6 @@ def _frame(axes: Axes, names: list[str], label: str) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side == "left")
         spine.set_color(MUTED)
-    axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
+    # Below the axes, some 75 pixels lower, where it covers nothing.
+    anchor = (0.5, -75 / axes.figure.bbox.height)
+    axes.legend(loc="upper center", bbox_to_anchor=anchor, ncols=2, frameon=False, fontsize=9, labelcolor=INK)

@@ -148,13 +148,14 @@ def compare_rows(fronts: Iterable[Front]) -> list[dict[str, Any]]:
         fronts: One front per study.
 
     Returns:
-        For each study: ``study``, ``trials`` (complete ones), ``members``, ``hypervolume``,
-        ``dense_accuracy``, and ``best_accuracy`` at each of the :data:`BANDS` (``None`` where no trial is
-        that cheap).
+        For each study: ``study``, ``objectives``, ``trials`` (complete ones), ``members``, ``hypervolume`` (to
+        be compared where the objectives are the same), ``dense_accuracy``, and ``best_accuracy`` at each of the
+        :data:`BANDS` (``None`` where no trial is that cheap).
     """
     return [
         {
             "study": front.study,
+            "objectives": [objective.name for objective in front.objectives],
             "trials": len(front.outcomes),
             "members": len(front.members),
             "hypervolume": front.hypervolume(),
@@ -180,9 +181,14 @@ def compare_table(fronts: Iterable[Front]) -> Table:
     Returns:
         The table.
     """
-    table = _table("Studies compared", "best validation accuracy at or below these shares of the dense FLOPs")
+    rows = compare_rows(fronts)
+    caption = "best validation accuracy at or below these shares of the dense FLOPs"
+    if len({tuple(row["objectives"]) for row in rows}) > 1:
+        caption += "\nhypervolumes of different objectives cannot be compared:\n"
+        caption += "\n".join(f"{row['study']}: {', '.join(row['objectives'])}" for row in rows)
+    table = _table("Studies compared", caption)
     _columns(table, "study:fold", "front", "hypervolume", "dense", *(f"≤ {name}" for name in BANDS))
-    for row in compare_rows(fronts):
+    for row in rows:
         counts = [f"{row['members']} of {row['trials']}", f"{row['hypervolume']:.4f}"]
         best = [_or_missing(accuracy) for accuracy in row["best_accuracy"].values()]
         _row(table, [row["study"], *counts, percent(row["dense_accuracy"]), *best])
@@ -197,15 +203,17 @@ def space_table(space: Space, title: str = "Search space") -> Table:
         title: Heading of the table.
 
     Returns:
-        The table: name, kind and range (or choices), the authors' value, and when the parameter applies.
+        The table: name, below it when the parameter applies; kind and range (or choices); the authors' value.
     """
     table = _table(title)
-    _columns(table, "parameter:left", "values:fold", "default:left", "applies when:fold")
+    _columns(table, "parameter:fold", "values:fold", "default:left")
     for entry in space.to_json():
         condition = entry["condition"]
         default = "" if entry["default"] is None else str(entry["default"])
-        when = f"{condition['parameter']} = {_any_of(condition['values'])}" if condition else ""
-        _row(table, [entry["name"], _range(entry), default, when])
+        name = Text(entry["name"])
+        if condition:
+            name.append(f"\n  if {condition['parameter']} = {_any_of(condition['values'])}", style="dim")
+        table.add_row(name, Text(_range(entry)), Text(default))
     return table
 
 

@@ -8,7 +8,8 @@
 | ``cuda-eager`` | the network as it is, on the GPU: small networks mostly wait to be launched |
 | ``onnxruntime`` | the network exported to ONNX, in ONNX Runtime on the CPU |
 
-All run without gradients in single precision, on copies.
+All run without gradients in single precision, on copies. Layers of blocks run in the way that is measured to be
+fastest there (``search.timing.blocks``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from search.timing import blocks
 from search.timing.conditions import Conditions
 from search.timing.interleaved import Run, Watch
 from search.timing.onnx_session import NotInstalled, onnx_run
@@ -40,11 +42,13 @@ class Target:
         device: ``"cpu"`` or ``"cuda"``.
         prepare: Makes one forward pass of a network on this device with these inputs; runs it at least once.
         failure: What it means that preparing fails, and what to do.
+        whole: Whether a compiler sees the whole network: then layers of blocks are not decided one by one.
     """
 
     device: str
     prepare: Callable[[nn.Module, Tensor, int], Run]
     failure: str
+    whole: bool = False
 
 
 def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) -> Run:
@@ -53,7 +57,7 @@ def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) 
     Args:
         name: A name in :data:`TARGETS`.
         model: The network; not changed.
-        example: One input, ``[1, ...]``; a batch is made of copies of it, for its values do not matter.
+        example: One input, ``[1, ...]``; only its shape, precision and kind of numbers matter.
         setting: Batch size, threads and layout.
 
     Returns:
@@ -65,11 +69,17 @@ def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) 
     target = TARGETS[name]
     try:
         network = copy.deepcopy(model).to(target.device).eval().requires_grad_(False)
-        inputs = example[:1].to(target.device).repeat(setting.batch_size, *[1] * (example.ndim - 1))
+        inputs = like(example, setting.batch_size).to(target.device)
         if setting.channels_last and inputs.ndim == 4:
             network = network.to(memory_format=torch.channels_last)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return target.prepare(network, inputs, setting.threads)
+        if not target.whole:
+            return target.prepare(blocks.decided(network, inputs), inputs, setting.threads)
+
+        def compiled(candidate: nn.Module) -> Run:
+            return target.prepare(candidate, inputs, setting.threads)
+
+        return blocks.faster(network, compiled, watch(name, setting.threads))
     except NotInstalled as error:
         raise Untimed(f"{name}: {error}") from error
     except Exception as error:  # compilers, exporters and networks fail in any way; the rest of a trial is kept
@@ -78,6 +88,22 @@ def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) 
                 f"{name}: a batch of {setting.batch_size} does not fit into memory; choose a smaller latency.batch_size"
             ) from error
         raise Untimed(f"{name}: {target.failure} ({_first_line(error)})") from error
+
+
+def like(example: Tensor, batch_size: int) -> Tensor:
+    """Make a batch of noise: on images of zeros, pooling and its like guess every branch right and look too fast.
+
+    Args:
+        example: One input, ``[1, ...]``.
+        batch_size: Inputs of the batch.
+
+    Returns:
+        ``[batch_size, ...]``, the same every time, on the CPU; numbers that are not real are copies of the example's.
+    """
+    if not example.is_floating_point():
+        return example[:1].cpu().repeat(batch_size, *[1] * (example.ndim - 1))
+    noise = torch.randn(batch_size, *example.shape[1:], generator=torch.Generator().manual_seed(0))
+    return noise.to(example.dtype)
 
 
 def watch(name: str, threads: int) -> Watch:
@@ -174,6 +200,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
         "cpu",
         _compiled,
         "torch.compile cannot make one graph of the network, or finds no C++ compiler; leave this target out",
+        whole=True,
     ),
     "cuda": Target(
         "cuda", _replayed, "the network cannot be captured in a CUDA graph; use the target cuda-eager instead"
@@ -183,6 +210,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
         "cpu",
         onnx_run,
         "the network cannot be exported to ONNX, or ONNX Runtime cannot run it as torch does; leave this target out",
+        whole=True,
     ),
 })
 """How the targets of :data:`search.timing.conditions.TARGETS` run."""

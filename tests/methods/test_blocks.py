@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from methods.network.cost import count
 from methods.pivoted.arrangement import Arrangement, PivotSpec, reading_of
 from methods.pivoted.blocks import PivotedConv2d, PivotedLinear, dense, moved_bytes, pivoted
-from methods.pivoted.executions import dispatch, executions, fastest
+from methods.pivoted.executions import executions
 
 ROWS, COLUMNS = 24, 16
 
@@ -166,25 +166,19 @@ def test_gradients_reach_every_weight() -> None:
             torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
 
 
-def test_the_fastest_is_never_slower_than_dense() -> None:
-    layer, x = layer_for("3x3", bias=True, dtype=torch.float32)
-    blocks = pivoted(layer, halves("index")).eval()
-    module, timing = fastest(blocks, x, rounds=2)
-    assert timing.seconds[timing.chosen] == min(timing.seconds.values()) <= timing.seconds["masked"]
-    assert set(timing.seconds) == set(executions(blocks))
-    torch.testing.assert_close(module(x), blocks(x), rtol=1e-5, atol=1e-5)
-
-
-def test_a_whole_network_is_dispatched() -> None:
+def test_bytes_moved_are_those_of_gathers() -> None:
     spec = PivotSpec(shuffled(COLUMNS, 5).reshape(2, 8), torch.arange(2), torch.arange(COLUMNS))
-    convs = [pivoted(nn.Conv2d(COLUMNS, COLUMNS, 3, padding=1), spec) for _ in range(2)]
-    model = nn.Sequential(*convs, nn.Flatten(), nn.Linear(COLUMNS * 16, 4)).eval()
-    x = numbers(3, COLUMNS, 4, 4, dtype=torch.float32)
-    quick, timings = dispatch(model, x, rounds=1)
-    torch.testing.assert_close(quick(x), model(x), rtol=1e-5, atol=1e-5)
-    assert timings.keys() == {"0", "1"} and timings["0"] is timings["1"]
-    assert isinstance(model[0], PivotedConv2d)
-    assert moved_bytes(model, x) == 2 * COLUMNS * 16 * 4
+    model = nn.Sequential(*[pivoted(nn.Conv2d(COLUMNS, COLUMNS, 3, padding=1), spec) for _ in range(2)])
+    assert moved_bytes(model, numbers(3, COLUMNS, 4, 4, dtype=torch.float32)) == 2 * COLUMNS * 16 * 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_are_the_inputs_of_blocks(kind: str) -> None:
+    layer, x = layer_for("3x3", bias=False)
+    arrangement = pivoted(layer, halves(kind)).arrangement
+    pieces = arrangement.pieces(x, 1)
+    assert torch.equal(torch.cat(pieces, 1), arrangement.read(x, 1))
+    assert [piece.shape[1] for piece in pieces] == [arrangement.width] * arrangement.blocks
 
 
 def test_readings_are_recognised() -> None:

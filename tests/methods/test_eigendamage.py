@@ -15,10 +15,12 @@ from torch.nn import functional as F
 
 from methods.analysis import Settings, Tensors
 from methods.base import Problem, Pruned
-from methods.curvature.covariances import collect_factors
+from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
+from methods.eigenbasis.eigenspace import Eigenspace
 from methods.eigenbasis.kronecker import blocks, damage, directions, eigenbases
-from methods.eigenbasis.rotation_cost import survey
+from methods.eigenbasis.rotation import core_of, realised
+from methods.eigenbasis.rotation_cost import Forms, survey
 from methods.eigendamage import MEASURED, EigenDamage
 from methods.network.channels import channel_groups
 from methods.network.cost import count
@@ -385,8 +387,35 @@ def test_separable_cores_are_depthwise() -> None:
     assert isinstance(chain, nn.Sequential) and isinstance(chain[1], nn.Conv2d)
     assert chain[1].groups == chain[1].in_channels == chain[1].out_channels > 1
     assert 0 < pruned.extra["separation_error[1.0]"] < 1
+    seen = method(0.2, separable=True, cp_rank_frac=0.5, als_iters=3).preview(problem_for("wide", analyses=SHARED))
+    assert pruned.extra["predicted_damage"] == seen.damage
     pointwise = pruned.model.get_submodule("2.0")
     assert not any(isinstance(part, nn.Conv2d) and part.groups > 1 for part in pointwise.modules())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_damage_of_a_separable_core_is_that_of_the_whole_change(groups: int) -> None:
+    """Dropped directions and what the decomposition misses, against the quadratic form of the difference of weights."""
+    conv = cases.seeded(lambda: nn.Conv2d(6, 8, 3, padding=1, groups=groups)).double()
+    model = nn.Sequential(conv)
+    halves = [torch.randn(groups, n, n, generator=torch.Generator().manual_seed(n)).double() for n in (6, 8)]
+    moments = [(half @ half.mT)[:, : n // groups, : n // groups] for half, n in zip(halves, (6, 8), strict=True)]
+    basis = eigenbases({"0": Factors(moments[0], moments[1], 1)})["0"]
+    weight = blocks(core_of(conv).weight, groups)
+    theta = damage(weight, basis)
+    shapes = survey(nn.Sequential(conv, nn.Flatten()), torch.zeros(1, 6, 5, 5).double()).shapes
+    analysis = {"0.columns": basis.inputs, "0.rows": basis.outputs, "0.damage": theta}
+    space = Eigenspace(model, shapes, analysis, Forms("cheapest", 0.7), rest=0)
+    kept = space.kept([6 // groups - 1, 8 // groups - 1])
+    built = space.rewritten(kept, 20, torch.Generator().manual_seed(0))
+    chain = built.model.get_submodule("0")
+    assert isinstance(chain, nn.Sequential)
+    whole = realised(chain, (3,))
+    assert isinstance(whole, nn.Conv2d)
+    change = blocks(whole.weight, groups) - weight
+    harm = float(torch.einsum("godi,gop,gpdj,gij->", change, moments[1], change, moments[0])) / 2
+    assert built.separation_damage > 0 < kept["0"].damage
+    assert kept["0"].damage + built.separation_damage == pytest.approx(harm, rel=1e-9)
 
 
 # --- which layers ----------------------------------------------------------------------------------------------------

@@ -331,7 +331,8 @@ def test_separable_form_is_what_was_decomposed(stride: int, groups: int) -> None
     module, x = conv(3, stride, groups), images()
     bases = orthogonal(groups, 8 // groups, 0)[:, :, :3], orthogonal(groups, 12 // groups, 1)[:, :, :4]
     found = parts(module, *bases)
-    chain, error = separable(module, found, 2, 40, torch.Generator().manual_seed(0))
+    separated = separable(module, found, 2, 40, torch.Generator().manual_seed(0))
+    chain, error = separated.chain, separated.error
     exact = outputs(three_part(module, found), x)
     assert 0 < error < 1
     assert float((outputs(chain, x) - exact).norm() / exact.norm()) < 3 * error
@@ -339,9 +340,11 @@ def test_separable_form_is_what_was_decomposed(stride: int, groups: int) -> None
     assert count(chain, x[:1]) == shape.separable(2)
     for form in realisations(chain):
         torch.testing.assert_close(outputs(form, x), outputs(chain, x), rtol=0, atol=1e-12)
-    better, nothing = separable(module, found, 12, 60, torch.Generator().manual_seed(0))
-    assert nothing < 1e-5, "a core of 3 by 4 directions is a sum of 12 products"
-    torch.testing.assert_close(outputs(better, x), exact, rtol=0, atol=1e-4)
+    better = separable(module, found, 12, 60, torch.Generator().manual_seed(0))
+    assert better.error < 1e-5, "a core of 3 by 4 directions is a sum of 12 products"
+    torch.testing.assert_close(outputs(better.chain, x), exact, rtol=0, atol=1e-4)
+    assert better.missed.shape == separated.missed.shape == (groups, 4, 3)
+    assert float(separated.missed.sum() / found.core.square().sum()) == pytest.approx(error**2)
 
 
 def test_linear_layers_are_not_separable() -> None:

@@ -28,7 +28,7 @@ from methods.gradual.dual_averaging import (
 )
 from methods.gradual.growth import Growth, Timetable
 from methods.gradual.scope import Shortcuts, prunable
-from methods.gradual.steering import Shares, tolerance
+from methods.gradual.steering import Shares, places, thresholds_at, tolerance
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel, count
 from methods.network.units import Slot, Spread
@@ -513,14 +513,14 @@ def test_oracle_08_lower_loss_than_group_lasso_at_equal_sparsity_and_no_barrier(
 # --- 9: exact continuation ---------------------------------------------------------------------------------
 
 
-def trainer(method: SDPrun, net: str, steps: int = 40) -> Trainer:
-    problem = problem_for(net, steps)
+def trainer(method: SDPrun, net: str, steps: int = 40, **recipe: Any) -> Trainer:
+    problem = problem_for(net, steps, **recipe)
     model = copy.deepcopy(problem.model)
     groups = prunable(channel_groups(model, EXAMPLE), model, method.residual_mode)
     optimizer = method.optimizer(model, groups)
     shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.least(groups))
     lanes = Shortcuts(model, groups, optimizer.valid)
-    hook = Growth(optimizer, groups, shares, lanes, method.timetable(problem))
+    hook = Growth(optimizer, groups, shares, lanes, method.timetable(problem), method.rates_of(groups))
     return Trainer(
         model,
         TRAIN,
@@ -535,7 +535,8 @@ def trainer(method: SDPrun, net: str, steps: int = 40) -> Trainer:
 
 
 METHODS = {
-    "steered": SDPrun(target_flops=0.4, threshold_warmup=0.1),
+    "steered": SDPrun(target_flops=0.4, threshold_warmup=0.1, thresholds="shared"),
+    "even": SDPrun(target_flops=0.4),
     "free": SDPrun(steer="off", g_end=1.1, lr_schedule="const", prox_every=3, momentum=0.5),
     "elementwise": SDPrun(bn_mode="elementwise_bn", kappa_mode="sqrt_size"),
 }
@@ -556,8 +557,24 @@ def test_oracle_09_continues_bitwise(name: str, stop: int) -> None:
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[key]), key
     before, after = whole.optimizer.state_dict(), second.optimizer.state_dict()
-    assert torch.equal(before["param_groups"][0].pop("factors"), after["param_groups"][0].pop("factors"))
+    for key in ("factors", "kappa"):
+        assert torch.equal(before["param_groups"][0].pop(key), after["param_groups"][0].pop(key)), key
     assert before["param_groups"] == after["param_groups"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_compiled_network_is_shrunk_too(bf16: bool) -> None:
+    """Weights change between calls, never inside a graph."""
+    results = []
+    for compiled in (False, True):
+        job = trainer(SDPrun(target_flops=0.4), "vgg", 12, bf16=bf16, accumulate=2)
+        if compiled:
+            job.model.compile(backend="eager")
+        results.append((job.run(), [parameter.detach().clone() for parameter in job.model.parameters()]))
+    (plain, weights), (again, compiled_weights) = results
+    assert again == plain
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(weights, compiled_weights, strict=True))
 
 
 # --- steering ----------------------------------------------------------------------------------------------
@@ -621,8 +638,9 @@ def test_landing_passes_over_a_unit_that_is_too_large() -> None:
     landing = Shares(groups, cost, 1).land(ratios, 0.81)
     assert landing.share == 0.8 and landing.threshold == pytest.approx(0.2)
     assert landing.alive.tolist()[0] == [False, False, True] and landing.alive.tolist()[1][:2] == [True, True]
-    # Nothing smaller is left: the large one goes after all, for the target is never exceeded.
-    assert Shares(groups, cost, 1).land(ratios, 0.75).share == 0.55
+    # Nothing smaller is left: the large one goes after all, for the target is never exceeded; a small one comes back.
+    assert Shares(groups, cost, 1).land(ratios, 0.75).share == 0.65
+    assert Shares(groups, cost, 1).land(ratios, 0.64).share == 0.55
     assert Shares(groups, cost, 1).land(ratios, 1.0).share == 1.0
 
 
@@ -642,6 +660,48 @@ def test_landing_is_at_most_the_target_and_as_near_as_units_allow(seed: int, tar
         assert landing.share >= target - max(tolerance(target), max(prices) / cost.dense)
     alive = [int(row[:size].sum()) for row, size in zip(landing.alive, sizes, strict=True)]
     assert min(alive) >= 1
+    for count_, size, price in zip(alive, sizes, prices, strict=True):
+        assert count_ == size or landing.share + price / cost.dense > target, "one more would have met the target"
+
+
+def test_places_by_hand() -> None:
+    ratios = torch.tensor([[0.3, 0.1, 0.9, 0.2], [5.0, 4.0, 0.0, 0.0]])
+    valid = torch.tensor([[True] * 4, [True, True, False, False]])
+    rates = torch.tensor([[1.0], [0.5]], dtype=torch.double)
+    found = places(ratios, valid, rates)
+    assert found[0].tolist() == [0.625, 0.125, 0.875, 0.375]
+    assert found[1, :2].tolist() == [1.5, 0.5]  # the second group loses half as much
+    at = partial(thresholds_at, ratios=ratios.double(), valid=valid, rates=rates)
+    assert at(0.375)[:, 0].tolist() == pytest.approx([0.2, 3.875])  # the second: not yet its first unit
+    assert at(0.5)[:, 0].tolist() == pytest.approx([0.25, 4.0])
+    assert at(0.0)[:, 0].tolist() == pytest.approx([0.05, 3.5])
+    assert at(9.0)[:, 0].tolist() == pytest.approx([0.9, 5.0])
+
+
+@given(seed=st.integers(0, 10**6), rate=st.floats(0.25, 4))
+@settings(max_examples=40, deadline=None)
+def test_a_unit_vanishes_in_its_place(seed: int, rate: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    valid = torch.arange(9) < torch.tensor([[9], [4], [1]])
+    ratios = torch.rand(3, 9, generator=generator, dtype=torch.double) + 0.01
+    rates = torch.full((3, 1), rate, dtype=torch.double)
+    found = places(ratios, valid, rates)
+    for row, column in valid.nonzero().tolist():
+        own = thresholds_at(found[row, column].item(), ratios, valid, rates)[row].item()
+        assert own == pytest.approx(ratios[row, column].item(), rel=1e-9)
+
+
+def test_even_thresholds_take_the_same_share_of_every_group() -> None:
+    """However much the norms of the groups differ; a shared threshold empties the one whose norms are small."""
+    problem = replace(problem_for("vgg", steps=30), model=cases.seeded(Wide, trained=True))
+    widths = {group.name: group.channels for group in channel_groups(problem.model, EXAMPLE)}
+    left = {}
+    for thresholds in ("even", "shared"):
+        kept = SDPrun.from_point({"target_flops": 0.3, "thresholds": thresholds, "kappa_mode": "one"}).prune(problem)
+        left[thresholds] = [len(units) / widths[name] for name, units in kept.kept.items()]
+        problem = replace(problem, generator=torch.Generator().manual_seed(0))
+    assert max(left["even"]) - min(left["even"]) < 1.5 / min(widths.values())
+    assert max(left["shared"]) - min(left["shared"]) > 0.1
 
 
 # --- the method --------------------------------------------------------------------------------------------
@@ -698,11 +758,16 @@ def test_inner_only_leaves_what_shortcuts_tie_together() -> None:
     assert "1.body.0.0" in names and "0.0" not in names
 
 
-def test_factors_by_stage_move_the_pruning() -> None:
+@pytest.mark.parametrize("thresholds", ["even", "shared"])
+def test_factors_by_stage_move_the_pruning(thresholds: Any) -> None:
     problem = problem_for("vgg")
     stages = {group.stage for group in channel_groups(problem.model, EXAMPLE)}
-    first = SDPrun(kappa_by="stage", stage_mult={stage: 4.0 if stage == "8x8" else 0.25 for stage in stages})
-    last = SDPrun(kappa_by="stage", stage_mult={stage: 4.0 if stage == "2x2" else 0.25 for stage in stages})
+
+    def method(hit: str) -> SDPrun:
+        mult = {stage: 4.0 if stage == hit else 0.25 for stage in stages}
+        return SDPrun(kappa_by="stage", stage_mult=mult, thresholds=thresholds)
+
+    first, last = method("8x8"), method("2x2")
     early, late = first.prune(problem).kept, last.prune(problem_for("vgg")).kept
     assert len(early["0.0"]) < len(late["0.0"]) and len(early["4.0"]) > len(late["4.0"])
 

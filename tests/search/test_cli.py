@@ -22,6 +22,7 @@ from search.events import Listener
 from search.front import PICKS, SORTS, Front
 from search.outcome import DenseRow
 from search.store import StudyFiles, load_front, write_json
+from search.timing.interleaved import Effort
 from spaces import InputError
 from tests.search.cases import outcome, quick_config
 
@@ -344,11 +345,23 @@ def test_an_interrupted_sweep_tells_how_to_go_on(fake_sweep: type[FakeSweep], mo
     monkeypatch.setattr(fake_sweep, "run", _raising(KeyboardInterrupt()))
     result = call("sweep", "--name", "my-study")
     assert result.exit_code == 130
-    assert result.stdout == ""
     assert "finished trials are kept, go on with: paretoprune resume my-study\n" in result.stderr
     early = call("sweep", "--name", "not-begun")
     assert early.exit_code == 130
-    assert early.stderr == "starting\ninterrupted\n"
+    assert (early.stdout, early.stderr) == ("", "starting\ninterrupted\n")
+
+
+def test_an_interrupted_sweep_shows_the_front_so_far(
+    fake_sweep: type[FakeSweep], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_sweep, "run", _raising(KeyboardInterrupt()))
+    shown = call("sweep", "--name", "my-study").stdout
+    assert shown == call("front", "my-study").stdout
+    told = call("sweep", "--name", "my-study", "--json")
+    assert (told.exit_code, json.loads(told.stdout)) == (130, load_front("my-study", store).to_json())
+    for path in (store / "studies" / "my-study" / "trials").glob("*/outcome.json"):
+        path.unlink()
+    assert call("resume", "my-study").stdout == ""
 
 
 def test_a_sweep_that_breaks_tells_how_to_go_on(fake_sweep: type[FakeSweep], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -525,12 +538,16 @@ def test_help_shows_an_example_that_works(
     _replace_module(monkeypatch, "search.tracking.ui", serve=lambda *given, announce: served.append(given))
     way = Profile((0.0, 1.0), (0.1, 0.2))
     _replace_module(monkeypatch, "search.valley", trial_valley=lambda *_: Paths(way, way))
+    hasty = Effort(seconds=0.0, block=0.0, least_rounds=2, most_rounds=2, attempts=1)
+    monkeypatch.setattr("search.timing.profile.EFFORT", hasty)  # every layer is timed, none of them for long
     program, command, *arguments = shlex.split(example)
     assert program == "paretoprune"
     help_text = "".join(call(command, "--help").stdout.split())
     assert f"Example:{''.join(example.split())}" in help_text
     result = call(command, *arguments)
     assert result.exit_code == 0, result.output
+    if command == "profile":
+        assert Path("profile.png").stat().st_size > 10_000
     if command == "ui":
         assert served == [(Path("mlruns"), None, "127.0.0.1", 5001, False)]
 

@@ -68,7 +68,7 @@ def test_parameters_are_counted() -> None:
     assert measured("params") == (5 * 2 * 9 + 5) + (5 * 3 + 3)
 
 
-@pytest.mark.parametrize("name", ["seconds", "latency"])
+@pytest.mark.parametrize("name", ["seconds", "latency", "predicted_damage"])
 def test_what_the_trial_times_is_not_measured_on_a_network_alone(name: str) -> None:
     assert OBJECTIVES[name].measure is None
 
@@ -97,7 +97,7 @@ def test_objectives_are_looked_up_in_order(given_names: str | list[str]) -> None
         ("accuracy,flops,accuracy", "objective 'accuracy' is given twice"),
         ("accuracy", r"at least two objectives, given: accuracy \(example: accuracy,flops\)"),
         ("", "at least two objectives, given: none"),
-        ("flops,params", r"with flops, params alone the smallest network always wins; .* \(accuracy\)"),
+        ("flops,params", r"with flops, params alone the smallest network .* \(accuracy, predicted_damage\)"),
     ],
 )
 def test_objectives_that_make_no_front_are_refused(names: str, message: str) -> None:
@@ -149,3 +149,9 @@ def test_reading_fronts_imports_no_heavy_library() -> None:
     code = f"import sys, {read}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_objective_that_training_changes_is_one_of_quality() -> None:
+    """Otherwise a study without training could be one that only looks for small networks."""
+    assert {name for name, objective in OBJECTIVES.items() if objective.quality} == {"accuracy", "predicted_damage"}
+    assert {name for name, objective in OBJECTIVES.items() if objective.trained} == {"accuracy"}

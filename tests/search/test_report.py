@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from rich.console import Console, RenderableType
 
+from methods import method_names
 from search.front import Front
 from search.objectives import load_objectives
 from search.outcome import DenseRow, Outcome
@@ -28,7 +29,7 @@ from spaces import Categorical, Condition, InputError, Integer, LogReal, Real, S
 from tests.search.cases import outcome
 
 DENSE = DenseRow(accuracy=0.9861, flops=3_050_000, params=77_850, seconds=9.4)
-METHODS = ("eigendamage", "greedy", "increg", "magnitude", "matrix_pivoting", "random", "sdprun", "spp")
+METHODS = ("eigendamage", "greedy", "increg", "magnitude", "pivoting", "random", "sdprun", "spp")
 HOSTILE = "</script><script>alert(1)</script> [red]$x$"
 
 
@@ -143,11 +144,12 @@ def test_comparison_tells_the_best_at_each_budget() -> None:
 
 def test_the_space_table_tells_kind_range_default_and_condition() -> None:
     rows = rows_of(printed(tables.space_table(a_space()), width=120))
-    assert ["increg.penalty_step", "1e-05 … 0.01 (real, log)", "0.0001", "method = increg"] in rows
-    assert ["increg.epochs", "1 … 8 (whole)", "method = increg"] in rows
-    assert ["increg.sparsity.mode", "uniform | layer", "method = increg"] in rows
-    last = ["increg.sparsity.ratios[stages.2.0.conv1]", "0 … 0.9 (real)", "increg.sparsity.mode = layer"]
-    assert last in rows
+    assert ["increg.penalty_step", "1e-05 … 0.01 (real, log)", "0.0001"] in rows
+    assert ["increg.epochs", "1 … 8 (whole)"] in rows
+    assert ["increg.sparsity.mode", "uniform | layer"] in rows
+    last = rows.index(["increg.sparsity.ratios[stages.2.0.conv1]", "0 … 0.9 (real)"])
+    assert rows[last + 1] == ["if increg.sparsity.mode = layer"]
+    assert rows[rows.index(["increg.epochs", "1 … 8 (whole)"]) + 1] == ["if method = increg"]
 
 
 def test_the_trial_panel_tells_everything() -> None:
@@ -168,6 +170,27 @@ def test_the_trial_panel_tells_everything() -> None:
         assert part in text
 
 
+def test_the_trial_panel_sets_numbers_of_layers_side_by_side() -> None:
+    extra = {"steps": 32.0, "rank_in[conv1]": 8.0, "rank_out[conv1]": 16.0, "rank_out[fc]": 4.0}
+    extra |= {f"quantity_{number}[conv1]": float(number) for number in range(9)}
+    done = trial(1, 0.98, 0.5, extra=extra, widths={"conv1": (16, 16)})
+    text = printed(tables.trial_panel(done, DENSE))
+    rows = [line.strip("│ ").split() for line in text.splitlines()]
+    assert ["steps", "32"] in rows
+    assert ["layer", "rank_in", "rank_out", "quantity_0", "quantity_1", "quantity_2", "quantity_3"] in rows
+    assert ["conv1", "8", "16", "0", "1", "2", "3"] in rows and ["fc", "4"] in rows
+    assert max(map(len, text.splitlines())) <= 80 and "quantity_8" in text
+    assert "all of them, what was saved lies within the layers" in text
+
+
+def test_hypervolumes_of_different_objectives_are_told_apart() -> None:
+    same = printed(tables.compare_table([front(), front(40, 1, "other")]))
+    assert "cannot be compared" not in same
+    text = printed(tables.compare_table([front(), front(40, 1, "other", objectives="accuracy,params")]))
+    assert "hypervolumes of different objectives cannot be compared" in text
+    assert "digits: accuracy, flops" in text and "other: accuracy, params" in text
+
+
 def test_what_users_wrote_is_no_markup() -> None:
     error = 'Traceback:\n  File "[bold]x[/bold].py"\nValueError: shape [/red] is [3, 4]\n'
     text = printed(tables.trial_panel(outcome(error=error, point={"[red]": "[/]"}), DENSE))
@@ -181,6 +204,7 @@ def test_methods_differ_in_colour_and_in_shape() -> None:
     assert list(looks) == sorted(METHODS)
     assert len({look.colour for look in looks.values()}) == len(METHODS)
     assert len({look.marker for look in looks.values()}) == len(METHODS)
+    assert styles(["random", "spp"]) == {name: styles(method_names())[name] for name in ("random", "spp")}
     many = styles(f"method{number}" for number in range(40))
     assert len({(look.colour, look.marker) for look in many.values()}) == 40
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, str] = {
     "digits_resnet": "search.tasks.models.resnet:digits_resnet",
+    "lenet_300_100": "search.tasks.models.lenet:lenet_300_100",
     "mobilenetv2": "search.tasks.models.mobilenetv2:mobilenetv2",
     "resnet20": "search.tasks.models.resnet:resnet20",
     "resnet32": "search.tasks.models.resnet:resnet32",

@@ -44,6 +44,13 @@ def test_torchvision_has_the_published_multiply_accumulates(name: str, millions:
     assert count(model, torch.zeros(1, 3, 224, 224)).flops == pytest.approx(millions * 1e6, rel=0.01)
 
 
+def test_lenet_has_the_published_parameters() -> None:
+    cost = count(build_model("lenet_300_100", 10, (1, 1, 28, 28), seed=0), torch.zeros(1, 1, 28, 28))
+    assert (cost.params, cost.flops) == (266_610, 784 * 300 + 300 * 100 + 100 * 10)
+    with pytest.raises(InputError, match=r"'lenet_300_100' does not take inputs of shape \[1, 32, 32\]"):
+        build_model("lenet_300_100", 10, (1, 1, 32, 32), seed=0)
+
+
 def test_digits_network_is_small_and_takes_digits() -> None:
     model = build_model("digits_resnet", 10, DIGIT, seed=0)
     assert sum(p.numel() for p in model.parameters()) == 77_754

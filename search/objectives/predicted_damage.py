@@ -1,0 +1,87 @@
+"""Predicted damage: by how much a method says the training loss rises, before anything is trained.
+
+It tells good networks from small ones as accuracy does, but needs no fine-tuning: the analysis of the dense network is
+shared by all trials, and a trial then only decides and cuts. A study whose objectives fine-tuning does not change (say
+``predicted_damage,flops``) therefore has a budget of no steps, unless ``finetune.epochs`` is given. Its accuracies are
+those after the cut, batch norm estimated anew. Such a study is a sketch: fast enough for hundreds of trials, whose
+front says what is worth a study with accuracy.
+
+A quadratic form predicts well as long as little is removed, and ranks beyond that. Damages of different methods, or of
+variants that estimate different Fisher matrices, are not the same quantity.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from search.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from methods.base import Method, Problem
+    from search.outcome import DenseRow
+
+WORST = 1.0
+"""Counts 0 in the hypervolume: with a loss higher by 1, right answers are ``e`` times less probable."""
+
+
+@runtime_checkable
+class Predicting(Protocol):
+    """A method that says what its decision costs, before and after it is carried out.
+
+    What ``prune`` returns then has ``predicted_damage`` in its ``extra``.
+    """
+
+    def preview(self, problem: Problem) -> Any:
+        """Say what a decision comes to.
+
+        Args:
+            problem: The network, the data and known analyses.
+
+        Returns:
+            Something with ``damage``, an increase of the loss.
+        """
+
+
+def predicts(method: type[Method]) -> bool:
+    """Tell whether a method predicts damage.
+
+    Args:
+        method: The method.
+
+    Returns:
+        Whether it can be previewed.
+    """
+    return issubclass(method, Predicting)
+
+
+def nats(value: float) -> str:
+    """Write a predicted damage with three significant digits.
+
+    Args:
+        value: Increase of the loss, ``>= 0``.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> [nats(value) for value in (0.0, 0.01234, 1.5, 1234.5)]
+        ['0', '0.0123', '1.5', '1.23e+03']
+    """
+    return f"{value:.3g}"
+
+
+def _reference(dense: DenseRow) -> float:
+    return WORST
+
+
+PREDICTED_DAMAGE = Objective(
+    name="predicted_damage",
+    title="predicted damage",
+    direction="minimise",
+    unit="increase of the loss",
+    ideal=0.0,
+    reference=_reference,
+    format=nats,
+    reported_by=predicts,
+    quality=True,
+)
