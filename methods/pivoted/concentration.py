@@ -56,7 +56,7 @@ class Scores:
             batch_size: Examples per batch.
             seed: Decides which.
         """
-        if not self.needs_gradients:
+        if not (self.needs_gradients and self.weights):  # where nothing can be blocked there is nothing to score
             return
         self.model.eval()
         for inputs, labels in islice(data.epoch(batch_size, seed), batches):

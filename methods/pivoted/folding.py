@@ -8,6 +8,7 @@ that blocks do not make cheaper.
 from __future__ import annotations
 
 import copy
+import operator
 from collections import Counter
 
 import torch
@@ -33,40 +34,74 @@ class _Tracer(fx.Tracer):
 def folded(model: nn.Module) -> nn.Module:
     """Fold every batch norm that follows a convolution or linear layer, and nothing else, into it.
 
+    Activations (``nn.ReLU``) then work in place where nothing else reads what they read.
+
     Args:
         model: The network; not changed.
 
     Returns:
         A copy in eval mode, for inference only, in which folded norms are ``nn.Identity``. Where the graph cannot
-        be followed nothing is folded.
+        be followed nothing is changed.
     """
     still = copy.deepcopy(model).eval()
-    for layer, norm in _pairs(still):
+    try:
+        graph = _Tracer().trace(still)
+    except _UNTRACEABLE:
+        return still
+    for layer, norm in _pairs(still, graph):
         _fold(still.get_submodule(layer), still.get_submodule(norm))
         still.set_submodule(norm, nn.Identity())
+    for name in _alone(still, graph):
+        still.set_submodule(name, nn.ReLU(inplace=True))
     return still
 
 
-def _pairs(model: nn.Module) -> list[tuple[str, str]]:
+def _pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
     """Name layers with the norm that is alone in reading them."""
-    try:
-        graph = _Tracer().trace(model)
-    except _UNTRACEABLE:
-        return []
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     found = []
     for node in graph.nodes:
-        if node.op != "call_module" or not node.args or not isinstance(node.args[0], fx.Node):
-            continue
-        before, norm = node.args[0], model.get_submodule(str(node.target))
-        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_mean is None:
-            continue
-        if before.op != "call_module" or len(before.users) > 1:
+        before = _read(node)
+        if node.op != "call_module" or before is None or before.op != "call_module" or len(before.users) > 1:
             continue
         names = str(before.target), str(node.target)
+        norm = model.get_submodule(names[1])
+        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_mean is None:
+            continue
         if isinstance(model.get_submodule(names[0]), Foldable) and all(calls[name] == 1 for name in names):
             found.append(names)
     return found
+
+
+def _alone(model: nn.Module, graph: fx.Graph) -> set[str]:
+    """Name the activations that are alone, in every call, in reading a tensor that was made just before."""
+    alone: dict[str, bool] = {}
+    for node in graph.nodes:
+        if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), nn.ReLU):
+            name = str(node.target)
+            alone[name] = alone.get(name, True) and _made_for(model, node)
+    return {name for name, only in alone.items() if only}
+
+
+def _made_for(model: nn.Module, node: fx.Node) -> bool:
+    """Whether what a node reads is a new tensor that nothing else reads; what was folded hands tensors on."""
+    before = _read(node)
+    if before is None or len(before.users) > 1:
+        return False
+    if before.op == "call_function":
+        return before.target is operator.add
+    if before.op != "call_module":
+        return False
+    module = model.get_submodule(str(before.target))
+    if isinstance(module, nn.Identity):
+        return _made_for(model, before)
+    return isinstance(module, Foldable | nn.BatchNorm1d | nn.BatchNorm2d)
+
+
+def _read(node: fx.Node) -> fx.Node | None:
+    """The node that a module or function reads first."""
+    calls = node.op in ("call_module", "call_function")
+    return node.args[0] if calls and node.args and isinstance(node.args[0], fx.Node) else None
 
 
 def _fold(layer: nn.Module, norm: nn.Module) -> None:

@@ -79,6 +79,33 @@ def test_folding_keeps_the_function() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+class Activated(nn.Module):
+    """One activation may work in place; one may not in one of its calls; one reads what a sum needs later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.alone, self.shared, self.needed = nn.ReLU(), nn.ReLU(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.alone(self.norm(self.first(x)))
+        z = self.second(self.shared(x))
+        return self.shared(z + self.needed(z) + y)  # type: ignore[no-any-return]
+
+
+def test_activations_work_in_place_where_nothing_else_reads() -> None:
+    model = Activated().double().eval()
+    still, x = folded(model), numbers(5, 4)
+    before = x.clone()
+    torch.testing.assert_close(still(x), model(x), rtol=0, atol=1e-12)
+    assert torch.equal(x, before)
+    inplace = {name for name, module in still.named_modules() if getattr(module, "inplace", False)}
+    assert inplace == {"alone"}
+    net = folded(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU()))
+    assert [getattr(net.get_submodule(name), "inplace") for name in ("1", "2")] == [True, False]  # noqa: B009
+
+
 def test_what_cannot_be_followed_is_not_folded() -> None:
     class Deciding(nn.Module):
         def __init__(self) -> None:

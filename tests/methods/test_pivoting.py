@@ -476,3 +476,10 @@ def test_networks_of_blocks_travel_as_data() -> None:
 def test_bad_settings_are_explained(fields: dict[str, str | int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Pivoting.from_point({"sparsity.mode": "flops", "sparsity.flops": 0.5, **fields})
+
+
+@pytest.mark.parametrize("score", ["taylor", "fisher"])
+def test_where_nothing_can_be_blocked_channels_do_it_all(score: str) -> None:
+    pruned = method(score=score, min_side=512, sparsity={"mode": "flops", "flops": 0.5}).prune(problem_for(steps=0))
+    assert pruned.extra["flops_share"] <= 0.5
+    assert not [m for m in pruned.model.modules() if isinstance(m, PivotedConv2d | PivotedLinear)]

@@ -539,7 +539,9 @@ def test_help_shows_an_example_that_works(
     way = Profile((0.0, 1.0), (0.1, 0.2))
     _replace_module(monkeypatch, "search.valley", trial_valley=lambda *_: Paths(way, way))
     hasty = Effort(seconds=0.0, block=0.0, least_rounds=2, most_rounds=2, attempts=1)
-    monkeypatch.setattr("search.timing.profile.EFFORT", hasty)  # every layer is timed, none of them for long
+    # The network and every layer of it are timed, none of them for long.
+    monkeypatch.setattr("search.timing.profile.EFFORT", hasty)
+    monkeypatch.setattr("search.timing.measure.REFERENCE_ATTEMPTS", 1)
     program, command, *arguments = shlex.split(example)
     assert program == "paretoprune"
     help_text = "".join(call(command, "--help").stdout.split())
