@@ -209,8 +209,8 @@ def main() -> None:
     given = parser.parse_args()
     conditions = Conditions(checked_targets(given.targets.split(",")), given.batch, given.threads)
     studies = [StudyFiles.open(given.directory, name) for name in given.studies]
-    steps = {(files.dense(), files.record()["steps"]) for files in studies}
-    if len(steps) > 1:
+    dense = [(files.dense(), files.record()["steps"]) for files in studies]
+    if len({(row.flops, row.params, row.accuracy, steps) for row, steps in dense}) > 1:
         raise InputError(f"{', '.join(given.studies)} differ in their dense network or budget")
     text = document(studies, {files.name: measured(files, conditions) for files in studies}, conditions)
     if given.to is None:
