@@ -16,7 +16,7 @@ from search.timing.conditions import TARGETS, Conditions, channel_step, checked_
 from search.timing.interleaved import Effort, Run, Samples, Watch
 from search.timing.measure import check_targets, measure_dense, measure_pair
 from search.timing.onnx_session import onnx_run
-from search.timing.targets import Untimed, prepared
+from search.timing.targets import Untimed, like, prepared
 from spaces import InputError
 from tests.search.cases import quick_config
 
@@ -162,9 +162,9 @@ def test_every_target_is_known_by_both_lists() -> None:
 def test_a_compiled_network_answers_as_before() -> None:
     model = network().eval()
     setting = Conditions(("cpu-compiled",), batch_size=2)
-    run = prepared("cpu-compiled", model, EXAMPLE + 1, setting)
+    run = prepared("cpu-compiled", model, EXAMPLE, setting)
     with torch.no_grad():
-        assert torch.allclose(run(), model((EXAMPLE + 1).repeat(2, 1, 1, 1)), atol=1e-5)  # type: ignore[arg-type]
+        assert torch.allclose(run(), model(like(EXAMPLE, 2)), atol=1e-5)  # type: ignore[arg-type]
     with pytest.raises(Untimed, match="torch.compile cannot make one graph"):
         prepared("cpu-compiled", Stubborn(), EXAMPLE, setting)
 
@@ -173,12 +173,12 @@ def test_a_compiled_network_answers_as_before() -> None:
 @pytest.mark.parametrize("name", ["cuda", "cuda-eager"])
 def test_a_network_on_a_gpu_answers_as_before(name: str) -> None:
     model = network().eval()
-    run = prepared(name, model, EXAMPLE + 1, Conditions((name,), batch_size=2))
+    run = prepared(name, model, EXAMPLE, Conditions((name,), batch_size=2))
     answer = run()
     torch.cuda.synchronize()
     assert isinstance(answer, Tensor)
     with torch.no_grad():
-        assert torch.allclose(answer.cpu(), model((EXAMPLE + 1).repeat(2, 1, 1, 1)), atol=1e-3)
+        assert torch.allclose(answer.cpu(), model(like(EXAMPLE, 2)), atol=1e-3)
     assert measure_dense(Conditions((name,)), model, EXAMPLE).median > 0
 
 
