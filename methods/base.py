@@ -120,6 +120,19 @@ class Method(BaseModel, ABC):
             The space; a point of it builds the method with :meth:`from_point`.
         """
 
+    def check(self, problem: Problem) -> None:
+        """Refuse what cannot work on this network within this budget, and warn of what may not.
+
+        This is asked before anything is trained, the dense network included: weights do not count. A method that
+        has nothing to add to what its fields and its space allow leaves this as it is.
+
+        Args:
+            problem: The network, the data and the budget; not changed, and its generator is not used.
+
+        Raises:
+            InputError: If this cannot work.
+        """
+
     @abstractmethod
     def prune(self, problem: Problem) -> Pruned:
         """Prune and fine-tune within the budget.

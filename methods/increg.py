@@ -206,35 +206,70 @@ class IncReg(Method):
             case bundle:
                 return self._prune_columns(problem, bundle)
 
-    def _prune_channels(self, problem: Problem) -> Pruned:
-        groups, keep = allotted(problem, self.sparsity, self.round_to)
+    def check(self, problem: Problem) -> None:
+        """Refuse a budget in which the units cannot be removed; warn of penalties under which SGD is unstable.
+
+        Args:
+            problem: The network, the data and the budget.
+        """
         model = copy.deepcopy(problem.model)
+        match self.granularity:
+            case "filter":
+                groups, _, penalised = self._channels(problem, model)
+                layers = [group.layer for group in groups]
+            case "spatial":
+                _, columns, penalised = self._kernels(problem, model)
+                layers = columns.layers
+            case bundle:
+                _, columns, penalised = self._columns(problem, model, bundle)
+                layers = columns.layers
+        if any(penalised.to_remove):
+            self.plan(problem.steps, layers, penalised.to_remove, penalised.rates)
+            self._warn_if_unstable(self._recipe(problem.recipe))
+
+    def _prune_channels(self, problem: Problem) -> Pruned:
+        model = copy.deepcopy(problem.model)
+        groups, units, penalised = self._channels(problem, model)
+        if not any(penalised.to_remove):
+            return _fine_tuned(problem, groups)
+        hook, history = self._train(problem, model, [group.layer for group in groups], penalised)
+        kept = units.kept(hook.standing.removed)
+        return cut_and_finetune(problem, groups, kept, model=model, history=history, extra=hook.results())
+
+    def _channels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Units, Penalised]:
+        """Say which channels of the model are penalised, and how many of them go."""
+        groups, keep = allotted(problem, self.sparsity, self.round_to)
         units, cost = Units(model, groups), CostModel(model, problem.example, groups)
 
         def measure(removed: Tensor) -> Record:
             return {"flops_if_cut": float(cost.flops({name: len(left) for name, left in units.kept(removed).items()}))}
 
-        layers = [group.layer for group in groups]
         penalised = Penalised(
             units,
             [group.name for group in groups],
             [group.channels - keep[group.name] for group in groups],
-            self.rates_of(layers, groups),
+            self.rates_of([group.layer for group in groups], groups),
             [*units.producers, *(units.affine if self.bn_affine_reg else ())],
             # Consumers are silenced too, for an activation may carry something into a channel that nobody produces.
             [*units.producers, *units.affine, *units.consumers],
             Shortcuts(model, groups, units.valid).close,
             measure,
         )
-        if not any(penalised.to_remove):
-            return _fine_tuned(problem, groups)
-        hook, history = self._train(problem, model, layers, penalised)
-        kept = units.kept(hook.standing.removed)
-        return cut_and_finetune(problem, groups, kept, model=model, history=history, extra=hook.results())
+        return groups, units, penalised
 
     def _prune_columns(self, problem: Problem, bundle: Bundle) -> Pruned:
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
         model = copy.deepcopy(problem.model)
+        groups, columns, penalised = self._columns(problem, model, bundle)
+        if not any(penalised.to_remove):
+            return _fine_tuned(problem, groups)
+        hook, history = self._train(problem, model, columns.layers, penalised)
+        return cut_and_finetune_columns(problem, groups, model, history, hook.results())
+
+    def _columns(
+        self, problem: Problem, model: nn.Module, bundle: Bundle
+    ) -> tuple[list[ChannelGroup], Columns, Penalised]:
+        """Say which columns of the model are penalised, and how many of them go."""
+        groups = channel_groups(problem.model, problem.example, problem.ignored)
         columns, cost = Columns(model, problem.example, groups, bundle), CostModel(model, problem.example, groups)
 
         def measure(removed: Tensor) -> Record:
@@ -242,27 +277,11 @@ class IncReg(Method):
             theoretical = columns.flops(columns.counts(removed))
             return {"flops_if_cut": float(cost.flops(widths)), "flops_without_columns": float(theoretical)}
 
-        penalised = self._penalised(columns, groups, measure, columns.flops)
-        if not any(penalised.to_remove):
-            return _fine_tuned(problem, groups)
-        hook, history = self._train(problem, model, columns.layers, penalised)
-        return cut_and_finetune_columns(problem, groups, model, history, hook.results())
+        return groups, columns, self._penalised(columns, groups, measure, columns.flops)
 
     def _prune_kernels(self, problem: Problem) -> Pruned:
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
         model = copy.deepcopy(problem.model)
-        columns = Columns(model, problem.example, groups, "offset")
-
-        def cost(kept: Mapping[str, int]) -> int:
-            shapes = {name: columns.weights[name].shape for name in kept}
-            return columns.flops({
-                name: largest_area(shapes[name][2], shapes[name][3], positions) for name, positions in kept.items()
-            })
-
-        def measure(removed: Tensor) -> Record:
-            return {"flops_if_cut": float(cost(columns.counts(removed)))}
-
-        penalised = self._penalised(columns, groups, measure, cost)
+        groups, columns, penalised = self._kernels(problem, model)
         if not any(penalised.to_remove):
             return _fine_tuned(problem, groups)
         hook, history = self._train(problem, model, columns.layers, penalised)
@@ -276,6 +295,22 @@ class IncReg(Method):
         kept = {group.name: list(range(group.channels)) for group in groups}
         extra = hook.results() | differences
         return cut_and_finetune(problem, groups, kept, model=smaller, history=history, extra=extra)
+
+    def _kernels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Columns, Penalised]:
+        """Say which positions of the model's kernels are penalised, and how many of them go."""
+        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        columns = Columns(model, problem.example, groups, "offset")
+
+        def cost(kept: Mapping[str, int]) -> int:
+            shapes = {name: columns.weights[name].shape for name in kept}
+            return columns.flops({
+                name: largest_area(shapes[name][2], shapes[name][3], positions) for name, positions in kept.items()
+            })
+
+        def measure(removed: Tensor) -> Record:
+            return {"flops_if_cut": float(cost(columns.counts(removed)))}
+
+        return groups, columns, self._penalised(columns, groups, measure, cost)
 
     def _penalised(self, columns: Columns, groups: Sequence[ChannelGroup], measure: Measure, cost: Cost) -> Penalised:
         """Say which columns are penalised, and how many of them go."""

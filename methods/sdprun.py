@@ -42,8 +42,16 @@ from torch import Tensor, nn
 
 from methods.base import Method, Problem, Pruned, Record, silent
 from methods.gradual.compaction import carry_over, expanded, groups_after, positions
-from methods.gradual.dual_averaging import GroupDualAveraging, KappaMode, UnitNorms, kappas, threshold_increment
-from methods.gradual.growth import Growth, Settled, Timetable
+from methods.gradual.dual_averaging import (
+    GroupDualAveraging,
+    KappaMode,
+    UnitNorms,
+    adaptive_weights,
+    kappas,
+    threshold_increment,
+)
+from methods.gradual.growth import Growth, Settled
+from methods.gradual.raising import Even, Raising, Shared, Timetable, ToValue
 from methods.gradual.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
 from methods.gradual.steering import Shares
 from methods.network.channels import ChannelGroup, channel_groups, cut
@@ -111,6 +119,7 @@ class SDPrun(Method):
     lr_schedule: Literal["const_then_linear", "const", "step"] = "const_then_linear"
     const_frac: float = Field(default=0.5, gt=0, le=0.9)
     kappa_mode: KappaMode = "init_norm"
+    adapt: float = Field(default=0.0, ge=0, le=4)
     kappa_by: Literal["network", "stage"] = "network"
     stage_mult: dict[str, float] = Field(default_factory=dict)
     bn_mode: BnMode = "in_group"
@@ -177,6 +186,15 @@ class SDPrun(Method):
         conditions |= dict.fromkeys(("g_end", "mu"), Condition("steer", ("off",)))
         return Space(own, conditions | dict.fromkeys(stages, Condition("kappa_by", ("stage",))))
 
+    def check(self, problem: Problem) -> None:
+        """Refuse a budget without steps, a share of the FLOPs that cannot be reached, and factors of unknown stages.
+
+        Args:
+            problem: The network, the data and the budget.
+        """
+        _, chosen, _ = self._reachable(problem)
+        self._multipliers(chosen)
+
     def prune(self, problem: Problem) -> Pruned:
         """Train until enough units are zero, take them away, and train on to the end of the budget.
 
@@ -189,26 +207,19 @@ class SDPrun(Method):
             The smaller network; ``extra`` holds ``flops_share``, ``threshold`` and ``cut_step`` (the step after
             which zeros were taken away), and, if asked for, the numbers of :class:`methods.valley.Paths`, whose
             losses are in ``profiles``.
-
-        Raises:
-            InputError: If there is no step to prune in.
         """
-        if problem.steps == 0:
-            raise InputError("sdprun prunes while it trains: it needs a budget of at least 1 step, got 0 steps")
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
-        chosen = prunable(groups, problem.model, self.residual_mode)
-        shares = Shares(chosen, CostModel(problem.model, problem.example, groups), self.least(chosen))
-        self._check_reachable(shares)
+        groups, chosen, shares = self._reachable(problem)
         seed = drawn_seed(problem.generator)
         start = problem.model if self.start == "dense" else fresh(problem.model, derived(seed, 0))
         model = copy.deepcopy(start)
         optimizer = self.optimizer(model, chosen)
         lanes = Shortcuts(model, chosen, optimizer.valid) if self.sticky else None
-        growth = Growth(optimizer, chosen, shares, lanes, self.timetable(problem), self.rates_of(chosen))
-        history = self._train(problem, model, optimizer, growth, derived(seed, 1), growth.plan.end)
+        plan = self.timetable(problem)
+        growth = Growth(optimizer, chosen, shares, lanes, plan, self.raising(optimizer, chosen, shares, plan))
+        history = self._train(problem, model, optimizer, growth, derived(seed, 1), plan.end)
         kept = {group.name: list(range(group.channels)) for group in groups} | growth.kept()
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
-        if growth.plan.end < problem.steps:
+        if plan.end < problem.steps:
             # The same recursion on the smaller tensors, bit for bit as far as sums of fewer numbers allow.
             going_on = self.optimizer(smaller, groups_after(chosen, kept))
             carry_over(optimizer, going_on, places, [kept[group.name] for group in chosen])
@@ -218,7 +229,7 @@ class SDPrun(Method):
             # The threshold has grown to the last step, and running statistics lag behind weights that shrink.
             recipe = problem.recipe
             recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 4))
-        extra, paths = growth.results() | {"cut_step": float(growth.plan.end)}, None
+        extra, paths = growth.results() | {"cut_step": float(plan.end)}, None
         if self.valley_check:
             plain = copy.deepcopy(start)
             self._train(replace(problem, report=silent), plain, self.optimizer(plain, chosen), None, derived(seed, 1))
@@ -243,6 +254,7 @@ class SDPrun(Method):
         with torch.no_grad():
             lengths, sizes = norms.squared([slot.parameter for slot in slots]).sqrt(), norms.sizes()
             kappa = kappas(lengths, sizes, units.valid, self.kappa_mode) * self._multipliers(groups).to(lengths)
+            kappa *= adaptive_weights(lengths, units.valid, self.adapt)
             # One number of a norm counts like one weight of a usual unit.
             usual = float((lengths / sizes.sqrt())[units.valid].median())
         return GroupDualAveraging(
@@ -342,18 +354,25 @@ class SDPrun(Method):
         )
         return [*history, *trainer.run()]
 
-    def rates_of(self, groups: Sequence[ChannelGroup]) -> Tensor | None:
-        """Say how fast the groups are to lose units, if that is not left to the norms.
+    def raising(
+        self, optimizer: GroupDualAveraging, groups: Sequence[ChannelGroup], shares: Shares, plan: Timetable
+    ) -> Raising:
+        """Say how the threshold is raised.
 
         Args:
+            optimizer: Whose threshold.
             groups: The groups that may lose units.
+            shares: Shares of the FLOPs by choice of units.
+            plan: When, and how far.
 
         Returns:
-            ``[groups, 1]``, or None.
+            To a value, to a share of the FLOPs, or so that all groups lose alike.
         """
-        if self.steer == "off" or self.thresholds == "shared":
-            return None
-        return self._multipliers(groups).double()
+        if self.steer == "off":
+            return ToValue(optimizer, plan)
+        if self.thresholds == "shared":
+            return Shared(optimizer, shares, plan)
+        return Even(optimizer, shares, plan, self._multipliers(groups).double())
 
     def _multipliers(self, groups: Sequence[ChannelGroup]) -> Tensor:
         """Return the factor of the threshold of each group, ``[groups, 1]``.
@@ -378,21 +397,30 @@ class SDPrun(Method):
                 raise InputError(f"no stage_mult for stage {stage!r}; give one for every stage (1 changes nothing)")
         return torch.tensor([[self.stage_mult[group.stage]] for group in groups])
 
-    def _check_reachable(self, shares: Shares) -> None:
-        """Refuse a target below what is left with the fewest units.
+    def _reachable(self, problem: Problem) -> tuple[list[ChannelGroup], list[ChannelGroup], Shares]:
+        """Find the groups and those that may lose units, and what shares of the FLOPs can be reached.
 
         Args:
-            shares: Shares of the FLOPs by choice of units.
+            problem: The network and the budget.
+
+        Returns:
+            All groups, those that may lose units, and shares of the FLOPs by choice of units.
 
         Raises:
-            InputError: If the target cannot be reached.
+            InputError: If there is no step to prune in, or the target cannot be reached.
         """
+        if problem.steps == 0:
+            raise InputError("sdprun prunes while it trains: it needs a budget of at least 1 step, got 0 steps")
+        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        chosen = prunable(groups, problem.model, self.residual_mode)
+        shares = Shares(chosen, CostModel(problem.model, problem.example, groups), self.least(chosen))
         if self.steer == "flops" and shares.smallest > self.target_flops:
             raise InputError(
                 f"target_flops = {self.target_flops} cannot be reached; the smallest share, with min_keep = "
                 f"{self.min_keep} and min_share = {self.min_share} of the units of every group that may be pruned, is "
                 f"{shares.smallest:.3f}"
             )
+        return groups, chosen, shares
 
 
 def fresh(model: nn.Module, seed: int) -> nn.Module:

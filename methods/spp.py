@@ -144,6 +144,22 @@ class SPP(Method):
         """
         return self._prune_channels(problem) if self.granularity == "filter" else self._prune_columns(problem)
 
+    def check(self, problem: Problem) -> None:
+        """Refuse a budget in which the units cannot be removed.
+
+        Args:
+            problem: The network, the data and the budget.
+        """
+        if self.granularity == "filter":
+            groups, keep = allotted(problem, self.sparsity, self.round_to)
+            layers = [group.layer for group in groups]
+        else:
+            groups = channel_groups(problem.model, problem.example, problem.ignored)
+            columns = Columns(copy.deepcopy(problem.model), problem.example, groups)
+            layers, keep = list(columns.layers), self.sparsity.keep(columns.layers, columns.flops, self.round_to)
+        if any(to_remove := [layer.channels - keep[layer.name] for layer in layers]):
+            self.plan(problem.steps, layers, to_remove)
+
     def _prune_channels(self, problem: Problem) -> Pruned:
         groups, keep = allotted(problem, self.sparsity, self.round_to)
         if not any(group.channels - keep[group.name] for group in groups):

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from methods import load_method
+from methods.base import Problem
 from methods.evaluation import evaluate
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel, count
 from methods.recipe import Recipe
 from search.analyses import StoredAnalyses, analysis_identity
 from search.config import StudyConfig
+from search.feasible import check_methods
 from search.objectives import load_objectives, require_reports
 from search.outcome import DenseRow
 from search.study_space import first_points, rounds, study_space
@@ -52,6 +54,7 @@ class Plan:
         gpus_per_trial: GPUs that each trial takes.
         timed: How trials are timed; ``None`` if they are not.
         round_to: Kept widths are multiples of this in every method that is given its sparsity.
+        warnings: What methods warn of.
     """
 
     config: StudyConfig
@@ -67,6 +70,7 @@ class Plan:
     gpus_per_trial: float
     timed: Conditions | None
     round_to: int
+    warnings: list[str]
 
     @property
     def smallest(self) -> int:
@@ -90,6 +94,7 @@ class Plan:
             "device": self.device,
             "latency": None if self.timed is None else asdict(self.timed),
             "round_to": self.round_to,
+            "warnings": self.warnings,
             "space": self.space.to_json(),
         }
 
@@ -111,6 +116,7 @@ class Plan:
             f"reachable {share:.1%} to 100% of the dense FLOPs",
             f"space     {len(self.space)} parameters",
             *self._timing_lines(),
+            *(f"warning   {warning}" for warning in self.warnings),
         ]
 
     def _timing_lines(self) -> list[str]:
@@ -146,6 +152,19 @@ def plan(config: StudyConfig) -> Plan:
     cost, round_to = CostModel(model, example, groups), channel_step(config, timed)
     layers = [group.layer for group in groups]
     space = study_space(config.methods, layers, config.allocation, config.space, _floor(cost, layers, round_to))
+    first = _first(config, space)
+    steps = 0 if _untrained(config) else max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size)))
+    problem = Problem(
+        model=model,
+        example=example,
+        train=task.data.train,
+        validation=task.data.validation,
+        recipe=recipe,
+        steps=steps,
+        generator=torch.Generator().manual_seed(config.seed),
+        ignored=frozenset(config.ignored),
+    )
+    warnings = check_methods(space, config.methods, config.shares, problem, round_to)
     return Plan(
         config=config,
         task=task,
@@ -153,13 +172,14 @@ def plan(config: StudyConfig) -> Plan:
         cost=cost,
         params=dense.params,
         space=space,
-        first=_first(config, space),
+        first=first,
         recipe=recipe,
-        steps=0 if _untrained(config) else max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size))),
+        steps=steps,
         device=device,
         gpus_per_trial=gpus,
         timed=timed,
         round_to=round_to,
+        warnings=warnings,
     )
 
 

@@ -125,6 +125,8 @@ class Sweep:
             background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mlflow-open"))
             background.submit(import_mlflow)  # takes seconds, like importing torch
             planned = self.plan()
+            for warning in planned.warnings:
+                self._listener.warning(warning)
             # Nothing is written before here: what the user got wrong has been said.
             RunStore.resolve(self.config.directory, self.config.tracking_uri).prepare()
             opening = background.submit(Tracker.open, self.config.directory, self.config.tracking_uri)

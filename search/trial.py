@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods import load_method
 from methods.analysis import Analyses, Fresh
 from methods.base import Problem, Pruned, Report, silent
 from methods.data import Split
 from methods.network.architecture import describe
 from methods.network.channels import channel_groups
 from methods.recipe import Recipe
+from search.feasible import built
 from search.objectives import load_objectives
 from search.outcome import MEASURED, Outcome
 from search.timing.conditions import Conditions
@@ -198,10 +198,7 @@ def failed(spec: TrialSpec, error: str, started: float, seconds: float, history:
 
 def _prune(setting: Setting, spec: TrialSpec, report: Report) -> Pruned:
     """Build the method from the point and let it work."""
-    kind = load_method(spec.method)
-    given = {"round_to": setting.round_to} if "round_to" in kind.model_fields else {}
-    method = kind.from_point({**given, **spec.point})
-    pruned = method.prune(
+    pruned = built(spec.method, spec.point, setting.round_to).prune(
         Problem(
             model=setting.model,
             example=setting.example,

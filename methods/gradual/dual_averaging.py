@@ -103,6 +103,26 @@ def kappas(norms: Tensor, sizes: Tensor, valid: Tensor, mode: KappaMode) -> Tens
     return sizes * torch.where(scale > 0, scale, 1.0)
 
 
+def adaptive_weights(norms: Tensor, valid: Tensor, exponent: float) -> Tensor:
+    """Return how much sooner small units of a group are to vanish than by their norms alone.
+
+    The norms of a trained layer hardly differ, and a soft threshold that takes the smaller half leaves little of the
+    larger one. Weights that fall with the norm keep the order and spread the thresholds at which units vanish.
+
+    Args:
+        norms: Norm of each unit, ``[groups, widest]``.
+        valid: Which entries are units.
+        exponent: ``a``; 0 changes nothing.
+
+    Returns:
+        ``(median of the group / norm)^a``, ``[groups, widest]``, between ``0.01^a`` and ``100^a`` (H. Zou, "The
+        Adaptive Lasso and Its Oracle Properties", JASA 2006, section 3).
+    """
+    median = norms.masked_fill(~valid, torch.nan).nanmedian(dim=1, keepdim=True).values
+    relative = torch.where(median > 0, norms / median, 1.0).clamp(0.01, 100.0)
+    return relative.pow(-exponent)
+
+
 class UnitNorms:
     """Norms of all units in one table.
 
@@ -211,6 +231,9 @@ class GroupDualAveraging(torch.optim.Optimizer):
         """How many units of each group may not vanish, ``[groups, 1]``; None if all may."""
         self.dead_squared = torch.zeros_like(kappa)
         """Squared norm of what was cut out of each unit's ``v`` in the middle of training."""
+        self.levels: Callable[[Tensor], Tensor] | None = None
+        """Thresholds by group, ``[groups, 1]``, of the :meth:`ratios`, in place of ``threshold``. A unit that vanished
+        may then come back, ``sticky`` or not. Not part of the state: whoever uses it sets it before every step."""
         self._shown = Spread(slots, default=1.0)
         self._seen = Spread(consumers, default=1.0) if sticky and consumers else None
         self._elementwise: list[Tensor] = [parameter for parameter, _ in elementwise]
@@ -345,8 +368,9 @@ class GroupDualAveraging(torch.optim.Optimizer):
         """Find what is left of each unit (equation 3), and who may not vanish."""
         group = self.param_groups[0]
         ratios = self.ratios()
-        factors = shrinkage(ratios, group["threshold"])  # kappa G / |v| = G / (|v| / kappa)
-        candidates = self.alive if group["sticky"] or group["hold"] else self.valid
+        threshold = group["threshold"] if self.levels is None else self.levels(ratios)
+        factors = shrinkage(ratios, threshold)  # kappa G / |v| = G / (|v| / kappa)
+        candidates = self.alive if group["hold"] or (group["sticky"] and self.levels is None) else self.valid
         if group["hold"]:
             factors = factors.clamp_min(FLOOR)
         elif self.least is not None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.utils.benchmark import Timer
 
 from search.timing.interleaved import Run
 
@@ -40,6 +39,8 @@ class HostWatch:
         Returns:
             Mean seconds of one run.
         """
+        from torch.utils.benchmark import Timer  # looks for a CUDA compiler, and says so where there is no GPU
+
         timer = Timer("run()", globals={"run": run}, num_threads=self._threads, timer=self._clock)
         return float(timer.timeit(times).mean)
 

@@ -13,7 +13,8 @@ import sqlite3
 import tempfile
 import urllib.error
 import urllib.request
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -101,6 +102,21 @@ class RunStore:
             self._check_server(parts)
         elif self.scheme in DATABASE_PORTS and parts.hostname:
             self._check_port(parts.hostname, parts.port or DATABASE_PORTS[self.scheme])
+
+    @contextmanager
+    def opening(self) -> Generator[None]:
+        """Wait until nobody else opens a database file: MLflow fills a new one, which only one process can do.
+
+        Yields:
+            Nothing; runs the block.
+        """
+        if self.scheme != "sqlite":
+            yield
+            return
+        import filelock
+
+        with filelock.FileLock(f"{_database_file(self.uri)}.lock"):
+            yield
 
     def _check_database(self, path: Path) -> None:
         """Take and give back the write lock; creates an empty file where there is none."""

@@ -113,7 +113,7 @@ class Tracker:
         store = RunStore.resolve(directory, tracking_uri)
         store.prepare()
         import_mlflow()
-        with _explained(store):
+        with _explained(store), store.opening():
             client = _client(store.uri)
             return cls(client, store, _experiment_id(client, store, experiment_name(experiment)))
 

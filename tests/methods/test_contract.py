@@ -100,6 +100,16 @@ def test_dense_network_is_untouched(name: str, net: str) -> None:
 
 
 @every
+def test_what_can_be_pruned_passes_the_check_and_nothing_changes(name: str, net: str) -> None:
+    problem = problem_for(net)
+    seeds = problem.generator.get_state()
+    default_method(name, net).check(problem)
+    assert torch.equal(problem.generator.get_state(), seeds)
+    assert_same_state(problem.model, dense_net(net))
+    assert not any(module.training or module._forward_hooks for module in problem.model.modules())
+
+
+@every
 def test_result_runs_and_is_smaller(name: str, net: str) -> None:
     done = case(name, net)
     model = done.pruned.model

@@ -26,7 +26,8 @@ from methods.gradual.dual_averaging import (
     soft_threshold,
     threshold_increment,
 )
-from methods.gradual.growth import Growth, Timetable
+from methods.gradual.growth import Growth
+from methods.gradual.raising import Timetable
 from methods.gradual.scope import Shortcuts, prunable
 from methods.gradual.steering import Shares, places, thresholds_at, tolerance
 from methods.network.channels import ChannelGroup, channel_groups, cut
@@ -520,7 +521,8 @@ def trainer(method: SDPrun, net: str, steps: int = 40, **recipe: Any) -> Trainer
     optimizer = method.optimizer(model, groups)
     shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.least(groups))
     lanes = Shortcuts(model, groups, optimizer.valid)
-    hook = Growth(optimizer, groups, shares, lanes, method.timetable(problem), method.rates_of(groups))
+    plan = method.timetable(problem)
+    hook = Growth(optimizer, groups, shares, lanes, plan, method.raising(optimizer, groups, shares, plan))
     return Trainer(
         model,
         TRAIN,

@@ -340,3 +340,18 @@ def test_mlflow_is_kept_quiet(home: Path, capfd: pytest.CaptureFixture[str]) -> 
     Tracker.open(home, experiment="quiet").close()
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_two_sweeps_may_make_the_store_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from search.tracking.tracker import Tracker; "
+        "Tracker.open(pathlib.Path(sys.argv[1])).close()"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "mlruns")], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        said = process.communicate(timeout=120)[1]
+        assert process.returncode == 0, said
