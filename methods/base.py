@@ -22,7 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from methods.analysis import Analyses, Fresh
+from methods.analysis import Analyses, Fresh, Progress, unheard
 from methods.data import Split
 from methods.recipe import Recipe
 from spaces import InputError, LayerGroup, Point, Space
@@ -56,6 +56,7 @@ class Problem:
         ignored: Names of modules whose output channels must stay; the classifier is protected without being
             named.
         analyses: Where costly analyses of the dense network come from.
+        progress: Hears how far an analysis is, or anything else that takes minutes and has no epochs.
     """
 
     model: nn.Module
@@ -68,6 +69,7 @@ class Problem:
     report: Report = silent
     ignored: frozenset[str] = frozenset()
     analyses: Analyses = Fresh()
+    progress: Progress = unheard
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,9 @@ class Method(BaseModel, ABC):
     """One line for tables: what the method does."""
     source: ClassVar[str]
     """The paper: authors, year, identifier."""
+    settled: ClassVar[frozenset[str]] = frozenset()
+    """Parameters of the space that a study leaves at their default unless its configuration names them: what a unit is,
+    say, or an alternative that is seldom better. Searching them is a decision."""
 
     @classmethod
     @abstractmethod

@@ -40,7 +40,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.base import Method, Problem, Pruned, Record
-from methods.gradual.columns import Bundle, Columns, allotted_columns, cut_and_finetune_columns, makers, unread
+from methods.gradual.columns import Bundle, Columns, allotted_columns, cut_and_finetune_columns, rates_by_layer, unread
 from methods.gradual.kernels import Window, largest_area, nearest_window, with_windows
 from methods.gradual.pacing import Pace, Plan
 from methods.gradual.penalties import Penalised, Penalties
@@ -70,7 +70,6 @@ from spaces import (
     Space,
     Sparsity,
     sparsity_space,
-    unknown,
 )
 
 Cost = Callable[[Mapping[str, int]], int]
@@ -109,6 +108,7 @@ class IncReg(Method):
 
     title: ClassVar[str] = "a penalty for each channel that grows while it is weak"
     source: ClassVar[str] = "Wang, Zhang, Wang, Yu, Hu, 2019, arXiv 1804.09461"
+    settled: ClassVar[frozenset[str]] = frozenset({"granularity"})
 
     sparsity: Sparsity
     granularity: Granularity = "filter"
@@ -248,7 +248,7 @@ class IncReg(Method):
             units,
             [group.name for group in groups],
             [group.channels - keep[group.name] for group in groups],
-            self.rates_of([group.layer for group in groups], groups),
+            rates_by_layer(self.layer_rates, [group.layer for group in groups], groups),
             [*units.producers, *(units.affine if self.bn_affine_reg else ())],
             # Consumers are silenced too, for an activation may carry something into a channel that nobody produces.
             [*units.producers, *units.affine, *units.consumers],
@@ -318,7 +318,7 @@ class IncReg(Method):
         keep = allotted_columns(columns, groups, self.sparsity, round_to, cost)
         slices = columns.slices()
         to_remove = [layer.channels - keep.get(layer.name, layer.channels) for layer in columns.layers]
-        rates = self.rates_of(columns.layers, groups)
+        rates = rates_by_layer(self.layer_rates, columns.layers, groups)
         return Penalised(columns, columns.names, to_remove, rates, slices, slices, measure=measure)
 
     def _train(
@@ -355,27 +355,6 @@ class IncReg(Method):
         """
         average = partial(averaged, how=self.rank_average, decay=self.rank_ema)
         return Penalties(penalised, plan, self.penalty_max, self.increment_by_rank(), average, coupled)
-
-    def rates_of(self, layers: Sequence[LayerGroup], groups: Sequence[ChannelGroup]) -> list[float]:
-        """Say how fast the penalties of each layer change.
-
-        Args:
-            layers: What is pruned.
-            groups: The network's channel groups; a layer that is not named has the rate of the group whose
-                channels it produces.
-
-        Returns:
-            One factor per layer.
-
-        Raises:
-            InputError: If a rate is for an unknown layer.
-        """
-        made, own = makers(groups), [layer.name for layer in layers]
-        for name in self.layer_rates:
-            if name not in (known := {*own, *(group.name for group in groups)}):
-                raise InputError(unknown("layer in layer_rates:", name, known))
-        of_groups = [self.layer_rates.get(made[name].name, 1.0) if name in made else 1.0 for name in own]
-        return [self.layer_rates.get(name, rate) for name, rate in zip(own, of_groups, strict=True)]
 
     def plan(
         self, steps: int, layers: Sequence[LayerGroup], to_remove: Sequence[int], rates: Sequence[float] = ()

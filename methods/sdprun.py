@@ -34,7 +34,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -88,12 +88,14 @@ class SDPrun(Method):
             which a steered threshold grows.
         kappa_mode: What a unit's threshold is proportional to: the median norm of its group at the start
             (``"init_norm"``), the root of its number of weights (``"sqrt_size"``) or nothing (``"one"``).
+        adapt: Exponent ``a`` of adaptive weights: ``kappa`` is multiplied by ``(median norm of the group / norm)^a`` at
+            the start, so that those that will stay are shrunk less.
         kappa_by: Whether thresholds are multiplied by stage.
         stage_mult: Factor of the thresholds by stage (of the shares of units, where these are to be even); needed
             exactly when ``kappa_by`` is ``"stage"``.
-        bn_mode: Which norm parameters are shrunk: all ``"in_group"`` with their channel, none
-            (``"filter_only"``), the weights instead of the filters (``"gamma_only"``), or all, but number by
-            number (``"elementwise_bn"``).
+        bn_mode: Which norm parameters are shrunk: all ``"in_group"`` with their channel, all and the filters before
+            them not (``"affine_only"``), their weights and the filters not (``"gamma_only"``), none
+            (``"filter_only"``), or all, but number by number (``"elementwise_bn"``).
         residual_mode: Whether channels that shortcuts tie together are pruned (``"coupled"``) or left whole
             (``"inner_only"``).
         min_keep: How many units of each group stay in any case,
@@ -109,6 +111,14 @@ class SDPrun(Method):
 
     title: ClassVar[str] = "directional pruning by group dual averaging, no fine-tuning"
     source: ClassVar[str] = "Li, Liu, Shao, Wang, Geng, 2021, arXiv 2107.05328"
+    settled: ClassVar[frozenset[str]] = frozenset({
+        "bn_mode",
+        "residual_mode",
+        "min_keep",
+        "min_share",
+        "momentum",
+        "threshold_warmup",
+    })
 
     steer: Literal["flops", "off"] = "flops"
     target_flops: float = Field(default=0.5, gt=0, le=1)
@@ -179,6 +189,13 @@ class SDPrun(Method):
             "const_frac": Real(0.4, 0.8, default=0.5),
             "kappa_mode": Categorical(("init_norm", "sqrt_size", "one"), default="init_norm"),
             "prox_every": Integer(1, 20, log=True, default=1),
+            "adapt": Real(0.0, 4.0, default=0.0),
+            "bn_mode": Categorical(get_args(BnMode), default="in_group"),
+            "residual_mode": Categorical(get_args(ResidualMode), default="coupled"),
+            "min_keep": Integer(1, 16, log=True, default=1),
+            "min_share": Real(0.0, 0.25, default=0.125),
+            "momentum": Real(0.0, 0.9, default=0.0),
+            "threshold_warmup": Real(0.0, 0.2, default=0.0),
             "kappa_by": Categorical(("network", "stage"), default="network"),
             **dict.fromkeys(stages, LogReal(0.25, 4.0, default=1.0)),
         }

@@ -34,21 +34,29 @@ from __future__ import annotations
 import copy
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.base import Method, Problem, Pruned, Record
 from methods.evaluation import recalibrate
-from methods.gradual.columns import Columns, cut_and_finetune_columns, unread
+from methods.gradual.columns import (
+    Bundle,
+    Columns,
+    allotted_columns,
+    cut_and_finetune_columns,
+    rates_by_layer,
+    unread,
+)
 from methods.gradual.probabilities import Plan, Probabilities
 from methods.gradual.ranking import Increment, averaged, ceiling_for, exponential_increment, updates_to_finish
 from methods.gradual.scope import Shortcuts
 from methods.gradual.thinning import Thinning
-from methods.network.channels import channel_groups
+from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
 from methods.network.units import Scored, Units
 from methods.one_shot import allotted, cut_and_finetune, drawn_seed
@@ -65,8 +73,22 @@ from spaces import (
     Space,
     Sparsity,
     sparsity_space,
-    unknown,
 )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is pruned in a network, as a table with a row for each layer or channel group."""
+
+    groups: Sequence[ChannelGroup]
+    table: Scored
+    layers: Sequence[LayerGroup]
+    to_remove: Sequence[int]
+    rates: Sequence[float]
+    thinning: Thinning
+    saving: Callable[[Tensor], Record]
+    finish: Callable[[Sequence[Record], Tensor, Mapping[str, float]], Pruned]
+
 
 MARGIN = 1.7
 """How many times the updates under a stable ranking are planned for: real rankings near the cut are not stable."""
@@ -86,17 +108,19 @@ class SPP(Method):
             the budget has room for.
         rank_average: How ranks are averaged over updates: ``"none"`` (the paper), ``"ema"`` or plain ``"mean"``.
         rank_ema: Decay of that exponential average.
-        layer_rates: By name of group, what its changes of probability are multiplied with; 1 where not named.
+        rates: Whether probabilities of all layers change equally fast (``"network"``) or as ``layer_rates`` has it.
+        layer_rates: By name of channel group or layer, what its changes are multiplied with; 1 where not named.
         lr_prune_factor: Constant learning rate until the cut, in units of the recipe's.
         weight_decay: Weight decay until the cut; by default half of the recipe's, as the authors have it.
-        granularity: What a unit is: ``"filter"``, a coupled output channel, or ``"column"``, a column of an
-            unrolled convolution (the paper), which saves time in theory only. Layers, not channel groups, bear
-            the names of columns in ``sparsity``, and a FLOPs target counts columns that are gone as saved.
+        granularity: What a unit is: ``"filter"``, a coupled output channel; ``"column"``, a column of an unrolled
+            convolution (the paper); or ``"in_channel"``, all columns of one input channel. The latter two save time in
+            theory only, but for channels that nobody reads any more; a FLOPs target counts them as saved.
         round_to: Widths are multiples of this.
     """
 
     title: ClassVar[str] = "units dropped at random, the weak ever more often, until for good"
     source: ClassVar[str] = "Wang, Zhang, Wang, Hu, 2018, arXiv 1709.06994"
+    settled: ClassVar[frozenset[str]] = frozenset({"granularity"})
 
     sparsity: Sparsity
     probability_step: float = Field(default=0.05, gt=0, le=1)
@@ -105,15 +129,32 @@ class SPP(Method):
     update_interval: int | None = Field(default=None, ge=1)
     rank_average: Literal["none", "ema", "mean"] = "none"
     rank_ema: float = Field(default=0.9, ge=0, lt=1)
+    rates: Literal["network", "layer"] = "network"
     layer_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     lr_prune_factor: float = Field(default=1.0, gt=0)
     weight_decay: float | None = Field(default=None, ge=0)
-    granularity: Literal["filter", "column"] = "filter"
+    granularity: Literal["filter", "column", "in_channel"] = "filter"
     round_to: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        """Check what one field alone cannot show.
+
+        Returns:
+            The method.
+
+        Raises:
+            ValueError: If fields contradict each other.
+        """
+        if bool(self.layer_rates) != (self.rates == "layer"):
+            raise ValueError(f"layer_rates go with rates 'layer', got {self.layer_rates} and {self.rates!r}")
+        return self
 
     @classmethod
     def space(cls, groups: Sequence[LayerGroup]) -> Space:
         """Return the search space: sparsity, shape of the increments, length and learning rate of pruning.
+
+        The time between updates follows from ``prune_frac`` and the budget and is no parameter.
 
         Args:
             groups: The prunable channel groups.
@@ -121,15 +162,22 @@ class SPP(Method):
         Returns:
             The space.
         """
+        layer_rates = [f"layer_rates[{group.name}]" for group in groups]
         own: dict[str, Parameter] = {
+            "granularity": Categorical(("filter", "column", "in_channel"), default="filter"),
             "probability_step": LogReal(0.02, 0.5, default=0.05),
+            "rates": Categorical(("network", "layer"), default="network"),
+            **dict.fromkeys(layer_rates, LogReal(0.25, 4.0, default=1.0)),
             "flatness": Real(0.1, 0.75, default=0.25),
             "prune_frac": Real(0.3, 0.8, default=0.5),
             "rank_average": Categorical(("none", "ema", "mean"), default="none"),
             "rank_ema": Real(0.5, 0.99, default=0.9),
             "lr_prune_factor": LogReal(0.1, 3.0, default=1.0),
+            "weight_decay": LogReal(1e-5, 1e-3, default=2.5e-4),
         }
-        return sparsity_space(groups) | Space(own, {"rank_ema": Condition("rank_average", ("ema",))})
+        conditions = {"rank_ema": Condition("rank_average", ("ema",))}
+        conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
+        return sparsity_space(groups) | Space(own, conditions)
 
     def prune(self, problem: Problem) -> Pruned:
         """Thin out at random until the share is removed, then cut and fine-tune.
@@ -142,7 +190,13 @@ class SPP(Method):
             over, and what followed from the budget: ``update_interval`` and ``probability_step``. For columns
             also ``flops_without_columns``, the theoretical FLOPs.
         """
-        return self._prune_channels(problem) if self.granularity == "filter" else self._prune_columns(problem)
+        model = copy.deepcopy(problem.model)
+        job = self._job(model, problem)
+        if not any(job.to_remove):
+            everything = {group.name: list(range(group.channels)) for group in job.groups}
+            return cut_and_finetune(problem, job.groups, everything)
+        hook, history = self._train(problem, model, job)
+        return job.finish(history, hook.standing.removed, hook.results())
 
     def check(self, problem: Problem) -> None:
         """Refuse a budget in which the units cannot be removed.
@@ -150,21 +204,16 @@ class SPP(Method):
         Args:
             problem: The network, the data and the budget.
         """
-        if self.granularity == "filter":
-            groups, keep = allotted(problem, self.sparsity, self.round_to)
-            layers = [group.layer for group in groups]
-        else:
-            groups = channel_groups(problem.model, problem.example, problem.ignored)
-            columns = Columns(copy.deepcopy(problem.model), problem.example, groups)
-            layers, keep = list(columns.layers), self.sparsity.keep(columns.layers, columns.flops, self.round_to)
-        if any(to_remove := [layer.channels - keep[layer.name] for layer in layers]):
-            self.plan(problem.steps, layers, to_remove)
+        job = self._job(copy.deepcopy(problem.model), problem)
+        if any(job.to_remove):
+            self.plan(problem.steps, job.layers, job.to_remove, job.rates)
 
-    def _prune_channels(self, problem: Problem) -> Pruned:
+    def _job(self, model: nn.Module, problem: Problem) -> _Job:
+        """Say what of the model is pruned."""
+        return self._channels(model, problem) if self.granularity == "filter" else self._columns(model, problem)
+
+    def _channels(self, model: nn.Module, problem: Problem) -> _Job:
         groups, keep = allotted(problem, self.sparsity, self.round_to)
-        if not any(group.channels - keep[group.name] for group in groups):
-            return cut_and_finetune(problem, groups, {group.name: list(range(group.channels)) for group in groups})
-        model = copy.deepcopy(problem.model)
         units, cost = Units(model, groups), CostModel(model, problem.example, groups)
         own, lanes = [*units.producers, *units.affine], Shortcuts(model, groups, units.valid)
         thinning = Thinning(own, units.consumers, units.valid.numel(), lanes.close)
@@ -173,18 +222,19 @@ class SPP(Method):
             widths = {name: len(left) for name, left in units.kept(removed).items()}
             return {"flops_if_cut": float(cost.flops(widths))}
 
-        layers = [group.layer for group in groups]
-        hook, history = self._train(problem, model, units, layers, keep, thinning, saving)
-        kept = units.kept(hook.standing.removed)
-        return cut_and_finetune(problem, groups, kept, model=model, history=history, extra=hook.results())
+        def finish(history: Sequence[Record], removed: Tensor, extra: Mapping[str, float]) -> Pruned:
+            return cut_and_finetune(problem, groups, units.kept(removed), model=model, history=history, extra=extra)
 
-    def _prune_columns(self, problem: Problem) -> Pruned:
+        layers = [group.layer for group in groups]
+        to_remove = [group.channels - keep[group.name] for group in groups]
+        rates = rates_by_layer(self.layer_rates, layers, groups)
+        return _Job(groups, units, layers, to_remove, rates, thinning, saving, finish)
+
+    def _columns(self, model: nn.Module, problem: Problem) -> _Job:
         groups = channel_groups(problem.model, problem.example, problem.ignored)
-        model = copy.deepcopy(problem.model)
-        columns, cost = Columns(model, problem.example, groups), CostModel(model, problem.example, groups)
-        keep = self.sparsity.keep(columns.layers, columns.flops, self.round_to)
-        if not any(layer.channels - keep[layer.name] for layer in columns.layers):
-            return cut_and_finetune(problem, groups, {group.name: list(range(group.channels)) for group in groups})
+        bundle: Bundle = "in_channel" if self.granularity == "in_channel" else "column"
+        columns, cost = Columns(model, problem.example, groups, bundle), CostModel(model, problem.example, groups)
+        keep = allotted_columns(columns, groups, self.sparsity, self.round_to)
         thinning = Thinning([], columns.slices(), columns.valid.numel())
 
         def saving(removed: Tensor) -> Record:
@@ -192,40 +242,34 @@ class SPP(Method):
             theoretical = columns.flops(columns.counts(removed))
             return {"flops_if_cut": float(cost.flops(widths)), "flops_without_columns": float(theoretical)}
 
-        hook, history = self._train(problem, model, columns, columns.layers, keep, thinning, saving)
-        return cut_and_finetune_columns(problem, groups, model, history, hook.results())
+        def finish(history: Sequence[Record], removed: Tensor, extra: Mapping[str, float]) -> Pruned:
+            return cut_and_finetune_columns(problem, groups, model, history, extra)
 
-    def _train(
-        self,
-        problem: Problem,
-        model: nn.Module,
-        table: Scored,
-        layers: Sequence[LayerGroup],
-        keep: dict[str, int],
-        thinning: Thinning,
-        saving: Callable[[Tensor], Record],
-    ) -> tuple[Probabilities, list[Record]]:
+        to_remove = [layer.channels - keep.get(layer.name, layer.channels) for layer in columns.layers]
+        rates = rates_by_layer(self.layer_rates, columns.layers, groups)
+        return _Job(groups, columns, columns.layers, to_remove, rates, thinning, saving, finish)
+
+    def _train(self, problem: Problem, model: nn.Module, job: _Job) -> tuple[Probabilities, list[Record]]:
         """Train thinned networks until all units that are to go have gone."""
-        to_remove = [layer.channels - keep[layer.name] for layer in layers]
-        plan, recipe = self.plan(problem.steps, layers, to_remove), self._recipe(problem.recipe)
-        seed = drawn_seed(problem.generator)
+        plan = self.plan(problem.steps, job.layers, job.to_remove, job.rates)
+        recipe, seed = self._recipe(problem.recipe), drawn_seed(problem.generator)
         hook = Probabilities(
-            table,
-            [layer.name for layer in layers],
-            to_remove,
+            job.table,
+            [layer.name for layer in job.layers],
+            job.to_remove,
             plan,
-            thinning,
+            job.thinning,
             self.increment(),
             partial(averaged, how=self.rank_average, decay=self.rank_ema),
             derived(seed, 0),
-            [self.layer_rates.get(layer.name, 1.0) for layer in layers],
-            saving,
+            job.rates,
+            job.saving,
             lambda step: recalibrate(
                 model, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 1, step)
             ),
         )
         if recipe.clip_norm is not None:
-            thinning.mask_gradients()
+            job.thinning.mask_gradients()
         trainer = Trainer(
             model,
             problem.train,
@@ -242,26 +286,25 @@ class SPP(Method):
             trainer.run(until=min(trainer.step + epoch, trainer.steps))
         return hook, trainer.history
 
-    def plan(self, steps: int, layers: Sequence[LayerGroup], to_remove: Sequence[int]) -> Plan:
+    def plan(
+        self, steps: int, layers: Sequence[LayerGroup], to_remove: Sequence[int], rates: Sequence[float] = ()
+    ) -> Plan:
         """Derive the time between updates from the budget.
 
         Args:
             steps: The budget in optimiser steps.
             layers: What is pruned.
             to_remove: Units to be removed from each layer; not all zero.
+            rates: What the step is multiplied with in each layer; by default 1.
 
         Returns:
             The plan.
 
         Raises:
-            InputError: If the budget is too short, which says which would do and how far this one goes; or if a
-                rate is for an unknown layer.
+            InputError: If the budget is too short, which says which would do and how far this one goes.
         """
-        for name in self.layer_rates:
-            if name not in (names := [layer.name for layer in layers]):
-                raise InputError(unknown("layer in layer_rates:", name, names))
         increment, prune_steps = self.increment(), int(self.prune_frac * steps)
-        rated = [(self.layer_rates.get(layer.name, 1.0), n, layer) for n, layer in zip(to_remove, layers, strict=True)]
+        rated = list(zip(rates or [1.0] * len(layers), to_remove, layers, strict=True))
         # Time depends on the number to be removed and the rate: of each rate one layer is the slowest.
         slow = {rate: (n, layer) for rate, n, layer in sorted(rated, key=lambda entry: entry[1])}
 

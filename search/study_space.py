@@ -17,9 +17,6 @@ MODE = "sparsity.mode"
 
 FLOPS = "sparsity.flops"
 
-GRANULARITY = "granularity"
-"""What a unit is. Units other than channels save little for real: a study keeps to one unless told otherwise."""
-
 
 def study_space(
     methods: Sequence[str],
@@ -70,17 +67,19 @@ def method_space(
     Raises:
         InputError: If bounds do not fit; the message names the method.
     """
-    space = load_method(name).space(groups)
+    method = load_method(name)
+    space = method.space(groups)
     if allocation != "any" and MODE in space and MODE not in bounds:
         space = space.narrowed({MODE: allocation})
-    if GRANULARITY in space and GRANULARITY not in bounds and (usual := space[GRANULARITY].default) is not None:
-        space = space.narrowed({GRANULARITY: usual})
+    for settled in method.settled - bounds.keys():
+        if (usual := space[settled].default) is not None:
+            space = space.narrowed({settled: usual})
     fields = {key: value for key, value in bounds.items() if key not in space and _is_field(name, key, value)}
     try:
         space = space.narrowed({key: value for key, value in bounds.items() if key not in fields})
         space |= Space({key: Categorical((value,), default=value) for key, value in fields.items()})
         if fields and (usual_point := space.defaults()) is not None:
-            load_method(name).from_point(usual_point)  # what a field must not be is said before anything is trained
+            method.from_point(usual_point)  # what a field must not be is said before anything is trained
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
     return _above(floor, space, name) if rounds(name) and FLOPS in space else space

@@ -198,6 +198,31 @@ def allotted_columns(
     return PerLayer(layers=ratios).keep(layers, cost, round_to)
 
 
+def rates_by_layer(
+    given: Mapping[str, float], layers: Sequence[LayerGroup], groups: Sequence[ChannelGroup]
+) -> list[float]:
+    """Say how fast layers lose what they are to lose, relative to each other.
+
+    Args:
+        given: Factors by name of channel group or layer.
+        layers: What is pruned.
+        groups: The network's channel groups; a layer that is not named has the rate of the group whose channels it
+            produces.
+
+    Returns:
+        One factor per layer, 1 where nothing is given.
+
+    Raises:
+        InputError: If a name is unknown.
+    """
+    made, own = makers(groups), [layer.name for layer in layers]
+    for name in given:
+        if name not in (known := {*own, *(group.name for group in groups)}):
+            raise InputError(unknown("layer in layer_rates:", name, known))
+    of_groups = [given.get(made[name].name, 1.0) if name in made else 1.0 for name in own]
+    return [given.get(name, rate) for name, rate in zip(own, of_groups, strict=True)]
+
+
 @dataclass(frozen=True)
 class ColumnSlices:
     """One weight whose columns are units.

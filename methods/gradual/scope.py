@@ -14,7 +14,7 @@ from methods.network.layers import ZeroPadShortcut
 from methods.network.units import Slot, Units
 from spaces import InputError
 
-BnMode = Literal["in_group", "filter_only", "gamma_only", "elementwise_bn"]
+BnMode = Literal["in_group", "affine_only", "filter_only", "gamma_only", "elementwise_bn"]
 ResidualMode = Literal["coupled", "inner_only"]
 
 
@@ -58,9 +58,9 @@ def shrunk_slots(model: nn.Module, units: Units, mode: BnMode) -> tuple[list[Slo
     Args:
         model: The network.
         units: Its channel units.
-        mode: ``"in_group"`` for all of them; ``"filter_only"`` leaves out norms; ``"gamma_only"`` takes the
-            weights of norms alone, where a unit passes a norm; ``"elementwise_bn"`` treats every number of a norm
-            as a group of its own.
+        mode: ``"in_group"`` for all of them; ``"filter_only"`` leaves out norms; ``"affine_only"`` takes norms
+            alone, where a unit passes one, and ``"gamma_only"`` of these the weights; ``"elementwise_bn"`` treats
+            every number of a norm as a group of its own.
 
     Returns:
         Slots of the units, and parameters to be shrunk number by number.
@@ -77,14 +77,14 @@ def shrunk_slots(model: nn.Module, units: Units, mode: BnMode) -> tuple[list[Slo
             return of_filters, []
         case "elementwise_bn":
             return of_filters, [slot.parameter for slot in of_norms]
-        case "gamma_only":
-            weights = [slot for slot in of_norms if id(slot.parameter) in gammas]
+        case "affine_only" | "gamma_only":
+            chosen = [slot for slot in of_norms if mode == "affine_only" or id(slot.parameter) in gammas]
             none = units.valid.numel()
             normed = torch.zeros(none + 1, dtype=torch.bool, device=units.valid.device)
-            for slot in weights:
+            for slot in chosen:
                 normed[slot.units] = True
             rest = [replace(slot, units=slot.units.masked_fill(normed[slot.units], none)) for slot in of_filters]
-            return weights + rest, []
+            return chosen + rest, []
 
 
 class Shortcuts:

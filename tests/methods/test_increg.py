@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from methods.base import Problem
+from methods.gradual.columns import rates_by_layer
 from methods.gradual.pacing import Plan
 from methods.gradual.ranking import (
     Increment,
@@ -437,9 +438,8 @@ def test_too_short_a_budget_says_which_would_do(fields: dict[str, Any]) -> None:
 
 def test_rates_of_layers() -> None:
     """A layer of half the rate has half the step, and decides how long it takes."""
-    rated = increg(rates="layer", layer_rates={"2.0": 0.5})
     groups = channel_groups(problem().model, problem().example)
-    assert rated.rates_of(LAYERS, groups) == [1.0, 0.5, 1.0]
+    assert rates_by_layer({"2.0": 0.5}, LAYERS, groups) == [1.0, 0.5, 1.0]
     method = increg()
     plan = method.plan(1000, LAYERS, [0, 8, 8], [1.0, 0.5, 1.0])
     # Not exactly twice: both times are whole updates.
@@ -447,8 +447,8 @@ def test_rates_of_layers() -> None:
     with pytest.raises(InputError, match="unknown layer in layer_rates: '2.00'; did you mean '2.0'"):
         increg(rates="layer", layer_rates={"2.00": 0.5}).prune(problem())
     columns = [LayerGroup("2.0", 72, "4x4", 0.0), LayerGroup("7", 16, "1x1", 1.0)]
-    assert rated.rates_of(columns, groups) == [0.5, 1.0]
-    assert increg(rates="layer", layer_rates={"7": 3.0}).rates_of(columns, groups) == [1.0, 3.0]
+    assert rates_by_layer({"2.0": 0.5}, columns, groups) == [0.5, 1.0]
+    assert rates_by_layer({"7": 3.0}, columns, groups) == [1.0, 3.0]
     pruned = increg(rates="layer", layer_rates={"2.0": 3.0}).prune(problem())
     first = next(record for record in pruned.history if 0 < record["removed[2.0]"])
     assert first["removed[2.0]"] > first["removed[0.0]"]

@@ -21,6 +21,7 @@ from methods.gradual.compaction import carry_over, expanded, groups_after, posit
 from methods.gradual.dual_averaging import (
     GroupDualAveraging,
     UnitNorms,
+    adaptive_weights,
     kappas,
     shrinkage,
     soft_threshold,
@@ -309,12 +310,13 @@ def stepped(
         shortcuts.close(optimizer.alive)
 
 
+@pytest.mark.parametrize("bn_mode", ["in_group", "affine_only"])
 @pytest.mark.parametrize("net", ABSORBING)
-def test_oracle_05_zero_units_have_zero_gradients(net: str) -> None:
+def test_oracle_05_zero_units_have_zero_gradients(net: str, bn_mode: Any) -> None:
     """Nobody is kept blind here (``sticky`` is off): batch norm and ReLU alone make zero absorbing."""
     model = cases.seeded(cases.NETS[net], trained=True).double()
     groups = channel_groups(model, EXAMPLE.double())
-    optimizer = SDPrun(sticky=False).optimizer(model, groups)
+    optimizer = SDPrun(sticky=False, bn_mode=bn_mode).optimizer(model, groups)
     optimizer.param_groups[0]["scale"] = 1.15 * 0.1**-1.01 * 60**-0.51
     gone = torch.zeros_like(optimizer.valid)
     most = 0
@@ -333,7 +335,7 @@ def test_oracle_05_zero_units_have_zero_gradients(net: str) -> None:
     assert most >= 5
 
 
-@pytest.mark.parametrize("bn_mode", ["filter_only", "gamma_only", "elementwise_bn"])
+@pytest.mark.parametrize("bn_mode", ["affine_only", "filter_only", "gamma_only", "elementwise_bn"])
 def test_without_the_norm_in_the_group_only_blindness_keeps_units_away(bn_mode: Any) -> None:
     revived = {}
     for sticky in (True, False):
@@ -774,7 +776,7 @@ def test_factors_by_stage_move_the_pruning(thresholds: Any) -> None:
     assert len(early["0.0"]) < len(late["0.0"]) and len(early["4.0"]) > len(late["4.0"])
 
 
-@pytest.mark.parametrize("bn_mode", ["filter_only", "gamma_only", "elementwise_bn"])
+@pytest.mark.parametrize("bn_mode", ["affine_only", "filter_only", "gamma_only", "elementwise_bn"])
 @pytest.mark.parametrize("net", ["plain", "projection"])
 def test_other_groups_land_as_well(net: str, bn_mode: Any) -> None:
     pruned = SDPrun(bn_mode=bn_mode, target_flops=0.5).prune(problem_for(net))
@@ -790,6 +792,56 @@ def test_kappas_by_hand() -> None:
     assert kappas(norms, sizes, valid, "sqrt_size")[:, :2].tolist() == [[2 * rms] * 2, [4 * rms] * 2]
     assert kappas(norms, sizes, valid, "one")[0, 0] == norms[valid].median()
     assert bool((kappas(torch.zeros(1, 3), sizes[:1], valid[:1], "init_norm") == 1).all())
+
+
+def test_adaptive_weights_by_hand() -> None:
+    norms = torch.tensor([[1.0, 2.0, 4.0], [3.0, 6.0, 9.0], [0.0, 0.0, 0.0]])
+    valid = torch.tensor([[True] * 3, [True, True, False], [True] * 3])
+    assert adaptive_weights(norms, valid, 2)[0].tolist() == [4.0, 1.0, 0.25]
+    assert adaptive_weights(norms, valid, 1)[1, :2].tolist() == [1.0, 0.5]  # the smaller one is the median of two
+    assert adaptive_weights(norms, valid, 1)[2].tolist() == [1.0] * 3
+    assert bool((adaptive_weights(norms, valid, 0) == 1).all())
+    assert adaptive_weights(torch.tensor([[0.0, 1.0, 1.0]]), valid[:1], 2)[0, 0] == 1e4  # not without bound
+
+
+@pytest.mark.parametrize("bn_mode", ["in_group", "affine_only"])
+def test_adaptive_weights_spare_those_that_stay(bn_mode: Any) -> None:
+    """The same units vanish first, and with half of them gone more is left of the others."""
+    model = cases.seeded(cases.NETS["vgg"], trained=True)
+    groups = channel_groups(model, EXAMPLE)
+    left, order = [], []
+    for adapt in (0.0, 2.0):
+        optimizer = SDPrun(adapt=adapt, bn_mode=bn_mode).optimizer(model, groups)
+        ratios = optimizer.ratios().masked_fill(~optimizer.valid, torch.inf)
+        order.append(ratios.argsort(dim=1, stable=True))
+        half = torch.ones(len(groups), 1)  # the median is 1 in every group
+        left.append(float(shrinkage(ratios, half)[optimizer.valid & (ratios > 1)].mean()))
+    assert torch.equal(*order)
+    assert left[1] > 1.5 * left[0]
+
+
+def test_even_thresholds_take_as_many_units_as_planned_at_every_step() -> None:
+    """Whatever the gradients do: here noise that moves norms far."""
+    model = cases.seeded(Wide, trained=True)
+    groups = channel_groups(model, EXAMPLE)
+    method = SDPrun(target_flops=0.3)
+    optimizer = method.optimizer(model, groups)
+    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.least(groups))
+    plan = Timetable(first=4, end=84, grown=(), target=0.3)
+    raising = method.raising(optimizer, groups, shares, plan)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(plan.first, plan.end):
+        raising.before_step(step)
+        for parameter in model.parameters():
+            parameter.grad = 0.3 * torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+        now = shares.of(optimizer.alive)
+        assert now == pytest.approx(plan.share(step + 1), abs=0.06), step
+        gone = 1 - optimizer.alive.sum(1) / optimizer.valid.sum(1)
+        assert gone.max() - gone.min() < 1.5 / 32
+    assert raising.threshold() > 0
+    raising.land()
+    assert shares.of(optimizer.alive) <= 0.3 and optimizer.levels is None
 
 
 def test_fresh_weights_follow_the_seed_alone() -> None:

@@ -414,15 +414,14 @@ def test_a_budget_too_short_says_what_would_do() -> None:
 
 def test_rates_of_layers() -> None:
     """A layer of half the rate has half the step, and decides how long it takes."""
-    method = spp(layer_rates={"thin": 0.5})
-    plan = method.plan(60_000, LAYERS, [16, 32])
+    plan = spp().plan(60_000, LAYERS, [16, 32], [0.5, 1.0])
     assert plan == Plan(0.05, int(30_000 / (1.7 * updates_to_finish(40, 16, 32, SHAPE))), 30_000)
-    assert method.plan(60_000, LAYERS, [0, 32]) == spp().plan(60_000, LAYERS, [0, 32])
+    assert spp().plan(60_000, LAYERS, [0, 32], [0.5, 1.0]) == spp().plan(60_000, LAYERS, [0, 32])
     with pytest.raises(InputError, match="cannot remove 16 of 16 units of 'thin' within 20 steps"):
-        spp(layer_rates={"thin": 0.1}).plan(20, LAYERS, [16, 32])
-    with pytest.raises(InputError, match="unknown layer in layer_rates: 'thinn'; did you mean 'thin'"):
-        spp(layer_rates={"thinn": 0.5}).plan(60_000, LAYERS, [16, 32])
-    pruned = spp(layer_rates={"2.0": 2.0}).prune(problem())
+        spp().plan(20, LAYERS, [16, 32], [0.1, 1.0])
+    with pytest.raises(InputError, match=r"unknown layer in layer_rates: '2\.1'; did you mean '2\.0'"):
+        spp(rates="layer", layer_rates={"2.1": 0.5}).check(problem())
+    pruned = spp(rates="layer", layer_rates={"2.0": 2.0}).prune(problem())
     first = next(record for record in pruned.history if 0 < record["removed[2.0]"] < 1)
     assert first["removed[2.0]"] > first["removed[0.0]"]
 
@@ -433,12 +432,17 @@ def test_the_space_is_that_of_the_paper() -> None:
     assert defaults is not None
     own = {name: value for name, value in defaults.items() if not name.startswith("sparsity.")}
     assert own == {
+        "granularity": "filter",
         "probability_step": 0.05,
+        "rates": "network",
         "flatness": 0.25,
         "prune_frac": 0.5,
         "rank_average": "none",
         "lr_prune_factor": 1.0,
+        "weight_decay": 2.5e-4,
     }
+    by_layer = {**defaults, "rates": "layer", **{f"layer_rates[{layer.name}]": 2.0 for layer in LAYERS}}
+    assert SPP.from_point(space.check(by_layer)).layer_rates == {"thin": 2.0, "wide": 2.0}
     averaging = SPP.from_point({**defaults, "rank_average": "ema", "rank_ema": 0.6})
     assert averaging.rank_ema == 0.6
     with pytest.raises(InputError, match="rank_ema"):
@@ -451,7 +455,7 @@ def test_the_space_is_that_of_the_paper() -> None:
         ({"probability_step": 0}, "probability_step"),
         ({"probability_step": 1.5}, "less than or equal to 1"),
         ({"flatness": 1}, "flatness"),
-        ({"granularity": "row"}, "'filter' or 'column'"),
+        ({"granularity": "row"}, "'filter', 'column' or 'in_channel'"),
         ({"update_interval": 0}, "update_interval"),
     ],
 )

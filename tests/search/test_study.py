@@ -58,12 +58,12 @@ def test_a_study_keeps_to_one_granularity_unless_told() -> None:
 
 
 def test_fields_that_are_not_searched_can_be_set() -> None:
-    space = method_space("spp", GROUPS, "flops", {"granularity": "column"})
-    assert space.defaults() == {**(method_space("spp", GROUPS, "flops", {}).defaults() or {}), "granularity": "column"}
-    with pytest.raises(InputError, match=r"\[space\.spp\]: .*granularity = 'columns' is not allowed"):
-        method_space("spp", GROUPS, "flops", {"granularity": "columns"})
-    with pytest.raises(InputError, match=r"\[space\.spp\]: unknown parameter 'granularityy'"):
-        method_space("spp", GROUPS, "flops", {"granularityy": "column"})
+    space = method_space("sdprun", GROUPS, "flops", {"start": "scratch"})
+    assert space.defaults() == {**(method_space("sdprun", GROUPS, "flops", {}).defaults() or {}), "start": "scratch"}
+    with pytest.raises(InputError, match=r"\[space\.sdprun\]: .*start = 'scratchy' is not allowed"):
+        method_space("sdprun", GROUPS, "flops", {"start": "scratchy"})
+    with pytest.raises(InputError, match=r"\[space\.sdprun\]: unknown parameter 'startt'"):
+        method_space("sdprun", GROUPS, "flops", {"startt": "scratch"})
 
 
 def test_same_seed_asks_the_same_points_and_others_do_not(tmp_path: Path) -> None:
