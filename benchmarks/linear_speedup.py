@@ -13,7 +13,7 @@ Weights are random: time depends on shapes alone. Variants:
 * ``dense, prepared``: batch norms folded, and channels last in memory if that is faster.
 * ``channels``: whole channels removed by L1 norm, widths in multiples of 8; prepared alike.
 * ``pivoted``: blocks, at random places; prepared alike, and every layer run in the way measured to be fastest.
-* ``both``: channels do half of the reduction (of its logarithm), blocks the other half.
+* ``both``: channels of early layers do a quarter of the reduction (of its logarithm), then blocks the rest.
 * ``masked``: the network of ``pivoted`` with zeros in dense layers instead of blocks; prepared alike.
 * ``bsr``: the same blocks as block-compressed sparse matrices times unfolded inputs.
 * ``csr``: single weights as compressed sparse rows, as many as the blocks have.
@@ -217,12 +217,11 @@ def pruned(network: str, saving: int) -> dict[str, nn.Module]:
     model = build_model(network, CLASSES, (1, *SHAPE), seed=0).eval()
     target = FlopsTarget(mode="flops", flops=1 / saving)
     blocks = target.model_copy(update={"tilt": TILT})
+    alone = Pivoting(sparsity=blocks, mode="random_mask", min_side=MIN_SIDE[network], round_to=8)
     ways = {
         "channels": Magnitude(sparsity=target, round_to=8),
-        "pivoted": Pivoting(sparsity=blocks, mode="random_mask", min_side=MIN_SIDE[network], round_to=8),
-        "both": Pivoting(
-            sparsity=target, mode="random_mask", channel_share=0.5, min_side=MIN_SIDE[network], round_to=8
-        ),
+        "pivoted": alone,
+        "both": alone.model_copy(update={"channel_share": 0.25, "channel_tilt": -1.0}),
     }
     found = {"dense": model}
     for name, method in ways.items():

@@ -1,10 +1,10 @@
-"""Table and plot of what ``benchmarks/linear_speedup.py`` measured.
+"""Tables and plot of what ``benchmarks/linear_speedup.py`` measured.
 
     python benchmarks/linear_speedup_report.py speedup.jsonl --plot docs/images/linear_speedup.png
 
-``faster`` is the time of the dense network over a variant's, the median over rounds of quotients within a round;
-``efficiency`` is that over the ratio of multiply-accumulates. ``beside prepared`` is the efficiency beside the dense
-network that was prepared as the variants are.
+For each network, target and batch one table: milliseconds of every variant, and its efficiency. ``faster`` is the
+time of the dense network over a variant's, the median over rounds of quotients within a round; ``efficiency`` is that
+over the ratio of multiply-accumulates.
 """
 
 from __future__ import annotations
@@ -21,14 +21,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from search.report.palette import RULE, styles
-from search.timing.record import Quartiles
+from search.timing.record import NOISE, Quartiles
 
 VARIANTS = ("pivoted", "both", "channels", "masked", "bsr", "csr")
 """What is drawn."""
 
 DENSE = "dense"
 PREPARED = "dense, prepared"
-COLUMNS = ("network", "batch", "target", "fewer", "variant", "ms", "IQR", "faster", "efficiency", "beside prepared")
+NAMES = {
+    DENSE: "dense",
+    PREPARED: "dense, prepared",
+    "pivoted": "**pivoted**",
+    "both": "**channels, then blocks**",
+    "channels": "channels (L1)",
+    "masked": "masked",
+    "bsr": "block-compressed sparse (BSR)",
+    "csr": "compressed sparse rows (CSR)",
+}
+"""Rows of the tables, in order, as they are written."""
 
 
 @dataclass(frozen=True)
@@ -71,32 +81,75 @@ def rows(line: dict[str, Any], beside: str = DENSE) -> dict[str, Row]:
     return found
 
 
-def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Write all measurements as a table in Markdown.
+Panel = tuple[str, str, int]
+"""Network, target and batch."""
+
+
+def panels(lines: Sequence[dict[str, Any]]) -> dict[Panel, list[dict[str, Any]]]:
+    """Put measurements of one network, target and batch together.
 
     Args:
         lines: The measurements.
 
     Returns:
-        The table.
+        Measurements by network, target and batch, in order of saving.
     """
-    written = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    found: dict[Panel, list[dict[str, Any]]] = {}
     for line in lines:
-        prepared_alike = rows(line, PREPARED) if PREPARED in line["seconds"] else {}
-        for name, row in rows(line).items():
-            alike = f"{prepared_alike[name].efficiency:.2f}" if name in prepared_alike else ""
-            cells = [
-                line["network"],
-                str(line["batch"]),
-                line["target"],
-                f"{row.flops:.2f}x",
-                name,
-                f"{1e3 * row.seconds.median:.2f}",
-                f"{100 * row.seconds.spread:.1f} %",
-                f"{row.faster:.2f}x",
-                f"{row.efficiency:.2f}",
-                alike,
-            ]
+        found.setdefault((line["network"], line["target"], line["batch"]), []).append(line)
+    return {
+        panel: sorted(found[panel], key=lambda line: float(line["saving"])) for panel in sorted(found, reverse=True)
+    }
+
+
+def table(measurements: Sequence[dict[str, Any]]) -> str:
+    """Write the measurements of a panel as a table in Markdown.
+
+    Args:
+        measurements: One for each saving.
+
+    Returns:
+        The table: of each variant milliseconds and efficiency at each saving, with ``~`` where the interquartile
+        range is above what is called noisy.
+    """
+    savings = [line["saving"] for line in measurements]
+    heads = ["network", *(f"{saving} times: ms" for saving in savings)]
+    heads += [f"efficiency at {saving}" for saving in savings]
+    written = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    found = [rows(line) for line in measurements]
+    for name, title in NAMES.items():
+        if not any(name in each for each in found):
+            continue
+        cells = [title]
+        for each in found:
+            row = each.get(name)
+            cells.append("" if row is None else f"{'~' * (row.seconds.spread > NOISE)}{1e3 * row.seconds.median:.2f}")
+        for each in found:
+            row = each.get(name)
+            cells.append("" if row is None or name == DENSE else f"{row.efficiency:.2f}")
+        written.append("| " + " | ".join(cells) + " |")
+    return "\n".join(written) + "\n"
+
+
+def beside_prepared(lines: Sequence[dict[str, Any]]) -> str:
+    """Write efficiencies beside the dense network that is prepared as the variants are.
+
+    Args:
+        lines: The measurements.
+
+    Returns:
+        A table in Markdown; of targets on which preparing makes a difference.
+    """
+    variants = ("pivoted", "both", "channels")
+    heads = ["network, target, batch", "times fewer", *(NAMES[name] for name in variants)]
+    written = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for (network, target, batch), measurements in panels(lines).items():
+        for line in measurements:
+            if PREPARED not in line["seconds"]:
+                continue
+            found = rows(line, PREPARED)
+            cells = [f"{network}, {target}, {batch}", str(line["saving"])]
+            cells += [f"{found[name].efficiency:.2f}" for name in variants]
             written.append("| " + " | ".join(cells) + " |")
     return "\n".join(written) + "\n"
 
@@ -110,13 +163,11 @@ def figure(lines: Sequence[dict[str, Any]]) -> Figure:
     Returns:
         A figure, with a panel for each network, batch and target.
     """
-    panels: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for line in lines:
-        panels.setdefault((line["network"], line["batch"], line["target"]), []).append(line)
-    columns = min(3, len(panels))
-    height = -(-len(panels) // columns)
+    shown = panels(lines)
+    columns = min(3, len(shown))
+    height = -(-len(shown) // columns)
     drawn = Figure(figsize=(4.2 * columns, 3.6 * height), layout="constrained")
-    for number, ((network, batch, target), measurements) in enumerate(panels.items()):
+    for number, ((network, target, batch), measurements) in enumerate(shown.items()):
         axes = drawn.add_subplot(height, columns, number + 1)
         curves: dict[str, list[Row]] = {}
         for line in measurements:
@@ -139,13 +190,15 @@ def figure(lines: Sequence[dict[str, Any]]) -> Figure:
 
 
 def main() -> None:
-    """Print the table, and draw the plot."""
+    """Print the tables, and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="the measurements, one a line")
     parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     lines = [json.loads(line) for line in asked.file.read_text(encoding="utf-8").splitlines()]
-    print(table(lines), end="")
+    for (network, target, batch), measurements in panels(lines).items():
+        print(f"{network}, {target}, batch {batch}:\n\n{table(measurements)}")
+    print(beside_prepared(lines), end="")
     if asked.plot is not None:
         figure(lines).savefig(asked.plot, dpi=110)
 

@@ -18,8 +18,21 @@ from typing import Protocol
 
 from torch import Tensor
 
+Progress = Callable[[str, int, int], None]
+"""Hears, while something takes long, what is done now, how many parts of it are done, and of how many."""
+
 Settings = Mapping[str, str | int | float | bool | None]
 Tensors = dict[str, Tensor]
+
+
+def unheard(what: str, done: int, total: int) -> None:
+    """Tell nobody how far something is.
+
+    Args:
+        what: What is done now, ignored.
+        done: How many parts are done, ignored.
+        total: How many there are, ignored.
+    """
 
 
 class Analyses(Protocol):

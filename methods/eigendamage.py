@@ -34,7 +34,6 @@ weight space (``methods.eigenbasis.surgeon``), which prune coupled channels. Wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -55,7 +54,7 @@ from methods.eigenbasis.eigenspace import (
     three_part_rotations,
 )
 from methods.eigenbasis.filter_surgery import Surgeon, Surgery, Update
-from methods.eigenbasis.results import layer_results, removed_share
+from methods.eigenbasis.results import Preview, layer_results, removed_share
 from methods.eigenbasis.rewriting_plan import Plan, plan
 from methods.eigenbasis.rotation_cost import Forms, Realise
 from methods.eigenbasis.unit_damage import Operation, operated, producers, scorable, unit_rankings
@@ -86,21 +85,6 @@ MEASURED = {"eigendamage": False, "eigendamage_ek": True}
 
 SURGERY: tuple[Surgery, ...] = ("c_obd", "c_obs", "kron_obd", "kron_obs")
 """Variants in weight space."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a decision comes to.
-
-    Attributes:
-        damage: Predicted increase of the training loss.
-        flops: Multiply-accumulates of the pruned network.
-        dense: Multiply-accumulates of the dense network.
-    """
-
-    damage: float
-    flops: int
-    dense: int
 
 
 class EigenDamage(Method):
@@ -229,6 +213,15 @@ class EigenDamage(Method):
             | conditions
             | dict.fromkeys(turned, rotating),
         )
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a network in which nothing can be rewritten, and a target that is out of reach.
+
+        Args:
+            problem: The network, the data and the budget.
+        """
+        if self.variant in MEASURED:
+            self._plan(problem)
 
     def prune(self, problem: Problem) -> Pruned:
         """Analyse, choose, rewrite or cut, and fine-tune.
@@ -365,6 +358,7 @@ class EigenDamage(Method):
             self._sampling(problem, self.fisher_seed if first else seed),
             MEASURED[self.variant],
             problem.analyses if first else Fresh(),
+            problem.progress,
         )
         return Eigenspace(model, job.shapes, analysis, self._forms, job.rest)
 

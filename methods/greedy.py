@@ -42,8 +42,8 @@ from methods.subsets.forward_selection import RULES
 from methods.subsets.layerwise import Accurate, Enough, Partial, Tuning, Width, rounded_up, selected, tuned
 from methods.subsets.masked_network import Replay
 from methods.subsets.orderings import Ordered, ordered_layers
-from methods.subsets.readers import unreadable
-from methods.subsets.selection import BatchMode, Judge, Layer, RuleName, Search, layers_of
+from methods.subsets.readers import uncovered, unreadable
+from methods.subsets.selection import OBJECTIVES, BatchMode, Judge, Layer, ObjectiveName, RuleName, Search, layers_of
 from methods.training import Trainer, derived, evaluate, recalibrate
 from spaces import (
     Categorical,
@@ -63,14 +63,6 @@ from spaces.sparsity import PerLayer, PerStage
 
 MOST_TUNING = 0.5
 """Share of the budget that tuning between layers may take."""
-
-ObjectiveName = Literal["global_ce", "global_taylor_screen", "local_gram", "best_of_both"]
-OBJECTIVES: Mapping[ObjectiveName, tuple[Judge, ...]] = {
-    "global_ce": ("global_ce",),
-    "global_taylor_screen": ("global_taylor_screen",),
-    "local_gram": ("local_gram",),
-    "best_of_both": ("global_ce", "local_gram"),
-}
 
 
 class Greedy(Method):
@@ -207,6 +199,15 @@ class Greedy(Method):
         }
         return Space(parameters, conditions)
 
+    def check(self, problem: Problem) -> None:
+        """Refuse a network that nothing can be selected in, and widths that cannot be had.
+
+        Args:
+            problem: The network, the data and the budget.
+        """
+        groups, chosen, _ = self._task(problem)
+        self._widths(groups, chosen, CostModel(problem.model, problem.example, groups))
+
     def prune(self, problem: Problem) -> Pruned:
         """Select, cut and fine-tune.
 
@@ -216,13 +217,12 @@ class Greedy(Method):
         Returns:
             The smaller network; ``extra`` holds ``flops_share``, ``layers_whole`` (groups that kept every unit),
             ``accuracy_cut`` (before fine-tuning), and a 1 for each group that is left whole because a module reads
-            it in no linear way (``unreadable[GROUP]``), or that was not run by replay (``whole_network[GROUP]``).
+            it in a way that has no mask, or that the objective does not know (``unreadable[GROUP]``), or that was not
+            run by replay (``whole_network[GROUP]``).
         """
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
-        chosen, extra = self._chosen(problem.model, groups)
-        self._check_stages(chosen)
+        groups, chosen, extra = self._task(problem)
         cost = CostModel(problem.model, problem.example, groups)
-        widths = None if self.sparsity is None else self._widths(self.sparsity, groups, chosen, cost)
+        widths = self._widths(groups, chosen, cost)
         seed = drawn_seed(problem.generator)
         history: list[Record] = []
         if self.procedure == "independent":
@@ -234,6 +234,15 @@ class Greedy(Method):
         extra["layers_whole"] = float(sum(kept[group.name] == group.channels for group in groups))
         return self._finetuned(problem, partial, history, extra, derived(seed, 1))
 
+    def _task(self, problem: Problem) -> tuple[Sequence[ChannelGroup], list[ChannelGroup], dict[str, float]]:
+        """List all groups, those that may lose units, and remarks on the others."""
+        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        chosen, extra = self._chosen(problem.model, groups)
+        for stage in self.tol_scale:
+            if stage not in (stages := {group.stage for group in chosen}):
+                raise InputError(unknown("stage in tol_scale:", stage, stages))
+        return groups, chosen, extra
+
     def _chosen(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[list[ChannelGroup], dict[str, float]]:
         """Choose the groups that may lose units, and name those that cannot for the way they are read."""
         try:
@@ -244,6 +253,7 @@ class Greedy(Method):
                 "groups together; True prunes them"
             ) from error
         foreign = {group.name: unreadable(model, group) for group in allowed}
+        foreign |= {group.name: uncovered(model, group) for group in allowed if not self._judges(model, group)}
         chosen = [group for group in allowed if not foreign[group.name]]
         if not chosen:
             listed = sorted({name for names in foreign.values() for name in names})
@@ -253,17 +263,19 @@ class Greedy(Method):
             )
         return chosen, {f"unreadable[{name}]": 1.0 for name, names in foreign.items() if names}
 
-    def _check_stages(self, groups: Sequence[ChannelGroup]) -> None:
-        for stage in self.tol_scale:
-            if stage not in (stages := {group.stage for group in groups}):
-                raise InputError(unknown("stage in tol_scale:", stage, stages))
+    def _judges(self, model: nn.Module, group: ChannelGroup) -> tuple[Judge, ...]:
+        """Leave out the imitation where the inputs of a consumer have no covariance."""
+        foreign = bool(uncovered(model, group))
+        return tuple(judge for judge in OBJECTIVES[self.objective] if not (foreign and judge == "local_gram"))
 
     def _widths(
-        self, sparsity: Sparsity, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], cost: CostModel
-    ) -> dict[str, int]:
+        self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], cost: CostModel
+    ) -> dict[str, int] | None:
         """Share the sparsity out over the chosen groups; ratios given by name may name the others too."""
-        named = isinstance(sparsity, PerLayer | PerStage)
-        keep = sparsity.keep([group.layer for group in (groups if named else chosen)], cost.flops, self.round_to)
+        if self.sparsity is None:
+            return None
+        named = isinstance(self.sparsity, PerLayer | PerStage)
+        keep = self.sparsity.keep([group.layer for group in (groups if named else chosen)], cost.flops, self.round_to)
         return {group.name: keep[group.name] for group in chosen}
 
     def _search(self) -> Search:
@@ -299,13 +311,13 @@ class Greedy(Method):
         recipe = problem.recipe
         start = "dense" if self.select_from == "trained" else f"random, {recipe.recalibrate} x {recipe.batch_size}"
         found = [
-            ordered_layers(problem, model, chosen, judge, search, self.seed, start)
+            ordered_layers(problem, model, judged, judge, search, self.seed, start)
             for judge in OBJECTIVES[self.objective]
+            if (judged := [group for group in chosen if judge in self._judges(model, group)])
         ]
         masks: dict[str, Tensor] = {}
-        layers: list[Layer] = []
-        for position, group in enumerate(chosen):
-            here = [each[group.name] for each in found]
+        for group in chosen:
+            here = [each[group.name] for each in found if group.name in each]
             if not here[0].replayed:
                 extra[f"whole_network[{group.name}]"] = 1.0
             wanted = [self._accurate_width(o, group) if widths is None else widths[group.name] for o in here]
@@ -314,8 +326,8 @@ class Greedy(Method):
             if fewest == group.channels:
                 continue
             if len(rivals) > 1:
-                layers = layers or list(layers_of(model, chosen, problem.train, search, self.seed))
-                losses = [layers[position].loss(ordering.mask(fewest)) for ordering in rivals]
+                (layer,) = layers_of(model, [group], problem.train, search, self.seed)
+                losses = [layer.loss(ordering.mask(fewest)) for ordering in rivals]
                 rivals = [rivals[losses.index(min(losses))]]
             masks[group.name] = rivals[0].mask(fewest)
         return Partial.whole(model, groups).pruned(masks)
@@ -325,13 +337,10 @@ class Greedy(Method):
         accuracies = ordered.accuracies
         wanted = (1 - self._tolerance(group)) * float(accuracies[-1])
         first = int((accuracies.double() >= wanted - 1e-12).nonzero()[0]) + 1
-        return self._rounded(first, group)
+        return rounded_up(first, group.channels, self.round_to)
 
     def _tolerance(self, group: ChannelGroup) -> float:
         return min(1.0, self.top1_tol * self.tol_scale.get(group.stage, 1.0))
-
-    def _rounded(self, width: int, group: ChannelGroup) -> int:
-        return rounded_up(width, group.channels, self.round_to)
 
     # --- one layer after the other, as in the paper ------------------------------------------------------------
 
@@ -352,6 +361,8 @@ class Greedy(Method):
         for turn in range(self.rounds):
             for position, name in enumerate(names):
                 here = derived(seed, 5, turn, position)
+                what = f"channels of {name} (round {turn + 1} of {self.rounds}), by layer"
+                problem.progress(what, turn * len(names) + position, self.rounds * len(names))
                 group = partial.group(name)
                 (layer,) = layers_of(partial.model, [group], problem.train, self._search(), here)
                 if not isinstance(layer.network, Replay):
@@ -362,7 +373,8 @@ class Greedy(Method):
                 if width == group.channels:
                     continue
                 enough = self._enough(layer, width)
-                mask = selected(layer, OBJECTIVES[self.objective], self._search(), enough, self.round_to)
+                judges = self._judges(partial.model, group)
+                mask = selected(layer, judges, self._search(), enough, self.round_to)
                 if mask is None:
                     continue  # never enough: the layer stays whole
                 partial = partial.pruned({name: mask})

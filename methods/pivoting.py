@@ -56,7 +56,7 @@ from methods.pivoted.blocking import DENSE, Choice, allocate, nearest
 from methods.pivoted.blocks import PivotedConv2d, PivotedLinear, moved_bytes
 from methods.pivoted.channel_spaces import channel_spaces
 from methods.pivoted.concentration import Concentration, Score, Scores, noise, retained, survivors
-from methods.pivoted.pivoted_network import Coupling, Plan, apply_masks, compact, mended, plan_for
+from methods.pivoted.pivoted_network import Coupling, Plan, apply_masks, compact, gathers_alone, mended, plan_for
 from methods.pivoted.pivots import drawn, search
 from methods.recipe import derived
 from methods.training import Trainer, evaluate, recalibrate
@@ -119,6 +119,8 @@ class Pivoting(Method):
         score: What pivots maximise inside the blocks.
         restarts: Random starts of the search besides the spectral one.
         channel_share: Least share of the reduction (of the logarithm of FLOPs) that is done by removing channels.
+        channel_tilt: Where channels are removed for a FLOPs target: ``sparsity.tilt`` if None; negative: in early
+            layers, whose large images make narrow blocks slow, so that blocks are left to the deep ones.
         sensitivity: What a layer loses by blocks: ``"energy"``, the share of its scores outside them, or
             ``"loss"``, the rise of the training loss when it alone is masked.
         min_side: Blocks are at least so high and wide; narrower ones save operations but no time.
@@ -140,6 +142,7 @@ class Pivoting(Method):
     score: Score = "energy"
     restarts: int = Field(default=3, ge=0)
     channel_share: float = Field(default=0.0, ge=0, le=1)
+    channel_tilt: float | None = Field(default=None, ge=-1, le=1)
     sensitivity: Literal["energy", "loss"] = "energy"
     min_side: int = Field(default=8, ge=1)
     ramp: float = Field(default=0.3, gt=0, lt=1)
@@ -202,8 +205,10 @@ class Pivoting(Method):
         Returns:
             The network of blocks. ``extra`` holds ``retained`` (mean share of the scores inside the blocks when
             they were cut out) with ``retained[LAYER]`` and ``density[LAYER]``; ``blocks[LAYER]`` (1 for layers
-            that stay dense); ``gathers`` (orders of channels that are still made when the network runs) and
-            ``moved_bytes`` (what is copied to bring inputs into blocks, for one input); ``flops_share`` and
+            that stay dense); ``gathers`` (orders of channels that are still made when the network runs),
+            ``gathers_alone`` (how many that would be if every layer were looked at by itself, and none folded into
+            its neighbours) and ``moved_bytes`` (what is copied to bring inputs into blocks, for one input);
+            ``flops_share`` and
             ``flops_share_channels`` (what the removal of channels alone left); ``unmixed`` (layers at which parts
             of the network do not know of each other); ``untraceable`` (1 if the graph could not be followed, so
             that no order could be folded).
@@ -215,7 +220,7 @@ class Pivoting(Method):
         else:
             blocked = self._by_ratio(problem, groups, derived(seed, 0))
         plan = plan_for(blocked.layers.spaces, blocked.chosen, self.structure, self.tied)
-        small, history, extra = blocked.model, list[Record](), {"retained": 1.0, "unmixed": 0.0}
+        small, history, extra = blocked.model, list[Record](), {"retained": 1.0, "unmixed": 0.0, "gathers_alone": 0.0}
         if plan.names:
             plan, pivots, history, extra = self._pivoted(problem, blocked, plan, derived(seed, 1))
             small = compact(blocked.model, plan, pivots)
@@ -250,6 +255,7 @@ class Pivoting(Method):
         inside = retained(scores.entries(), plan.masks(pivots))
         extra = {f"retained[{name}]": share for name, share in inside.items()}
         extra |= {"retained": fsum(inside.values()) / len(inside), "unmixed": float(len(failing))}
+        extra |= {"gathers_alone": float(gathers_alone(plan, pivots))}
         return plan, pivots, history, extra
 
     def _ramp(
@@ -278,11 +284,12 @@ class Pivoting(Method):
     def _by_target(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int) -> _Blocked:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
         cost = CostModel(problem.model, problem.example, groups)
+        tilt = target.tilt if self.channel_tilt is None else self.channel_tilt
         least = 1.0
         for share in (self.channel_share, *(step for step in CHANNEL_STEPS if step > self.channel_share)):
             # Widths with many divisors can be cut into blocks; odd ones may be all that reaches the target.
             for rounding in (4 * self.round_to, self.round_to):
-                widths = _widths(target, share, groups, cost, rounding)
+                widths = _widths(FlopsTarget(flops=target.flops**share, tilt=tilt), groups, cost, rounding)
                 if widths is None:
                     continue
                 model, kept = self._without(problem, groups, widths, seed)
@@ -346,12 +353,9 @@ class Pivoting(Method):
         return loss_damage(model, batches, scores.entries(), self.structure)
 
 
-def _widths(
-    target: FlopsTarget, share: float, groups: Sequence[ChannelGroup], cost: CostModel, rounding: int
-) -> dict[str, int] | None:
-    """Return the widths at which channels have done a share of the reduction; None if they cannot."""
+def _widths(part: FlopsTarget, groups: Sequence[ChannelGroup], cost: CostModel, rounding: int) -> dict[str, int] | None:
+    """Return the widths at which channels have done their part of the reduction; None if they cannot."""
     try:
-        part = FlopsTarget(flops=target.flops**share, tilt=target.tilt)
         return part.keep([group.layer for group in groups], cost.flops, rounding)
     except InputError:  # with this rounding; a finer one is tried next
         return None

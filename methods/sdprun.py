@@ -13,16 +13,20 @@ in ``methods.gradual.dual_averaging``.
 
 What differs from the papers:
 
-* Groups are coupled channels with their biases and norms, because a batch norm undoes any shrinking of the
-  filter before it, and a channel is dead only when its norm is. The elementwise paper shrinks norms number by
-  number (``bn_mode="elementwise_bn"``).
+* A group is what scales a coupled channel: weights and biases of its norms, or its filters and biases where it has
+  no norm. A batch norm undoes any shrinking of the filter before it, while gradients grow as the filter shrinks.
+  Filters can be in the group with the norms (``bn_mode="in_group"``), or norms be shrunk number by number, as the
+  elementwise paper has it (``"elementwise_bn"``).
+* Thresholds are weighted (``adapt``): the norms of a trained layer hardly differ, and what takes the smaller half of
+  the units would otherwise leave little of the larger one.
 * Training starts at the dense network, as for every method here; ``start="scratch"`` is the papers' way.
 * Sparsity is an outcome in the papers. Here the growth of the threshold can be steered (``steer="flops"``): from
   the norms of all units follows at which threshold a share of the FLOPs is left, and ``c`` is set anew every few
   steps so that the FLOPs fall steadily, to the wanted share when ``const_frac`` of the budget is used. From then
   on the choice of channels stands.
-* The steered threshold is by default one of every group, so that all lose the same share of their units
-  (``thresholds="even"``); with the papers' single one, the deep layers of a strongly pruned network end up empty.
+* The steered threshold is by default one of every group, at every step the quantile of the norms at which all groups
+  have lost the same share of their units (``thresholds="even"``); with the papers' single one, the deep layers of a
+  strongly pruned network end up empty.
 * The learning rate follows from the recipe (``lr_factor``): without momentum it takes a larger one to move as far.
 * Nobody reads a unit that is zero (``sticky``), also where an activation function or a shortcut would carry
   something on. In networks of batch norms and ReLU this changes nothing: a zero unit has zero gradients there.
@@ -129,10 +133,10 @@ class SDPrun(Method):
     lr_schedule: Literal["const_then_linear", "const", "step"] = "const_then_linear"
     const_frac: float = Field(default=0.5, gt=0, le=0.9)
     kappa_mode: KappaMode = "init_norm"
-    adapt: float = Field(default=0.0, ge=0, le=4)
+    adapt: float = Field(default=2.0, ge=0, le=4)
     kappa_by: Literal["network", "stage"] = "network"
     stage_mult: dict[str, float] = Field(default_factory=dict)
-    bn_mode: BnMode = "in_group"
+    bn_mode: BnMode = "affine_only"
     residual_mode: ResidualMode = "coupled"
     min_keep: int = Field(default=1, ge=1)
     min_share: float = Field(default=0.125, ge=0, le=1)
@@ -189,8 +193,8 @@ class SDPrun(Method):
             "const_frac": Real(0.4, 0.8, default=0.5),
             "kappa_mode": Categorical(("init_norm", "sqrt_size", "one"), default="init_norm"),
             "prox_every": Integer(1, 20, log=True, default=1),
-            "adapt": Real(0.0, 4.0, default=0.0),
-            "bn_mode": Categorical(get_args(BnMode), default="in_group"),
+            "adapt": Real(0.0, 4.0, default=2.0),
+            "bn_mode": Categorical(get_args(BnMode), default="affine_only"),
             "residual_mode": Categorical(get_args(ResidualMode), default="coupled"),
             "min_keep": Integer(1, 16, log=True, default=1),
             "min_share": Real(0.0, 0.25, default=0.125),

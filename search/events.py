@@ -43,6 +43,17 @@ class Listener(Protocol):
             method: Name of its method.
         """
 
+    def trial_progress(self, number: int, method: str, what: str, done: int, total: int) -> None:
+        """Hear how far the present work of a running trial is, if it is long; called from a thread of its own.
+
+        Args:
+            number: Number of the trial.
+            method: Name of its method.
+            what: What is done now.
+            done: How many parts of it are done.
+            total: How many parts it has.
+        """
+
     def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Hear that a trial is finished, completed or failed.
 
@@ -97,6 +108,17 @@ class Nobody:
         Args:
             number: Ignored.
             method: Ignored.
+        """
+
+    def trial_progress(self, number: int, method: str, what: str, done: int, total: int) -> None:
+        """Ignore how far a trial is.
+
+        Args:
+            number: Ignored.
+            method: Ignored.
+            what: Ignored.
+            done: Ignored.
+            total: Ignored.
         """
 
     def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:

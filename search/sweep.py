@@ -25,6 +25,7 @@ from search.outcome import DenseRow
 from search.prepare import Plan, dense_setting, plan
 from search.running.inline import InlinePool
 from search.running.pool import Pool
+from search.running.progress import watched
 from search.running.recorder import Recorder
 from search.running.schedule import Schedule
 from search.store import StudyFiles, study_names
@@ -183,7 +184,8 @@ class Sweep:
             lag = files.record()["lag"]
             schedule = Schedule(_study(files, planned), total, lag, finished.get, recorder.finished)
             if not schedule.done:
-                pool.run(schedule, setting, files, recorder.started)
+                with watched(files, self._listener):
+                    pool.run(schedule, setting, files, recorder.started)
 
     def _deliver(self, tracker: Tracker) -> None:
         """Wait for MLflow to have everything; tell if it has not."""

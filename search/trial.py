@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.analysis import Analyses, Fresh
+from methods.analysis import Analyses, Fresh, Progress, unheard
 from methods.base import Problem, Pruned, Report, silent
 from methods.data import Split
 from methods.network.architecture import describe
@@ -118,13 +118,14 @@ class Finished:
     kept: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
-def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent) -> Finished:
+def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent, progress: Progress = unheard) -> Finished:
     """Prune, fine-tune and measure.
 
     Args:
         setting: What all trials share; not changed.
         spec: Which trial.
         report: Called with one record per epoch.
+        progress: Hears how far an analysis is.
 
     Returns:
         What came out. An exception inside the trial is part of the result (``state == "failed"`` with the
@@ -141,7 +142,7 @@ def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent) -> Fin
         report(record)
 
     try:
-        pruned = _prune(setting, spec, keep)
+        pruned = _prune(setting, spec, keep, progress)
         seconds = time.perf_counter() - clock
         timings, untimed = _timings(setting, pruned)
         outcome = Outcome(
@@ -196,7 +197,7 @@ def failed(spec: TrialSpec, error: str, started: float, seconds: float, history:
     )
 
 
-def _prune(setting: Setting, spec: TrialSpec, report: Report) -> Pruned:
+def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress) -> Pruned:
     """Build the method from the point and let it work."""
     pruned = built(spec.method, spec.point, setting.round_to).prune(
         Problem(
@@ -210,6 +211,7 @@ def _prune(setting: Setting, spec: TrialSpec, report: Report) -> Pruned:
             report=report,
             ignored=setting.ignored,
             analyses=setting.analyses,
+            progress=progress,
         )
     )
     if pruned.steps > setting.steps:

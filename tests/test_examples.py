@@ -16,6 +16,7 @@ def test_every_example_is_tested_here() -> None:
         "digits_increg.toml",
         "from_python.py",
         "greedy_theory.py",
+        "method_pictures.py",
         "own_network.py",
         "own_network.toml",
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.analysis import Settings
+from methods.analysis import Progress, Settings, unheard
 from methods.curvature.fisher import Fisher
 from methods.data import Batch, Split
 from methods.recipe import derived
@@ -67,17 +67,20 @@ class Sampling:
         """
         return torch.Generator().manual_seed(derived(self.seed, 1))
 
-    def batches(self, split: Split) -> Iterator[Batch]:
+    def batches(self, split: Split, what: str = "examples", progress: Progress = unheard) -> Iterator[Batch]:
         """Yield the inputs.
 
         Args:
             split: Training data.
+            what: What they are for.
+            progress: Hears how many of the inputs have been worked on.
 
         Yields:
             Inputs and labels, ``samples`` in all.
         """
         left = self.samples
         for inputs, labels in split.epoch(self.batch_size, derived(self.seed, 0)):
+            progress(what, self.samples - left, self.samples)
             yield inputs[:left], labels[:left]
             left -= len(inputs)
             if left <= 0:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from methods.curvature.finite import not_finite, origin
 from methods.curvature.fisher import Gradients
 from methods.data import Batch
 from methods.evaluation import _eval_mode
@@ -106,7 +107,8 @@ def run_passes(
         How many samples there were, and in which order layers were called.
 
     Raises:
-        InputError: If there were no samples, or a watched layer is never called.
+        InputError: If there were no samples, a watched layer is never called, or the network gives values that are
+            not finite; the layer where they arise is named.
     """
     samples = 0
     order: dict[str, None] = {}
@@ -122,6 +124,8 @@ def run_passes(
         for inputs, labels in batches:
             with torch.autocast(inputs.device.type, enabled=False):
                 outputs = model(inputs)
+                if not_finite(outputs):  # nothing that follows would be worth waiting for
+                    raise InputError(f"{origin(model, inputs) or 'the outputs of the network'} are not finite")
                 if gradients is not None:
                     _send_back(outputs, gradients(outputs, labels), anchor, watchers.values())
             samples += len(inputs)

@@ -70,6 +70,9 @@ def collect_second_moments(
     if not sums:
         return {}
     seen = run_passes(model, batches, sums, gradients_of(fisher, labels, generator))
+    # Spoiled gradients spoil all layers before the one where they arise.
+    require_finite("inputs", {name: sums[name].read for name in seen.order})
+    require_finite("output gradients", {name: sums[name].written for name in reversed(seen.order)})
     require_finite("per-sample gradients", {name: sums[name].squares for name in seen.order})
     return {name: watcher.squares / seen.samples for name, watcher in sums.items()}
 
@@ -158,13 +161,17 @@ class _Squares:
             dtype = torch.promote_types(layer.weight.dtype, torch.float32)
             self._bases = (bases[0].to(layer.weight.device, dtype), bases[1].to(layer.weight.device, dtype))
         self._calls: list[_Call] = []
+        # Sums of all that was seen: what is not finite shows in them.
+        self.read, self.written = torch.zeros(2, dtype=torch.float64, device=layer.weight.device).unbind()
         self.squares = torch.zeros(shape, dtype=torch.float64, device=layer.weight.device)
 
     def entered(self, x: Tensor, y: Tensor) -> Tensor:
+        self.read += x.sum(dtype=torch.float64)
         # A copy even where nothing is rotated: what comes later may change the input in place.
         return self._turned(x, 0)
 
     def reached(self, kept: Tensor, gradient: Tensor) -> None:
+        self.written += gradient.sum(dtype=torch.float64)
         self._calls.append((kept, self._turned(gradient, 1)))
 
     def passed(self) -> None:

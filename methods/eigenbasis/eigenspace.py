@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from methods.analysis import Analyses, Tensors
+from methods.analysis import Analyses, Progress, Tensors, unheard
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
 from methods.curvature.second_moments import collect_second_moments
@@ -31,7 +31,13 @@ ScoreNorm = Literal["none", "layer_sum", "per_mac", "per_param"]
 
 
 def analysed(
-    model: nn.Module, split: Split, layers: Sequence[str], sampling: Sampling, measured: bool, analyses: Analyses
+    model: nn.Module,
+    split: Split,
+    layers: Sequence[str],
+    sampling: Sampling,
+    measured: bool,
+    analyses: Analyses,
+    progress: Progress = unheard,
 ) -> Tensors:
     """Find the eigenbases of layers, and what deleting each entry of their rotated weights costs.
 
@@ -42,6 +48,7 @@ def analysed(
         sampling: What the Fisher matrix is estimated from.
         measured: Whether variances are measured in the eigenbasis (EK-FAC) after it was found.
         analyses: Where known analyses come from.
+        progress: Hears how far it is.
 
     Returns:
         By name of layer, float64 on the CPU: ``NAME.columns``, ``Q_A [groups, inputs, inputs]``; ``NAME.rows``,
@@ -52,7 +59,7 @@ def analysed(
     def collected() -> Tensors:
         found = collect_factors(
             model,
-            sampling.batches(split),
+            sampling.batches(split, "covariances, by example", progress),
             list(cores.values()),
             fisher=sampling.fisher,
             labels=sampling.labels,
@@ -65,6 +72,7 @@ def analysed(
     def computed() -> Tensors:
         settings = sampling.settings() | {"full": False}
         factors = analyses.get("kronecker_factors", settings, collected)
+        progress("eigenbases, by layer", 0, len(layers))
         bases = eigenbases({
             name: Factors(factors[f"{name}.inputs"], factors[f"{name}.outputs"], sampling.samples) for name in layers
         })
@@ -85,7 +93,7 @@ def analysed(
     def _measured(bases: Mapping[str, Basis]) -> dict[str, Tensor]:
         moments = collect_second_moments(
             model,
-            sampling.batches(split),
+            sampling.batches(split, "variances in the eigenbasis, by example", progress),
             list(cores.values()),
             {cores[name]: (basis.inputs, basis.outputs) for name, basis in bases.items()},
             fisher=sampling.fisher,

@@ -231,7 +231,7 @@ def _own(found: Tensors, layer: str) -> Tensors:
 def _fisher_diagonal(problem: Problem, layers: Sequence[str], sampling: Sampling) -> Tensors:
     moments = collect_second_moments(
         problem.model,
-        sampling.batches(problem.train),
+        sampling.batches(problem.train, "Fisher diagonal, by example", problem.progress),
         layers,
         {},  # no rotation: the diagonal of the Fisher matrix itself
         fisher=sampling.fisher,
@@ -249,7 +249,7 @@ def _fisher_diagonal(problem: Problem, layers: Sequence[str], sampling: Sampling
 def _covariances(problem: Problem, layers: Sequence[str], sampling: Sampling) -> dict[str, Factors]:
     return collect_factors(
         problem.model,
-        sampling.batches(problem.train),
+        sampling.batches(problem.train, "covariances, by example", problem.progress),
         layers,
         fisher=sampling.fisher,
         labels=sampling.labels,
@@ -269,6 +269,7 @@ def _output_moments(problem: Problem, layers: Sequence[str], sampling: Sampling)
 
 def _input_eigenbases(problem: Problem, layers: Sequence[str], sampling: Sampling) -> Tensors:
     factors = _covariances(problem, layers, sampling)
+    problem.progress("eigenbases, by layer", 0, len(layers))
     bases = eigenbases(factors)
     return {
         f"{name}.{part}": tensor

@@ -185,11 +185,26 @@ def realisations(layer: nn.Module) -> list[nn.Module]:
     """
     if not isinstance(layer, nn.Sequential) or not all(isinstance(part, nn.Conv2d | nn.Linear) for part in layer):
         return [layer]
-    length = len(layer)
+    return [realised(layer, segments) for segments in segmentations(len(layer))]
+
+
+def segmentations(length: int) -> tuple[Segments, ...]:
+    """List the ways to multiply out neighbours of a chain.
+
+    Args:
+        length: Layers of the chain.
+
+    Returns:
+        How many layers become one, in order; the chain itself comes first, the single layer last.
+
+    Example:
+        >>> segmentations(2)
+        ((1, 1), (2,))
+    """
     if length == len(SEGMENTS[0]):
-        return [realised(layer, segments) for segments in SEGMENTS]
+        return SEGMENTS
     cuts = [(*inner, length) for many in range(length - 1, -1, -1) for inner in combinations(range(1, length), many)]
-    return [realised(layer, tuple(b - a for a, b in pairwise((0, *cut)))) for cut in cuts]
+    return tuple(tuple(b - a for a, b in pairwise((0, *cut))) for cut in cuts)
 
 
 def rotations(block: nn.Module, segments: Segments) -> list[nn.Parameter]:

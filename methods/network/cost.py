@@ -40,7 +40,7 @@ def count(model: nn.Module, example: Tensor) -> Cost:
         example: One input, ``[1, ...]``; its values do not matter.
 
     Returns:
-        The cost for one input.
+        The cost for one input; an ``InputError`` if what is executed depends on the numbers in the input.
     """
     return Cost(sum(layer_flops(model, example).values()), sum(p.numel() for p in model.parameters()))
 
@@ -55,11 +55,23 @@ def layer_flops(model: nn.Module, example: Tensor) -> dict[str, int]:
     Returns:
         Multiply–accumulates for one input by name of the innermost module that executes them; ``""`` holds
         those executed outside any submodule. Modules without any are left out.
+
+    Raises:
+        InputError: If what the network executes depends on the numbers in its input.
+        RuntimeError: If the network cannot run on the example.
     """
     # A copy on the meta device: only shapes are computed, whatever the size of the network.
     shapes = copy.deepcopy(model).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shapes(example[:1].to("meta"))
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            shapes(example[:1].to("meta"))
+    except (RuntimeError, NotImplementedError) as error:  # torch says no more than which operation it was
+        if "meta" not in str(error):
+            raise
+        raise InputError(
+            f"the FLOPs of {type(shapes).__name__} cannot be counted, for its forward pass looks at numbers and not at "
+            f"shapes alone ({str(error).splitlines()[0]}); let it compute the same for all numbers"
+        ) from error
     totals = {
         name: sum(operations.values()) // 2  # the counter counts a multiply–accumulate as two operations
         for name, operations in counter.get_flop_counts().items()

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.pivoted.blocks import PivotedConv2d, PivotedLinear
-from methods.pivoted.executions import executions
+from methods.pivoted.executions import PORTIONS, executions
+from methods.pivoted.portions import portion, tails
 
 MASKED = "masked"
 """The dense layer with zeros outside the blocks."""
@@ -40,7 +41,7 @@ class Timing:
 
     Attributes:
         chosen: Name of the fastest.
-        seconds: Shortest time of each, by name.
+        seconds: Shortest time of each, by name; with the activations and pooling that follow a convolution.
     """
 
     chosen: str
@@ -130,11 +131,13 @@ def executed(model: nn.Module, ways: Mapping[str, str], channels_last: bool = Fa
         ValueError: If a layer has no such execution, or is not one of blocks.
     """
     quick = copy.deepcopy(model).eval()
+    behind = tails(quick) if PORTIONS in ways.values() else {}
     for name, way in ways.items():
         layer = quick.get_submodule(name)
         if not isinstance(layer, PivotedConv2d | PivotedLinear):
             raise ValueError(f"{name} is a {type(layer).__name__}, not a layer of blocks")
-        known = executions(layer)
+        tail = _taken(quick, behind.get(name, ())) if way == PORTIONS else ()
+        known = executions(layer, tail)
         if way not in known:
             raise ValueError(f"{name} cannot be run as {way!r}; known: {', '.join(known)}")
         quick.set_submodule(name, known[way].eval())
@@ -170,18 +173,26 @@ def dispatch(
     return networks[best], Dispatch(last, ways, decided[last], seconds)
 
 
-def fastest(layer: PivotedConv2d | PivotedLinear, example: Tensor, rounds: int = 5) -> tuple[nn.Module, Timing]:
+def fastest(
+    layer: PivotedConv2d | PivotedLinear, example: Tensor, rounds: int = 5, tail: Sequence[nn.Module] = ()
+) -> tuple[nn.Module, Timing]:
     """Choose the execution of a layer that is fastest for inputs like the example.
 
     Args:
         layer: The layer.
         example: One input of the shape, precision, memory format and device that it will run with.
         rounds: How often each candidate is timed.
+        tail: What follows the layer.
 
     Returns:
-        The execution, in eval mode, and the times of all.
+        The execution, in eval mode, its tail included, and the times of all.
     """
-    candidates = {name: module.eval() for name, module in executions(layer).items()}
+    candidates = {}
+    for name, module in executions(layer, tail).items():
+        if name != PORTIONS:
+            candidates[name] = nn.Sequential(module, *tail).eval() if tail else module.eval()
+        elif not example.is_cuda and portion(example) < len(example):
+            candidates[name] = module.eval()
     seconds = shortest(candidates, example, rounds)
     chosen = min(seconds, key=lambda name: seconds[name])
     return candidates[chosen], Timing(chosen, seconds)
@@ -217,24 +228,30 @@ class _Undecided(nn.Module):
         layer: The layer.
         known: Decisions by settings and input, shared by the layers of a network.
         rounds: How often each candidate is timed.
+        tail: What follows the layer; run with it.
     """
 
-    def __init__(self, layer: PivotedConv2d | PivotedLinear, known: dict[str, Timing], rounds: int) -> None:
+    def __init__(
+        self,
+        layer: PivotedConv2d | PivotedLinear,
+        known: dict[str, Timing],
+        rounds: int,
+        tail: Sequence[nn.Module],
+    ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.tail = layer, nn.Sequential(*tail)
         self.timing: Timing | None = None
         self._known, self._rounds = known, rounds
 
     def forward(self, x: Tensor) -> Tensor:
         """Decide, and run as decided."""
-        key = repr((self.layer.settings(), tuple(x.shape), x.dtype, x.stride()))
-        if key in self._known:
-            way = executions(self.layer)[self._known[key].chosen].eval()
-        else:
-            way, self._known[key] = fastest(self.layer, x, self._rounds)
+        key = repr((self.layer.settings(), tuple(x.shape), x.dtype, x.stride(), self.tail))
+        if key not in self._known:
+            self._known[key] = fastest(self.layer, x, self._rounds, tuple(self.tail))[1]
         self.timing = self._known[key]
+        way = executions(self.layer, tuple(self.tail))[self.timing.chosen].eval()
         result: Tensor = way(x)
-        return result
+        return result if self.timing.chosen == PORTIONS else self.tail(result)
 
 
 def _decided(model: nn.Module, example: Tensor, channels_last: bool, rounds: int) -> dict[str, Timing]:
@@ -242,14 +259,23 @@ def _decided(model: nn.Module, example: Tensor, channels_last: bool, rounds: int
     network = executed(model, {}, channels_last)
     known: dict[str, Timing] = {}
     layers = {}
+    behind = tails(network.network)
     for name in undecided(model):
         layer = network.network.get_submodule(name)
         assert isinstance(layer, PivotedConv2d | PivotedLinear)
-        layers[name] = _Undecided(layer, known, rounds)
+        layers[name] = _Undecided(layer, known, rounds, _taken(network.network, behind.get(name, ())))
         network.network.set_submodule(name, layers[name])
     with torch.no_grad():
         network(example)
     return {name: layer.timing for name, layer in layers.items() if layer.timing is not None}
+
+
+def _taken(network: nn.Module, names: Sequence[str]) -> tuple[nn.Module, ...]:
+    """Take modules out of a network: what runs them now is the layer before them."""
+    modules = tuple(network.get_submodule(name) for name in names)
+    for name in names:
+        network.set_submodule(name, nn.Identity())
+    return tuple(module for module in modules if not isinstance(module, nn.Identity))
 
 
 def _seconds(module: nn.Module, example: Tensor, repeats: int) -> float:

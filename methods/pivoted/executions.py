@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from math import gcd
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.pivoted.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
+from methods.pivoted.portions import InPortions
 
 
 class ChannelsLast(nn.Module):
@@ -173,16 +174,22 @@ def _beta() -> Generator[None]:
         yield
 
 
-def executions(layer: Pivoted) -> dict[str, nn.Module]:
+PORTIONS = "portions"
+"""The way that runs a layer and what follows it on a few images at a time."""
+
+
+def executions(layer: Pivoted, tail: Sequence[nn.Module] = ()) -> dict[str, nn.Module]:
     """List the ways to run a layer of blocks; all give the same output, up to rounding.
 
     Args:
         layer: The layer; not changed.
+        tail: What follows a convolution and is run with it where that is a way of its own.
 
     Returns:
         By name: ``"masked"`` is the dense layer with zeros outside the blocks. For convolutions ``"grouped"``
-        (the layer itself), ``"separate"``, ``"bmm"``, and the first three with channels last (``"..._nhwc"``);
-        for linear layers ``"bmm"`` (the layer itself) and ``"bsr"``.
+        (the layer itself), ``"separate"``, ``"bmm"``, the first three with channels last (``"..._nhwc"``), and
+        ``"portions"`` (the layer itself and its tail, on a few images at a time); for linear layers ``"bmm"``
+        (the layer itself) and ``"bsr"``. The tail is part of ``"portions"`` alone.
     """
 
     def own() -> Any:
@@ -197,6 +204,7 @@ def executions(layer: Pivoted) -> dict[str, nn.Module]:
         "masked_nhwc": ChannelsLast(dense(layer)),
         "grouped_nhwc": ChannelsLast(own()),
         "separate_nhwc": ChannelsLast(SeparateConvs(own())),
+        PORTIONS: InPortions(own(), copy.deepcopy(tuple(tail))),
     }
     if not isinstance(layer.padding, str):
         ways["bmm"] = UnfoldedBmm(own())

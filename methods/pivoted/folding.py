@@ -19,14 +19,23 @@ from methods.pivoted.blocks import PivotedConv2d, PivotedLinear
 
 Foldable = nn.Conv2d | nn.Linear | PivotedConv2d | PivotedLinear
 
-# What torch.fx raises at networks it cannot follow.
-_UNTRACEABLE = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, NameError)
+UNTRACEABLE = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, NameError)
+"""What ``torch.fx`` raises at networks it cannot follow."""
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
     """Does not look into layers of ours."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Tell whether a module is one node of the graph.
+
+        Args:
+            m: The module.
+            module_qualified_name: Its name.
+
+        Returns:
+            Whether it is.
+        """
         leaves = (ZeroPadShortcut, PivotedConv2d, PivotedLinear)
         return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
@@ -45,8 +54,8 @@ def folded(model: nn.Module) -> nn.Module:
     """
     still = copy.deepcopy(model).eval()
     try:
-        graph = _Tracer().trace(still)
-    except _UNTRACEABLE:
+        graph = Tracer().trace(still)
+    except UNTRACEABLE:
         return still
     for layer, norm in _pairs(still, graph):
         _fold(still.get_submodule(layer), still.get_submodule(norm))
@@ -61,7 +70,7 @@ def _pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     found = []
     for node in graph.nodes:
-        before = _read(node)
+        before = read_first(node)
         if node.op != "call_module" or before is None or before.op != "call_module" or len(before.users) > 1:
             continue
         names = str(before.target), str(node.target)
@@ -85,7 +94,7 @@ def _alone(model: nn.Module, graph: fx.Graph) -> set[str]:
 
 def _made_for(model: nn.Module, node: fx.Node) -> bool:
     """Whether what a node reads is a new tensor that nothing else reads; what was folded hands tensors on."""
-    before = _read(node)
+    before = read_first(node)
     if before is None or len(before.users) > 1:
         return False
     if before.op == "call_function":
@@ -98,8 +107,15 @@ def _made_for(model: nn.Module, node: fx.Node) -> bool:
     return isinstance(module, Foldable | nn.BatchNorm1d | nn.BatchNorm2d)
 
 
-def _read(node: fx.Node) -> fx.Node | None:
-    """The node that a module or function reads first."""
+def read_first(node: fx.Node) -> fx.Node | None:
+    """Return the node that a module or function reads first.
+
+    Args:
+        node: Of a graph.
+
+    Returns:
+        The node; None if the first argument is not one.
+    """
     calls = node.op in ("call_module", "call_function")
     return node.args[0] if calls and node.args and isinstance(node.args[0], fx.Node) else None
 

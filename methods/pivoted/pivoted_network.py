@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.pivoted.arrangement import PivotSpec
+from methods.pivoted.arrangement import Arrangement, PivotSpec, arranged
 from methods.pivoted.block_matrices import Axis, Booleans, Floats, Integers, Matrix, Part, Pivots, Rule, Structure, mask
 from methods.pivoted.blocking import DENSE, Choice
 from methods.pivoted.blocks import pivoted
@@ -233,20 +233,42 @@ def compact(model: nn.Module, plan: Plan, pivots: Pivots) -> nn.Module:
     return small
 
 
-def specs(plan: Plan, pivots: Pivots) -> dict[str, PivotSpec]:
-    """Say which positions the blocks of each layer read and make, after the channels were reordered.
+def gathers_alone(plan: Plan, pivots: Pivots) -> int:
+    """Count the orders that layers would make when the network runs if no order were shared or folded.
 
     Args:
         plan: The matrices.
         pivots: Orders and blocks.
 
     Returns:
+        How often channels would be put into another order one by one: before and after every layer, where that
+        cannot be read in slabs or as it lies.
+    """
+    found = specs(plan, pivots, reordered=False)
+    made = [
+        Arrangement(matrix.columns.size, matrix.rows.size, **arranged(found[name], matrix.columns.size))
+        for name, matrix in zip(plan.names, plan.matrices, strict=True)
+    ]
+    return sum(arrangement.gathers for arrangement in made)
+
+
+def specs(plan: Plan, pivots: Pivots, reordered: bool = True) -> dict[str, PivotSpec]:
+    """Say which positions the blocks of each layer read and make.
+
+    Args:
+        plan: The matrices.
+        pivots: Orders and blocks.
+        reordered: Whether the channels of the network are in their new order, or in that of the dense network, where
+            every layer gathers for itself what belongs together.
+
+    Returns:
         A specification by name of layer.
     """
     found = {}
+    channels = pivots.orders if reordered else tuple(np.arange(len(order)) for order in pivots.orders)
     for name, matrix, kept in zip(plan.names, plan.matrices, pivots.kept, strict=True):
-        rows = _positions(matrix.rows, plan.spaces.makes[name], pivots.orders)
-        columns = _positions(matrix.columns, plan.spaces.reads[name], pivots.orders)
+        rows = _positions(matrix.rows, plan.spaces.makes[name], pivots.orders, channels)
+        columns = _positions(matrix.columns, plan.spaces.reads[name], pivots.orders, channels)
         if matrix.structure == "bsr":
             clusters, read = np.nonzero(kept)
             blocks = columns[read]
@@ -257,10 +279,10 @@ def specs(plan: Plan, pivots: Pivots) -> dict[str, PivotSpec]:
     return found
 
 
-def _positions(axis: Axis, layout: Layout, orders: tuple[Integers, ...]) -> Integers:
-    """Return where the entries of each cluster lie in the reordered tensor, ``[clusters, size]``, ascending."""
+def _positions(axis: Axis, layout: Layout, orders: tuple[Integers, ...], channels: tuple[Integers, ...]) -> Integers:
+    """Return where the entries of each cluster lie in a tensor of such channels, ``[clusters, size]``, ascending."""
     where = np.empty(axis.size, dtype=np.int64)
-    where[Axis(layout, 1).entries(orders)] = np.arange(axis.size)
+    where[Axis(layout, 1).entries(channels)] = np.arange(axis.size)
     clusters = axis.clusters_of_entries(orders)
     return np.stack([np.sort(where[clusters == cluster]) for cluster in range(axis.clusters)])
 

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from methods.network.channels import ChannelGroup
+from methods.pivoted.folding import folded
 from methods.subsets.rank_one import Linearised
 from methods.subsets.readers import Reader, readers
+from methods.subsets.small_maps import faster
 
 CHECKED_INPUTS = 4
 """On so many inputs the two ways are compared before the faster one is used."""
@@ -172,6 +174,7 @@ class Replay:
             for node in first
             if not self._readers[str(node.target)].lane
         }
+        self._faster = faster(graph, set(nodes) - reading)
 
     def load(self, inputs: Tensor) -> None:
         """Take a batch, and run what does not depend on the mask.
@@ -187,7 +190,7 @@ class Replay:
         self._interpreter.env = env
         with torch.no_grad():
             for node in self._prefix:
-                env[node] = self._interpreter.run_node(node)
+                env[node] = self._run(node, env)
         self._kept = {node: env[node] for node in {*self._read.values(), *self._passed}}
 
     def logits(self, masks: Tensor) -> Tensor:
@@ -231,11 +234,17 @@ class Replay:
             elif node.op == "call_module" and node.target in self._readers:
                 env[node] = self._read_masked(node, env, masks)
             else:
-                env[node] = self._interpreter.run_node(node)
+                env[node] = self._run(node, env)
             for used in self._done_after[node]:
                 env.pop(used, None)  # activations are large
         answers: Tensor = env[self._suffix[-1]]
         return _apart(answers, len(masks))
+
+    def _run(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        """Run what is not masked itself."""
+        if node in self._faster:
+            return self._faster[node](env[node.all_input_nodes[0]])
+        return self._interpreter.run_node(node)
 
     def _read_masked(self, node: fx.Node, env: dict[fx.Node, Any], masks: Tensor) -> Any:
         """Run a reader on its masked input."""
@@ -296,14 +305,16 @@ def follow(model: nn.Module) -> fx.GraphModule | None:
     """Read off a network's graph what it computes from what.
 
     Args:
-        model: The network, in eval mode; its modules are shared, not copied.
+        model: The network, in eval mode; not changed.
 
     Returns:
         The graph, whose nodes are modules without children and free functions; None if the network's flow
-        depends on its data or is hidden from ``torch.fx`` otherwise.
+        depends on its data or is hidden from ``torch.fx`` otherwise. Batch norms are folded into the layers before
+        them: it computes the same up to rounding.
     """
+    still = folded(model)
     try:
-        return fx.GraphModule(model, _Tracer().trace(model))
+        return fx.GraphModule(still, _Tracer().trace(still))
     except _NOT_FOLLOWED:
         return None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from methods.analysis import Progress
 from methods.base import Problem
 from methods.network.channels import ChannelGroup
 from methods.subsets.forward_selection import RULES, Ordering
@@ -56,8 +58,12 @@ def ordered_layers(
 
     def compute() -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
-        for layer in layers_of(model, groups, problem.train, search, seed):
-            ordering, name = order(layer, judge, search), layer.group.name
+        before, total = 0, sum(group.channels for group in groups)
+        for place, layer in enumerate(layers_of(model, groups, problem.train, search, seed), 1):
+            name = layer.group.name
+            what = f"channels of {name} (layer {place} of {len(groups)}), by {judge}"
+            ordering = order(layer, judge, search, partial(_told, problem.progress, what, before, total))
+            before += layer.group.channels
             masks = torch.stack([ordering.mask(width) for width in range(1, layer.group.channels + 1)])
             tensors |= {
                 f"{name}.chosen": ordering.chosen,
@@ -87,3 +93,8 @@ def ordered_layers(
         )
         for group in groups
     }
+
+
+def _told(progress: Progress, what: str, before: int, total: int, chosen: int) -> None:
+    """Tell how many units of all layers are chosen."""
+    progress(what, before + chosen, total)

@@ -113,6 +113,20 @@ def unreadable(model: nn.Module, group: ChannelGroup) -> list[str]:
     return others
 
 
+def uncovered(model: nn.Module, group: ChannelGroup) -> list[str]:
+    """Name the readers of a group whose inputs have no covariance (``methods.curvature.covariances``).
+
+    Args:
+        model: The network.
+        group: One of its channel groups.
+
+    Returns:
+        Names of convolutions over one or three dimensions.
+    """
+    modules = {reader.module: model.get_submodule(reader.module) for reader in readers(model, group) if not reader.lane}
+    return [name for name, module in modules.items() if not isinstance(module, nn.Conv2d | nn.Linear)]
+
+
 def fold(model: nn.Module, group: ChannelGroup, mask: Tensor) -> None:
     """Multiply the weights that read the channels of a group by its mask, in place.
 

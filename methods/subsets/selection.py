@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.curvature.covariances import collect_factors
+from methods.curvature.finite import origin
 from methods.curvature.passes import full_precision
 from methods.data import Batch, Split
 from methods.network.channels import ChannelGroup
@@ -30,6 +31,14 @@ from spaces import InputError
 BatchMode = Literal["fresh_per_step", "fixed_per_layer", "fixed_global"]
 RuleName = Literal["uniform_norepeat", "uniform_repeat", "linesearch", "norepeat_noscale"]
 Judge = Literal["global_ce", "global_taylor_screen", "local_gram"]
+ObjectiveName = Literal["global_ce", "global_taylor_screen", "local_gram", "best_of_both"]
+OBJECTIVES: Mapping[ObjectiveName, tuple[Judge, ...]] = {
+    "global_ce": ("global_ce",),
+    "global_taylor_screen": ("global_taylor_screen",),
+    "local_gram": ("local_gram",),
+    "best_of_both": ("global_ce", "local_gram"),
+}
+"""What layers are judged by: one thing, or several of which the best counts."""
 
 IMAGES_AT_ONCE = {"cpu": 512, "cuda": 8192}
 """Images (candidates times batch) in one pass, by device: more gain nothing there."""
@@ -315,7 +324,8 @@ def select(layer: Layer, judge: Judge, search: Search) -> Iterator[Step]:
         The steps.
 
     Raises:
-        InputError: If no candidate has a finite loss; the layer is named.
+        InputError: If no candidate has a finite loss; the layer is named, and the one where values stop being
+            finite.
     """
     units = layer.group.channels
     generator = torch.Generator().manual_seed(derived(layer.seed, 0))
@@ -325,21 +335,29 @@ def select(layer: Layer, judge: Judge, search: Search) -> Iterator[Step]:
             objective_at, units, RULES[search.rule], search.candidates, generator, repeats=units
         )
     except InputError as error:
-        raise InputError(f"layer {layer.group.name!r}: {error}; is the network finite on its data?") from error
+        where = origin(layer.model, layer.subset[0][0])
+        hint = "its masks may overflow" if where is None else f"{where} are not finite"
+        raise InputError(f"layer {layer.group.name!r}: {error}; {hint}") from error
 
 
-def order(layer: Layer, judge: Judge, search: Search) -> Ordering:
+def order(layer: Layer, judge: Judge, search: Search, heard: Callable[[int], None] | None = None) -> Ordering:
     """Run the selection of a layer to its end.
 
     Args:
         layer: The layer.
         judge: What candidates are judged by.
         search: How units are selected.
+        heard: Called with every step, with the number of different units chosen before; ``None`` for nobody.
 
     Returns:
         The ordering, of which every width is a prefix.
     """
-    return Ordering.of(list(select(layer, judge, search)), layer.group.channels, RULES[search.rule])
+    steps: list[Step] = []
+    for step in select(layer, judge, search):
+        if heard is not None:
+            heard(len({step.unit for step in steps}))
+        steps.append(step)
+    return Ordering.of(steps, layer.group.channels, RULES[search.rule])
 
 
 def gram_of(layer: Layer) -> Tensor:

@@ -12,7 +12,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.commands.progress import dense_numbers, epoch_numbers, front_numbers, numbers, reason
+from search.commands.progress import (
+    dense_numbers,
+    epoch_numbers,
+    front_numbers,
+    numbers,
+    progress_numbers,
+    reason,
+)
 from search.objectives.seconds import duration
 from search.outcome import DenseRow, Outcome
 
@@ -58,6 +65,7 @@ class Display:
         self._trials_began = 0.0
         self._last_finish = 0.0
         self._running: dict[int, str] = {}
+        self._progress: dict[int, str] = {}
         self._last: tuple[_Row, ...] = ()
         # Last, because it draws a first frame at once.
         self._live = Live(console=console, get_renderable=self.frame, refresh_per_second=FRAMES_PER_SECOND)
@@ -87,9 +95,15 @@ class Display:
         """Show a trial among the running ones."""
         self._running = self._running | {number: method}
 
+    def trial_progress(self, number: int, method: str, what: str, done: int, total: int) -> None:
+        """Show how far a running trial is."""
+        if number in self._running:
+            self._progress = self._progress | {number: progress_numbers(what, done, total)}
+
     def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Show a trial among the finished ones; a failed one leaves a line that stays."""
         self._running = {number: method for number, method in self._running.items() if number != outcome.number}
+        self._progress = {number: text for number, text in self._progress.items() if number in self._running}
         self._finished += 1
         self._last_finish = self._clock()
         if outcome.state == "failed":
@@ -170,6 +184,8 @@ class Display:
             grid.add_row("front", front_numbers(self._hypervolume, self._members))
         if self._running:
             grid.add_row("running", ", ".join(f"{number} {method}" for number, method in self._running.items()))
+        for number, text in self._progress.items():
+            grid.add_row(f"trial {number}", text)
         return grid
 
     def _trials(self) -> Table:

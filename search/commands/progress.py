@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from typing import TextIO
 
 from search.events import Listener
@@ -16,6 +18,9 @@ from search.objectives.seconds import duration
 from search.outcome import DenseRow, Outcome
 
 LONGEST_REASON = 160
+PROGRESS_EVERY = 30.0
+"""Seconds of silence of a trial after which a line says how far it is."""
+
 PLAIN_TERMINALS = ("dumb", "unknown")
 
 
@@ -112,6 +117,24 @@ def front_numbers(hypervolume: float, members: int | None) -> str:
     return f"hypervolume {hypervolume:.4f}" + ("" if members is None else f", {members} on the front")
 
 
+def progress_numbers(what: str, done: int, total: int) -> str:
+    """Write how far something is.
+
+    Args:
+        what: What is done.
+        done: How many parts are done.
+        total: How many there are.
+
+    Returns:
+        One line.
+
+    Example:
+        >>> progress_numbers("covariances, by example", 512, 2048)
+        'covariances, by example: 25 % (512/2048)'
+    """
+    return f"{what}: {100 * done // max(1, total)} % ({done}/{total})"
+
+
 def epoch_numbers(record: dict[str, float]) -> str:
     """Write what an epoch of the dense network reached.
 
@@ -147,6 +170,9 @@ class Warnings:
     def trial_started(self, number: int, method: str) -> None:
         """Ignore a started trial."""
 
+    def trial_progress(self, number: int, method: str, what: str, done: int, total: int) -> None:
+        """Ignore how far a trial is."""
+
     def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Ignore a finished trial."""
 
@@ -159,10 +185,17 @@ class Warnings:
 
 
 class Lines:
-    """Writes one plain line per event, for log files and pipes."""
+    """Writes one plain line per event, for log files and pipes.
 
-    def __init__(self, stream: TextIO) -> None:
+    Args:
+        stream: Where to.
+        clock: Seconds that only ever grow.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
+        self._clock = clock
+        self._spoke: dict[int, float] = {}
         self._total = 0
         self._finished = 0
         self._dense: DenseRow | None = None
@@ -184,7 +217,15 @@ class Lines:
 
     def trial_started(self, number: int, method: str) -> None:
         """Write that a trial runs."""
+        self._spoke = self._spoke | {number: self._clock()}
         self._write(f"trial {number} {method}  started")
+
+    def trial_progress(self, number: int, method: str, what: str, done: int, total: int) -> None:
+        """Write how far a trial is, if it was silent for a while."""
+        now = self._clock()
+        if now - self._spoke.get(number, now) >= PROGRESS_EVERY:
+            self._spoke = self._spoke | {number: now}
+            self._write(f"trial {number} {method}  {progress_numbers(what, done, total)}")
 
     def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         """Write what a trial reached, or why it failed."""

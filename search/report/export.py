@@ -3,8 +3,8 @@
 The folder holds ``weights.safetensors``, ``architecture.json`` and ``card.json``. Nothing in it is code: to
 rebuild, the dense network's builder is called by name and cut to the described widths.
 
-A network with layers of blocks can run in many ways that give the same answer. Which is fastest on this machine is
-measured here, layer by layer, and written into the card.
+A network with layers of blocks can run in many ways that give the same answer, and so can layers that were rewritten
+into chains of small ones. Which is fastest on this machine is measured here, layer by layer, and written into the card.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
 
     Returns:
         The card: accuracy, FLOPs, parameters, method, point, widths, seeds, versions, and how layers of blocks
-        run fastest here (``execution``, with the conditions; ``None`` if there are none).
+        (``execution``) and chains of layers (``realisation``) run fastest here, with the conditions; ``None`` if
+        there are none.
 
     Raises:
         InputError: If the folder has content or cannot be made, or the trial has no network.
@@ -53,7 +54,7 @@ def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
         shutil.copyfile(source / "weights.safetensors", fresh / "weights.safetensors")
         write_json(fresh / "architecture.json", read_json(source / "architecture.json") | {"network": card["network"]})
         _verify(fresh, card)
-        card |= {"execution": _execution(fresh, files.record()["config"])}
+        card |= _fastest(fresh, files.record()["config"])
         write_json(fresh / "card.json", card)
         if to.exists():
             to.rmdir()
@@ -69,7 +70,8 @@ def rebuild(folder: Path | str, *, inference: bool = False) -> nn.Module:
     Args:
         folder: A folder that ``paretoprune export`` made.
         inference: Whether the network is only run: then batch norms are folded into the layers before them, and
-            layers of blocks run in the ways that the card names as fastest. It cannot be trained.
+            layers of blocks and chains of layers run in the ways that the card names as fastest. It cannot be
+            trained.
 
     Returns:
         The network in eval mode, on the CPU.
@@ -90,10 +92,11 @@ def rebuild(folder: Path | str, *, inference: bool = False) -> nn.Module:
     model = rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"))
     if not inference:
         return model
-    from search.timing.blocks import deployed
+    from search.timing import blocks, chains
 
+    card = read_json(folder / "card.json")
     try:
-        return deployed(model, read_json(folder / "card.json").get("execution"))
+        return blocks.deployed(chains.deployed(model, card.get("realisation")), card.get("execution"))
     except (ValueError, AttributeError) as error:
         raise InputError(f"{folder}/card.json does not fit the network: {error}") from error
 
@@ -139,21 +142,23 @@ def _verify(folder: Path, card: dict[str, Any]) -> None:
         )
 
 
-def _execution(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """Measure how layers of blocks run fastest on this machine's CPU, with batch and threads of the study."""
+def _fastest(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Measure how blocks and chains run fastest on this machine's CPU, with batch and threads of the study."""
     import torch
 
     from methods.pivoted.dispatch import undecided
-    from search.timing.blocks import deployment
+    from search.timing import blocks, chains
     from search.timing.measure import turn
-    from search.timing.targets import like, threads_of
+    from search.timing.targets import like, threads_of, watch
 
     model = rebuild(folder)
-    if not undecided(model):
-        return None
     wanted = config["latency"]
     threads = wanted["threads"] or config["resources"]["cpus_per_trial"]
     setting = Conditions(("cpu",), wanted["batch_size"], threads)
     shape = read_json(folder / "architecture.json")["network"]["example_shape"]
+    inputs = like(torch.zeros(shape), setting.batch_size)
     with turn(), threads_of(setting):
-        return deployment(model, like(torch.zeros(shape), setting.batch_size), setting)
+        return {
+            "execution": blocks.deployment(model, inputs, setting) if undecided(model) else None,
+            "realisation": chains.deployment(model, inputs, chains.eager, watch("cpu", threads), setting),
+        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from search.outcome import Outcome
+from search.running.progress import Marker
 from search.running.schedule import Schedule
 from search.store import StudyFiles
 from search.trial import Setting, TrialSpec, run_trial
@@ -42,6 +43,10 @@ def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcom
     Returns:
         The outcome, which is on disk by now.
     """
-    finished = run_trial(setting, spec)
+    marker = Marker(files, spec)
+    try:
+        finished = run_trial(setting, spec, progress=marker)
+    finally:
+        marker.clear()
     files.write(finished)
     return finished.outcome

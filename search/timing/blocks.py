@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from methods.pivoted.arrangement import Arrangement
 from methods.pivoted.dispatch import MASKED, dispatch, executed, undecided
 from methods.pivoted.folding import folded
 from search.timing.conditions import Conditions
@@ -66,11 +67,14 @@ def deployment(network: nn.Module, inputs: Tensor, setting: Conditions) -> dict[
         setting: Under which conditions it is decided.
 
     Returns:
-        Decision, measurements and conditions in JSON's types, for :func:`deployed`.
+        Decision, measurements and conditions in JSON's types, for :func:`deployed`; and ``gathers``, how many orders of
+        channels could not be folded into neighbouring layers and are made when the network runs.
     """
     _, decision = dispatch(folded(network), inputs)
-    conditions = {"device": inputs.device.type, "precision": str(inputs.dtype).removeprefix("torch.")}
-    return conditions | {"batch_size": setting.batch_size, "threads": setting.threads} | decision.to_json()
+    conditions: dict[str, Any] = {"device": inputs.device.type, "precision": str(inputs.dtype).removeprefix("torch.")}
+    conditions |= {"batch_size": setting.batch_size, "threads": setting.threads}
+    gathers = sum(module.gathers for module in network.modules() if isinstance(module, Arrangement))
+    return conditions | {"gathers": gathers} | decision.to_json()
 
 
 def deployed(network: nn.Module, decision: Mapping[str, Any] | None) -> nn.Module:

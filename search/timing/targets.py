@@ -9,7 +9,8 @@
 | ``onnxruntime`` | the network exported to ONNX, in ONNX Runtime on the CPU |
 
 All run without gradients in single precision, on copies. Layers of blocks run in the way that is measured to be
-fastest there (``search.timing.blocks``).
+fastest there (``search.timing.blocks``), layers rewritten into chains in the equal form that is
+(``search.timing.chains``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from search.timing import blocks
+from search.timing import blocks, chains
 from search.timing.conditions import Conditions
 from search.timing.interleaved import Run, Watch
 from search.timing.onnx_session import NotInstalled, onnx_run
@@ -73,13 +74,21 @@ def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) 
         if setting.channels_last and inputs.ndim == 4:
             network = network.to(memory_format=torch.channels_last)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        if not target.whole:
-            return target.prepare(blocks.decided(network, inputs), inputs, setting.threads)
+        clock = watch(name, setting.threads)
 
-        def compiled(candidate: nn.Module) -> Run:
+        def plain(candidate: nn.Module) -> Run:
             return target.prepare(candidate, inputs, setting.threads)
 
-        return blocks.faster(network, compiled, watch(name, setting.threads))
+        def alone(form: nn.Module, x: Tensor) -> Run:
+            # A compiler would take minutes for all forms of all layers.
+            return chains.eager(form, x) if target.whole else target.prepare(form, x, setting.threads)
+
+        def decided(candidate: nn.Module) -> Run:
+            if target.whole:
+                return blocks.faster(candidate, plain, clock)
+            return plain(blocks.decided(candidate, inputs))
+
+        return chains.faster(network, inputs, alone, decided, clock)
     except NotInstalled as error:
         raise Untimed(f"{name}: {error}") from error
     except Exception as error:  # compilers, exporters and networks fail in any way; the rest of a trial is kept

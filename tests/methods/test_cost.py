@@ -73,3 +73,14 @@ def test_unknown_group_is_named() -> None:
     model = seeded(ALL["vgg"])
     with pytest.raises(InputError, match="unknown channel group 'nope'"):
         CostModel(model, EXAMPLE, channel_groups(model, EXAMPLE)).flops({"nope": 1})
+
+
+def test_what_depends_on_numbers_cannot_be_counted() -> None:
+    class Deciding(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum().item() > 0 else -x
+
+    with pytest.raises(InputError, match="the FLOPs of Deciding cannot be counted, .* looks at numbers"):
+        count(Deciding(), torch.zeros(1, 4))
+    with pytest.raises(RuntimeError, match="same reduction dim"):
+        count(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 5))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from methods.pivoted import dispatch as dispatching
+from methods.pivoted import portions
 from methods.pivoted.arrangement import PivotSpec
 from methods.pivoted.blocks import PivotedConv2d, PivotedLinear, dense, pivoted
 from methods.pivoted.dispatch import MASKED, Decided, dispatch, executed, fastest, shortest, undecided
-from methods.pivoted.executions import executions
+from methods.pivoted.executions import PORTIONS, executions
 from methods.pivoted.folding import folded
+from methods.pivoted.portions import InPortions, portion, tails
 
 CHANNELS = 16
 
@@ -183,9 +185,9 @@ def test_the_network_as_a_whole_is_never_slower_than_dense(monkeypatch: pytest.M
 def test_layers_of_the_same_shape_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def counted(layer: PivotedConv2d | PivotedLinear, x: Tensor, rounds: int) -> object:
+    def counted(layer: PivotedConv2d | PivotedLinear, x: Tensor, rounds: int, tail: Sequence[nn.Module]) -> object:
         seen.append(layer)
-        return fastest(layer, x, rounds)
+        return fastest(layer, x, rounds, tail)
 
     monkeypatch.setattr(dispatching, "fastest", counted)
     model = nn.Sequential(*[pivoted(nn.Linear(CHANNELS, CHANNELS), spec(1)) for _ in range(3)])
@@ -198,8 +200,71 @@ def test_the_fastest_has_the_shortest_time() -> None:
     x = numbers(2, CHANNELS, 7, 7).float()
     module, timing = fastest(layer, x, rounds=2)
     assert timing.seconds[timing.chosen] == min(timing.seconds.values()) <= timing.seconds[MASKED]
-    assert set(timing.seconds) == set(executions(layer))
+    assert set(timing.seconds) == set(executions(layer)) - {PORTIONS}, "two images are one portion"
     torch.testing.assert_close(module(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+class Staged(nn.Module):
+    """Convolutions of blocks with all that may follow them: one by one, read twice, called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (
+            pivoted(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), spec(seed)) for seed in (1, 2, 3)
+        )
+        self.norm, self.relu, self.pool = nn.BatchNorm2d(CHANNELS), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+        self.twice, self.end = nn.ReLU(), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.relu(self.norm(self.one(x))))
+        y = self.two(x)
+        return self.end(self.three(self.twice(y) + self.twice(x)))  # type: ignore[no-any-return]
+
+
+def staged() -> nn.Module:
+    return Staged().double().eval()
+
+
+def test_what_is_run_with_a_layer() -> None:
+    assert tails(staged()) == {"one": ("norm", "relu", "pool"), "two": (), "three": ("end",)}
+
+    class Deciding(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    assert tails(Deciding()) == {}
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7])
+def test_portions_answer_the_same(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    model, x = staged(), numbers(7, CHANNELS, 8, 8)
+    monkeypatch.setattr(portions, "PORTION", images * CHANNELS * 8 * 8 * 8)
+    assert portion(x) == images
+    before = x.clone()
+    for last in (False, True):
+        quick = executed(model, {"one": PORTIONS, "two": "grouped", "three": PORTIONS}, channels_last=last)
+        seen: list[int] = []
+        inner = quick.network.get_submodule("one")
+        assert isinstance(inner, InPortions) and isinstance(quick.network.get_submodule("pool"), nn.Identity)
+        inner.steps[0].register_forward_hook(lambda module, args, out, seen=seen: seen.append(len(args[0])))
+        torch.testing.assert_close(quick(x), model(x), rtol=0, atol=1e-12)
+        assert sum(seen) == 7 and max(seen) == images
+        if last:
+            assert inner(x).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(x, before) and isinstance(model.get_submodule("pool"), nn.MaxPool2d)
+
+
+def test_portions_are_chosen_where_they_are_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = staged().float(), numbers(6, CHANNELS, 8, 8).float()
+    monkeypatch.setattr(portions, "PORTION", 1)
+
+    def read(module: nn.Module, example: Tensor, repeats: int) -> float:
+        return 1.0 if any(isinstance(each, InPortions) for each in module.modules()) else 2.0
+
+    monkeypatch.setattr(dispatching, "_seconds", read)
+    quick, decision = dispatch(model, x)
+    assert decision.ways == dict.fromkeys(("one", "two", "three"), PORTIONS)
+    torch.testing.assert_close(quick(x), model(x), rtol=1e-5, atol=1e-5)
 
 
 def test_unknown_ways_are_errors() -> None:

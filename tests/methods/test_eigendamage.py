@@ -21,7 +21,7 @@ from methods.eigenbasis.eigenspace import Eigenspace
 from methods.eigenbasis.kronecker import blocks, damage, directions, eigenbases
 from methods.eigenbasis.rotation import core_of, realised
 from methods.eigenbasis.rotation_cost import Forms, survey
-from methods.eigendamage import MEASURED, EigenDamage
+from methods.eigendamage import MEASURED, SURGERY, EigenDamage
 from methods.network.channels import channel_groups
 from methods.network.cost import count
 from methods.training import Recipe
@@ -332,6 +332,30 @@ def test_sampling_takes_what_there_is(samples: int) -> None:
     assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("eigendamage", ["covariances, by example", "eigenbases, by layer"]),
+        (
+            "eigendamage_ek",
+            ["covariances, by example", "eigenbases, by layer", "variances in the eigenbasis, by example"],
+        ),
+        ("c_obd", ["Fisher diagonal, by example"]),
+        ("c_obs", ["covariances, by example", "eigenbases, by layer"]),
+        ("kron_obd", ["covariances, by example"]),
+    ],
+)
+def test_analyses_tell_how_far_they_are(variant: Any, expected: list[str]) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def heard(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    method(0.6, variant=variant, fisher_samples=64).preview(problem_for("wide", progress=heard))
+    assert list(dict.fromkeys(what for what, *_ in told)) == expected
+    assert told[:2] == [(expected[0], 0, 64), (expected[0], told[1][1], 64)] and told[1][1] > 0
+
+
 # --- training --------------------------------------------------------------------------------------------------------
 
 
@@ -552,12 +576,29 @@ def test_networks_with_nothing_to_rewrite() -> None:
     assert never.computed == []
 
 
+def test_what_cannot_work_is_said_before_anything_is_trained() -> None:
+    given = problem_for("wide")
+    method(0.3).check(given)
+    with pytest.raises(InputError, match=r"flops = 0.001 cannot be reached; .* smallest share is 0\.\d+"):
+        method(0.001).check(given)
+
+
 def test_contradictions_are_refused() -> None:
     for settings in ({"rounds": 2}, {"separable": True}):
         with pytest.raises(InputError, match=r"rounds and separable need a variant that rotates.*'eigendamage'"):
             EigenDamage.from_point({"sparsity.mode": "flops", "sparsity.flops": 0.5, "variant": "c_obd", **settings})
     with pytest.raises(InputError, match=r"ratio_limit = 1.0 is not allowed"):
         EigenDamage.from_point({"sparsity.mode": "flops", "sparsity.flops": 0.5, "ratio_limit": 1.0})
+
+
+@pytest.mark.parametrize("variant", [*MEASURED, *SURGERY])
+def test_every_variant_names_the_layer_where_values_stop_being_finite(variant: Any) -> None:
+    given = problem_for("vgg")
+    broken = copy.deepcopy(given.model)
+    with torch.no_grad():
+        broken.get_submodule("2.1").bias.fill_(torch.nan)  # type: ignore[operator]
+    with pytest.raises(InputError, match=r"the outputs of layer '2.1' \(BatchNorm2d\) are not finite"):
+        method(variant=variant, fisher_samples=32).prune(replace(given, model=broken))
 
 
 def test_points_of_the_space_run() -> None:

@@ -16,14 +16,14 @@ from torchvision.models.resnet import Bottleneck
 
 from methods.analysis import Settings, Tensors
 from methods.base import Problem, Pruned
-from methods.greedy import OBJECTIVES, Greedy
+from methods.greedy import Greedy
 from methods.network.channels import ChannelGroup, channel_groups, masked
 from methods.network.cost import CostModel, count
 from methods.subsets.forward_selection import RULES, mask_after
 from methods.subsets.layerwise import Accurate, Partial, Width, selected
 from methods.subsets.masked_network import WholeNetwork
 from methods.subsets.readers import fold
-from methods.subsets.selection import Search, layers_of
+from methods.subsets.selection import OBJECTIVES, Search, layers_of
 from methods.training import Recipe, Trainer
 from spaces import InputError, LayerGroup
 from tests.methods import cases
@@ -243,6 +243,23 @@ def test_stored_analyses_are_read_back(tmp_path: Any) -> None:
     assert len(list(tmp_path.glob("greedy_selection-*.safetensors"))) == 1
 
 
+def test_analyses_tell_how_far_they_are() -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def heard(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    greedy().prune(replace(problem_for("vgg"), progress=heard))
+    assert [done for _, done, _ in told] == list(range(36)) and {total for *_, total in told} == {36}
+    layers = list(dict.fromkeys(what for what, *_ in told))
+    assert layers == [
+        f"channels of {name} (layer {i} of 3), by global_ce" for i, name in enumerate(("0.0", "2.0", "4.0"), 1)
+    ]
+    told.clear()
+    greedy(procedure="sequential").prune(replace(problem_for("vgg"), progress=heard))
+    assert [(done, total) for _, done, total in told] == [(0, 3), (1, 3), (2, 3)]
+
+
 @pytest.mark.parametrize(
     ("procedure", "objective"),
     [("independent", name) for name in OBJECTIVES]
@@ -398,8 +415,44 @@ def test_networks_that_are_not_finite() -> None:
     with torch.no_grad():
         next(iter(broken.parameters())).fill_(float("nan"))
     for procedure in ("independent", "sequential"):
-        with pytest.raises(InputError, match="layer '0.0': no candidate has a finite loss"):
+        with pytest.raises(InputError, match="layer '0.0': no candidate .* loss.*; the outputs of layer '0.0' "):
             greedy(procedure=procedure).prune(replace(problem_for("vgg"), model=broken))
+
+
+class Narrowing(nn.Module):
+    """Ends in a convolution over one dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1)
+        self.line, self.head = nn.Conv1d(6, 5, 1), nn.Linear(5, cases.CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.first(x).relu()).relu()
+        answer: Tensor = self.head(self.line(x.flatten(2)).relu().mean(2))
+        return answer
+
+
+@pytest.mark.parametrize("procedure", ["independent", "sequential"])
+@pytest.mark.parametrize("objective", ["local_gram", "best_of_both", "global_ce"])
+def test_layers_that_an_objective_does_not_know_are_left_dense_and_named(procedure: str, objective: str) -> None:
+    problem = replace(problem_for("vgg"), model=cases.seeded(Narrowing))
+    pruned = greedy(procedure=procedure, objective=objective).prune(problem)
+    left = {name for name in pruned.extra if name.startswith("unreadable")}
+    assert left == ({"unreadable[second]"} if objective == "local_gram" else set())
+    assert (len(pruned.kept["second"]) == 6) == bool(left) and len(pruned.kept["first"]) < 8
+
+
+def test_what_cannot_work_is_said_before_anything_is_trained() -> None:
+    problem = replace(problem_for("vgg"), model=cases.seeded(Narrowing))
+    target: dict[str, Any] = {"sparsity.mode": "flops", "sparsity.flops": 0.1}
+    Greedy.from_point(target).check(problem)
+    with pytest.raises(InputError, match="flops = 0.1 cannot be reached"):  # a layer is left whole
+        Greedy.from_point(target | {"objective": "local_gram"}).check(problem)
+    with pytest.raises(InputError, match="unknown stage in tol_scale"):
+        greedy(stop_rule="tol", sparsity=None, tol_scale={"9x9": 2.0}).check(problem)
+    with pytest.raises(InputError, match="nothing to prune in Tied"):
+        greedy(prune_outputs=False).check(replace(problem, model=cases.seeded(tied)))
 
 
 def test_named_ratios_may_name_what_stays() -> None:

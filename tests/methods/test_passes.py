@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.curvature.covariances import collect_factors
+from methods.curvature.finite import origin
 from methods.curvature.fisher import drawn_labels
 from methods.curvature.passes import full_precision
 from methods.curvature.second_moments import collect_second_moments
@@ -156,14 +157,17 @@ def test_values_that_are_not_finite_name_the_layer(collect: str) -> None:
 
     spoiled = random(3, 5)
     spoiled[1, 2] = torch.inf
-    what = "inputs" if collect == "factors" else "per-sample gradients"
-    with pytest.raises(InputError, match=f"{what} of layer '0' are not finite"):
+    with pytest.raises(InputError, match="the inputs of layer '0' are not finite"):
+        run(mlp(), spoiled)  # tanh makes the answers finite
+    for layer in ("0", "2"):
+        model = mlp()
+        with torch.no_grad():
+            cast(nn.Linear, model.get_submodule(layer)).weight[0, 0] = torch.nan
+        with pytest.raises(InputError, match=rf"the outputs of layer '{layer}' \(Linear\) are not finite"):
+            run(model, random(3, 5))
+    spoiled[1, 2] = torch.nan
+    with pytest.raises(InputError, match=r"the inputs of layer '0' \(Linear\) are not finite"):
         run(mlp(), spoiled)
-    model = mlp()
-    with torch.no_grad():
-        cast(nn.Linear, model[0]).weight[0, 0] = torch.nan
-    with pytest.raises(InputError, match="layer '(2|0)' are not finite"):
-        run(model, random(3, 5))
 
 
 class Spoil(torch.autograd.Function):
@@ -185,15 +189,39 @@ class Spoiled(nn.Module):
 
 def test_gradients_that_are_not_finite_name_the_layer_where_they_arise() -> None:
     model = nn.Sequential(*mlp()[:1], nn.Tanh(), nn.Linear(6, 6).double(), Spoiled(), mlp()[2])
+    batches, names = [(random(3, 5), classes(3))], ["0", "2", "4"]
     with pytest.raises(InputError, match="output gradients of layer '2' are not finite"):
-        collect_factors(model, [(random(3, 5), classes(3))], ["0", "2", "4"], fisher="exact")
+        collect_factors(model, batches, names, fisher="exact")
+    with pytest.raises(InputError, match="output gradients of layer '2' are not finite"):
+        collect_second_moments(model, batches, names, {}, fisher="exact")
+
+
+class Logarithm(nn.Module):
+    """Has a function between layers that no layer can be blamed for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.behind = nn.Linear(5, 4), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.behind(self.before(x).log()))
+
+
+def test_where_values_stop_being_finite() -> None:
+    x = random(8, 5)
+    assert origin(mlp(), x) is None
+    assert origin(seeded(Logarithm).double(), x) == "the inputs of layer 'behind' (Linear)"
+    model = mlp().train()
+    x[0, 0] = torch.nan
+    assert origin(model, x) == "the inputs of layer '0' (Linear)"
+    assert model.training and not model[0]._forward_hooks
 
 
 def test_drawn_labels_survive_logits_that_are_not_finite() -> None:
     model = mlp()
     with torch.no_grad():
         cast(nn.Linear, model[2]).weight.fill_(torch.nan)
-    with pytest.raises(InputError, match="output gradients of layer '2'"):
+    with pytest.raises(InputError, match="the outputs of layer '2'"):
         collect_factors(model, [(random(3, 5), classes(3))], ["2"], fisher="mc", generator=generator())
 
 

@@ -20,11 +20,21 @@ from methods.pivoted.arrangement import Arrangement
 from methods.pivoted.block_budget import Limits, candidates, compatible
 from methods.pivoted.block_matrices import Pivots, Structure
 from methods.pivoted.blocking import DENSE, Choice, Shape, allocate, choices, nearest
-from methods.pivoted.blocks import PivotedConv2d, PivotedLinear, moved_bytes
+from methods.pivoted.blocks import PivotedConv2d, PivotedLinear, moved_bytes, pivoted
 from methods.pivoted.channel_spaces import channel_spaces
 from methods.pivoted.concentration import Concentration, Scores, noise, retained, survivors
 from methods.pivoted.mixing import mixed, unmixed
-from methods.pivoted.pivoted_network import Coupling, Plan, apply_masks, compact, failures, mended, plan_for, specs
+from methods.pivoted.pivoted_network import (
+    Coupling,
+    Plan,
+    apply_masks,
+    compact,
+    failures,
+    gathers_alone,
+    mended,
+    plan_for,
+    specs,
+)
 from methods.pivoted.pivots import drawn, search
 from methods.pivoting import Pivoting
 from methods.training import Recipe, Trainer
@@ -217,6 +227,25 @@ def test_oracle_07_shared_orders_leave_no_gather(net: str, structure: Structure,
         assert readings <= ({"shuffle"} if coupling == "perfect_shuffle" else {"slabs", "natural"})
 
 
+@pytest.mark.parametrize(("structure", "coupling"), WAYS)
+@pytest.mark.parametrize("net", ["zero_pad", "concatenating"])
+def test_oracle_07_layers_alone_gather_before_and_after(net: str, structure: Structure, coupling: Coupling) -> None:
+    """What folding saves is counted on a network that computes the same without it."""
+    dense = cases.seeded(NETS[net], trained=True).double()
+    plan, pivots = planned(dense, structure, coupling)
+    alone, masked = copy.deepcopy(dense), copy.deepcopy(dense)
+    apply_masks(masked, plan.masks(pivots))
+    for name, spec in specs(plan, pivots, reordered=False).items():
+        layer = alone.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        alone.set_submodule(name, pivoted(layer, spec))
+    x = VALIDATION.inputs.double()
+    torch.testing.assert_close(alone(x), masked(x), rtol=0, atol=1e-12)
+    before = gathers_alone(plan, pivots)
+    assert before == sum(a.gathers for a in arrangements(alone))
+    assert before > sum(a.gathers for a in arrangements(compact(dense, plan, pivots)))
+
+
 def test_oracle_08_aligned_partitions_do_not_mix() -> None:
     classes = np.arange(16) % 4
     aligned = classes[:, None] == classes[None]
@@ -340,6 +369,20 @@ def test_channels_and_blocks_combine() -> None:
     assert any(len(units) < 8 for units in pruned.kept.values())
     halved = method(sparsity={"mode": "uniform", "ratio": 0.5}, channel_share=1.0).prune(problem_for(steps=0))
     assert [len(units) for units in halved.kept.values()] == [4, 6, 8] and not arrangements(halved.model)
+
+
+def test_channels_may_go_where_blocks_are_slow() -> None:
+    """A negative tilt takes channels from early layers, whatever the tilt of the blocks."""
+    sparsity = {"mode": "flops", "flops": 0.3, "tilt": 1.0}
+    left = {}
+    for tilt in (None, 1.0, -1.0):
+        problem = problem_for("vgg", steps=0)
+        pruned = method(sparsity=sparsity, channel_share=0.5, channel_tilt=tilt).prune(problem)
+        assert pruned.extra["flops_share"] <= 0.3 and pruned.extra["flops_share_channels"] <= 0.3**0.5
+        dense = [m.out_channels for m in problem.model.modules() if isinstance(m, nn.Conv2d)]
+        left[tilt] = [len(units) / width for units, width in zip(pruned.kept.values(), dense, strict=False)]
+    assert left[None] == left[1.0]
+    assert left[1.0][0] > left[1.0][-1] and left[-1.0][0] < left[-1.0][-1]
 
 
 def test_channels_help_where_blocks_do_not_reach() -> None:
@@ -470,6 +513,7 @@ def test_networks_of_blocks_travel_as_data() -> None:
         ({"coupling": "shared_order"}, "'shared_order' does not go with structure 'block_diag'"),
         ({"coupling": "perfect_shuffle", "structure": "bsr"}, "'perfect_shuffle' does not go with structure 'bsr'"),
         ({"structure": "bsr", "degree": 1}, "degree must be at least 2"),
+        ({"channel_tilt": 2}, "channel_tilt = 2 is not allowed"),
         ({"mode": "gradually"}, "mode = 'gradually' is not allowed"),
     ],
 )

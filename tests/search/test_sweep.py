@@ -40,10 +40,10 @@ def _break_trial(patch: pytest.MonkeyPatch, number: int) -> None:
 
     whole = trial._prune
 
-    def broken(setting: trial.Setting, spec: TrialSpec, report: object) -> object:
+    def broken(setting: trial.Setting, spec: TrialSpec, *heard: object) -> object:
         if spec.number == number:
             raise RuntimeError("this trial was made to fail")
-        return whole(setting, spec, report)  # type: ignore[arg-type]
+        return whole(setting, spec, *heard)  # type: ignore[arg-type]
 
     patch.setattr(trial, "_prune", broken)
 
@@ -167,6 +167,9 @@ class Heard:
 
     def trial_started(self, number: int, method: str) -> None:
         self.events.append(f"started {number}")
+
+    def trial_progress(self, number: int, method: str, what: str, done: int, total: int) -> None:
+        self.events.append(f"{what} {done}/{total} of {number}")
 
     def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
         assert members == 1

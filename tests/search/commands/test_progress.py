@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from search.commands.live import Display
-from search.commands.progress import LONGEST_REASON, Lines, Warnings, listener, reason
+from search.commands.progress import LONGEST_REASON, PROGRESS_EVERY, Lines, Warnings, listener, reason
 from search.events import Listener
 from search.outcome import DenseRow
 from tests.search.cases import outcome
@@ -80,6 +80,36 @@ def test_lines_say_one_event_each() -> None:
         "3/3  trial 2 magnitude  failed after 1.5 s: ValueError: [b]0 channels[/b] left",
         "warning: MLflow lacks 1 trial",
     ]
+
+
+def test_lines_break_a_long_silence() -> None:
+    stream, clock = io.StringIO(), Clock()
+    lines = Lines(stream, clock)
+    lines.trial_started(3, "greedy")
+    for step in range(100):
+        lines.trial_progress(3, "greedy", "channels of conv1 (layer 1 of 9), by global_ce", step, 100)
+        clock.now += PROGRESS_EVERY / 40
+    assert stream.getvalue().splitlines() == [
+        "trial 3 greedy  started",
+        "trial 3 greedy  channels of conv1 (layer 1 of 9), by global_ce: 40 % (40/100)",
+        "trial 3 greedy  channels of conv1 (layer 1 of 9), by global_ce: 80 % (80/100)",
+    ]
+    quiet = io.StringIO()
+    Warnings(quiet).trial_progress(3, "greedy", "channels", 1, 2)
+    assert not quiet.getvalue()
+
+
+def test_display_shows_how_far_a_trial_is_while_it_runs() -> None:
+    shown = display(Clock())
+    shown.sweep_started("digits-001", 4, 0, DENSE)
+    shown.trial_started(0, "greedy")
+    shown.trial_progress(0, "greedy", "covariances, by example", 512, 2048)
+    shown.trial_progress(7, "greedy", "of no running trial", 1, 2)
+    text = drawn(shown)
+    assert re.search(r"trial 0 +covariances, by example: 25 % \(512/2048\)", text) and "no running" not in text
+    shown.trial_finished(outcome(0), 0.5, 1)
+    assert "covariances" not in drawn(shown)
+    shown.close()
 
 
 def test_the_size_of_the_front_is_shown_where_it_is_known() -> None:

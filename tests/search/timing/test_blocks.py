@@ -114,6 +114,7 @@ def test_exports_say_how_blocks_run_fastest(tmp_path: Path) -> None:
     execution = card["execution"]
     assert card == json.loads((tmp_path / "d" / "card.json").read_text())
     assert (execution["device"], execution["precision"], execution["batch_size"]) == ("cpu", "float32", 3)
+    assert execution["gathers"] == 0
     assert execution["ways"] and execution["ways"].keys() == execution["layers"].keys()
     best = min(execution["networks"], key=execution["networks"].__getitem__)
     assert execution["channels_last"] == best.endswith("_nhwc")

@@ -1,0 +1,101 @@
+"""The pictures of the methods are drawn, and show what happened in the trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from examples.method_pictures import PICTURES, picture
+from examples.pictures import eigendamage, increg, pivoting, sdprun, spp
+from examples.pictures.digits import Digits, digits
+from examples.pictures.tracks import Tracks
+
+QUICK = ("dense.epochs=1", "finetune.epochs=3")
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def quick(method: str, directory: Path) -> Digits:
+    return digits(method, directory, 3, QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", PICTURES)
+def test_every_picture_is_drawn(method: str, directory: Path, tmp_path: Path) -> None:
+    drawn = picture(method, tmp_path / f"{method}.png", directory, QUICK)
+    assert drawn.stat().st_size > 30_000
+
+
+@pytest.mark.parametrize("method", PICTURES)
+def test_every_picture_is_on_its_page(method: str) -> None:
+    assert f"../images/{method}.png" in (DOCS / "methods" / f"{method}.md").read_text(encoding="utf-8")
+
+
+def agrees(found: Tracks, data: Digits) -> None:
+    """What was seen last is what came out."""
+    for row, group in enumerate(data.plan.groups):
+        _, removed = found.group(row, group.channels)
+        assert int(removed[-1].sum()) == group.channels - found.outcome.widths[group.name][0]
+        assert not (removed[:-1] & ~removed[1:]).any()  # gone for good
+    assert found.flops[-1] * data.plan.cost.dense == pytest.approx(found.outcome.metrics["flops"])
+    assert list(found.flops) == sorted(found.flops, reverse=True)
+
+
+def test_increg_shows_its_penalties(directory: Path) -> None:
+    data = quick("increg", directory)
+    found, norms = increg.watch(data, 0.25)
+    agrees(found, data)
+    assert found.values.max() < increg.CEILING
+    rising = found.values[1:] > found.values[:-1]
+    assert rising[0].any()
+    assert norms[-1][found.removed[-1]].max() == 0
+
+
+def test_spp_shows_its_probabilities(directory: Path) -> None:
+    data = quick("spp", directory)
+    found = spp.watch(data, 0.25)
+    agrees(found, data)
+    assert found.values.min() == 0
+    assert torch.equal(found.values == 1, found.removed)
+
+
+def test_sdprun_shows_what_vanishes_below_the_threshold(directory: Path) -> None:
+    data = quick("sdprun", directory)
+    row = data.row(sdprun.LAYER)
+    found = sdprun.watch(data, row, 0.25)
+    assert len(found.kept) == found.outcome.widths[sdprun.LAYER][0]
+    thresholds = found.thresholds[:, None]
+    alive, zero = found.factors > 0, found.factors == 0
+    assert zero.any()
+    # All units that live lose the same, and hence lie above the threshold.
+    taken = (1 - found.factors) * found.ratios
+    torch.testing.assert_close(taken[alive], thresholds.expand_as(taken)[alive], rtol=1e-3, atol=1e-4)
+    assert (found.ratios[alive] > thresholds.expand_as(taken)[alive]).all()
+    assert set(found.outcome.profiles) == {"line", "curve"}
+
+
+def test_eigendamage_compares_what_it_predicts(directory: Path) -> None:
+    data = quick("eigendamage", directory)
+    little, much = eigendamage.rises(data, "eigendamage", shares=(0.9, 0.4))
+    assert 0 < little.predicted < much.predicted
+    assert little.settled < much.settled
+    (unpredicted,) = eigendamage.rises(data, "magnitude", shares=(0.4,))
+    assert unpredicted.predicted != unpredicted.predicted  # NaN
+    drawn = eigendamage.draw(directory, QUICK, shares=(0.9, 0.4))
+    assert [axes.get_yscale() for axes in drawn.axes] == ["log", "log"]
+
+
+def test_pivoting_shows_one_matrix_in_two_orders(directory: Path) -> None:
+    found = pivoting.watch(quick("pivoting", directory), 0.5)
+    first, ordered, moved, cut = found.stages
+    assert sorted(first.entries.ravel()) == sorted(ordered.entries.ravel())
+    shares = [stage.inside(found.blocks) for stage in found.stages]
+    assert shares == sorted(shares)
+    assert shares[0] == pytest.approx(1 / found.blocks, rel=0.1)
+    assert shares[-1] == 1
