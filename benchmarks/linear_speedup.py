@@ -18,6 +18,7 @@ Weights are random: time depends on shapes alone. Variants:
 * ``bsr``: the same blocks as block-compressed sparse matrices times unfolded inputs.
 * ``csr``: single weights as compressed sparse rows, as many as the blocks have.
 
+The last three are left out where blocks cannot reach the saving, and ``pivoted`` has removed channels alone.
 On compiled targets and in ONNX Runtime "prepared" is what the compiler does, and the sparse variants do not run.
 """
 
@@ -45,7 +46,7 @@ from methods.base import Problem
 from methods.magnitude import Magnitude
 from methods.network.cost import count
 from methods.pivoted.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
-from methods.pivoted.dispatch import dispatch
+from methods.pivoted.dispatch import dispatch, undecided
 from methods.pivoted.folding import folded
 from methods.pivoting import Pivoting
 from methods.recipe import Recipe
@@ -244,14 +245,14 @@ def variants(case: Case, networks: dict[str, nn.Module]) -> tuple[dict[str, nn.M
         Networks by variant, and what was decided about them.
     """
     blocks = networks["pivoted"]
-    masked = replaced(folded(blocks), dense)
+    masked = {"masked": replaced(folded(blocks), dense)} if undecided(blocks) else {}
     if case.target not in ("cpu", "cuda-eager", "cuda"):
-        return {**networks, "masked": masked}, {}
+        return {**networks, **masked}, {}
     device = "cpu" if case.target == "cpu" else "cuda"
     example = like(torch.zeros(1, *SHAPE), case.batch).to(device)
     ready, decisions = {}, {}
     plain = {f"{name}, prepared" if name == "dense" else name: folded(model) for name, model in networks.items()}
-    for name, model in {**plain, "masked": masked}.items():
+    for name, model in {**plain, **masked}.items():
         ready[name], decision = dispatch(model.to(device), example, rounds=3)
         decisions[name] = decision.to_json()
     return {"dense": networks["dense"], **ready}, decisions
@@ -298,7 +299,7 @@ def measured(case: Case, networks: dict[str, nn.Module], threads: int) -> dict[s
     flops = {name: count(model, example).flops for name, model in networks.items()}
     with turn(), threads_of(setting):
         ready, decisions = variants(case, networks)
-        sparse = sparsified(networks["pivoted"]) if case.target == "cpu" else {}
+        sparse = sparsified(networks["pivoted"]) if case.target == "cpu" and undecided(networks["pivoted"]) else {}
         clock = ThreadWatch() if threads == 1 and not case.target.startswith("cuda") else watch(case.target, threads)
         runs = [prepared(case.target, model, example, setting) for model in ready.values()]
         samples = sampled(clock, runs, EFFORT)

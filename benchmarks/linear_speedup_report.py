@@ -178,7 +178,7 @@ def figure(lines: Sequence[dict[str, Any]]) -> Figure:
             points = sorted(curves.get(name, []), key=lambda row: row.flops)
             if points:
                 x, y = [row.flops for row in points], [row.faster for row in points]
-                axes.plot(x, y, marker=look.marker, color=look.colour, label=name, linewidth=1)
+                axes.plot(x, y, marker=look.marker, color=look.colour, label=NAMES[name].strip("*"), linewidth=1)
         axes.set(title=f"{network}, batch {batch}, {target}", xscale="log", yscale="log")
         axes.set(xlabel="fewer multiply-accumulates", ylabel="faster")
         for axis in (axes.xaxis, axes.yaxis):

@@ -30,8 +30,9 @@ def picture(method: str, to: Path, directory: Path, overrides: Sequence[str] = (
     Returns:
         Where the picture is.
     """
-    from search.report.plots import save
+    from search.report.plots import check_still, save
 
+    check_still(to)
     # Found beside this file, whether it is run or imported.
     package = f"{__package__}.pictures" if __package__ else "pictures"
     return save(import_module(f"{package}.{method}").draw(directory, overrides), to)

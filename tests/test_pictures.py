@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_spp_shows_its_probabilities(directory: Path) -> None:
 def test_sdprun_shows_what_vanishes_below_the_threshold(directory: Path) -> None:
     data = quick("sdprun", directory)
     row = data.row(sdprun.LAYER)
-    found = sdprun.watch(data, row, 0.25)
+    found = sdprun.watch(data, row, 0.25, valley=False)
     assert len(found.kept) == found.outcome.widths[sdprun.LAYER][0]
     thresholds = found.thresholds[:, None]
     alive, zero = found.factors > 0, found.factors == 0
@@ -77,18 +78,18 @@ def test_sdprun_shows_what_vanishes_below_the_threshold(directory: Path) -> None
     taken = (1 - found.factors) * found.ratios
     torch.testing.assert_close(taken[alive], thresholds.expand_as(taken)[alive], rtol=1e-3, atol=1e-4)
     assert (found.ratios[alive] > thresholds.expand_as(taken)[alive]).all()
-    assert set(found.outcome.profiles) == {"line", "curve"}
 
 
 def test_eigendamage_compares_what_it_predicts(directory: Path) -> None:
-    data = quick("eigendamage", directory)
-    little, much = eigendamage.rises(data, "eigendamage", shares=(0.9, 0.4))
-    assert 0 < little.predicted < much.predicted
-    assert little.settled < much.settled
-    (unpredicted,) = eigendamage.rises(data, "magnitude", shares=(0.4,))
-    assert unpredicted.predicted != unpredicted.predicted  # NaN
-    drawn = eigendamage.draw(directory, QUICK, shares=(0.9, 0.4))
-    assert [axes.get_yscale() for axes in drawn.axes] == ["log", "log"]
+    data = digits("eigendamage", directory, 1, ["dense.epochs=4"])  # analyses assume a network that is trained
+    found = {variant: eigendamage.rises(data, variant, shares=(0.9, 0.4)) for variant in eigendamage.LOOKS}
+    for variant, (little, much) in found.items():
+        assert little.settled < much.settled
+        assert little.predicted < much.predicted or variant == "magnitude"
+    assert all(math.isnan(each.predicted) for each in found["magnitude"])
+    left, right = eigendamage.compared(data, found).axes
+    assert left.get_yscale() == right.get_xscale() == "log"
+    assert [len(axes.get_lines()) for axes in (left, right)] == [3, 5]  # the diagonal is one of them
 
 
 def test_pivoting_shows_one_matrix_in_two_orders(directory: Path) -> None:
@@ -98,4 +99,4 @@ def test_pivoting_shows_one_matrix_in_two_orders(directory: Path) -> None:
     shares = [stage.inside(found.blocks) for stage in found.stages]
     assert shares == sorted(shares)
     assert shares[0] == pytest.approx(1 / found.blocks, rel=0.1)
-    assert shares[-1] == 1
+    assert shares[-1] == pytest.approx(1)

@@ -107,7 +107,7 @@ def draw_predictions(axes: Axes, found: dict[str, list[Rise]]) -> None:
             x, plain, color=colour, marker=marker, markersize=5, linewidth=1, linestyle=(0, (2, 2)), fillstyle="none",
             label=f"{label}, batch norms left as they were",
         )  # fmt: skip
-        every += [*x, *plain, *settled]
+        every += (value for value in (*x, *plain, *settled) if value > 0)  # a cut may lower the loss
     ends = [0.7 * min(every), 1.5 * max(every)]
     axes.plot(ends, ends, color=INK, linewidth=1, zorder=1)
     axes.annotate(
@@ -133,7 +133,19 @@ def draw(directory: Path, overrides: Sequence[str] = (), shares: Sequence[float]
         The figure.
     """
     data = digits("eigendamage", directory, 1, overrides)
-    found = {variant: rises(data, variant, shares) for variant in LOOKS}
+    return compared(data, {variant: rises(data, variant, shares) for variant in LOOKS})
+
+
+def compared(data: Digits, found: dict[str, list[Rise]]) -> Figure:
+    """Draw what was measured.
+
+    Args:
+        data: Network and data.
+        found: By variant of :data:`LOOKS`.
+
+    Returns:
+        The figure.
+    """
     figure = canvas(
         "eigendamage: directions of least predicted damage cost far less than channels of least weight",
         f"Handwritten digits, {data.plan.config.model}, cut once and not fine-tuned; loss of all training images",

@@ -182,7 +182,7 @@ def draw(directory: Path, overrides: Sequence[str] = (), flops: float = 0.5) -> 
     found = watch(data, flops)
     accuracy = 100 * found.outcome.metrics["accuracy"]
     figure = canvas(
-        "pivoting: rows and columns are put in an order that gathers weight in blocks; training moves the rest",
+        "pivoting: a new order of channels gathers weight in blocks, training gathers more, the rest goes",
         f"{data.told(flops)}, {accuracy:.1f} % on validation; mode gradual, all else at its default; layer {LAYER}",
         height=4.6,
     )

@@ -51,16 +51,17 @@ class Shrinking:
         return taken.masked_fill(self.factors == 0, torch.nan).nanmedian(1).values
 
 
-def watch(data: Digits, row: int, flops: float) -> Shrinking:
+def watch(data: Digits, row: int, flops: float, valley: bool = True) -> Shrinking:
     """Run a trial, and note ratios and factors after every step.
 
     Args:
         data: Network, data and budget.
         row: Of the channel group.
         flops: Share of the dense FLOPs that is left.
+        valley: Whether the way from the network without pruning is measured.
 
     Returns:
-        What was seen before the zeros were taken away, and the valley in the outcome's profiles.
+        What was seen before the zeros were taken away; the valley is in the outcome's profiles.
     """
     ratios: list[Tensor] = []
     factors: list[Tensor] = []
@@ -73,7 +74,7 @@ def watch(data: Digits, row: int, flops: float) -> Shrinking:
 
     handle = register_optimizer_step_post_hook(look)
     try:
-        finished = data.trial("sdprun", {"steer": "flops", "target_flops": flops, "valley_check": True})
+        finished = data.trial("sdprun", {"steer": "flops", "target_flops": flops, "valley_check": valley})
     finally:
         handle.remove()
     # What follows is the smaller network, and the twin that is trained without pruning, for the valley.

@@ -56,7 +56,8 @@ def shrinkage(norms: Tensor, thresholds: Tensor | float) -> Tensor:
         ``max(0, 1 - threshold / norm)``: 0 for groups within the threshold, 1 where the threshold is 0; never
         NaN, also not for a group of zeros.
     """
-    return (1 - thresholds / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_min(0)
+    # A quotient of equal numbers need not be 1: it may be computed as a product with a reciprocal.
+    return (1 - thresholds / norms.clamp_min(torch.finfo(norms.dtype).tiny)).masked_fill(norms <= thresholds, 0.0)
 
 
 def soft_threshold(values: list[Tensor], thresholds: list[float]) -> list[Tensor]:

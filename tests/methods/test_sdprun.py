@@ -805,6 +805,13 @@ def test_kappas_by_hand() -> None:
     assert bool((kappas(torch.zeros(1, 3), sizes[:1], valid[:1], "init_norm") == 1).all())
 
 
+@given(norm=st.floats(1e-3, 1e3), dtype=st.sampled_from([torch.float, torch.double]))
+def test_a_unit_at_its_threshold_is_gone(norm: float, dtype: torch.dtype) -> None:
+    norms = torch.tensor([norm], dtype=dtype)
+    assert shrinkage(norms, norms.item()).item() == 0
+    assert shrinkage(norms, norms.clone()).item() == 0
+
+
 def test_adaptive_weights_by_hand() -> None:
     norms = torch.tensor([[1.0, 2.0, 4.0], [3.0, 6.0, 9.0], [0.0, 0.0, 0.0]])
     valid = torch.tensor([[True] * 3, [True, True, False], [True] * 3])
