@@ -3,7 +3,8 @@
     paretoprune sweep benchmarks/cifar10.toml --name cifar10 --set data_root=data
     python benchmarks/comparison.py cifar10 --to docs/results/cifar10_resnet20.md
 
-Several studies of one dense network and one budget become one table. For studies with ``sampler = "defaults"``:
+Several studies of one dense network and one budget become one table, in which a method that was run again with the same
+settings has the row of the study that is named last. For studies with ``sampler = "defaults"``:
 because no point was chosen by what came of others, every network may be tested, once. Latencies are measured here, one
 network after the other beside the dense one, on a quiet machine. What was measured is kept (``comparison.json`` in the
 study's folder), so that a second run only adds what is missing.
@@ -115,8 +116,12 @@ def table(studies: Sequence[StudyFiles], found: Mapping[str, Record], conditions
     row = ["100 %", "dense", "", f"{dense.accuracy:.2%}", f"{whole:.2%}", "", *("" for _ in times), ""]
     yield "| " + " | ".join(row) + " |"
     every = [(files, outcome) for files in studies for outcome in files.outcomes()]
-    complete = [(files, outcome) for files, outcome in every if outcome.state == "complete"]
-    for files, outcome in sorted(complete, key=lambda pair: _order(pair[1], dense.flops)):
+    complete = {
+        (_named(files, outcome), _order(outcome, dense.flops)[0]): (files, outcome)
+        for files, outcome in every
+        if outcome.state == "complete"
+    }
+    for files, outcome in sorted(complete.values(), key=lambda pair: _order(pair[1], dense.flops)):
         here = found[files.name][str(outcome.number)]
         share = outcome.metrics["flops"] / dense.flops
         cut = outcome.extra.get("accuracy_cut")

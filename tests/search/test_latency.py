@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from methods.base import Problem
 from methods.magnitude import Magnitude
 from methods.recipe import Recipe
+from search import feasible
 from search import trial as trial_module
 from search.cli import app
 from search.front import Front, parse_latency
@@ -330,7 +331,7 @@ def test_a_method_without_the_field_is_left_alone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Deaf, "__pydantic_fields__", fields)
     built: list[Any] = []
     monkeypatch.setattr(Deaf, "from_point", classmethod(lambda cls, point: built.append(dict(point))))
-    monkeypatch.setattr(trial_module, "load_method", lambda name: Deaf)
+    monkeypatch.setattr(feasible, "load_method", lambda name: Deaf)
     run_trial(setting(round_to=8), TrialSpec(0, "deaf", POINT, seed=0))
     assert built == [POINT]
 

@@ -30,7 +30,7 @@ from search.config import load_config
 from search.prepare import dense_setting, plan
 from search.trial import TrialSpec, run_trial
 
-config = load_config(None, ["dense.epochs=1", "finetune.epochs=0.5"], directory=Path(sys.argv[1]))
+config = load_config(None, ["dense.epochs=1", "finetune.epochs=1"], directory=Path(sys.argv[1]))
 setting, _ = dense_setting(plan(config), lambda record, epochs: None)
 point = {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}
 outcome = run_trial(setting, TrialSpec(0, "magnitude", point, seed=1)).outcome
