@@ -60,6 +60,7 @@ from methods.gradual.scope import BnMode, ResidualMode, Shortcuts, prunable, shr
 from methods.gradual.steering import Shares
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel
+from methods.network.initial import reinitialised
 from methods.network.units import Units
 from methods.one_shot import drawn_seed
 from methods.recipe import Recipe, derived, learning_rate
@@ -231,7 +232,7 @@ class SDPrun(Method):
         """
         groups, chosen, shares = self._reachable(problem)
         seed = drawn_seed(problem.generator)
-        start = problem.model if self.start == "dense" else fresh(problem.model, derived(seed, 0))
+        start = problem.model if self.start == "dense" else reinitialised(problem.model, derived(seed, 0))
         model = copy.deepcopy(start)
         optimizer = self.optimizer(model, chosen)
         lanes = Shortcuts(model, chosen, optimizer.valid) if self.sticky else None
@@ -442,29 +443,3 @@ class SDPrun(Method):
                 f"{shares.smallest:.3f}"
             )
         return groups, chosen, shares
-
-
-def fresh(model: nn.Module, seed: int) -> nn.Module:
-    """Copy a network with new initial weights.
-
-    Args:
-        model: The network; not changed.
-        seed: Decides the weights; the global generator is left as it was.
-
-    Returns:
-        The copy.
-
-    Raises:
-        InputError: If a module with weights of its own cannot reset them.
-    """
-    new = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for name, module in new.to("cpu").named_modules():
-            if reset := getattr(module, "reset_parameters", None):
-                reset()
-            elif next(module.parameters(recurse=False), None) is not None:
-                raise InputError(
-                    f"start = 'scratch' needs a method reset_parameters in {type(module).__name__} ({name!r})"
-                )
-    return new.to(next(model.parameters()).device)

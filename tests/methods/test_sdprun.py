@@ -35,7 +35,7 @@ from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel, count
 from methods.network.units import Slot, Spread
 from methods.recipe import Recipe
-from methods.sdprun import SDPrun, fresh
+from methods.sdprun import SDPrun
 from methods.training import Diverged, Trainer, evaluate
 from methods.valley import CURVE_POINTS, LINE_POINTS, line
 from spaces import InputError
@@ -860,20 +860,6 @@ def test_even_thresholds_take_as_many_units_as_planned_at_every_step() -> None:
     assert raising.threshold() > 0
     raising.land()
     assert shares.of(optimizer.alive) <= 0.3 and optimizer.levels is None
-
-
-def test_fresh_weights_follow_the_seed_alone() -> None:
-    model = cases.seeded(cases.vgg_net, trained=True)
-    torch.manual_seed(11)
-    before = torch.random.get_rng_state()
-    one, same, other = fresh(model, 1), fresh(model, 1), fresh(model, 2)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    weights = [dict(m.named_parameters())["0.0.weight"] for m in (one, same, other, model)]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[3])
-    model.register_parameter("bare", nn.Parameter(torch.ones(1)))
-    with pytest.raises(InputError, match="'scratch' needs a method reset_parameters in Sequential"):
-        fresh(model, 1)
 
 
 def test_learning_rates_by_hand() -> None:
