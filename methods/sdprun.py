@@ -57,7 +57,7 @@ from methods.gradual.dual_averaging import (
 from methods.gradual.growth import Growth, Settled
 from methods.gradual.raising import Even, Raising, Shared, Timetable, ToValue
 from methods.gradual.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
-from methods.gradual.steering import Shares
+from methods.gradual.steering import Shares, rounded_up
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel
 from methods.network.initial import reinitialised
@@ -109,6 +109,7 @@ class SDPrun(Method):
         threshold_warmup: Share of the budget with threshold 0 at the start; not in the papers.
         momentum: Momentum of the gradients; not in the papers. The learning rate is so much smaller.
         sticky: Whether a unit that became zero stays zero.
+        round_to: Widths are multiples of this; where the threshold is not steered, units that are zero stay to fill up.
         start: Begin at the ``"dense"`` network or from ``"scratch"``, with fresh weights.
         valley_check: Whether to train a second time without pruning, and to measure the training loss on the
             way from there to the pruned network; takes more than twice the time.
@@ -145,6 +146,7 @@ class SDPrun(Method):
     threshold_warmup: float = Field(default=0.0, ge=0, lt=1)
     momentum: float = Field(default=0.0, ge=0, lt=1)
     sticky: bool = True
+    round_to: int = Field(default=1, ge=1)
     start: Literal["dense", "scratch"] = "dense"
     valley_check: bool = False
 
@@ -239,7 +241,7 @@ class SDPrun(Method):
         plan = self.timetable(problem)
         growth = Growth(optimizer, chosen, shares, lanes, plan, self.raising(optimizer, chosen, shares, plan))
         history = self._train(problem, model, optimizer, growth, derived(seed, 1), plan.end)
-        kept = {group.name: list(range(group.channels)) for group in groups} | growth.kept()
+        kept = {group.name: list(range(group.channels)) for group in groups} | growth.kept(self.round_to)
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
         if plan.end < problem.steps:
             # The same recursion on the smaller tensors, bit for bit as far as sums of fewer numbers allow.
@@ -303,7 +305,8 @@ class SDPrun(Method):
         Returns:
             A number for each group.
         """
-        return [min(group.channels, max(self.min_keep, int(self.min_share * group.channels))) for group in groups]
+        least = [max(self.min_keep, int(self.min_share * group.channels)) for group in groups]
+        return [rounded_up(n, group.channels, self.round_to) for n, group in zip(least, groups, strict=True)]
 
     def timetable(self, problem: Problem) -> Timetable:
         """Decide when the threshold grows, and how far.
@@ -435,7 +438,8 @@ class SDPrun(Method):
             raise InputError("sdprun prunes while it trains: it needs a budget of at least 1 step, got 0 steps")
         groups = channel_groups(problem.model, problem.example, problem.ignored)
         chosen = prunable(groups, problem.model, self.residual_mode)
-        shares = Shares(chosen, CostModel(problem.model, problem.example, groups), self.least(chosen))
+        cost = CostModel(problem.model, problem.example, groups)
+        shares = Shares(chosen, cost, self.least(chosen), self.round_to)
         if self.steer == "flops" and shares.smallest > self.target_flops:
             raise InputError(
                 f"target_flops = {self.target_flops} cannot be reached; the smallest share, with min_keep = "

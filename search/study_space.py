@@ -15,7 +15,8 @@ METHOD = "method"
 
 MODE = "sparsity.mode"
 
-FLOPS = "sparsity.flops"
+TARGETS = ("sparsity.flops", "target_flops")
+"""The parameters that ask for a share of the dense FLOPs: where it decides widths, and where it steers a method."""
 
 
 def study_space(
@@ -82,7 +83,10 @@ def method_space(
             method.from_point(usual_point)  # what a field must not be is said before anything is trained
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
-    return _above(floor, space, name) if rounds(name) and FLOPS in space else space
+    for target in TARGETS:
+        if rounds(name) and target in space:
+            space = _above(floor, space, target, name)
+    return space
 
 
 def _is_field(method: str, key: str, value: object) -> bool:
@@ -102,18 +106,18 @@ def rounds(method: str) -> bool:
     return "round_to" in load_method(method).model_fields
 
 
-def _above(floor: float, space: Space, name: str) -> Space:
+def _above(floor: float, space: Space, target: str, name: str) -> Space:
     """Leave out FLOPs that widths of the wanted multiples cannot come down to."""
-    allowed = space[FLOPS].to_json()
+    allowed = space[target].to_json()
     if allowed["low"] >= floor:
         return space
     least = math.ceil(1000 * floor) / 1000
     if allowed["high"] < least:
         raise InputError(
-            f"[space.{name}]: {FLOPS} up to {allowed['high']:g} cannot be reached with such round widths, at best "
+            f"[space.{name}]: {target} up to {allowed['high']:g} cannot be reached with such round widths, at best "
             f"{least:g}; lower round_to (1 rounds nothing)"
         )
-    return space.narrowed({FLOPS: {"low": least}})
+    return space.narrowed({target: {"low": least}})
 
 
 def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) -> list[dict[str, Value]]:
@@ -147,7 +151,7 @@ def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) 
 def _at_share(name: str, value: Value, share: float, method: str) -> Value:
     """Set the parameters that decide sparsity so that about this share of the FLOPs is left."""
     own = name.removeprefix(f"{method}.")
-    if own in ("sparsity.flops", "target_flops"):
+    if own in TARGETS:
         return share
     if own == "sparsity.ratio" or own.startswith(("sparsity.stages[", "sparsity.layers[")):
         return round(1 - math.sqrt(share), 3)  # widths count twice in a layer's FLOPs, once as inputs

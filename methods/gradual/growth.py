@@ -8,7 +8,7 @@ from methods.base import Record
 from methods.gradual.dual_averaging import GroupDualAveraging
 from methods.gradual.raising import Raising, Timetable
 from methods.gradual.scope import Shortcuts
-from methods.gradual.steering import Shares
+from methods.gradual.steering import Shares, rounded_up
 from methods.network.channels import ChannelGroup
 from methods.training import Hook
 
@@ -58,17 +58,23 @@ class Growth(Hook):
         if self.shortcuts is not None:
             self.shortcuts.close(self.optimizer.alive)
 
-    def kept(self) -> dict[str, list[int]]:
+    def kept(self, round_to: int = 1) -> dict[str, list[int]]:
         """List what is left of each group.
+
+        Args:
+            round_to: What widths are multiples of; units that are zero fill up, those of the largest norms first.
 
         Returns:
             Indices of the units that are not zero, ascending, by name of group.
         """
-        alive = self.optimizer.alive.tolist()
-        return {
-            group.name: [unit for unit in range(group.channels) if row[unit]]
-            for group, row in zip(self.groups, alive, strict=True)
-        }
+        optimizer = self.optimizer
+        first = (optimizer.ratios() / (1 + optimizer.ratios()) + optimizer.alive.to(optimizer.kappa)).tolist()
+        alive = optimizer.alive.sum(1).tolist()
+        kept = {}
+        for group, row, count in zip(self.groups, first, alive, strict=True):
+            ranked = sorted(range(group.channels), key=row.__getitem__, reverse=True)
+            kept[group.name] = sorted(ranked[: rounded_up(count, group.channels, round_to)])
+        return kept
 
     def results(self) -> Record:
         """Return the numbers for ``Pruned.extra``.

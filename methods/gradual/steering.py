@@ -29,6 +29,42 @@ def tolerance(target: float) -> float:
     return min(0.02, 0.1 * target)
 
 
+def rounded_up(count: int, channels: int, round_to: int) -> int:
+    """Return the next width that is allowed.
+
+    Args:
+        count: Units.
+        channels: Units of the group, an allowed width.
+        round_to: What allowed widths are multiples of.
+
+    Returns:
+        At least ``count``, at most ``channels``.
+
+    Example:
+        >>> rounded_up(9, 20, 8), rounded_up(17, 20, 8)
+        (16, 20)
+    """
+    return min(channels, -(-count // round_to) * round_to)
+
+
+def rounded_down(count: int, channels: int, round_to: int) -> int:
+    """Return the width that is allowed and not above a number of units, or the smallest allowed one.
+
+    Args:
+        count: Units.
+        channels: Units of the group, an allowed width.
+        round_to: What allowed widths are multiples of.
+
+    Returns:
+        At most ``count``, unless ``count`` is below all allowed widths.
+
+    Example:
+        >>> rounded_down(15, 20, 8), rounded_down(20, 20, 8), rounded_down(3, 20, 8)
+        (8, 20, 8)
+    """
+    return count if count == channels else rounded_up(max(1, count // round_to) * round_to, channels, round_to)
+
+
 def places(ratios: Tensor, valid: Tensor, rates: Tensor) -> Tensor:
     """Say which share of its group is gone when a unit vanishes, if the smallest go first.
 
@@ -89,10 +125,13 @@ class Shares:
         groups: The channel groups, in the order of the rows of all tables.
         cost: FLOPs of a choice of widths.
         min_keep: How many units stay in any case, by group or for all (all units, where a group has no more).
+        round_to: Landings leave multiples of this in every group, or all of it.
     """
 
-    def __init__(self, groups: Sequence[ChannelGroup], cost: CostModel, min_keep: Sequence[int] | int) -> None:
-        self._groups, self._cost = list(groups), cost
+    def __init__(
+        self, groups: Sequence[ChannelGroup], cost: CostModel, min_keep: Sequence[int] | int, round_to: int = 1
+    ) -> None:
+        self._groups, self._cost, self._round_to = list(groups), cost, round_to
         self._min_keep = [min_keep] * len(self._groups) if isinstance(min_keep, int) else list(min_keep)
 
     @property
@@ -147,6 +186,8 @@ class Shares:
         if enough and target - self._after(gone) > tolerance(target):
             gone = self._instead(order, enough - 1, target) or gone
         gone = self._given_back(gone, target)
+        if self._round_to > 1:
+            gone = self._rounded(order, gone, target)
         threshold = order[enough - 1][0] if enough else 0.0
         alive = torch.ones(ratios.shape, dtype=torch.bool)
         for _, row, column in gone:
@@ -172,6 +213,27 @@ class Shares:
                 left[unit[1]] -= 1
                 stay_away.append(unit)
         return stay_away[::-1]
+
+    def _rounded(self, order: list[_Exit], gone: list[_Exit], target: float) -> list[_Exit]:
+        """Bring every group down to a multiple; then let groups grow again, the strongest units first, if they may."""
+        left = [
+            max(least, rounded_down(count, group.channels, self._round_to))
+            for count, group, least in zip(self._left(gone), self._groups, self._min_keep, strict=True)
+        ]
+        grown = True
+        while grown:
+            grown = False
+            for row in dict.fromkeys(row for _, row, _ in reversed(order)):
+                wider = rounded_up(left[row] + 1, self._groups[row].channels, self._round_to)
+                if self._share([*left[:row], wider, *left[row + 1 :]]) <= target and wider > left[row]:
+                    left[row], grown = wider, True
+        going = [group.channels - count for group, count in zip(self._groups, left, strict=True)]
+        chosen = []
+        for unit in order:
+            if going[unit[1]] > 0:
+                going[unit[1]] -= 1
+                chosen.append(unit)
+        return chosen
 
     def _order(self, ratios: Tensor) -> list[_Exit]:
         """List the units that may go, in the order in which a growing threshold takes them; of equals the deepest."""

@@ -30,7 +30,7 @@ from methods.gradual.dual_averaging import (
 from methods.gradual.growth import Growth
 from methods.gradual.raising import Timetable
 from methods.gradual.scope import Shortcuts, prunable
-from methods.gradual.steering import Shares, places, thresholds_at, tolerance
+from methods.gradual.steering import Shares, places, rounded_up, thresholds_at, tolerance
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel, count
 from methods.network.units import Slot, Spread
@@ -670,6 +670,37 @@ def test_landing_is_at_most_the_target_and_as_near_as_units_allow(seed: int, tar
     assert min(alive) >= 1
     for count_, size, price in zip(alive, sizes, prices, strict=True):
         assert count_ == size or landing.share + price / cost.dense > target, "one more would have met the target"
+
+
+@given(seed=st.integers(0, 10**6), target=st.floats(0.15, 1), step=st.sampled_from([2, 3, 4]))
+@settings(max_examples=60, deadline=None)
+def test_landings_on_round_widths(seed: int, target: float, step: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [2, 7, 5, 12]
+    prices = torch.randint(1, 9, (4,), generator=generator).tolist()
+    groups, cost = ladder(sizes, {f"g{i}": price for i, price in enumerate(prices)})
+    least = [min(size, step) for size in sizes]
+    shares = Shares(groups, cost, least, step)
+    ratios = torch.rand(4, 12, generator=generator)
+    landing = shares.land(ratios, target)
+    alive = [row[:size] for row, size in zip(landing.alive, sizes, strict=True)]
+    widths = [int(row.sum()) for row in alive]
+    assert all(width % step == 0 or width == size for width, size in zip(widths, sizes, strict=True))
+    assert landing.share <= max(target, shares.smallest)
+    for row, size, width, price, own in zip(range(4), sizes, widths, prices, alive, strict=True):
+        more = rounded_up(width + 1, size, step) - width
+        assert width == size or landing.share + more * price / cost.dense > target, "one group could be wider"
+        assert ratios[row, :size][own].min() >= ratios[row, :size].sort(descending=True).values[width - 1]
+
+
+def test_zeros_fill_up_where_the_threshold_is_not_steered() -> None:
+    problem = problem_for("vgg")
+    exact = SDPrun(steer="off", g_end=1.3).prune(problem)
+    problem = replace(problem, generator=torch.Generator().manual_seed(0))
+    filled = SDPrun(steer="off", g_end=1.3, round_to=4).prune(problem)
+    for group in channel_groups(problem.model, EXAMPLE):
+        few, more = exact.kept[group.name], filled.kept[group.name]
+        assert set(few) <= set(more) and len(more) == rounded_up(max(4, len(few)), group.channels, 4)
 
 
 def test_places_by_hand() -> None:

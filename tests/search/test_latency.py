@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from methods import METHODS
 from methods.base import Problem
 from methods.magnitude import Magnitude
 from methods.recipe import Recipe
 from search import feasible
+from search import study_space as study_space_module
 from search import trial as trial_module
 from search.cli import app
 from search.front import Front, parse_latency
@@ -261,18 +263,27 @@ def test_the_command_answers_from_what_was_stored(tmp_path: Path) -> None:
 def test_flops_that_round_widths_cannot_reach_are_not_searched() -> None:
     space = method_space("magnitude", GROUPS, "flops", {}, floor=0.3)
     assert space["sparsity.flops"].to_json()["low"] == pytest.approx(0.3)
-    whole = study_space(("magnitude", "sdprun"), GROUPS, "flops", {}, 0.3)
-    asked = [
-        p.get("magnitude.sparsity.flops") for p in first_points(whole, ("magnitude", "sdprun"), (0.5, 0.25, 0.125))
-    ]
-    assert {share for share in asked if share is not None} == {0.5}
-    assert whole["sdprun.target_flops"].to_json()["low"] == 0.05, "a method that rounds nothing reaches all"
+    both = ("magnitude", "sdprun")
+    whole = study_space(both, GROUPS, "flops", {}, 0.3)
+    for name in ("magnitude.sparsity.flops", "sdprun.target_flops"):
+        asked = [point.get(name) for point in first_points(whole, both, (0.5, 0.25, 0.125))]
+        assert {share for share in asked if share is not None} == {0.5}
     with pytest.raises(InputError, match=r"\[space.magnitude\]: sparsity.flops up to 0.2 cannot be reached"):
         method_space("magnitude", GROUPS, "flops", {"sparsity.flops": {"high": 0.2}}, floor=0.3)
 
 
-def test_which_methods_round() -> None:
-    assert rounds("magnitude") and not rounds("sdprun")
+def test_all_methods_of_ours_round_and_others_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(rounds(name) for name in METHODS)
+
+    class Free(Magnitude):
+        pass
+
+    fields = {name: field for name, field in Free.model_fields.items() if name != "round_to"}
+    monkeypatch.setattr(Free, "__pydantic_fields__", fields)
+    monkeypatch.setattr(study_space_module, "load_method", lambda name: Free)
+    assert not rounds("free")
+    free = method_space("free", GROUPS, "flops", {}, 0.3)
+    assert free["sparsity.flops"].to_json()["low"] == 0.05, "a method that rounds nothing reaches all"
 
 
 class Split:
