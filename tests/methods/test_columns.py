@@ -246,15 +246,18 @@ def spp(**fields: Any) -> SPP:
     return SPP.model_validate({"granularity": "column", "sparsity": {"mode": "uniform", "ratio": 0.6}, **fields})
 
 
-@pytest.mark.parametrize("net", cases.NETS)
-def test_spp_on_columns(net: str) -> None:
-    task = problem(net)
-    pruned = spp().prune(task)
-    again = spp().prune(problem(net))
+@pytest.mark.parametrize(("net", "granularity"), [*((net, "column") for net in cases.NETS), ("vgg", "in_channel")])
+def test_spp_on_columns(net: str, granularity: str) -> None:
+    task, method = problem(net), spp(granularity=granularity)
+    pruned = method.prune(task)
+    again = method.prune(problem(net))
     assert again.history == pruned.history
+    made = makers(channel_groups(task.model, task.example))
     whole = count(task.model, task.example).flops
     last = [record for record in pruned.history if "removed" in record][-1]
-    assert last["removed"] == 1 and all(last[f"removed[{name}]"] >= 0.6 for name in columns_of(dense(net)).names)
+    assert last["removed"] == 1 and all(
+        last[f"removed[{name}]"] >= (0.6 if name in made else 0) for name in columns_of(dense(net)).names
+    ), "the classifier, which makes no channels, is whole"
     physical, theoretical = count(pruned.model, task.example).flops, pruned.extra["flops_without_columns"]
     assert theoretical <= physical == last["flops_if_cut"] <= whole
     assert theoretical <= last["flops_without_columns"] < 0.6 * whole  # depthwise convolutions are whole
@@ -275,8 +278,15 @@ def test_spp_on_columns_meets_a_target_in_theory() -> None:
 
 
 def test_layers_of_columns_have_their_own_names() -> None:
-    with pytest.raises(InputError, match="no ratio for layer '7'"):
-        spp(sparsity={"mode": "layer", "layers": {"0.0": 0.5, "2.0": 0.5, "4.0": 0.5}}).prune(problem("vgg"))
+    ratios = {"0.0": 0.5, "2.0": 0.5, "4.0": 0.5}
+    for named, gone in (({}, 0.0), ({"7": 0.25}, 0.25)):
+        pruned = spp(sparsity={"mode": "layer", "layers": ratios | named}).prune(problem("vgg"))
+        last = [record for record in pruned.history if "removed" in record][-1]
+        assert last["removed[7]"] == pytest.approx(gone, abs=0.01) and last["removed[2.0]"] == pytest.approx(
+            0.5, abs=0.01
+        )
+    with pytest.raises(InputError, match="unknown layer '8'"):
+        spp(sparsity={"mode": "layer", "layers": ratios | {"8": 0.5}}).prune(problem("vgg"))
 
 
 # --- IncReg on columns -----------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_one_share_that_can_be_reached_is_enough(tmp_path: Path) -> None:
 
 def test_a_share_that_is_never_reached(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="target_flops = 0.05 cannot be reached; the smallest share, with min_keep"):
-        planned(tmp_path, methods=["sdprun"], shares=[0.05], space={"sdprun": {"min_share": 0.9}})
+        planned(tmp_path, methods=["sdprun"], shares=[0.05], space={"sdprun": {"min_share": 0.25}})
 
 
 def test_an_unstable_rate_is_warned_of(tmp_path: Path) -> None:
