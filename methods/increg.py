@@ -183,7 +183,7 @@ class IncReg(Method):
             "bn_affine_reg": Condition("granularity", ("filter",)),
         }
         conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
-        return sparsity_space(groups) | Space(own, conditions)
+        return sparsity_space(groups, energy=True) | Space(own, conditions)
 
     def prune(self, problem: Problem) -> Pruned:
         """Penalise until the share is removed, then cut and fine-tune.

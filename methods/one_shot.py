@@ -10,9 +10,10 @@ from torch import Tensor
 from methods.base import Problem, Pruned, Record
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel
+from methods.network.spectra import with_energies
 from methods.recipe import derived
 from methods.training import Hook, Trainer, evaluate, recalibrate
-from spaces import Sparsity
+from spaces import ByEnergy, Sparsity
 
 Score = Callable[[ChannelGroup], Tensor]
 """Importance of the units of a group, ``[units]``; the lowest go first."""
@@ -78,7 +79,9 @@ def allotted(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[list[
     """
     groups = channel_groups(problem.model, problem.example, problem.ignored)
     cost = CostModel(problem.model, problem.example, groups)
-    return groups, sparsity.keep([group.layer for group in groups], cost.flops, round_to)
+    looked_at = isinstance(sparsity, ByEnergy)
+    layers = with_energies(problem.model, groups) if looked_at else [group.layer for group in groups]
+    return groups, sparsity.keep(layers, cost.flops, round_to)
 
 
 def cut_and_finetune(

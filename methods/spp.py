@@ -177,7 +177,7 @@ class SPP(Method):
         }
         conditions = {"rank_ema": Condition("rank_average", ("ema",))}
         conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
-        return sparsity_space(groups) | Space(own, conditions)
+        return sparsity_space(groups, energy=True) | Space(own, conditions)
 
     def prune(self, problem: Problem) -> Pruned:
         """Thin out at random until the share is removed, then cut and fine-tune.

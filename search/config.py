@@ -20,7 +20,7 @@ from search.timing.conditions import checked_targets
 from spaces import InputError
 from spaces.errors import explained
 
-Allocation = Literal["flops", "uniform", "stage", "layer", "any"]
+Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "any"]
 Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "defaults"]
 Executor = Literal["ray", "inline"]
 

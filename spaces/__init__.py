@@ -15,6 +15,7 @@ from spaces.space import Condition, Point, Space
 
 if TYPE_CHECKING:
     from spaces.sparsity import (
+        ByEnergy,
         FlopsTarget,
         LayerGroup,
         PerLayer,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ByEnergy",
     "Categorical",
     "Condition",
     "FlopsTarget",

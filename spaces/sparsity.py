@@ -2,7 +2,7 @@
 
 A *layer group* is a set of coupled channels that are removed together, in *units*. An allocation
 (:data:`Sparsity`) says how many units of each group are kept; all methods whose sparsity is an input share
-these four, and :func:`sparsity_space` is their search space.
+these five, and :func:`sparsity_space` is their search space.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import accumulate, count
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,12 +38,15 @@ class LayerGroup:
         channels: How many units the group has, ``>= 1``.
         stage: The part of the network it belongs to (groups of one stage can share a ratio).
         depth: Where it lies between input (0.0) and output (1.0).
+        energies: Share of the squared weights that each principal component of them holds, falling; empty where
+            nobody looked.
     """
 
     name: str
     channels: int
     stage: str
     depth: float
+    energies: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -154,6 +157,56 @@ class PerLayer(Allocation):
         return {group.name: _kept(group, self.layers[group.name], round_to) for group in groups}
 
 
+class ByEnergy(Allocation):
+    """Ratios by redundancy: a group keeps as large a share of its units as its weights need principal components.
+
+    Layers whose filters resemble each other lose more. The rule of the papers on SPP and IncReg as far as it is
+    known, which chose ratios by the principal components of each layer.
+
+    Attributes:
+        energy: Share of the squared weights that the components must hold.
+
+    Example:
+        >>> halved = LayerGroup("conv1", 16, "stem", 0.0, energies=(0.6, 0.3, 0.05, 0.05))
+        >>> ByEnergy(energy=0.8).keep([halved], cost=len)
+        {'conv1': 8}
+    """
+
+    mode: Literal["energy"] = "energy"
+    energy: float = Field(gt=0, le=1)
+
+    def keep(self, groups: Sequence[LayerGroup], cost: Cost, round_to: int = 1) -> dict[str, int]:
+        """Return how many units of each group are kept.
+
+        Args:
+            groups: The prunable groups, with ``energies``.
+            cost: Not used.
+            round_to: Widths are multiples of this (or the full width).
+
+        Returns:
+            Kept units by name of group.
+        """
+        return {group.name: _kept(group, self.ratio(group), round_to) for group in groups}
+
+    def ratio(self, group: LayerGroup) -> float:
+        """Return the share of the units that is removed: ``1 - rank / number of components``.
+
+        Args:
+            group: A group with ``energies``.
+
+        Returns:
+            The ratio, below 1.
+
+        Raises:
+            InputError: If nobody looked at the weights.
+        """
+        if not group.energies:
+            raise InputError("sparsity.mode = 'energy' needs the weights, which this method does not look at for that")
+        held = accumulate(group.energies)
+        rank = next((k for k, sum_ in enumerate(held, 1) if sum_ >= self.energy - 1e-9), len(group.energies))
+        return 1 - rank / len(group.energies)
+
+
 class FlopsTarget(Allocation):
     """Ratios that meet a FLOPs target to within one unit.
 
@@ -240,7 +293,7 @@ class FlopsTarget(Allocation):
         return kept
 
 
-Sparsity = Annotated[Uniform | PerStage | PerLayer | FlopsTarget, Field(discriminator="mode")]
+Sparsity = Annotated[Uniform | PerStage | PerLayer | ByEnergy | FlopsTarget, Field(discriminator="mode")]
 """Any allocation; as a field of a method it is built from ``sparsity.mode`` and that mode's own values."""
 
 
@@ -250,6 +303,7 @@ def sparsity_space(
     high_flops: float = 0.9,
     high_ratio: float = 0.95,
     max_tilt: float = 0.6,
+    energy: bool = False,
 ) -> Space:
     """Return the search space of :data:`Sparsity` for a network.
 
@@ -259,6 +313,7 @@ def sparsity_space(
         high_flops: Largest FLOPs target.
         high_ratio: Largest ratio of the other modes.
         max_tilt: Largest tilt, either way.
+        energy: Whether ratios can follow from the weights, too (``sparsity.energy``).
 
     Returns:
         ``sparsity.mode`` and, as the mode has it, ``sparsity.flops`` and ``sparsity.tilt``,
@@ -285,6 +340,8 @@ def sparsity_space(
         "stage": {f"stages[{stage}]": ratio for stage in dict.fromkeys(group.stage for group in groups)},
         "layer": {f"layers[{group.name}]": ratio for group in groups},
     }
+    if energy:
+        by_mode["energy"] = {"energy": Real(0.5, 0.99, default=0.9)}
     parameters: dict[str, Parameter] = {"mode": Categorical(tuple(by_mode), default="flops")}
     conditions: dict[str, Condition] = {}
     for mode, own in by_mode.items():

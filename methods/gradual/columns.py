@@ -20,10 +20,11 @@ from methods.base import Problem, Pruned, Record
 from methods.network.channels import ChannelGroup
 from methods.network.cost import layer_flops
 from methods.network.layers import ZeroPadShortcut
+from methods.network.spectra import energies
 from methods.network.units import Units
 from methods.one_shot import cut_and_finetune
 from methods.training import Hook
-from spaces import InputError, LayerGroup, PerLayer, PerStage, Sparsity, unknown
+from spaces import ByEnergy, InputError, LayerGroup, PerLayer, PerStage, Sparsity, unknown
 
 Bundle = Literal["column", "in_channel", "offset"]
 """What a unit is: one column, all columns of an input channel, or all columns of one position of the kernel."""
@@ -181,6 +182,9 @@ def allotted_columns(
     if isinstance(sparsity, PerStage):
         sparsity.keep([group.layer for group in groups], cost)  # are these the names of stages?
         ratios = {layer.name: sparsity.stages[made[layer.name].stage] for layer in layers}
+    elif isinstance(sparsity, ByEnergy):
+        looked_at = [replace(layer, energies=energies(columns.weights[layer.name].flatten(1))) for layer in layers]
+        ratios = {layer.name: sparsity.ratio(layer) for layer in looked_at}
     elif isinstance(sparsity, PerLayer):
         for name in sparsity.layers:
             if name not in (known := {*columns.names, *(group.name for group in groups)}):

@@ -521,7 +521,7 @@ def test_defaults_are_those_of_the_method() -> None:
 
 
 @pytest.mark.parametrize("granularity", ["filter", "column", "in_channel", "spatial"])
-@pytest.mark.parametrize("mode", ["flops", "uniform", "stage", "layer"])
+@pytest.mark.parametrize("mode", ["flops", "uniform", "stage", "layer", "energy"])
 def test_points_of_the_space_prune_whatever_a_unit_is(granularity: str, mode: str) -> None:
     """Ratios and rates bear the names of channel groups; a budget of some epochs is enough for any of them."""
     task = problem(steps=120)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from spaces import (
+    ByEnergy,
     Condition,
     FlopsTarget,
     InputError,
@@ -104,6 +106,16 @@ def test_per_stage_by_hand() -> None:
 def test_per_layer_by_hand() -> None:
     given = PerLayer(layers={"layer1.1.conv1": 0.9, "conv1": 0, "layer1.0.conv1": 0.5})
     assert given.keep(CONVS, unused) == {"conv1": 16, "layer1.0.conv1": 15, "layer1.1.conv1": 1}
+
+
+def test_by_energy_by_hand() -> None:
+    groups = [replace(group, energies=(0.5, 0.3, 0.1, 0.1)) for group in CONVS]
+    assert ByEnergy(energy=0.5).keep(groups, unused) == {"conv1": 4, "layer1.0.conv1": 7, "layer1.1.conv1": 2}
+    assert ByEnergy(energy=0.8).keep(groups, unused) == {"conv1": 8, "layer1.0.conv1": 15, "layer1.1.conv1": 5}
+    assert ByEnergy(energy=1.0).keep(groups, unused) == {group.name: group.channels for group in CONVS}
+    assert ByEnergy(energy=0.81).keep(groups, unused, 8)["conv1"] == 16  # 12 lies half-way: the wider one
+    with pytest.raises(InputError, match="needs the weights, which this method does not look at"):
+        ByEnergy(energy=0.5).keep(CONVS, unused)
 
 
 @pytest.mark.parametrize(
@@ -262,6 +274,7 @@ ADAPTER: TypeAdapter[Any] = TypeAdapter(Sparsity)
         ({"mode": "uniform", "ratio": 0.5}, Uniform),
         ({"mode": "stage", "stages": {"a": 0.5}}, PerStage),
         ({"mode": "layer", "layers": {"a": 0.5}}, PerLayer),
+        ({"mode": "energy", "energy": 0.9}, ByEnergy),
         ({"mode": "flops", "flops": 0.5, "tilt": -0.5}, FlopsTarget),
     ],
 )
