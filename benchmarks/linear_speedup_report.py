@@ -97,9 +97,9 @@ def panels(lines: Sequence[dict[str, Any]]) -> dict[Panel, list[dict[str, Any]]]
     found: dict[Panel, list[dict[str, Any]]] = {}
     for line in lines:
         found.setdefault((line["network"], line["target"], line["batch"]), []).append(line)
-    return {
-        panel: sorted(found[panel], key=lambda line: float(line["saving"])) for panel in sorted(found, reverse=True)
-    }
+    ordered = sorted(found, key=lambda panel: (panel[1], -panel[2]))
+    ordered.sort(key=lambda panel: panel[0], reverse=True)
+    return {panel: sorted(found[panel], key=lambda line: float(line["saving"])) for panel in ordered}
 
 
 def table(measurements: Sequence[dict[str, Any]]) -> str:
@@ -185,7 +185,8 @@ def figure(lines: Sequence[dict[str, Any]]) -> Figure:
             axis.set_major_locator(FixedLocator([0.125, 0.25, 0.5, 1, 2, 4, 8]))
             axis.set_major_formatter("{x:g}x")
             axis.set_minor_locator(NullLocator())
-        axes.legend(frameon=False, fontsize=8)
+    known = {label: line for axes in drawn.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    drawn.legend(known.values(), known.keys(), loc="outside lower center", ncols=3, frameon=False)
     return drawn
 
 
