@@ -105,6 +105,7 @@ class Greedy(Method):
 
     title: ClassVar[str] = "channels added one by one, the most useful first"
     source: ClassVar[str] = "Ye, Gong, Nie, Zhou, Klivans, Liu, 2020, arXiv 2003.01794"
+    settled: ClassVar[frozenset[str]] = frozenset({"procedure"})  # the other one is no analysis that trials share
 
     stop_rule: Literal["count", "tol"] = "count"
     sparsity: Sparsity | None = None
