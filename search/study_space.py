@@ -71,6 +71,11 @@ def method_space(
     method = load_method(name)
     space = method.space(groups)
     if allocation != "any" and MODE in space and MODE not in bounds:
+        if allocation not in (modes := space[MODE].to_json()["choices"]):
+            raise InputError(
+                f"allocation = {allocation!r} does not exist for {name} (it has {', '.join(modes)}); leave {name} "
+                f"out, or set [space.{name}] sparsity.mode"
+            )
         space = space.narrowed({MODE: allocation})
     for settled in method.settled - bounds.keys():
         if (usual := space[settled].default) is not None:

@@ -51,6 +51,13 @@ def test_unknown_names_in_narrowing_are_errors() -> None:
         method_space("increg", GROUPS, "flops", {"penalty_maxx": {"high": 1}})
 
 
+def test_an_allocation_that_a_method_does_not_have() -> None:
+    assert "spp.sparsity.energy" in study_space(("spp",), GROUPS, "energy", {})
+    with pytest.raises(InputError, match=r"allocation = 'energy' does not exist for greedy \(it has flops, uniform, "):
+        study_space(("spp", "greedy"), GROUPS, "energy", {})
+    study_space(("spp", "greedy"), GROUPS, "energy", {"greedy": {"sparsity.mode": "uniform"}})
+
+
 def test_a_study_keeps_to_one_granularity_unless_told() -> None:
     assert method_space("increg", GROUPS, "flops", {})["granularity"].to_json()["choices"] == ["filter"]
     wanted = {"granularity": {"choices": ["filter", "column"]}}
