@@ -39,7 +39,7 @@ from methods.network.cost import CostModel
 from methods.network.initial import reinitialised
 from methods.one_shot import drawn_seed
 from methods.subsets.forward_selection import RULES
-from methods.subsets.layerwise import Accurate, Enough, Partial, Tuning, Width, rounded_up, selected, tuned
+from methods.subsets.layerwise import Accurate, Enough, Partial, Tuning, Width, selected, tuned
 from methods.subsets.masked_network import Replay
 from methods.subsets.orderings import Ordered, ordered_layers
 from methods.subsets.readers import uncovered, unreadable
@@ -56,6 +56,7 @@ from spaces import (
     Real,
     Space,
     Sparsity,
+    rounded_up,
     sparsity_space,
     unknown,
 )

@@ -57,7 +57,7 @@ from methods.gradual.dual_averaging import (
 from methods.gradual.growth import Growth, Settled
 from methods.gradual.raising import Even, Raising, Shared, Timetable, ToValue
 from methods.gradual.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
-from methods.gradual.steering import Shares, rounded_up
+from methods.gradual.steering import Shares
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel
 from methods.network.initial import reinitialised
@@ -66,7 +66,19 @@ from methods.one_shot import drawn_seed
 from methods.recipe import Recipe, derived, learning_rate
 from methods.training import Hook, Trainer, recalibrate
 from methods.valley import between
-from spaces import Categorical, Condition, InputError, Integer, LayerGroup, LogReal, Parameter, Real, Space, unknown
+from spaces import (
+    Categorical,
+    Condition,
+    InputError,
+    Integer,
+    LayerGroup,
+    LogReal,
+    Parameter,
+    Real,
+    Space,
+    rounded_up,
+    unknown,
+)
 
 USUAL_LR = 0.1
 """The papers' learning rate."""

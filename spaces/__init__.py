@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         PerStage,
         Sparsity,
         Uniform,
+        rounded_down,
+        rounded_up,
         sparsity_space,
     )
 
@@ -43,6 +45,8 @@ __all__ = [
     "Sparsity",
     "Uniform",
     "Value",
+    "rounded_down",
+    "rounded_up",
     "sparsity_space",
     "unknown",
 ]

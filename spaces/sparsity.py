@@ -272,7 +272,7 @@ class FlopsTarget(Allocation):
     def _widths(self, groups: Sequence[LayerGroup], base: float, step: int) -> dict[str, int]:
         """Return the widths at a base, rounded down to what is allowed."""
         return {
-            group.name: _floored(group.channels * (1 - self._ratio(group, base)), group.channels, step)
+            group.name: rounded_down(group.channels * (1 - self._ratio(group, base)), group.channels, step)
             for group in groups
         }
 
@@ -286,7 +286,7 @@ class FlopsTarget(Allocation):
             return (group.channels * (1 - self._ratio(group, base)) - kept[group.name]) / step
 
         for group in sorted((group for group in groups if lost(group) > 0), key=lost, reverse=True):
-            wider = min(kept[group.name] // step * step + step, group.channels)
+            wider = rounded_up(kept[group.name] + 1, group.channels, step)
             trial = {**kept, group.name: wider}
             if cost(trial) <= target:
                 kept = trial
@@ -355,16 +355,47 @@ def _kept(group: LayerGroup, ratio: float, step: int) -> int:
     # 0.07 times 100 channels gives 7.000000000000001; that must not remove an eighth one.
     removed = min(math.ceil(ratio * group.channels - 1e-9), group.channels - 1)
     width = group.channels - removed
-    below = _floored(width, group.channels, step)
-    above = min(below // step * step + step, group.channels)
+    below = rounded_down(width, group.channels, step)
+    above = rounded_up(below + 1, group.channels, step)
     return below if width - below < above - width else above
 
 
-def _floored(width: float, channels: int, step: int) -> int:
-    """Return the largest allowed width that is not above, or the smallest allowed one."""
+def rounded_down(width: float, channels: int, step: int) -> int:
+    """Return the largest allowed width that is not above, or the smallest allowed one.
+
+    Args:
+        width: Units.
+        channels: Units of the group, an allowed width.
+        step: What allowed widths are multiples of.
+
+    Returns:
+        The width.
+
+    Example:
+        >>> rounded_down(15, 20, 8), rounded_down(20, 20, 8), rounded_down(3, 20, 8)
+        (8, 20, 8)
+    """
     if width >= channels or channels <= step:
         return channels
     return max(int(width) // step, 1) * step
+
+
+def rounded_up(width: int, channels: int, step: int) -> int:
+    """Return the smallest allowed width that is not below.
+
+    Args:
+        width: Units.
+        channels: Units of the group, an allowed width.
+        step: What allowed widths are multiples of.
+
+    Returns:
+        The width.
+
+    Example:
+        >>> rounded_up(9, 20, 8), rounded_up(17, 20, 8)
+        (16, 20)
+    """
+    return min(channels, -(-width // step) * step)
 
 
 def _check_names(kind: str, given: Mapping[str, float], needed: Sequence[str]) -> None:

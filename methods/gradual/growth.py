@@ -8,9 +8,10 @@ from methods.base import Record
 from methods.gradual.dual_averaging import GroupDualAveraging
 from methods.gradual.raising import Raising, Timetable
 from methods.gradual.scope import Shortcuts
-from methods.gradual.steering import Shares, rounded_up
+from methods.gradual.steering import Shares
 from methods.network.channels import ChannelGroup
 from methods.training import Hook
+from spaces import rounded_up
 
 
 class Growth(Hook):

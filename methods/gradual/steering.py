@@ -15,6 +15,7 @@ from torch import Tensor
 
 from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
+from spaces import rounded_down, rounded_up
 
 
 def tolerance(target: float) -> float:
@@ -27,42 +28,6 @@ def tolerance(target: float) -> float:
         A tenth of it, but at most 2 percentage points.
     """
     return min(0.02, 0.1 * target)
-
-
-def rounded_up(count: int, channels: int, round_to: int) -> int:
-    """Return the next width that is allowed.
-
-    Args:
-        count: Units.
-        channels: Units of the group, an allowed width.
-        round_to: What allowed widths are multiples of.
-
-    Returns:
-        At least ``count``, at most ``channels``.
-
-    Example:
-        >>> rounded_up(9, 20, 8), rounded_up(17, 20, 8)
-        (16, 20)
-    """
-    return min(channels, -(-count // round_to) * round_to)
-
-
-def rounded_down(count: int, channels: int, round_to: int) -> int:
-    """Return the width that is allowed and not above a number of units, or the smallest allowed one.
-
-    Args:
-        count: Units.
-        channels: Units of the group, an allowed width.
-        round_to: What allowed widths are multiples of.
-
-    Returns:
-        At most ``count``, unless ``count`` is below all allowed widths.
-
-    Example:
-        >>> rounded_down(15, 20, 8), rounded_down(20, 20, 8), rounded_down(3, 20, 8)
-        (8, 20, 8)
-    """
-    return count if count == channels else rounded_up(max(1, count // round_to) * round_to, channels, round_to)
 
 
 def places(ratios: Tensor, valid: Tensor, rates: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from methods.subsets.forward_selection import RULES, Ordering, Step
 from methods.subsets.readers import fold, scales_kept
 from methods.subsets.selection import CrossEntropy, Judge, Layer, Search, select
 from methods.training import Trainer, recalibrate
+from spaces import rounded_up
 
 
 @dataclass(frozen=True)
@@ -240,21 +241,3 @@ def _until(layer: Layer, judge: Judge, search: Search, enough: Enough, round_to:
         if width == rounded_up(width, units, round_to) and enough(layer, ordering, width):
             return ordering.mask(width)
     return None
-
-
-def rounded_up(width: int, units: int, round_to: int) -> int:
-    """Round a width up to what is allowed.
-
-    Args:
-        width: Number of units.
-        units: All of them.
-        round_to: Widths are multiples of this, or the whole.
-
-    Returns:
-        The width.
-
-    Example:
-        >>> rounded_up(5, 10, 4), rounded_up(9, 10, 4)
-        (8, 10)
-    """
-    return min(units, -(-width // round_to) * round_to)

@@ -99,6 +99,13 @@ def test_dense_network_is_untouched(name: str, net: str) -> None:
     assert all(p.requires_grad and p.grad is None for p in done.problem.model.parameters())
 
 
+@each
+def test_settled_parameters_are_of_the_space_and_have_a_default(name: str) -> None:
+    cls = load_method(name)
+    space = cls.space([group.layer for group in channel_groups(dense_net("vgg"), EXAMPLE)])
+    assert all(space[settled].default is not None for settled in cls.settled)
+
+
 @every
 def test_what_can_be_pruned_passes_the_check_and_nothing_changes(name: str, net: str) -> None:
     problem = problem_for(net)

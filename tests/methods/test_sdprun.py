@@ -30,7 +30,7 @@ from methods.gradual.dual_averaging import (
 from methods.gradual.growth import Growth
 from methods.gradual.raising import Timetable
 from methods.gradual.scope import Shortcuts, prunable
-from methods.gradual.steering import Shares, places, rounded_up, thresholds_at, tolerance
+from methods.gradual.steering import Shares, places, thresholds_at, tolerance
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel, count
 from methods.network.units import Slot, Spread
@@ -38,7 +38,7 @@ from methods.recipe import Recipe
 from methods.sdprun import SDPrun
 from methods.training import Diverged, Trainer, evaluate
 from methods.valley import CURVE_POINTS, LINE_POINTS, line
-from spaces import InputError
+from spaces import InputError, rounded_up
 from tests.methods import cases
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE)
