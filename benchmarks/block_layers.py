@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from methods.pivoted.arrangement import PivotSpec
-from methods.pivoted.blocks import pivoted
-from methods.pivoted.dispatch import MASKED, fastest
+from methods.pivoting.arrangement import PivotSpec
+from methods.pivoting.blocks import pivoted
+from methods.pivoting.dispatch import MASKED, fastest
 
 LAYERS = (
     (64, 64, 32), (64, 128, 16), (128, 128, 16), (128, 256, 8),

@@ -3,7 +3,7 @@
     python benchmarks/channel_steps.py --json channel_steps.json
 
 A convolution of ``w`` to ``w`` channels with batch norm and ReLU, for widths around 32, on the targets that are there.
-All widths take turns in one measurement (``search.timing.interleaved``). For each step 4, 8 and 16 the table says
+All widths take turns in one measurement (``search.speed.interleaved``). For each step 4, 8 and 16 the table says
 what rounding a width up to the next multiple costs on average (0 %: channels up to there are free), and what rounding
 it down saves: the step to take is the largest one whose rounding up is nearly free, and anything narrower wastes
 channels without gaining time.
@@ -22,11 +22,11 @@ from statistics import fmean, median
 import torch
 from torch import nn
 
-from search.environment import versions
-from search.timing.conditions import Conditions
-from search.timing.interleaved import Effort, sampled
-from search.timing.measure import turn
-from search.timing.targets import prepared, threads_of, watch
+from search.records.environment import versions
+from search.speed.conditions import Conditions
+from search.speed.interleaved import Effort, sampled
+from search.speed.measure import turn
+from search.speed.targets import prepared, threads_of, watch
 
 WIDTHS = range(16, 49, 2)
 STEPS = (4, 8, 16)

@@ -22,16 +22,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.evaluation import evaluate
+from methods.training.evaluation import evaluate
 from search import StudyFiles
-from search.outcome import Outcome
-from search.prepare import plan
-from search.store import write_json
+from search.driver.prepare import plan
+from search.records.outcome import Outcome
+from search.records.timing import Timing
+from search.speed.conditions import Conditions, checked_targets
+from search.speed.measure import measure_pair
+from search.store.studies import write_json
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolved
-from search.timing.conditions import Conditions, checked_targets
-from search.timing.measure import measure_pair
-from search.timing.record import Timing
 from spaces import InputError
 
 Record = dict[str, Any]

@@ -27,10 +27,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from methods.greedy.forward_selection import RULES, forward_selection
+from methods.greedy.masked_network import MaskedNetwork, Replay, WholeNetwork, follow, masked_network
+from methods.greedy.selection import CrossEntropy
 from methods.network.channels import channel_groups
-from methods.subsets.forward_selection import RULES, forward_selection
-from methods.subsets.masked_network import MaskedNetwork, Replay, WholeNetwork, follow, masked_network
-from methods.subsets.selection import CrossEntropy
 from search.tasks.models.vgg import vgg16
 
 MIDDLE = ("features.24", "features.27", "features.30")

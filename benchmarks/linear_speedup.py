@@ -42,20 +42,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import Problem
+from methods.contract.method import Problem
+from methods.contract.recipe import Recipe
 from methods.magnitude import Magnitude
 from methods.network.cost import count
-from methods.pivoted.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
-from methods.pivoted.dispatch import dispatch, undecided
-from methods.pivoted.folding import folded
-from methods.pivoting import Pivoting
-from methods.recipe import Recipe
-from search.environment import versions
+from methods.network.folding import folded
+from methods.pivoting.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
+from methods.pivoting.dispatch import dispatch, undecided
+from methods.pivoting.method import Pivoting
+from search.records.environment import versions
+from search.speed.conditions import Conditions
+from search.speed.interleaved import Effort, Run, sampled
+from search.speed.measure import turn
+from search.speed.targets import like, prepared, threads_of, watch
 from search.tasks.models import build_model
-from search.timing.conditions import Conditions
-from search.timing.interleaved import Effort, Run, sampled
-from search.timing.measure import turn
-from search.timing.targets import like, prepared, threads_of, watch
 from spaces import FlopsTarget
 
 NETWORKS = ("vgg16", "resnet56")

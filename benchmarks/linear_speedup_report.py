@@ -20,8 +20,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from search.records.timing import NOISE, Quartiles
 from search.report.palette import RULE, styles
-from search.timing.record import NOISE, Quartiles
 
 VARIANTS = ("pivoted", "both", "channels", "masked", "bsr", "csr")
 """What is drawn."""

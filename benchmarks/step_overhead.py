@@ -37,10 +37,10 @@ import torch
 from torch import Tensor, nn
 
 from methods import load_method
-from methods.base import Problem
-from methods.recipe import Recipe
-from methods.training import Trainer
-from search.environment import versions
+from methods.contract.method import Problem
+from methods.contract.recipe import Recipe
+from methods.training.trainer import Trainer
+from search.records.environment import versions
 from search.tasks.models import build_model
 
 Batch = tuple[Tensor, Tensor]

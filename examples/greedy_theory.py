@@ -30,8 +30,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from methods.subsets.forward_selection import RULES, forward_selection
-from methods.subsets.imitation import SquaredDistance
+from methods.greedy.forward_selection import RULES, forward_selection
+from methods.greedy.imitation import SquaredDistance
 
 POINTS, DIMENSIONS, TEACHERS = 20, 5, 20
 """Data: so many points in so many dimensions; labels are what so many random neurons say on average."""

@@ -40,20 +40,20 @@ _check_neighbour("spaces")
 from spaces.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from methods.base import Method, Problem, Pruned
-    from methods.recipe import Recipe
+    from methods.contract.method import Method, Problem, Pruned
+    from methods.contract.recipe import Recipe
 
 __all__ = ["METHODS", "Method", "Problem", "Pruned", "Recipe", "load_method", "method_names"]
 
 METHODS: dict[str, str] = {
-    "eigendamage": "methods.eigendamage:EigenDamage",
-    "greedy": "methods.greedy:Greedy",
-    "increg": "methods.increg:IncReg",
+    "eigendamage": "methods.eigendamage.method:EigenDamage",
+    "greedy": "methods.greedy.method:Greedy",
+    "increg": "methods.increg.method:IncReg",
     "magnitude": "methods.magnitude:Magnitude",
-    "pivoting": "methods.pivoting:Pivoting",
+    "pivoting": "methods.pivoting.method:Pivoting",
     "random": "methods.random_channels:RandomChannels",
-    "sdprun": "methods.sdprun:SDPrun",
-    "spp": "methods.spp:SPP",
+    "sdprun": "methods.sdprun.method:SDPrun",
+    "spp": "methods.spp.method:SPP",
 }
 """Our own methods: where the class of each name is."""
 
@@ -62,7 +62,12 @@ GROUP = "paretoprune.methods"
 
 
 def __getattr__(name: str) -> Any:
-    homes = {"Method": "base", "Problem": "base", "Pruned": "base", "Recipe": "recipe"}
+    homes = {
+        "Method": "contract.method",
+        "Problem": "contract.method",
+        "Pruned": "contract.method",
+        "Recipe": "contract.recipe",
+    }
     if name in homes:
         return getattr(import_module(f"methods.{homes[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -118,7 +123,7 @@ def _imported(point: EntryPoint) -> type[Method]:
     Raises:
         InputError: If it cannot be imported or is no method.
     """
-    from methods.base import Method  # torch: only now
+    from methods.contract.method import Method  # torch: only now
 
     try:
         found = point.load()

@@ -18,10 +18,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import Method, Problem, Pruned
+from methods.contract.method import Method, Problem, Pruned
 from methods.network.channels import ChannelGroup
 from methods.network.units import Units
-from methods.one_shot import prune_once
+from methods.training.one_shot import prune_once
 from spaces import LayerGroup, Space, Sparsity, sparsity_space
 
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from methods.base import Method, Problem, Pruned
-from methods.one_shot import prune_once
+from methods.contract.method import Method, Problem, Pruned
+from methods.training.one_shot import prune_once
 from spaces import LayerGroup, Space, Sparsity, sparsity_space
 
 

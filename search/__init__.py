@@ -17,22 +17,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.config import StudyConfig, load_config
-    from search.front import Front
-    from search.report.export import rebuild
-    from search.store import StudyFiles, load_front
-    from search.sweep import Sweep
+    from search.artefacts.export import rebuild
+    from search.driver.sweep import Sweep
+    from search.fronts.front import Front
+    from search.store.studies import StudyFiles, load_front
+    from search.study.config import StudyConfig, load_config
 
 __all__ = ["Front", "StudyConfig", "StudyFiles", "Sweep", "load_config", "load_front", "rebuild"]
 
 _HOMES = {
-    "Front": "search.front",
-    "StudyConfig": "search.config",
-    "StudyFiles": "search.store",
-    "Sweep": "search.sweep",
-    "load_config": "search.config",
-    "load_front": "search.store",
-    "rebuild": "search.report.export",
+    "Front": "search.fronts.front",
+    "StudyConfig": "search.study.config",
+    "StudyFiles": "search.store.studies",
+    "Sweep": "search.driver.sweep",
+    "load_config": "search.study.config",
+    "load_front": "search.store.studies",
+    "rebuild": "search.artefacts.export",
 }
 
 

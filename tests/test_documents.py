@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from methods import METHODS, load_method
-from search.cli import COMMANDS
-from search.config import load_config
+from search.commands.cli import COMMANDS
+from search.study.config import load_config
 from spaces import LayerGroup
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ import optuna
 
 from methods import load_method
 from search import StudyFiles, Sweep, load_config
-from search.study_space import METHOD
+from search.study.space import METHOD
 
 
 def test_penalty_max_from_file_to_front(tmp_path: Path) -> None:

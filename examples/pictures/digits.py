@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from methods.base import Problem
+from methods.contract.method import Problem
 from search import load_config
-from search.prepare import Plan, dense_setting, plan
-from search.trial import Finished, Setting, TrialSpec, run_trial
+from search.driver.prepare import Plan, dense_setting, plan
+from search.trials.trial import Finished, Setting, TrialSpec, run_trial
 from spaces import Value
 
 SEED = 0

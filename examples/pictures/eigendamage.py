@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from methods import load_method
-from methods.evaluation import evaluate, recalibrate
+from methods.training.evaluation import evaluate, recalibrate
 from search.report.palette import INK, MUTED
 from spaces import Value
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from methods.gradual.penalties import Penalties
+from methods.increg.penalties import Penalties
 from search.report.palette import INK
 from spaces import Value
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from methods.network.architecture import rebuild
-from methods.pivoted.block_matrices import Floats, Matrix, Pivots
-from methods.pivoted.blocks import PivotedConv2d, dense
-from methods.pivoted.concentration import Concentration
-from search.outcome import Outcome
+from methods.pivoting.block_matrices import Floats, Matrix, Pivots
+from methods.pivoting.blocks import PivotedConv2d, dense
+from methods.pivoting.concentration import Concentration
+from search.records.outcome import Outcome
 from search.report.palette import INK, MUTED
-from search.trial import Finished
+from search.trials.trial import Finished
 
 from .canvas import GONE, KEPT, canvas
 from .digits import Digits, digits

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from methods.gradual.dual_averaging import GroupDualAveraging
-from search.outcome import Outcome
+from methods.sdprun.dual_averaging import GroupDualAveraging
+from search.records.outcome import Outcome
 from search.report.palette import INK, MUTED
 from search.report.valley import barrier
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from methods.evaluation import evaluate
-from methods.gradual.probabilities import Probabilities
+from methods.spp.probabilities import Probabilities
+from methods.training.evaluation import evaluate
 from search.report.palette import INK
 
 from .canvas import canvas, framed, keyed_below, panels

@@ -11,8 +11,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from methods.training import Hook
-from search.outcome import Outcome
+from methods.training.trainer import Hook
+from search.records.outcome import Outcome
 from search.report.palette import INK
 
 from .canvas import GONE, KEPT, framed, keyed, marked

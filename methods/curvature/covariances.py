@@ -24,11 +24,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from methods.contract.data import Batch
 from methods.curvature.fisher import Fisher, gradients_of
 from methods.curvature.im2col import read_counts
 from methods.curvature.im2col_covariance import Im2colCovariance
 from methods.curvature.passes import WatchedLayer, run_passes, watched_layers
-from methods.data import Batch
 from spaces import InputError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.evaluation import _eval_mode
+from methods.training.evaluation import _eval_mode
 
 
 def origin(model: nn.Module, inputs: Tensor) -> str | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.analysis import Progress, Settings, unheard
+from methods.contract.analyses import Progress, Settings, unheard
+from methods.contract.data import Batch, Split
+from methods.contract.recipe import derived
 from methods.curvature.fisher import Fisher
-from methods.data import Batch, Split
-from methods.recipe import derived
 
 
 @dataclass(frozen=True)

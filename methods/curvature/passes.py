@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from methods.contract.data import Batch
 from methods.curvature.finite import not_finite, origin
 from methods.curvature.fisher import Gradients
-from methods.data import Batch
-from methods.evaluation import _eval_mode
+from methods.training.evaluation import _eval_mode
 from spaces import InputError
 from spaces.errors import unknown
 

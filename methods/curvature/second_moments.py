@@ -18,11 +18,11 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from methods.contract.data import Batch
 from methods.curvature.covariances import require_finite
 from methods.curvature.fisher import Fisher, gradients_of
 from methods.curvature.im2col import windows
 from methods.curvature.passes import WatchedLayer, run_passes, watched_layers
-from methods.data import Batch
 from spaces import InputError
 
 CHUNK_BYTES = 4 * 2**20

@@ -35,8 +35,8 @@ WIDTHS = (
 """Attributes of modules that follow their tensors' shapes."""
 
 LAYERS: dict[str, str] = {
-    "PivotedConv2d": "methods.pivoted.blocks:PivotedConv2d",
-    "PivotedLinear": "methods.pivoted.blocks:PivotedLinear",
+    "PivotedConv2d": "methods.pivoting.blocks:PivotedConv2d",
+    "PivotedLinear": "methods.pivoting.blocks:PivotedLinear",
 }
 """Layers of ours that may replace others: name of the class -> ``"module:Class"``. Such a class has a method
 ``settings()`` whose result, plain JSON, builds a layer of the same shapes when given as keyword arguments."""

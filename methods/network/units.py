@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from methods.gradual.thinning import Sliced
 from methods.network.channels import ChannelGroup
+from methods.network.thinning import Sliced
 
 
 class Scored(Protocol):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from search.commands.options import DIRECTORY
 
 if TYPE_CHECKING:
-    from search.front import Front
-    from search.sweep import Sweep
+    from search.driver.sweep import Sweep
+    from search.fronts.front import Front
 
 PICTURES = (".png", ".html")
 
@@ -65,7 +65,7 @@ def front_so_far(sweep: Sweep) -> Front | None:
     Returns:
         The front of what was finished; ``None`` if there is nothing on it.
     """
-    from search.store import load_front
+    from search.store.studies import load_front
 
     front = load_front(sweep.name, sweep.config.directory) if _kept(sweep) else None
     return front if front is not None and front.members else None
@@ -73,13 +73,13 @@ def front_so_far(sweep: Sweep) -> Front | None:
 
 def _kept(sweep: Sweep) -> bool:
     """Whether the sweep has begun to keep anything."""
-    from search.store import study_names
+    from search.store.studies import study_names
 
     return sweep.name is not None and sweep.name in study_names(sweep.config.directory)
 
 
 def _failed(sweep: Sweep) -> list[int]:
-    from search.store import StudyFiles
+    from search.store.studies import StudyFiles
 
     outcomes = StudyFiles.open(sweep.config.directory, sweep.name).outcomes()
     return [outcome.number for outcome in outcomes if outcome.state == "failed"]

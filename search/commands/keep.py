@@ -12,7 +12,7 @@ from search.commands.output import note, put, put_json
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from search.store import StudyFiles
+    from search.store.studies import StudyFiles
 
 
 def export(
@@ -31,9 +31,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write one pruned network to a folder: weights, architecture, numbers, and how to load it."""
+    from search.artefacts.export import export_member
     from search.objectives.accuracy import percent
-    from search.report.export import export_member
-    from search.store import StudyFiles
+    from search.store.studies import StudyFiles
 
     files = StudyFiles.open(directory, study)
     record = export_member(files, _number(files, trial, pick, drop), to)

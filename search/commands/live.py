@@ -21,7 +21,7 @@ from search.commands.progress import (
     reason,
 )
 from search.objectives.seconds import duration
-from search.outcome import DenseRow, Outcome
+from search.records.outcome import DenseRow, Outcome
 
 FRAMES_PER_SECOND = 4
 BAR_COLUMNS = 32

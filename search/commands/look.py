@@ -15,7 +15,7 @@ from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from search.front import Front, Member
+    from search.fronts.front import Front, Member
 
 
 def status(
@@ -26,7 +26,7 @@ def status(
 ) -> None:
     """Show how many trials are complete, failed, running and waiting."""
     from search.report.tables import status_table
-    from search.store import StudyFiles, study_names
+    from search.store.studies import StudyFiles, study_names
 
     _only_one("STUDY", study is not None, "--all", every)
     rows = [StudyFiles.open(directory, name).status() for name in (study_names(directory) if every else [study])]
@@ -99,7 +99,7 @@ def front(
 ) -> None:
     """Show the Pareto front: the networks that no other one beats in all objectives."""
     from search.report.tables import front_table
-    from search.store import load_front
+    from search.store.studies import load_front
 
     _only_one("--json", as_json, "--csv", as_csv)
     shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method, max_latency)
@@ -122,7 +122,7 @@ def show(
 ) -> None:
     """Show everything about one trial: parameters, measurements, channels kept, or why it failed."""
     from search.report.tables import trial_panel
-    from search.store import StudyFiles
+    from search.store.studies import StudyFiles
 
     files = StudyFiles.open(directory, study)
     outcome = files.outcome(trial)
@@ -139,7 +139,7 @@ def compare(
 ) -> None:
     """Set studies beside each other: hypervolume, and best accuracy at shares of the dense FLOPs."""
     from search.report.tables import compare_rows, compare_table
-    from search.store import load_front
+    from search.store.studies import load_front
 
     fronts = [load_front(name, directory) for name in _several(studies)]
     if as_json:

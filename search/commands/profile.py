@@ -50,15 +50,15 @@ def profile(
     """Show where a network spends FLOPs and time, and what cutting each layer's channels would buy of both."""
     from search.report.plots import check_still, save
     from search.report.profile import profile_figure, profile_table
-    from search.timing.conditions import Conditions, check_devices, checked_targets
+    from search.speed.conditions import Conditions, check_devices, checked_targets
 
     if plot is not None:
         check_still(plot)  # before minutes are spent on measuring
     setting = Conditions(checked_targets([target]), batch_size, threads, channels_last)
     with redirect_stdout(sys.stderr):
         check_devices(setting.targets)
-        from search.layer_groups import network_and_example
-        from search.timing import profile as timing
+        from search.speed import profile as timing
+        from search.tasks.layer_groups import network_and_example
 
         network, example = network_and_example(model, data, data_root)
         found = timing.profile(network, example, setting, round_to)

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from search.events import Listener
 from search.objectives.accuracy import percent
 from search.objectives.flops import human
 from search.objectives.seconds import duration
-from search.outcome import DenseRow, Outcome
+from search.records.listener import Listener
+from search.records.outcome import DenseRow, Outcome
 
 LONGEST_REASON = 160
 PROGRESS_EVERY = 30.0
@@ -74,7 +74,7 @@ def reason(outcome: Outcome) -> str:
         The last line of its traceback, shortened.
 
     Example:
-        >>> from search.outcome import Outcome
+        >>> from search.records.outcome import Outcome
         >>> lost = Outcome(3, "spp", {}, "failed", {}, [], {}, {}, 0, "Traceback: ...\nValueError: no", 0.0, 1.0)
         >>> reason(lost)
         'ValueError: no'

@@ -42,7 +42,7 @@ def space(
 
     kind = load_method(method)
     with redirect_stdout(sys.stderr):
-        from search.layer_groups import layer_groups
+        from search.tasks.layer_groups import layer_groups
 
         found = kind.space(layer_groups(model, data, data_root))
     if as_json:

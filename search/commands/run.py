@@ -18,9 +18,9 @@ from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from search.events import Listener
-    from search.front import Front
-    from search.sweep import Sweep
+    from search.driver.sweep import Sweep
+    from search.fronts.front import Front
+    from search.records.listener import Listener
 
 
 def sweep(
@@ -91,7 +91,7 @@ def sweep(
     as_json: options.Json = False,
 ) -> None:
     """Search for the best pruned networks, and show their Pareto front."""
-    from search.config import load_config
+    from search.study.config import load_config
 
     config = load_config(
         file,
@@ -113,7 +113,7 @@ def sweep(
     )
 
     def begun(listener: Listener) -> Sweep:
-        from search.sweep import Sweep
+        from search.driver.sweep import Sweep
 
         return Sweep(config, listener)
 
@@ -136,13 +136,13 @@ def train(
 ) -> None:
     """Train the dense network alone; sweeps with the same settings then start from it."""
     from search.commands.progress import dense_numbers
-    from search.config import load_config
+    from search.study.config import load_config
 
     config = load_config(
         file, overrides or (), model=model, data=data, data_root=data_root, seed=seed, directory=directory
     )
     with _watched(quiet) as listener:
-        from search.sweep import train_dense
+        from search.driver.sweep import train_dense
 
         dense = train_dense(config, listener)
     if as_json:
@@ -159,12 +159,12 @@ def resume(
     as_json: options.Json = False,
 ) -> None:
     """Go on with an interrupted study, or add trials to a finished one."""
-    from search.store import StudyFiles
+    from search.store.studies import StudyFiles
 
     files = StudyFiles.open(directory, study)  # before torch is loaded: a wrong name is told at once
 
     def continued(listener: Listener) -> Sweep:
-        from search.sweep import Sweep
+        from search.driver.sweep import Sweep
 
         return Sweep.resume(files.name, directory, listener, trials)
 

@@ -13,7 +13,7 @@ from search.commands.output import note, put_json, put_tables
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from methods.valley import Paths
+    from methods.training.paths import Paths
 
 
 def valley(
@@ -48,10 +48,10 @@ def valley(
 ) -> None:
     """Measure the training loss between the dense network and a trial's: on a line, and on a curve that is trained."""
     from search.commands.progress import listener
+    from search.driver.valley import trial_valley
     from search.report.plots import check_still, save
     from search.report.valley import valley_figure
-    from search.store import StudyFiles
-    from search.valley import trial_valley
+    from search.store.studies import StudyFiles
 
     check_still(plot)
     files = StudyFiles.open(directory, study)

@@ -19,7 +19,7 @@ from search.objectives.seconds import SECONDS
 from spaces import InputError, unknown
 
 if TYPE_CHECKING:
-    from methods.base import Method
+    from methods.contract.method import Method
 
 __all__ = ["OBJECTIVES", "Measure", "Objective", "load_objectives", "require_reports"]
 

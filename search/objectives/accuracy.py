@@ -9,8 +9,8 @@ from search.objectives.base import Objective
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from methods.data import Split
-    from search.outcome import DenseRow
+    from methods.contract.data import Split
+    from search.records.outcome import DenseRow
 
 
 def measure(model: nn.Module, example: Tensor, validation: Split) -> float:
@@ -24,7 +24,7 @@ def measure(model: nn.Module, example: Tensor, validation: Split) -> float:
     Returns:
         Accuracy, 0..1.
     """
-    from methods.evaluation import evaluate
+    from methods.training.evaluation import evaluate
 
     return evaluate(model, validation).accuracy
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from methods.base import Method
-    from methods.data import Split
-    from search.outcome import DenseRow
+    from methods.contract.data import Split
+    from methods.contract.method import Method
+    from search.records.outcome import DenseRow
 
 Measure = Callable[["nn.Module", "Tensor", "Split"], float]
 """Measures a finished network, given one input ``[1, ...]`` and the validation split."""

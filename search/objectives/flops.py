@@ -9,8 +9,8 @@ from search.objectives.base import Objective
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from methods.data import Split
-    from search.outcome import DenseRow
+    from methods.contract.data import Split
+    from search.records.outcome import DenseRow
 
 _SUFFIXES = "kMGT"
 

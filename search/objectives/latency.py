@@ -1,6 +1,6 @@
 """Latency: measured seconds of one forward pass, beside the dense network. The trial itself holds the watch.
 
-See ``search.timing.measure`` for how it is measured.
+See ``search.speed.measure`` for how it is measured.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from search.objectives.base import Objective
 
 if TYPE_CHECKING:
-    from search.outcome import DenseRow
+    from search.records.outcome import DenseRow
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 

@@ -10,8 +10,8 @@ from search.objectives.flops import human
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from methods.data import Split
-    from search.outcome import DenseRow
+    from methods.contract.data import Split
+    from search.records.outcome import DenseRow
 
 
 def measure(model: nn.Module, example: Tensor, validation: Split) -> float:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from search.objectives.base import Objective
 
 if TYPE_CHECKING:
-    from methods.base import Method, Problem
-    from search.outcome import DenseRow
+    from methods.contract.method import Method, Problem
+    from search.records.outcome import DenseRow
 
 WORST = 1.0
 """Counts 0 in the hypervolume: with a loss higher by 1, right answers are ``e`` times less probable."""

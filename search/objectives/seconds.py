@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from search.objectives.base import Objective
 
 if TYPE_CHECKING:
-    from search.outcome import DenseRow
+    from search.records.outcome import DenseRow
 
 UNKNOWN_TRAINING_SECONDS = 3600.0
 """Stands for the training time of a dense network that came with its weights."""

@@ -16,7 +16,7 @@ from search.report.palette import DENSE, INK, MUTED, RULE, Style, styles
 from search.report.plane import Dot, Plane, planes
 
 if TYPE_CHECKING:
-    from search.front import Front, Member
+    from search.fronts.front import Front, Member
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _TICKS = [a * 10.0**b for b in range(-5, 1) for a in (1, 2, 5)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from search.dominance import Array
+from search.fronts.dominance import Array
 from search.report.palette import INK, MUTED
 from search.report.plane import Dot, Plane
 

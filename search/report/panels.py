@@ -19,7 +19,7 @@ from search.objectives.latency import written
 from search.objectives.seconds import duration
 
 if TYPE_CHECKING:
-    from search.outcome import DenseRow, Outcome
+    from search.records.outcome import DenseRow, Outcome
 
 _BAR = 24  # characters of a whole group of channels
 _WIDE = 72  # characters that the columns of a table of layers may take, so that 80 hold it with its frame

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from search.dominance import Array, non_dominated
+from search.fronts.dominance import Array, non_dominated
 from search.objectives import OBJECTIVES, Objective
 
 if TYPE_CHECKING:
-    from search.front import Front, Member
+    from search.fronts.front import Front, Member
 
 LEAST_WINDOW = 3.0
 """Percentage points of accuracy that a picture shows at least."""

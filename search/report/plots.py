@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from search.front import Front
-    from search.outcome import Outcome
+    from search.fronts.front import Front
+    from search.records.outcome import Outcome
 
 __all__ = ["front_figure", "front_html", "save", "save_front", "widths_figure"]
 

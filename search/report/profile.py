@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from search.timing.profile import Layer, Profile, Saving
+    from search.speed.profile import Layer, Profile, Saving
 
 _UNKNOWN = "–"
 

@@ -19,7 +19,7 @@ from search.objectives.latency import written
 from search.report.panels import trial_panel
 
 if TYPE_CHECKING:
-    from search.front import Front, Member
+    from search.fronts.front import Front, Member
     from spaces import Space
 
 __all__ = [

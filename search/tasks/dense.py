@@ -18,13 +18,13 @@ from typing import Any
 from filelock import FileLock
 from torch import nn
 
-from methods.base import Record, Report, silent
-from methods.evaluation import evaluate
-from methods.recipe import Recipe
-from methods.training import Trainer
+from methods.contract.method import Record, Report, silent
+from methods.contract.recipe import Recipe
+from methods.training.evaluation import evaluate
+from methods.training.trainer import Trainer
+from search.store.weights import load_weights, save_weights
 from search.tasks.models.weights import is_weight_file
 from search.tasks.task import Task
-from search.weights import load_weights, save_weights
 from spaces import InputError
 
 FORMAT = 1

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from methods.recipe import Recipe
+from methods.contract.recipe import Recipe
 from spaces import InputError
 from spaces.errors import explained
 
 if TYPE_CHECKING:
-    from search.config import Training
+    from search.study.config import Training
 
 Phase = Literal["dense", "finetune"]
 Default = tuple[Recipe, float]
@@ -50,7 +50,7 @@ def default_recipe(data: str, phase: Phase = "dense") -> Default:
     """Return how networks are trained on a data set if nothing else is said.
 
     Args:
-        data: Name of the data set, as in :data:`search.tasks.data.DATA`, or ``package.module:function``.
+        data: Name of the data set, as in :data:`search.tasks.data.sets.DATA`, or ``package.module:function``.
         phase: ``"dense"`` for the dense network, ``"finetune"`` for every trial.
 
     Returns:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from search.tasks.data import load_data
+from search.tasks.data.parts import Data
+from search.tasks.data.sets import load_data
+from search.tasks.data.sizes import SplitSizes
 from search.tasks.models import build_model
-from search.tasks.parts import Data
-from search.tasks.sizes import SplitSizes
 
 
 @dataclass(frozen=True)

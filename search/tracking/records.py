@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from search.outcome import DenseRow, Outcome
+from search.records.outcome import DenseRow, Outcome
 
 T = TypeVar("T")
 NAME_LENGTH = 200  # MLflow's limit is 250; leaves room for a suffix

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from search.outcome import DenseRow, Outcome
+from search.records.outcome import DenseRow, Outcome
 from search.report.palette import styles
 from search.tracking.origin import origin
 from search.tracking.outbox import Delivery, Outbox

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.data import Batch
+from methods.contract.data import Batch
 from methods.network.layers import ZeroPadShortcut
 
 CLASSES = 4

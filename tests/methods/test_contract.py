@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 import methods
 from methods import load_method, method_names
-from methods.base import Method, Problem, Pruned, Record, nested
+from methods.contract.method import Method, Problem, Pruned, Record, nested
 from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups
 from methods.network.cost import CostModel, count
-from methods.training import Recipe
+from methods.training.trainer import Recipe
 from spaces import InputError, Space
 from tests.methods import cases
 
@@ -357,7 +357,7 @@ def test_broken_registrations(monkeypatch: pytest.MonkeyPatch, places: list[tupl
 
 def test_taking_one_of_our_names_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, ("increg", "tests.methods.test_contract:Half"))
-    with pytest.raises(InputError, match="registered more than once: methods.increg:IncReg, tests"):
+    with pytest.raises(InputError, match="registered more than once: methods.increg.method:IncReg, tests"):
         load_method("increg")
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from methods import load_method, method_names
-from methods.base import Problem
+from methods.contract.method import Problem
 from methods.network.channels import channel_groups
 from methods.network.cost import count
-from methods.training import Recipe
+from methods.training.trainer import Recipe
 from tests.methods import cases
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE)

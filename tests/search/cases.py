@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from search.config import StudyConfig
-from search.outcome import Outcome
+from search.records.outcome import Outcome
+from search.study.config import StudyConfig
 
 
 def outcome(number: int = 0, **changes: Any) -> Outcome:

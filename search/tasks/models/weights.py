@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from search import weights as stored
+from search.store import weights as stored
 from spaces import InputError
 
 SUFFIXES = (".safetensors", ".pth", ".pt")

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from search.commands.live import Display
 from search.commands.progress import LONGEST_REASON, PROGRESS_EVERY, Lines, Warnings, listener, reason
-from search.events import Listener
-from search.outcome import DenseRow
+from search.records.listener import Listener
+from search.records.outcome import DenseRow
 from tests.search.cases import outcome
 
 DENSE = DenseRow(accuracy=0.9861, flops=1000, params=78_100, seconds=9.0)

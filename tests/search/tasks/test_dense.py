@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.base import Record
-from methods.evaluation import evaluate
-from methods.recipe import Recipe
-from search.config import Training
-from search.tasks.data import DATA
+from methods.contract.method import Record
+from methods.contract.recipe import Recipe
+from methods.training.evaluation import evaluate
+from search.study.config import Training
+from search.tasks.data.sets import DATA
+from search.tasks.data.sizes import SplitSizes
 from search.tasks.dense import Dense, dense_network
 from search.tasks.recipes import default_recipe, resolved
-from search.tasks.sizes import SplitSizes
 from search.tasks.task import Task
 from spaces import InputError
 

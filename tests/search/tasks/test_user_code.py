@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search.tasks.data import load_data
+from search.tasks.data.parts import Data
+from search.tasks.data.sets import load_data
+from search.tasks.data.sizes import SplitSizes
+from search.tasks.data.splits import TensorSplit
 from search.tasks.models import build_model
-from search.tasks.parts import Data
-from search.tasks.sizes import SplitSizes
-from search.tasks.splits import TensorSplit
 from spaces import InputError
 
 Write = Callable[[str], str]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.outcome import DenseRow, Outcome
+from search.records.outcome import DenseRow, Outcome
 from search.tracking.records import (
     MetricPoint,
     cleaned,

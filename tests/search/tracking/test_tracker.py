@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from search.outcome import DenseRow, Outcome
+from search.records.outcome import DenseRow, Outcome
 from search.report.palette import styles
 from search.tracking.tracker import Tracker
 from spaces import InputError

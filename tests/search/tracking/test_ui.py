@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from search.outcome import DenseRow, Outcome
+from search.records.outcome import DenseRow, Outcome
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker
 from search.tracking.ui import running, serve, ui_url

@@ -1,0 +1,1 @@
+"""The contract of methods: what a method is, what it is given, what it gives back."""

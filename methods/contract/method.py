@@ -1,0 +1,195 @@
+"""The contract of a pruning method: what it is, what it is given and what it gives back.
+
+A method is a frozen, validated set of hyperparameters. Its one abstract act, :meth:`Method.prune`, turns a
+:class:`Problem` (a trained network, data, a budget of optimiser steps, a generator) into a :class:`Pruned`
+network that is physically smaller. The budget covers everything the method does with gradients, fine-tuning
+included, so that methods are compared at equal cost:
+
+* methods that act while training put a hook between ``backward`` and ``step`` (``methods.training.trainer``);
+* methods that analyse once and cut spend no steps on pruning and the whole budget on fine-tuning;
+* methods that rewrite layers describe the new layers in ``methods.network.architecture``;
+* methods whose sparsity is an outcome simply report where they landed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from methods.contract.analyses import Analyses, Fresh, Progress, unheard
+from methods.contract.data import Split
+from methods.contract.recipe import Recipe
+from spaces import InputError, LayerGroup, Point, Space
+from spaces.errors import explained
+
+Record = dict[str, float]
+Report = Callable[[Record], None]
+
+
+def silent(record: Record) -> None:
+    """Report nothing (the default of :attr:`Problem.report`).
+
+    Args:
+        record: One line of history, ignored.
+    """
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a method is given.
+
+    Attributes:
+        model: The trained dense network on the device to use. A method works on a copy and never changes it.
+        example: One input, ``[1, ...]``, for tracing and counting.
+        train: Training data.
+        validation: Validation data; the only data that decisions may look at besides ``train``.
+        recipe: How to fine-tune: optimiser, schedule, batch size, precision.
+        steps: Budget in optimiser steps for pruning and fine-tuning together.
+        generator: The only source of randomness (a CPU generator).
+        report: Called with one record per epoch, as soon as it is known.
+        ignored: Names of modules whose output channels must stay; the classifier is protected without being
+            named.
+        analyses: Where costly analyses of the dense network come from.
+        progress: Hears how far an analysis is, or anything else that takes minutes and has no epochs.
+    """
+
+    model: nn.Module
+    example: Tensor
+    train: Split
+    validation: Split
+    recipe: Recipe
+    steps: int
+    generator: torch.Generator
+    report: Report = silent
+    ignored: frozenset[str] = frozenset()
+    analyses: Analyses = Fresh()
+    progress: Progress = unheard
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a method gives back.
+
+    Attributes:
+        model: The pruned network: smaller tensors, in eval mode.
+        kept: Indices of the kept channel units of each group, ascending, by group name.
+        history: One record per epoch (``phase``-less numbers: ``epoch``, ``loss``, ``accuracy`` on
+            validation, and the method's own quantities).
+        steps: Optimiser steps used; at most the budget.
+        extra: The method's own results (forced groups, predicted damage, saving of a special kernel, ...),
+            logged under these names and never mixed with the objectives.
+        profiles: Numbers along an axis of the method's own, by name: pairs of position and value in order of
+            position, such as the training loss on the way between two networks.
+    """
+
+    model: nn.Module
+    kept: Mapping[str, Sequence[int]]
+    history: Sequence[Record]
+    steps: int
+    extra: Mapping[str, float] = field(default_factory=dict)
+    profiles: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+
+
+class Method(BaseModel, ABC):
+    """A pruning method: a frozen, validated set of hyperparameters that can prune a network.
+
+    A subclass is final (nothing inherits from a concrete method), names its fields as the parameters of its
+    space, and lives in one file named after it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    title: ClassVar[str]
+    """One line for tables: what the method does."""
+    source: ClassVar[str]
+    """The paper: authors, year, identifier."""
+    settled: ClassVar[frozenset[str]] = frozenset()
+    """Parameters of the space that a study leaves at their default unless its configuration names them: what a unit is,
+    say, or an alternative that is seldom better. Searching them is a decision."""
+
+    @classmethod
+    @abstractmethod
+    def space(cls, groups: Sequence[LayerGroup]) -> Space:
+        """Return the method's search space for a network with these channel groups.
+
+        Args:
+            groups: The prunable channel groups, in order of depth.
+
+        Returns:
+            The space; a point of it builds the method with :meth:`from_point`.
+        """
+
+    def check(self, problem: Problem) -> None:
+        """Refuse what cannot work on this network within this budget, and warn of what may not.
+
+        This is asked before anything is trained, the dense network included: weights do not count. A method that
+        has nothing to add to what its fields and its space allow leaves this as it is.
+
+        Args:
+            problem: The network, the data and the budget; not changed, and its generator is not used.
+
+        Raises:
+            InputError: If this cannot work.
+        """
+
+    @abstractmethod
+    def prune(self, problem: Problem) -> Pruned:
+        """Prune and fine-tune within the budget.
+
+        Args:
+            problem: The network, the data and the budget.
+
+        Returns:
+            The smaller network, what was kept, and the history.
+        """
+
+    @classmethod
+    def from_point(cls, point: Point) -> Self:
+        """Build the method from a point of its space.
+
+        Dotted names become nested fields: ``sparsity.flops`` sets ``flops`` of ``sparsity``, and
+        ``sparsity.layers[conv1]`` sets the entry ``conv1`` of the mapping ``sparsity.layers``.
+
+        Args:
+            point: Values by parameter name, without the method's prefix.
+
+        Returns:
+            The validated method.
+
+        Raises:
+            InputError: If a name is unknown or a value is not allowed.
+        """
+        try:
+            return cls.model_validate(nested(point))
+        except ValidationError as error:
+            raise InputError(explained(error, cls, f"method {cls.__name__}")) from error
+
+
+def nested(point: Point) -> dict[str, Any]:
+    """Turn dotted and bracketed names into nested mappings.
+
+    Args:
+        point: Values by flat name.
+
+    Returns:
+        The same values, nested.
+
+    Example:
+        >>> nested({"a": 1, "s.mode": "layer", "s.layers[conv1.0]": 0.5})
+        {'a': 1, 's': {'mode': 'layer', 'layers': {'conv1.0': 0.5}}}
+    """
+    tree: dict[str, Any] = {}
+    for name, value in point.items():
+        head, bracket, key = name.partition("[")
+        path = head.split(".") + ([key.removesuffix("]")] if bracket else [])
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = value
+    return tree

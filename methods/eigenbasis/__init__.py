@@ -1,1 +1,0 @@
-"""What EigenDamage stands on: directions in the Kronecker-factored eigenbasis, and layers rewritten into them."""

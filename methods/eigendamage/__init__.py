@@ -1,0 +1,1 @@
+"""EigenDamage: pruning in the Kronecker-factored eigenbasis."""

@@ -1,1 +1,0 @@
-"""What methods stand on that prune while they train: penalties, probabilities, thresholds."""

@@ -1,0 +1,432 @@
+"""Selecting the units of one layer of a network: what a candidate is judged by, and on which images.
+
+Objectives of a layer's mask: the cross-entropy of the whole network (the ICML paper), the same after a screening by
+its derivative, and the imitation of what the layer's consumers compute (the follow-up paper); see
+``methods.greedy.forward_selection`` for both. All run in eval mode and leave running statistics alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.contract.data import Batch, Split
+from methods.contract.recipe import derived
+from methods.curvature.covariances import collect_factors
+from methods.curvature.finite import origin
+from methods.curvature.passes import full_precision
+from methods.greedy.forward_selection import RULES, Ordering, Step, forward_selection, grid_line_search
+from methods.greedy.imitation import Imitation, gram_matrix
+from methods.greedy.masked_network import MaskedNetwork, follow, masked_network
+from methods.greedy.readers import readers
+from methods.network.channels import ChannelGroup
+from spaces import InputError
+
+BatchMode = Literal["fresh_per_step", "fixed_per_layer", "fixed_global"]
+RuleName = Literal["uniform_norepeat", "uniform_repeat", "linesearch", "norepeat_noscale"]
+Judge = Literal["global_ce", "global_taylor_screen", "local_gram"]
+ObjectiveName = Literal["global_ce", "global_taylor_screen", "local_gram", "best_of_both"]
+OBJECTIVES: Mapping[ObjectiveName, tuple[Judge, ...]] = {
+    "global_ce": ("global_ce",),
+    "global_taylor_screen": ("global_taylor_screen",),
+    "local_gram": ("local_gram",),
+    "best_of_both": ("global_ce", "local_gram"),
+}
+"""What layers are judged by: one thing, or several of which the best counts."""
+
+IMAGES_AT_ONCE = {"cpu": 512, "cuda": 8192}
+"""Images (candidates times batch) in one pass, by device: more gain nothing there."""
+
+SUBSET_LEAST = 512
+"""Images that accuracies are taken on, at least (where there are so many)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How units are selected.
+
+    Attributes:
+        rule: The step rule.
+        candidates: Units tried in a step.
+        screen: Share of them that is evaluated after screening.
+        batch: Images per step.
+        batches: When new images are drawn.
+        stride: One of so many training images is in the subset that accuracies are taken on.
+    """
+
+    rule: RuleName = "uniform_norepeat"
+    candidates: int = 50
+    screen: float = 0.25
+    batch: int = 128
+    batches: BatchMode = "fresh_per_step"
+    stride: int = 200
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Mean cross-entropy of a network on one batch, as a function of the mask of one layer.
+
+    Attributes:
+        network: The network, with the batch loaded.
+        labels: ``[batch]``.
+    """
+
+    network: MaskedNetwork
+    labels: Tensor
+
+    def losses(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor) -> Tensor:
+        """Evaluate steps towards several candidates, some at once.
+
+        Args:
+            mask: Present mask, ``[units]``.
+            candidates: Units to step towards, ``[candidates]``.
+            keep: What the present mask is multiplied with, ``[candidates]``.
+            add: What is added at the candidate, ``[candidates]``.
+
+        Returns:
+            The losses, ``[candidates]``.
+        """
+        with torch.no_grad(), full_precision():
+            answers = self.network.stepped(mask, candidates, keep, add, self._masks_at_once())
+            return torch.cat([self._entropies(some) for some in answers])
+
+    def line_search(self, mask: Tensor, candidates: Tensor, usual: float) -> tuple[Tensor, Tensor]:
+        """Find how far to step towards the best candidate, on a grid.
+
+        Args:
+            mask: Present mask, ``[units]``.
+            candidates: Units to step towards, ``[candidates]``.
+            usual: The uniform step.
+
+        Returns:
+            Losses and steps, ``[candidates]`` each.
+        """
+        return grid_line_search(self, mask, candidates, usual)
+
+    def slopes(self, mask: Tensor) -> Tensor:
+        """Differentiate the loss with respect to the mask.
+
+        Args:
+            mask: ``[units]``.
+
+        Returns:
+            ``[units]``; what shortcuts pass on without weights has no part in it.
+        """
+        free = mask.to(self.labels.device).detach().requires_grad_(True)
+        with torch.enable_grad(), full_precision():
+            loss = self._entropies(self.network.logits(free[None])).sum()
+            return torch.autograd.grad(loss, free)[0].to(mask.device)
+
+    def hits(self, masks: Tensor) -> Tensor:
+        """Count right answers.
+
+        Args:
+            masks: ``[masks, units]``.
+
+        Returns:
+            ``[masks]``, on the CPU.
+        """
+        with torch.no_grad(), full_precision():
+            answers = [self.network.logits(part).argmax(-1) for part in masks.split(self._masks_at_once())]
+        return torch.cat([(answer == self.labels).sum(1) for answer in answers]).cpu()
+
+    def _masks_at_once(self) -> int:
+        return max(1, IMAGES_AT_ONCE.get(self.labels.device.type, 512) // len(self.labels))
+
+    def _entropies(self, logits: Tensor) -> Tensor:
+        # Candidates differ by as little as 1e-4 of the loss: never in less than float32.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        labels = self.labels.expand(len(logits), -1)
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(len(logits), -1).mean(1)
+
+
+@dataclass(frozen=True)
+class Screened:
+    """Cross-entropy of the candidates that its first derivative makes promising.
+
+    Attributes:
+        exact: The loss.
+        share: Share of the candidates that is evaluated.
+    """
+
+    exact: CrossEntropy
+    share: float
+
+    def losses(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor) -> Tensor:
+        """Evaluate the steps along which the loss falls most steeply.
+
+        Args:
+            mask: Present mask, ``[units]``.
+            candidates: Units to step towards, ``[candidates]``.
+            keep: What the present mask is multiplied with, ``[candidates]``.
+            add: What is added at the candidate, ``[candidates]``.
+
+        Returns:
+            The losses, ``[candidates]``; infinite for those not evaluated.
+        """
+        best = self._promising(taylor_scores(self.exact.slopes(mask), mask, candidates, keep, add))
+        found = self.exact.losses(mask, candidates[best], keep[best], add[best])
+        return found.new_full((len(candidates),), torch.inf).index_copy(0, best.to(found.device), found)
+
+    def line_search(self, mask: Tensor, candidates: Tensor, usual: float) -> tuple[Tensor, Tensor]:
+        """Find how far to step towards the best of the promising candidates.
+
+        Args:
+            mask: Present mask, ``[units]``.
+            candidates: Units to step towards, ``[candidates]``.
+            usual: The uniform step.
+
+        Returns:
+            Losses and steps, ``[candidates]`` each; infinite and 0 for those not evaluated.
+        """
+        eta = torch.full((len(candidates),), usual, dtype=mask.dtype)
+        scores = taylor_scores(self.exact.slopes(mask), mask, candidates, 1 - eta, eta * len(mask))
+        best = self._promising(scores)
+        losses, etas = self.exact.line_search(mask, candidates[best], usual)
+        everywhere = torch.full((len(candidates),), torch.inf, dtype=losses.dtype).index_copy(0, best, losses)
+        return everywhere, torch.zeros_like(eta).index_copy(0, best, etas.to(eta))
+
+    def _promising(self, scores: Tensor) -> Tensor:
+        return scores.argsort(stable=True)[: ceil(self.share * len(scores))].sort().values
+
+
+def taylor_scores(slopes: Tensor, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor) -> Tensor:
+    """Predict how the loss changes with a step, to first order.
+
+    For convex weights this is ``eta <dL/da, e_c - a>``.
+
+    Args:
+        slopes: Derivative of the loss with respect to the mask, ``[units]``.
+        mask: Present mask, ``[units]``.
+        candidates: ``[candidates]``.
+        keep: What the present mask is multiplied with, ``[candidates]``.
+        add: What is added at the candidate, ``[candidates]``.
+
+    Returns:
+        Changes of the loss, ``[candidates]``.
+    """
+    return add.to(slopes) * slopes[candidates] + (keep.to(slopes) - 1) * (slopes @ mask.to(slopes))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer whose units are to be selected.
+
+    Attributes:
+        model: The network, in eval mode.
+        network: The same as a function of the layer's mask.
+        group: The layer.
+        train: Training data.
+        subset: Batches that accuracies are taken on.
+        seed: Decides batches and candidates of this layer.
+        shared_seed: Decides the batch that all layers share, where they do.
+    """
+
+    model: nn.Module
+    network: MaskedNetwork
+    group: ChannelGroup
+    train: Split
+    subset: Sequence[Batch]
+    seed: int
+    shared_seed: int
+
+    def accuracies(self, masks: Tensor) -> Tensor:
+        """Measure accuracies on the subset.
+
+        Args:
+            masks: ``[masks, units]``.
+
+        Returns:
+            Shares of right answers, ``[masks]``.
+        """
+        hits = torch.zeros(len(masks), dtype=torch.long)
+        for inputs, labels in self.subset:
+            self.network.load(inputs)
+            hits += CrossEntropy(self.network, labels).hits(masks)
+        return hits / sum(len(labels) for _, labels in self.subset)
+
+    def loss(self, mask: Tensor) -> float:
+        """Measure the mean cross-entropy on the subset.
+
+        Args:
+            mask: ``[units]``.
+
+        Returns:
+            The loss.
+        """
+        total, stay, nothing = 0.0, torch.ones(1), torch.zeros(1)
+        for inputs, labels in self.subset:
+            self.network.load(inputs)
+            found = CrossEntropy(self.network, labels).losses(mask, torch.zeros(1, dtype=torch.long), stay, nothing)
+            total += float(found) * len(labels)
+        return total / sum(len(labels) for _, labels in self.subset)
+
+
+def layers_of(
+    model: nn.Module, groups: Sequence[ChannelGroup], train: Split, search: Search, seed: int
+) -> Iterator[Layer]:
+    """Prepare the layers of a network for selection, one after the other.
+
+    Args:
+        model: The network, in eval mode.
+        groups: The layers.
+        train: Training data.
+        search: How units are selected.
+        seed: Decides batches and candidates.
+
+    Yields:
+        The layers.
+    """
+    graph, subset = follow(model), subset_of(train, search, derived(seed, 0))
+    for position, group in enumerate(groups):
+        network = masked_network(model, graph, group, subset[0][0])
+        yield Layer(model, network, group, train, subset, derived(seed, 1, position), derived(seed, 2))
+
+
+def subset_of(train: Split, search: Search, seed: int) -> list[Batch]:
+    """Draw the images that accuracies and covariances are taken on.
+
+    Args:
+        train: Training data; augmented, as the authors have it.
+        search: How many.
+        seed: Which.
+
+    Returns:
+        Batches, kept on the device.
+    """
+    wanted = min(max(train.examples // search.stride, SUBSET_LEAST), train.examples)
+    batches: list[Batch] = []
+    for inputs, labels in train.epoch(search.batch, seed):
+        batches.append((inputs, labels))
+        wanted -= len(labels)
+        if wanted <= 0:
+            break
+    return batches
+
+
+def select(layer: Layer, judge: Judge, search: Search) -> Iterator[Step]:
+    """Select the units of a layer until all are chosen.
+
+    With rules that repeat, as many repeats as there are units are made in all at most.
+
+    Args:
+        layer: The layer.
+        judge: What candidates are judged by.
+        search: How units are selected.
+
+    Yields:
+        The steps.
+
+    Raises:
+        InputError: If no candidate has a finite loss; the layer is named, and the one where values stop being
+            finite.
+    """
+    units = layer.group.channels
+    generator = torch.Generator().manual_seed(derived(layer.seed, 0))
+    objective_at = _JUDGES[judge](layer, search)
+    try:
+        yield from forward_selection(
+            objective_at, units, RULES[search.rule], search.candidates, generator, repeats=units
+        )
+    except InputError as error:
+        where = origin(layer.model, layer.subset[0][0])
+        hint = "its masks may overflow" if where is None else f"{where} are not finite"
+        raise InputError(f"layer {layer.group.name!r}: {error}; {hint}") from error
+
+
+def order(layer: Layer, judge: Judge, search: Search, heard: Callable[[int], None] | None = None) -> Ordering:
+    """Run the selection of a layer to its end.
+
+    Args:
+        layer: The layer.
+        judge: What candidates are judged by.
+        search: How units are selected.
+        heard: Called with every step, with the number of different units chosen before; ``None`` for nobody.
+
+    Returns:
+        The ordering, of which every width is a prefix.
+    """
+    steps: list[Step] = []
+    for step in select(layer, judge, search):
+        if heard is not None:
+            heard(len({step.unit for step in steps}))
+        steps.append(step)
+    return Ordering.of(steps, layer.group.channels, RULES[search.rule])
+
+
+def gram_of(layer: Layer) -> Tensor:
+    """Compute the Gram matrix of what the units of a layer contribute to its consumers.
+
+    Every consumer counts relative to the power of its whole output, so that none drowns the others.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        ``[units, units]``, float64, on the CPU.
+    """
+    weighted = [reader for reader in readers(layer.model, layer.group) if not reader.lane]
+    names = [reader.module for reader in weighted]
+    factors = collect_factors(layer.model, layer.subset, names, fisher=None, full=True)
+    total = torch.zeros(layer.group.channels, layer.group.channels, dtype=torch.float64)
+    for reader in weighted:
+        weight = layer.model.get_submodule(reader.module).weight
+        assert isinstance(weight, Tensor)
+        gram = gram_matrix(weight, factors[reader.module].inputs, reader.index.to(weight.device)).cpu()
+        total += gram / gram.sum().clamp_min(torch.finfo(gram.dtype).tiny)
+    return total
+
+
+def _by_loss(layer: Layer, search: Search) -> Callable[[int], CrossEntropy]:
+    batches = batches_for(layer, search)
+
+    def objective(step: int) -> CrossEntropy:
+        inputs, labels = next(batches)
+        layer.network.load(inputs)
+        return CrossEntropy(layer.network, labels)
+
+    return objective
+
+
+def _by_screened_loss(layer: Layer, search: Search) -> Callable[[int], Screened]:
+    exact = _by_loss(layer, search)
+    return lambda step: Screened(exact(step), search.screen)
+
+
+def _by_imitation(layer: Layer, search: Search) -> Callable[[int], Imitation]:
+    imitation = Imitation(gram_of(layer))
+    return lambda step: imitation
+
+
+_JUDGES: Mapping[Judge, Callable[[Layer, Search], Callable[[int], CrossEntropy | Screened | Imitation]]] = {
+    "global_ce": _by_loss,
+    "global_taylor_screen": _by_screened_loss,
+    "local_gram": _by_imitation,
+}
+
+
+def batches_for(layer: Layer, search: Search) -> Iterator[Batch]:
+    """Draw the images of each step, without end.
+
+    Args:
+        layer: The layer.
+        search: How many, and when new ones are drawn.
+
+    Yields:
+        One batch per step; the same object where it is the same.
+    """
+    if search.batches == "fresh_per_step":
+        epoch = 0
+        while True:
+            yield from layer.train.epoch(search.batch, derived(layer.seed, 1, epoch))
+            epoch += 1
+    seed = layer.seed if search.batches == "fixed_per_layer" else layer.shared_seed
+    batch = next(iter(layer.train.epoch(search.batch, derived(seed, 1))))
+    while True:
+        yield batch

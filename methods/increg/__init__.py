@@ -1,0 +1,1 @@
+"""IncReg: incremental regularisation."""

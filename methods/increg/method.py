@@ -1,0 +1,444 @@
+"""IncReg: each unit has a penalty of its own that grows while the unit ranks among the weakest.
+
+Weak units are squeezed gently towards zero while the others adapt; a unit that becomes important gets its penalty
+taken back, one whose penalty reaches a ceiling is removed for good. Then the network is cut and fine-tuned.
+
+Huan Wang, Qiming Zhang, Yuehai Wang, Lu Yu, Haoji Hu: "Structured Pruning for Efficient ConvNets via
+Incremental Regularization", IJCNN 2019, arXiv 1804.09461; short version arXiv 1811.08390; smaller kernels from
+their "Efficient Convolutional Neural Networks via Incremental Regularization", IEEE JSTSP 2020. In a layer of ``M``
+survivors of which ``n`` are still to be removed, with ``r`` the rank of a unit by L1 norm, averaged over time, 0 the
+weakest::
+
+    E(W) = L(W) + weight_decay / 2 |W|^2 + sum over units u of penalty_u / 2 |W_u|^2
+    Delta(r) = A - (A / n) r  for r <= n, else  -A (r - n) / (M - 1 - n)     (so Delta(0) = A, Delta(n) = 0)
+    penalty_u <- max(penalty_u + Delta(r_u), 0);  penalty_u = penalty_max is final
+
+The increments and ranks are in ``methods.ranked.ranking``, the penalties in ``methods.increg.penalties``. What
+differs from the paper and the authors' code:
+
+* Units are coupled output channels (the filters of every layer that produces them), so that the network really
+  shrinks. Biases and batch norms can be penalised along (``bn_affine_reg``), because a batch norm undoes the
+  shrinking of the filters before it. ``granularity="column"`` is the paper's own.
+* The paper sets ``A`` and trains until all layers are done. Here the budget is given and ``A`` follows from it
+  (``prune_frac``), by the exact number of updates that a layer takes under a stable ranking. Units that are still
+  missing when the time is over, because ranks moved, are removed by their penalties (``forced`` in the results).
+* Where the optimiser is not SGD, the penalty does not go through its gradient, which would be normalised
+  away, but shrinks the weights after the step: ``w / (1 + lr penalty)``.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import ceil
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from methods.contract.method import Method, Problem, Pruned, Record
+from methods.contract.recipe import Recipe
+from methods.increg.kernels import Window, largest_area, nearest_window, with_windows
+from methods.increg.pacing import Pace, Plan
+from methods.increg.penalties import Penalised, Penalties
+from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.cost import CostModel
+from methods.network.scope import Shortcuts
+from methods.network.units import Units
+from methods.ranked.columns import Bundle, Columns, allotted_columns, cut_and_finetune_columns, rates_by_layer, unread
+from methods.ranked.ranking import (
+    Increment,
+    averaged,
+    exponential_increment,
+    jump_increment,
+    linear_increment,
+)
+from methods.training.one_shot import allotted, cut_and_finetune, drawn_seed
+from methods.training.trainer import Trainer
+from spaces import (
+    Categorical,
+    Condition,
+    InputError,
+    Integer,
+    LayerGroup,
+    LogReal,
+    Parameter,
+    Real,
+    Space,
+    Sparsity,
+    sparsity_space,
+)
+
+Cost = Callable[[Mapping[str, int]], int]
+Measure = Callable[[Tensor], Record]
+Granularity = Literal["filter", "column", "in_channel", "spatial"]
+
+
+class IncReg(Method):
+    """Incremental regularisation.
+
+    Attributes:
+        sparsity: How many units of each group are kept.
+        granularity: What a unit is: ``"filter"``, a coupled output channel; ``"column"``, a column of an unrolled
+            convolution (the paper), or ``"in_channel"``, all columns of an input channel, both of which save time
+            in theory only but for what nothing reads any more; ``"spatial"``, a position of a kernel in all its
+            filters, of which a rectangle is left.
+        penalty_max: Penalty at which a unit is removed (``lambda_max``), in units of weight decay.
+        prune_frac: Share of the budget in which all removals happen; the step of the penalties follows.
+        penalty_step: Largest change of a penalty per optimiser step (``A``), in units of weight decay; if
+            given, the length of the pruning phase follows from it and ``prune_frac`` is not used.
+        stabilize_frac: Share of the budget for training on after the last removal, before the cut.
+        lr_prune_factor: Constant learning rate until the cut, in units of the recipe's.
+        weight_decay: Weight decay until the cut; by default half of the recipe's, as the authors have it.
+        increment: How the change of a penalty falls with the rank: ``"linear"`` (the paper), ``"exp"`` (the
+            authors' code) or ``"jump"`` (their second scheme).
+        exp_flatness: Value at the centre of the exponential (``u``).
+        rank_average: How ranks are averaged over updates: plain ``"mean"``, ``"ema"`` or ``"none"``.
+        rank_ema: Decay of that exponential average.
+        update_interval: Optimiser steps between updates of the penalties; shortened, as little as possible, where
+            the budget has no room for it and ``penalty_step`` is not given.
+        rates: Whether penalties of all layers change equally fast (``"network"``) or as ``layer_rates`` has it.
+        layer_rates: By name of channel group or layer, what its changes are multiplied with; 1 where not named.
+        bn_affine_reg: Whether the unit's biases and norm parameters are penalised like its filters.
+        round_to: Widths are multiples of this; kernels have none.
+    """
+
+    title: ClassVar[str] = "a penalty for each channel that grows while it is weak"
+    source: ClassVar[str] = "Wang, Zhang, Wang, Yu, Hu, 2019, arXiv 1804.09461"
+    settled: ClassVar[frozenset[str]] = frozenset({"granularity"})
+
+    sparsity: Sparsity
+    granularity: Granularity = "filter"
+    penalty_max: float = Field(default=2.5, gt=0)
+    prune_frac: float = Field(default=0.5, gt=0, lt=1)
+    penalty_step: float | None = Field(default=None, gt=0)
+    stabilize_frac: float = Field(default=0.05, ge=0, lt=1)
+    lr_prune_factor: float = Field(default=1.0, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+    increment: Literal["linear", "exp", "jump"] = "linear"
+    exp_flatness: float = Field(default=0.25, gt=0, lt=1)
+    rank_average: Literal["mean", "ema", "none"] = "mean"
+    rank_ema: float = Field(default=0.99, ge=0, lt=1)
+    update_interval: int = Field(default=1, ge=1)
+    rates: Literal["network", "layer"] = "network"
+    layer_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    bn_affine_reg: bool = True
+    round_to: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        """Check what one field alone cannot show.
+
+        Returns:
+            The method.
+
+        Raises:
+            ValueError: If the phases do not fit into the budget, or rates are given for layers but not used.
+        """
+        if self.prune_frac + self.stabilize_frac > 1:
+            raise ValueError(
+                f"prune_frac + stabilize_frac must be at most 1, got {self.prune_frac} + {self.stabilize_frac}"
+            )
+        if bool(self.layer_rates) != (self.rates == "layer"):
+            raise ValueError(f"layer_rates go with rates 'layer', got {self.layer_rates} and {self.rates!r}")
+        return self
+
+    @classmethod
+    def space(cls, groups: Sequence[LayerGroup]) -> Space:
+        """Return the search space.
+
+        Only two combinations of ceiling, step and learning rate matter: ``penalty_max / penalty_step`` (the
+        duration, hence ``prune_frac``, and no parameter for the step) and ``penalty_max`` times the learning rate
+        (what is left of a unit when it goes). A study normally fixes the granularity.
+
+        Args:
+            groups: The prunable channel groups.
+
+        Returns:
+            The space.
+        """
+        layer_rates = [f"layer_rates[{group.name}]" for group in groups]
+        own: dict[str, Parameter] = {
+            "granularity": Categorical(("filter", "column", "in_channel", "spatial"), default="filter"),
+            "penalty_max": LogReal(0.1, 10.0, default=2.5),
+            "prune_frac": Real(0.2, 0.8, default=0.5),
+            "rates": Categorical(("network", "layer"), default="network"),
+            **dict.fromkeys(layer_rates, LogReal(0.25, 4.0, default=1.0)),
+            "increment": Categorical(("linear", "exp", "jump"), default="linear"),
+            "exp_flatness": Real(0.1, 0.75, default=0.25),
+            "rank_average": Categorical(("mean", "ema", "none"), default="mean"),
+            "rank_ema": Real(0.9, 0.999, default=0.99),
+            "update_interval": Integer(1, 20, log=True, default=1),
+            "stabilize_frac": Real(0.0, 0.2, default=0.05),  # with prune_frac at most the whole budget
+            "lr_prune_factor": LogReal(0.1, 1.0, default=1.0),
+            "weight_decay": LogReal(1e-5, 1e-3, default=2.5e-4),
+            "bn_affine_reg": Categorical((False, True), default=True),
+        }
+        conditions = {
+            "exp_flatness": Condition("increment", ("exp",)),
+            "rank_ema": Condition("rank_average", ("ema",)),
+            "bn_affine_reg": Condition("granularity", ("filter",)),
+        }
+        conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
+        return sparsity_space(groups, energy=True) | Space(own, conditions)
+
+    def prune(self, problem: Problem) -> Pruned:
+        """Penalise until the share is removed, then cut and fine-tune.
+
+        Args:
+            problem: The network, the data and the budget.
+
+        Returns:
+            The smaller network; ``extra`` holds ``forced``, the number of units removed because the time was
+            over, ``residual``, the mean share of a unit's L1 norm that was left when it was removed, and what
+            followed from the budget: ``penalty_step`` and ``update_interval``. For columns and input channels also
+            ``flops_without_columns``, the theoretical FLOPs; for kernels ``offsets_lost`` and
+            ``offsets_regained``, the numbers of positions by which rectangles differ from what was chosen.
+        """
+        match self.granularity:
+            case "filter":
+                return self._prune_channels(problem)
+            case "spatial":
+                return self._prune_kernels(problem)
+            case bundle:
+                return self._prune_columns(problem, bundle)
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a budget in which the units cannot be removed; warn of penalties under which SGD is unstable.
+
+        Args:
+            problem: The network, the data and the budget.
+        """
+        model = copy.deepcopy(problem.model)
+        match self.granularity:
+            case "filter":
+                groups, _, penalised = self._channels(problem, model)
+                layers = [group.layer for group in groups]
+            case "spatial":
+                _, columns, penalised = self._kernels(problem, model)
+                layers = columns.layers
+            case bundle:
+                _, columns, penalised = self._columns(problem, model, bundle)
+                layers = columns.layers
+        if any(penalised.to_remove):
+            self.plan(problem.steps, layers, penalised.to_remove, penalised.rates)
+            self._warn_if_unstable(self._recipe(problem.recipe))
+
+    def _prune_channels(self, problem: Problem) -> Pruned:
+        model = copy.deepcopy(problem.model)
+        groups, units, penalised = self._channels(problem, model)
+        if not any(penalised.to_remove):
+            return _fine_tuned(problem, groups)
+        hook, history = self._train(problem, model, [group.layer for group in groups], penalised)
+        kept = units.kept(hook.standing.removed)
+        return cut_and_finetune(problem, groups, kept, model=model, history=history, extra=hook.results())
+
+    def _channels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Units, Penalised]:
+        """Say which channels of the model are penalised, and how many of them go."""
+        groups, keep = allotted(problem, self.sparsity, self.round_to)
+        units, cost = Units(model, groups), CostModel(model, problem.example, groups)
+
+        def measure(removed: Tensor) -> Record:
+            return {"flops_if_cut": float(cost.flops({name: len(left) for name, left in units.kept(removed).items()}))}
+
+        penalised = Penalised(
+            units,
+            [group.name for group in groups],
+            [group.channels - keep[group.name] for group in groups],
+            rates_by_layer(self.layer_rates, [group.layer for group in groups], groups),
+            [*units.producers, *(units.affine if self.bn_affine_reg else ())],
+            # Consumers are silenced too, for an activation may carry something into a channel that nobody produces.
+            [*units.producers, *units.affine, *units.consumers],
+            Shortcuts(model, groups, units.valid).close,
+            measure,
+        )
+        return groups, units, penalised
+
+    def _prune_columns(self, problem: Problem, bundle: Bundle) -> Pruned:
+        model = copy.deepcopy(problem.model)
+        groups, columns, penalised = self._columns(problem, model, bundle)
+        if not any(penalised.to_remove):
+            return _fine_tuned(problem, groups)
+        hook, history = self._train(problem, model, columns.layers, penalised)
+        return cut_and_finetune_columns(problem, groups, model, history, hook.results())
+
+    def _columns(
+        self, problem: Problem, model: nn.Module, bundle: Bundle
+    ) -> tuple[list[ChannelGroup], Columns, Penalised]:
+        """Say which columns of the model are penalised, and how many of them go."""
+        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        columns, cost = Columns(model, problem.example, groups, bundle), CostModel(model, problem.example, groups)
+
+        def measure(removed: Tensor) -> Record:
+            widths = {name: len(left) for name, left in unread(model, groups).items()}
+            theoretical = columns.flops(columns.counts(removed))
+            return {"flops_if_cut": float(cost.flops(widths)), "flops_without_columns": float(theoretical)}
+
+        return groups, columns, self._penalised(columns, groups, measure, columns.flops)
+
+    def _prune_kernels(self, problem: Problem) -> Pruned:
+        model = copy.deepcopy(problem.model)
+        groups, columns, penalised = self._kernels(problem, model)
+        if not any(penalised.to_remove):
+            return _fine_tuned(problem, groups)
+        hook, history = self._train(problem, model, columns.layers, penalised)
+        windows = _windows(columns, hook.standing.removed)
+        inside = [(window.mask(*chosen.shape), chosen) for window, chosen in windows.values()]
+        differences = {
+            "offsets_lost": float(sum(int((chosen & ~mask).sum()) for mask, chosen in inside)),
+            "offsets_regained": float(sum(int((mask & ~chosen).sum()) for mask, chosen in inside)),
+        }
+        smaller = with_windows(model, {name: window for name, (window, _) in windows.items()})
+        kept = {group.name: list(range(group.channels)) for group in groups}
+        extra = hook.results() | differences
+        return cut_and_finetune(problem, groups, kept, model=smaller, history=history, extra=extra)
+
+    def _kernels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Columns, Penalised]:
+        """Say which positions of the model's kernels are penalised, and how many of them go."""
+        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        columns = Columns(model, problem.example, groups, "offset")
+
+        def cost(kept: Mapping[str, int]) -> int:
+            shapes = {name: columns.weights[name].shape for name in kept}
+            return columns.flops({
+                name: largest_area(shapes[name][2], shapes[name][3], positions) for name, positions in kept.items()
+            })
+
+        def measure(removed: Tensor) -> Record:
+            return {"flops_if_cut": float(cost(columns.counts(removed)))}
+
+        return groups, columns, self._penalised(columns, groups, measure, cost)
+
+    def _penalised(self, columns: Columns, groups: Sequence[ChannelGroup], measure: Measure, cost: Cost) -> Penalised:
+        """Say which columns are penalised, and how many of them go."""
+        round_to = 1 if self.granularity == "spatial" else self.round_to
+        keep = allotted_columns(columns, groups, self.sparsity, round_to, cost)
+        slices = columns.slices()
+        to_remove = [layer.channels - keep.get(layer.name, layer.channels) for layer in columns.layers]
+        rates = rates_by_layer(self.layer_rates, columns.layers, groups)
+        return Penalised(columns, columns.names, to_remove, rates, slices, slices, measure=measure)
+
+    def _train(
+        self, problem: Problem, model: nn.Module, layers: Sequence[LayerGroup], penalised: Penalised
+    ) -> tuple[Penalties, list[Record]]:
+        """Train with penalties until all units that are to go have gone."""
+        plan = self.plan(problem.steps, layers, penalised.to_remove, penalised.rates)
+        recipe = self._recipe(problem.recipe)
+        self._warn_if_unstable(recipe)
+        hook = self.hook(penalised, plan, coupled=recipe.optimizer == "sgd")
+        trainer = Trainer(
+            model,
+            problem.train,
+            recipe,
+            plan.prune_steps + plan.stabilize_steps,
+            drawn_seed(problem.generator),
+            validation=problem.validation,
+            hook=hook,
+            teacher=problem.model,
+            report=problem.report,
+        )
+        return hook, trainer.run()
+
+    def hook(self, penalised: Penalised, plan: Plan, coupled: bool) -> Penalties:
+        """Make the hook that penalises.
+
+        Args:
+            penalised: What is penalised.
+            plan: When to remove, and how fast penalties change.
+            coupled: Whether penalties go through the gradient.
+
+        Returns:
+            The hook.
+        """
+        average = partial(averaged, how=self.rank_average, decay=self.rank_ema)
+        return Penalties(penalised, plan, self.penalty_max, self.increment_by_rank(), average, coupled)
+
+    def plan(
+        self, steps: int, layers: Sequence[LayerGroup], to_remove: Sequence[int], rates: Sequence[float] = ()
+    ) -> Plan:
+        """Divide the budget and derive the step of the penalties from it.
+
+        Args:
+            steps: The budget in optimiser steps.
+            layers: What is pruned.
+            to_remove: Units to be removed from each layer; not all zero.
+            rates: What the step is multiplied with in each layer; by default 1.
+
+        Returns:
+            The plan.
+
+        Raises:
+            InputError: If the budget is too short, which says which would do and how far this one goes.
+        """
+        pace = Pace(self.penalty_max, self.increment_by_rank(), layers, to_remove, rates or [1.0] * len(layers))
+        stabilize, interval = int(self.stabilize_frac * steps), self.update_interval
+        step = pace.fastest if self.penalty_step is None else self.penalty_step * interval
+        least, room = pace.updates(step), self._room(steps)
+        if least > room:
+            enough = next(more for more in itertools.count(steps) if self._room(more) >= least)
+            reached, number, layer = pace.shortfall(step, room)
+            raise InputError(
+                f"increg cannot remove {number} of {layer.channels} units of {layer.name!r} within {steps} steps; it "
+                f"needs at least {enough}, and {steps} reach a ratio of {reached / layer.channels:.3f} "
+                f"({reached} of {layer.channels})"
+            )
+        if self.penalty_step is not None:
+            return Plan(step, interval, interval * least, stabilize)
+        interval = min(interval, (room - 1) // (least - 1)) if least > 1 else interval
+        return Plan(pace.step_for(ceil(room / interval)), interval, room, stabilize)
+
+    def _room(self, steps: int) -> int:
+        """How many updates a budget has room for; as close to each other as possible, if ``A`` is not given."""
+        if self.penalty_step is None:
+            return int(self.prune_frac * steps)
+        return (steps - int(self.stabilize_frac * steps)) // self.update_interval
+
+    def increment_by_rank(self) -> Increment:
+        """Return how the change of a penalty falls with the rank.
+
+        Returns:
+            The increment function.
+        """
+        shapes: dict[str, Increment] = {
+            "linear": linear_increment,
+            "exp": partial(exponential_increment, flatness=self.exp_flatness),
+            "jump": jump_increment,
+        }
+        return shapes[self.increment]
+
+    def _recipe(self, recipe: Recipe) -> Recipe:
+        """Return the recipe of the pruning phase: constant learning rate, or removals would be abrupt."""
+        decay = recipe.weight_decay / 2 if self.weight_decay is None else self.weight_decay
+        lr = recipe.lr * self.lr_prune_factor
+        return recipe.replaced(lr=lr, schedule="constant", warmup=0, weight_decay=decay)
+
+    def _warn_if_unstable(self, recipe: Recipe) -> None:
+        """Warn of a penalty under which SGD with momentum oscillates without bound."""
+        # Heavy ball: lr h < 2 (1 + mu); Nesterov's form: lr h < 2 (1 + mu) / (1 + 2 mu).
+        limit = 2 * (1 + recipe.momentum) / (1 + 2 * recipe.momentum * recipe.nesterov)
+        if recipe.optimizer == "sgd" and recipe.lr * self.penalty_max >= limit:
+            warnings.warn(
+                f"increg: learning rate * penalty_max = {recipe.lr:.4g} * {self.penalty_max:.4g} makes SGD with "
+                f"momentum {recipe.momentum} unstable; it should be below {limit:.3g} (lower lr_prune_factor or "
+                "penalty_max)",
+                stacklevel=2,
+            )
+
+
+def _fine_tuned(problem: Problem, groups: Sequence[ChannelGroup]) -> Pruned:
+    """Use the whole budget on the network as it is."""
+    return cut_and_finetune(problem, groups, {group.name: list(range(group.channels)) for group in groups})
+
+
+def _windows(columns: Columns, removed: Tensor) -> dict[str, tuple[Window, Tensor]]:
+    """Choose the rectangles that are left of kernels, and say which positions were chosen; waits for the device."""
+    kept, norms = (columns.valid & ~removed).cpu(), columns.l1().cpu()
+    windows = {}
+    for row, (name, weight) in enumerate(columns.weights.items()):
+        shape = weight.shape[2:]
+        chosen, l1 = (table[row, : shape.numel()].view(shape) for table in (kept, norms))
+        windows[name] = nearest_window(chosen, l1), chosen
+    return windows

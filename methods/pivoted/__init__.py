@@ -1,1 +1,0 @@
-"""What matrix pivoting stands on: orders of channels, blocks, and layers that run blocks."""

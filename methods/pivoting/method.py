@@ -1,0 +1,387 @@
+"""Matrix pivoting: rows and columns of each layer are put into an order in which what is kept forms dense blocks.
+
+The order of the channels between layers is arbitrary. A search finds orders that bring the important coefficients
+of every layer into a few blocks, everything outside is removed, and the blocks run as dense kernels (grouped
+convolutions, batched matrix products): time falls nearly as the number of coefficients does. No channel is
+removed; each loses most of its inputs. The orders are folded into the neighbouring layers.
+
+Ranko Sredojevic, Shaoyi Cheng, Lazar Supic, Rawan Naous, Vladimir Stojanovic: "Structured Deep Neural Network
+Pruning via Matrix Pivoting", 2017, arXiv 1712.01084.
+
+Of the paper we had only the abstract: pivoting by exchange of rows and columns, local and global optimisation of
+how the result runs, a speed-up close to linear. The algorithms are our own: alternating exact assignments
+(``methods.pivoting.pivots``), joint orders of channel spaces (``methods.pivoting.pivoted_network``), training that
+moves weight into the blocks (``methods.pivoting.concentration``). ``mode="random_mask"`` is the follow-up by the same
+group, MPDCompress (Supic et al., 2018, arXiv 1805.12085).
+
+One pass:
+
+1. Where blocks alone cannot reach the FLOPs target, or ``channel_share`` asks for it, channels go first, by the
+   L1 norms of their filters.
+2. The number of blocks of each layer follows from the target, by what the layer would lose per operation saved.
+3. Pivots are searched for all layers together, at once or again and again while training (``mode``).
+4. The network is rewritten: only the blocks are stored and trained from then on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from math import fsum
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from methods.contract.method import Method, Problem, Pruned, Record
+from methods.contract.recipe import derived
+from methods.magnitude import magnitude
+from methods.network.channels import ChannelGroup, Kept, channel_groups, cut
+from methods.network.cost import CostModel, count
+from methods.pivoting.block_budget import (
+    Candidates,
+    Damage,
+    Limits,
+    candidates,
+    compatible,
+    energy_damage,
+    loss_damage,
+    tilted,
+)
+from methods.pivoting.block_matrices import Booleans, Pivots, Structure
+from methods.pivoting.blocking import DENSE, Choice, allocate, nearest
+from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, moved_bytes
+from methods.pivoting.channel_spaces import channel_spaces
+from methods.pivoting.concentration import Concentration, Score, Scores, noise, retained, survivors
+from methods.pivoting.pivoted_network import Coupling, Plan, apply_masks, compact, gathers_alone, mended, plan_for
+from methods.pivoting.pivots import drawn, search
+from methods.training.one_shot import cut_and_finetune, drawn_seed, keep_top
+from methods.training.trainer import Trainer, evaluate, recalibrate
+from spaces import (
+    Categorical,
+    Condition,
+    FlopsTarget,
+    InputError,
+    Integer,
+    LayerGroup,
+    LogReal,
+    Parameter,
+    Real,
+    Space,
+    Sparsity,
+    sparsity_space,
+)
+
+GRADIENT_BATCHES = 8
+"""Batches from which gradients for scores, and losses for sensitivities, are taken."""
+
+CHANNEL_STEPS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the reduction that channels take over, tried in turn, where blocks alone do not reach the target."""
+
+
+@dataclass(frozen=True)
+class _Blocked:
+    """What was decided before any pivot is searched.
+
+    Attributes:
+        model: The network without the channels that were removed.
+        kept: Kept units of each channel group.
+        chosen: How each layer is blocked.
+        layers: The layers that could have been.
+    """
+
+    model: nn.Module
+    kept: Kept
+    chosen: Mapping[str, Choice]
+    layers: Candidates
+
+
+class Pivoting(Method):
+    """Dense blocks by pivoting.
+
+    Attributes:
+        sparsity: How much is removed. A FLOPs target is shared out over the layers; a ratio ``r`` of a group
+            leaves the layers that make it ``(1 - r)^2`` of their coefficients, as removing the share ``r`` of
+            all channels would.
+        mode: ``"one_shot"``: pivot the trained network and cut; ``"gradual"``: shrink what lies outside the blocks
+            while training, and move the blocks; ``"from_unstructured"``: pivot what magnitude pruning of single
+            weights would leave; ``"random_mask"``: random blocks.
+        coupling: ``"folded"``: orders are shared by neighbouring layers, by ``"perfect_shuffle"`` or
+            ``"shared_order"``, whichever fits the structure; ``"free"``: every layer gathers its inputs.
+        structure: ``"block_diag"``: each cluster of rows reads one cluster of columns of its own;
+            ``"block_sparse"``: each reads ``degree`` of them; ``"bsr"``: the best blocks anywhere.
+        degree: Clusters of columns that a cluster of rows reads (not with ``"block_diag"``).
+        block_side: Side of square blocks (not with ``"block_diag"``); by default it follows from density and
+            degree.
+        score: What pivots maximise inside the blocks.
+        restarts: Random starts of the search besides the spectral one.
+        channel_share: Least share of the reduction (of the logarithm of FLOPs) that is done by removing channels.
+        channel_tilt: Where channels are removed for a FLOPs target: ``sparsity.tilt`` if None; negative: in early
+            layers, whose large images make narrow blocks slow, so that blocks are left to the deep ones.
+        sensitivity: What a layer loses by blocks: ``"energy"``, the share of its scores outside them, or
+            ``"loss"``, the rise of the training loss when it alone is masked.
+        min_side: Blocks are at least so high and wide; narrower ones save operations but no time.
+        ramp: Share of the budget in which weights are moved into the blocks (``"gradual"``).
+        pivot_interval: Optimiser steps between searches (``"gradual"``).
+        decay: How much a weight outside the blocks shrinks per step at the end of the ramp (``"gradual"``).
+        round_to: Widths are multiples of this where channels are removed.
+    """
+
+    title: ClassVar[str] = "rows and columns permuted into dense blocks"
+    source: ClassVar[str] = "Sredojevic, Cheng, Supic, Naous, Stojanovic, 2017, arXiv 1712.01084"
+
+    sparsity: Sparsity
+    mode: Literal["one_shot", "gradual", "from_unstructured", "random_mask"] = "one_shot"
+    coupling: Literal["folded", "free", "perfect_shuffle", "shared_order"] = "folded"
+    structure: Structure = "block_diag"
+    degree: int = Field(default=2, ge=1)
+    block_side: int | None = Field(default=None, ge=1)
+    score: Score = "energy"
+    restarts: int = Field(default=3, ge=0)
+    channel_share: float = Field(default=0.0, ge=0, le=1)
+    channel_tilt: float | None = Field(default=None, ge=-1, le=1)
+    sensitivity: Literal["energy", "loss"] = "energy"
+    min_side: int = Field(default=8, ge=1)
+    ramp: float = Field(default=0.3, gt=0, lt=1)
+    pivot_interval: int = Field(default=50, ge=1)
+    decay: float = Field(default=1e-2, gt=0, le=1)
+    round_to: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """Check what one field alone cannot show."""
+        wrong = "shared_order" if self.structure == "block_diag" else "perfect_shuffle"
+        if self.coupling == wrong:
+            raise ValueError(
+                f"coupling {wrong!r} does not go with structure {self.structure!r}; use 'folded' or 'free'"
+            )
+        if self.tied == "shared_order" and self.degree < 2:
+            raise ValueError("degree must be at least 2 with a shared order: layers that read one slab never mix")
+        return self
+
+    @property
+    def tied(self) -> Coupling:
+        """What ties the columns of layers to the orders of channels."""
+        if self.coupling != "folded":
+            return self.coupling
+        return "perfect_shuffle" if self.structure == "block_diag" else "shared_order"
+
+    @classmethod
+    def space(cls, groups: Sequence[LayerGroup]) -> Space:
+        """Return the search space: sparsity, structure, coupling, mode and what belongs to them.
+
+        Args:
+            groups: The prunable channel groups.
+
+        Returns:
+            The space.
+        """
+        own: dict[str, Parameter] = {
+            "channel_share": Real(0.0, 1.0, default=0.0),
+            "mode": Categorical(("one_shot", "gradual", "from_unstructured", "random_mask"), default="one_shot"),
+            "ramp": Real(0.1, 0.5, default=0.3),
+            "pivot_interval": Integer(10, 2000, log=True, default=50),
+            "decay": LogReal(1e-3, 5e-2, default=1e-2),
+            "coupling": Categorical(("folded", "free"), default="folded"),
+            "structure": Categorical(("block_diag", "block_sparse", "bsr"), default="block_diag"),
+            "degree": Integer(2, 4, default=2),
+            "score": Categorical(("energy", "l1", "taylor", "fisher"), default="energy"),
+            "sensitivity": Categorical(("energy", "loss"), default="energy"),
+        }
+        gradual = Condition("mode", ("gradual",))
+        conditions = dict.fromkeys(("ramp", "pivot_interval", "decay"), gradual)
+        conditions["degree"] = Condition("structure", ("block_sparse", "bsr"))
+        return sparsity_space(groups) | Space(own, conditions)
+
+    def prune(self, problem: Problem) -> Pruned:
+        """Remove channels where asked for, pivot, rewrite, and fine-tune.
+
+        Args:
+            problem: The network, the data and the budget.
+
+        Returns:
+            The network of blocks. ``extra`` holds ``retained`` (mean share of the scores inside the blocks when
+            they were cut out) with ``retained[LAYER]`` and ``density[LAYER]``; ``blocks[LAYER]`` (1 for layers
+            that stay dense); ``gathers`` (orders of channels that are still made when the network runs),
+            ``gathers_alone`` (how many that would be if every layer were looked at by itself, and none folded into
+            its neighbours) and ``moved_bytes`` (what is copied to bring inputs into blocks, for one input);
+            ``flops_share`` and
+            ``flops_share_channels`` (what the removal of channels alone left); ``unmixed`` (layers at which parts
+            of the network do not know of each other); ``untraceable`` (1 if the graph could not be followed, so
+            that no order could be folded).
+        """
+        seed = drawn_seed(problem.generator)
+        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        if isinstance(self.sparsity, FlopsTarget):
+            blocked = self._by_target(problem, groups, self.sparsity, derived(seed, 0))
+        else:
+            blocked = self._by_ratio(problem, groups, derived(seed, 0))
+        plan = plan_for(blocked.layers.spaces, blocked.chosen, self.structure, self.tied)
+        small, history, extra = blocked.model, list[Record](), {"retained": 1.0, "unmixed": 0.0, "gathers_alone": 0.0}
+        if plan.names:
+            plan, pivots, history, extra = self._pivoted(problem, blocked, plan, derived(seed, 1))
+            small = compact(blocked.model, plan, pivots)
+        extra |= _costs(problem, blocked, small)
+        whole = {group.name: list(range(group.channels)) for group in groups}  # what had to go is gone
+        pruned = cut_and_finetune(problem, groups, whole, model=small, history=history, extra=extra)
+        return replace(pruned, kept=blocked.kept)
+
+    def _pivoted(
+        self, problem: Problem, blocked: _Blocked, plan: Plan, seed: int
+    ) -> tuple[Plan, Pivots, list[Record], dict[str, float]]:
+        """Find the pivots, at once or while training."""
+        model, names = blocked.model, plan.names
+        scores = Scores(model, names, self.score)
+        scores.look(problem.train, GRADIENT_BATCHES, problem.recipe.batch_size, derived(seed, 0))
+        entries = scores.entries()
+        if self.mode == "from_unstructured":
+            densities = {name: blocked.chosen[name].density for name in names}
+            entries = survivors(entries, scores.weights, densities)
+        if self.mode == "random_mask":
+            entries = noise(entries, derived(seed, 1))
+            pivots = drawn(plan.scored(entries), plan.slots, derived(seed, 2), plan.still)
+        else:
+            start = derived(seed, 3)
+            pivots = search(plan.scored(entries), plan.slots, restarts=self.restarts, seed=start, still=plan.still)
+        plan, pivots, failing = mended(plan, pivots, entries, derived(seed, 4))
+        history: list[Record] = []
+        steps = int(self.ramp * problem.steps) if self.mode == "gradual" else 0
+        if steps:
+            hook, history = self._ramp(problem, model, scores, plan, pivots, steps, derived(seed, 5))
+            plan, pivots, failing = mended(plan, hook.pivots, scores.entries(), derived(seed, 6))
+        inside = retained(scores.entries(), plan.masks(pivots))
+        extra = {f"retained[{name}]": share for name, share in inside.items()}
+        extra |= {"retained": fsum(inside.values()) / len(inside), "unmixed": float(len(failing))}
+        extra |= {"gathers_alone": float(gathers_alone(plan, pivots))}
+        return plan, pivots, history, extra
+
+    def _ramp(
+        self, problem: Problem, model: nn.Module, scores: Scores, plan: Plan, pivots: Pivots, steps: int, seed: int
+    ) -> tuple[Concentration, list[Record]]:
+        """Train the network while its weight moves into the blocks."""
+
+        def measure(masks: Mapping[str, Booleans]) -> Record:
+            return _measured(model, masks, problem, derived(seed, 0))
+
+        hook = Concentration(scores, plan, pivots, steps, self.pivot_interval, self.decay, measure)
+        trainer = Trainer(
+            model,
+            problem.train,
+            problem.recipe.replaced(schedule="constant", warmup=0),
+            steps,
+            derived(seed, 1),
+            hook=hook,
+            teacher=problem.model,
+            report=problem.report,
+        )
+        return hook, trainer.run()
+
+    # --- channels, and blocks per layer ---
+
+    def _by_target(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int) -> _Blocked:
+        """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
+        cost = CostModel(problem.model, problem.example, groups)
+        tilt = target.tilt if self.channel_tilt is None else self.channel_tilt
+        least = 1.0
+        for share in (self.channel_share, *(step for step in CHANNEL_STEPS if step > self.channel_share)):
+            # Widths with many divisors can be cut into blocks; odd ones may be all that reaches the target.
+            for rounding in (4 * self.round_to, self.round_to):
+                widths = _widths(FlopsTarget(flops=target.flops**share, tilt=tilt), groups, cost, rounding)
+                if widths is None:
+                    continue
+                model, kept = self._without(problem, groups, widths, seed)
+                layers, fits = self._candidates(problem, model)
+                damage = tilted(self._damage(problem, model, layers, seed), layers.shapes, target.tilt)
+                most = target.flops * cost.dense
+                chosen = allocate(layers.shapes, layers.options, damage, layers.rest, most, fits)
+                if chosen is not None:
+                    return _Blocked(model, kept, chosen, layers)
+                least = min(least, count(model, problem.example).flops / cost.dense)
+        raise InputError(
+            f"flops = {target.flops!r} cannot be reached by blocks of at least {self.min_side} channels a side and "
+            f"removal of channels to multiples of {self.round_to}; the smallest share by channels is {least:.3f}"
+        )
+
+    def _by_ratio(self, problem: Problem, groups: list[ChannelGroup], seed: int) -> _Blocked:
+        """Give each layer the density that its group's ratio stands for."""
+        left = self.sparsity.keep([group.layer for group in groups], len, 1)
+        shares = {group.name: left[group.name] / group.channels for group in groups}
+        widths = {}
+        for group in groups:
+            width = round(group.channels * shares[group.name] ** self.channel_share)
+            widths[group.name] = min(group.channels, max(1, -(-width // self.round_to)) * self.round_to)
+        densities = {
+            member.module: shares[group.name] ** (2 * (1 - self.channel_share))
+            for group in groups
+            for member in group.producers(problem.model)
+        }
+        model, kept = self._without(problem, groups, widths, seed)
+        layers, fits = self._candidates(problem, model)
+        return _Blocked(model, kept, nearest(layers.shapes, layers.options, densities, fits), layers)
+
+    def _without(
+        self, problem: Problem, groups: list[ChannelGroup], widths: Mapping[str, int], seed: int
+    ) -> tuple[nn.Module, dict[str, list[int]]]:
+        """Remove channels by the L1 norms of their filters."""
+        kept = {group.name: keep_top(magnitude(problem.model, group), widths[group.name]) for group in groups}
+        model = cut(problem.model, groups, kept)
+        if any(group.channels > widths[group.name] for group in groups):
+            recipe = problem.recipe
+            recalibrate(model, problem.train, recipe.recalibrate, recipe.batch_size, seed)
+        return model, kept
+
+    def _candidates(
+        self, problem: Problem, model: nn.Module
+    ) -> tuple[Candidates, Callable[[Mapping[str, Choice]], bool]]:
+        """List the layers that can be blocked, and which choices go together."""
+        spaces = channel_spaces(model, problem.example)
+        degree = max(2, self.degree) if self.tied == "shared_order" else self.degree
+        limits = Limits(self.structure, self.min_side, degree, self.block_side)
+        return candidates(model, problem.example, spaces, limits), partial(compatible, spaces, self.tied)
+
+    def _damage(self, problem: Problem, model: nn.Module, layers: Candidates, seed: int) -> Damage:
+        """Measure what blocks cost each layer."""
+        scores = Scores(model, [shape.name for shape in layers.shapes], self.score)
+        size = problem.recipe.batch_size
+        scores.look(problem.train, GRADIENT_BATCHES, size, derived(seed, 0))
+        if self.sensitivity == "energy":
+            return energy_damage(scores.entries(), self.structure)
+        batches = list(islice(problem.train.epoch(size, derived(seed, 1)), GRADIENT_BATCHES))
+        return loss_damage(model, batches, scores.entries(), self.structure)
+
+
+def _widths(part: FlopsTarget, groups: Sequence[ChannelGroup], cost: CostModel, rounding: int) -> dict[str, int] | None:
+    """Return the widths at which channels have done their part of the reduction; None if they cannot."""
+    try:
+        return part.keep([group.layer for group in groups], cost.flops, rounding)
+    except InputError:  # with this rounding; a finer one is tried next
+        return None
+
+
+def _measured(model: nn.Module, masks: Mapping[str, Booleans], problem: Problem, seed: int) -> Record:
+    """Evaluate what the network would be if everything outside the blocks were cut now."""
+    recipe = problem.recipe
+    blocks = copy.deepcopy(model)
+    apply_masks(blocks, masks)
+    recalibrate(blocks, problem.train, recipe.recalibrate, recipe.batch_size, seed)
+    found = evaluate(blocks, problem.validation, bf16=recipe.bf16)
+    return {"accuracy": found.accuracy, "val_loss": found.loss}
+
+
+def _costs(problem: Problem, blocked: _Blocked, small: nn.Module) -> dict[str, float]:
+    """Report sizes: shares of FLOPs, blocks by layer, and what is moved when the network runs."""
+    dense = count(problem.model, problem.example).flops
+    layers = [m for m in small.modules() if isinstance(m, PivotedConv2d | PivotedLinear)]
+    chosen = blocked.chosen.items()
+    return {
+        "flops_share": count(small, problem.example).flops / dense,
+        "flops_share_channels": count(blocked.model, problem.example).flops / dense,
+        "gathers": float(sum(layer.arrangement.gathers for layer in layers)),
+        "moved_bytes": float(moved_bytes(small, problem.example)),
+        "untraceable": float(bool(blocked.layers.spaces.untraceable)),
+        **{f"blocks[{name}]": float(choice.blocks) for name, choice in chosen},
+        **{f"density[{name}]": choice.density for name, choice in chosen if choice != DENSE},
+    }

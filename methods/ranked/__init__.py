@@ -1,0 +1,1 @@
+"""What IncReg and SPP share: ranks, and columns of unrolled convolutions."""

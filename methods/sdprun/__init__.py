@@ -1,0 +1,1 @@
+"""sDprun: structured directional pruning."""

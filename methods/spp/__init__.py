@@ -1,0 +1,1 @@
+"""SPP: structured probabilistic pruning."""

@@ -1,1 +1,0 @@
-"""What greedy selection stands on: choosing a subset of the units of a layer."""

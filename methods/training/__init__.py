@@ -1,0 +1,1 @@
+"""Training: the loop, evaluation, cutting and fine-tuning, paths between networks."""

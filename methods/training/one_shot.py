@@ -1,0 +1,137 @@
+"""Pruning in one shot: score every unit once, keep the best, cut, estimate batch norm anew, fine-tune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from methods.contract.method import Problem, Pruned, Record
+from methods.contract.recipe import derived
+from methods.network.channels import ChannelGroup, channel_groups, cut
+from methods.network.cost import CostModel
+from methods.network.spectra import with_energies
+from methods.training.trainer import Hook, Trainer, evaluate, recalibrate
+from spaces import ByEnergy, Sparsity
+
+Score = Callable[[ChannelGroup], Tensor]
+"""Importance of the units of a group, ``[units]``; the lowest go first."""
+
+
+def keep_top(scores: Tensor, keep: int) -> list[int]:
+    """Choose the units with the highest scores.
+
+    Args:
+        scores: ``[units]``; of equal scores the first units win.
+        keep: How many to choose.
+
+    Returns:
+        Their indices, ascending.
+
+    Example:
+        >>> keep_top(torch.tensor([0.3, 0.9, 0.3, 0.1]), 2)
+        [0, 1]
+    """
+    best = scores.argsort(descending=True, stable=True)[:keep]
+    return sorted(best.tolist())
+
+
+def drawn_seed(generator: torch.Generator) -> int:
+    """Draw a seed.
+
+    Args:
+        generator: Where from.
+
+    Returns:
+        A seed in ``0 .. 2**63 - 2``.
+    """
+    return int(torch.randint(2**63 - 1, (), generator=generator))
+
+
+def prune_once(problem: Problem, sparsity: Sparsity, round_to: int, score: Score) -> Pruned:
+    """Prune by scores of the dense network and fine-tune with the whole budget.
+
+    Args:
+        problem: The network, the data and the budget.
+        sparsity: How many units of each group are kept.
+        round_to: Widths are multiples of this.
+        score: Importance of units; called once per group, in order.
+
+    Returns:
+        The smaller network.
+    """
+    groups, keep = allotted(problem, sparsity, round_to)
+    kept = {group.name: keep_top(score(group), keep[group.name]) for group in groups}
+    return cut_and_finetune(problem, groups, kept)
+
+
+def allotted(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[list[ChannelGroup], dict[str, int]]:
+    """Find the channel groups, and how many units of each are to be kept.
+
+    Args:
+        problem: The network.
+        sparsity: How many units of each group are kept.
+        round_to: Widths are multiples of this.
+
+    Returns:
+        The groups, and kept units by name of group.
+    """
+    groups = channel_groups(problem.model, problem.example, problem.ignored)
+    cost = CostModel(problem.model, problem.example, groups)
+    looked_at = isinstance(sparsity, ByEnergy)
+    layers = with_energies(problem.model, groups) if looked_at else [group.layer for group in groups]
+    return groups, sparsity.keep(layers, cost.flops, round_to)
+
+
+def cut_and_finetune(
+    problem: Problem,
+    groups: Sequence[ChannelGroup],
+    kept: Mapping[str, Sequence[int]],
+    *,
+    model: torch.nn.Module | None = None,
+    history: Sequence[Record] = (),
+    extra: Mapping[str, float] | None = None,
+    hook: Callable[[torch.nn.Module], Hook] | None = None,
+) -> Pruned:
+    """Cut a network, estimate batch norm anew and fine-tune with what is left of the budget.
+
+    Args:
+        problem: The dense network (the teacher, where the recipe distils), the data and the budget.
+        groups: Channel groups of the dense network.
+        kept: Units to keep by name of group.
+        model: What to cut, if training changed the weights before; by default the dense network.
+        history: Records so far; the last one says how many epochs and steps were used.
+        extra: Results of the method so far.
+        hook: Makes the hook of fine-tuning, given the cut network.
+
+    Returns:
+        The smaller network; ``extra`` also holds ``accuracy_cut``, on validation before fine-tuning.
+    """
+    recipe = problem.recipe
+    smaller = cut(problem.model if model is None else model, groups, kept)
+    seed = drawn_seed(problem.generator)
+    recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 0))
+    before = evaluate(smaller, problem.validation, bf16=recipe.bf16)
+    epochs, used = (int(history[-1]["epoch"]), int(history[-1]["step"])) if history else (0, 0)
+    trainer = Trainer(
+        smaller,
+        problem.train,
+        recipe,
+        problem.steps - used,
+        derived(seed, 1),
+        validation=problem.validation,
+        hook=None if hook is None else hook(smaller),
+        teacher=problem.model,
+        report=problem.report,
+        epochs_before=epochs,
+        steps_before=used,
+    )
+    records = trainer.run()
+    return Pruned(
+        model=smaller,
+        kept=kept,
+        history=[*history, *records],
+        steps=problem.steps,
+        extra={**(extra or {}), "accuracy_cut": before.accuracy},
+    )

@@ -1,0 +1,90 @@
+"""The end of a sweep: the test set is touched once, the front is written and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from methods.training.evaluation import evaluate
+from search.fronts.dominance import non_dominated
+from search.fronts.front import Front
+from search.report.plots import save_front
+from search.store.studies import StudyFiles, write_json
+from search.tasks.task import Task
+from search.trials.trial import Setting
+
+
+def finish_front(files: StudyFiles, task: Task, setting: Setting) -> tuple[Front, dict[str, Path]]:
+    """Test the members of the front and the dense network, write the front in every form.
+
+    Args:
+        files: The study's files.
+        task: Holds the test data.
+        setting: Holds the dense network.
+
+    Returns:
+        The front with test accuracies, and its files by name.
+    """
+    front = files.front()
+    tested = files.tested()
+    if "dense" not in tested:
+        tested["dense"] = evaluate(setting.model.cpu(), task.data.test).accuracy
+    for member in front.members:
+        if str(member.trial) not in tested:
+            tested[str(member.trial)] = evaluate(member.model(), task.data.test).accuracy
+    files.write_tested(tested)
+    front = files.front()
+    paths = {f"front.{suffix}": files.root / f"front.{suffix}" for suffix in ("json", "csv", "png", "html")}
+    write_json(paths["front.json"], front.to_json())
+    paths["front.csv"].write_text(front.to_csv(), encoding="utf-8")
+    save_front(front, paths["front.png"])
+    save_front(front, paths["front.html"])
+    return front, paths
+
+
+def ranks(front: Front) -> dict[int, int]:
+    """Rank every complete trial: how many fronts lie before its own.
+
+    Args:
+        front: The front.
+
+    Returns:
+        Rank by trial; 0 is the front itself.
+    """
+    values = np.array([[o.metrics[objective.name] for objective in front.objectives] for o in front.outcomes])
+    maximise = [objective.maximise for objective in front.objectives]
+    rank: dict[int, int] = {}
+    left = np.arange(len(values))
+    level = 0
+    while left.size:
+        best = non_dominated(values[left], maximise)
+        rank |= {front.outcomes[index].number: level for index in left[best]}
+        left, level = left[~best], level + 1
+    return rank
+
+
+def note(front: Front) -> str:
+    """Write the front as Markdown.
+
+    Args:
+        front: The front.
+
+    Returns:
+        A heading and a table, the dense network first.
+    """
+    dense = front.dense
+    lines = [
+        f"## Front of {front.study}",
+        "",
+        f"Hypervolume {front.hypervolume():.4f}; accuracy on validation, FLOPs as multiply–accumulates.",
+        "",
+        "| trial | method | accuracy | FLOPs | share of dense | parameters |",
+        "|---|---|---|---|---|---|",
+        f"| | dense | {dense.accuracy:.2%} | {dense.flops:,} | 100.0 % | {dense.params:,} |",
+    ]
+    lines += [
+        f"| {m.trial} | {m.method} | {m.accuracy:.2%} | {m.flops:,} | {m.flops_share:.1%} | {m.params:,} |"
+        for m in front.members
+    ]
+    return "\n".join(lines)

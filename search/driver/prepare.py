@@ -1,0 +1,289 @@
+"""What a study needs before its first trial: data, trained dense network, channel groups, space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from methods import load_method
+from methods.contract.method import Problem
+from methods.contract.recipe import Recipe
+from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.cost import CostModel, count
+from methods.training.evaluation import evaluate
+from search.objectives import load_objectives, require_reports
+from search.records.outcome import DenseRow
+from search.speed.conditions import Conditions, channel_step, conditions
+from search.speed.measure import check_targets, measure_dense
+from search.store.analyses import StoredAnalyses, analysis_identity
+from search.study.config import StudyConfig
+from search.study.space import first_points, rounds, study_space
+from search.tasks.dense import dense_network
+from search.tasks.recipes import resolved
+from search.tasks.task import Task
+from search.trials.feasible import check_methods
+from search.trials.trial import Setting
+from spaces import InputError, LayerGroup, Space, Uniform, Value
+from spaces.sparsity import HIGHEST_RATIO
+
+Record = dict[str, float]
+
+SMALL = 5_000_000
+"""FLOPs below which a step is so short that threads wait for each other longer than they compute."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do, known before anything is trained.
+
+    Attributes:
+        config: The resolved configuration.
+        task: Network and data.
+        groups: Prunable channel groups.
+        cost: Exact FLOPs of any choice of widths.
+        params: Parameters of the dense network.
+        space: The whole space, method included.
+        first: The points that are tried first.
+        recipe: How every trial fine-tunes.
+        steps: Budget of every trial in optimiser steps.
+        device: Where trials compute, ``"cpu"`` or ``"cuda"``.
+        gpus_per_trial: GPUs that each trial takes.
+        timed: How trials are timed; ``None`` if they are not.
+        round_to: Kept widths are multiples of this in every method that is given its sparsity.
+        warnings: What methods warn of.
+    """
+
+    config: StudyConfig
+    task: Task
+    groups: list[ChannelGroup]
+    cost: CostModel
+    params: int
+    space: Space
+    first: list[dict[str, Value]]
+    recipe: Recipe
+    steps: int
+    device: str
+    gpus_per_trial: float
+    timed: Conditions | None
+    round_to: int
+    warnings: list[str]
+
+    @property
+    def smallest(self) -> int:
+        """FLOPs with one unit left in every group: less is not reachable by removing channels."""
+        return self.cost.flops(dict.fromkeys(self.cost.units, 1))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan in JSON's types.
+
+        Returns:
+            Configuration, sizes, reachable share of FLOPs and the space.
+        """
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "dense": {"flops": self.cost.dense, "params": self.params},
+            "reachable_flops_share": [self.smallest / self.cost.dense, 1.0],
+            "groups": [{"name": group.name, "channels": group.channels, "stage": group.stage} for group in self.groups],
+            "trials": self.config.trials,
+            "steps_per_trial": self.steps,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "device": self.device,
+            "latency": None if self.timed is None else asdict(self.timed),
+            "round_to": self.round_to,
+            "warnings": self.warnings,
+            "space": self.space.to_json(),
+        }
+
+    def lines(self) -> list[str]:
+        """Say the plan in a few lines.
+
+        Returns:
+            Lines of text.
+        """
+        channels = sum(group.channels for group in self.groups)
+        share = self.smallest / self.cost.dense
+        return [
+            f"model     {self.config.model}: {self.cost.dense:,} FLOPs, {self.params:,} parameters, "
+            f"{channels} prunable channels in {len(self.groups)} groups",
+            f"data      {self.config.data}: {self.task.data.train.examples} training, "
+            f"{self.task.data.validation.examples} validation, {self.task.data.test.examples} test examples",
+            f"methods   {', '.join(self.config.methods)}; objectives {', '.join(self.config.objectives)}",
+            f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
+            f"reachable {share:.1%} to 100% of the dense FLOPs",
+            f"space     {len(self.space)} parameters",
+            *self._timing_lines(),
+            *(f"warning   {warning}" for warning in self.warnings),
+        ]
+
+    def _timing_lines(self) -> list[str]:
+        """Say how latency is measured and what widths are multiples of, where that is not the usual."""
+        lines = []
+        if self.timed is not None:
+            threads = f"{self.timed.threads} thread{'s' * (self.timed.threads > 1)}"
+            lines.append(f"latency   {', '.join(self.timed.targets)}; batch of {self.timed.batch_size}, {threads}")
+        if self.round_to > 1:
+            free = [name for name in self.config.methods if not rounds(name)]
+            but = f" (but {', '.join(free)}, which choose their own)" if free else ""
+            lines.append(f"widths    multiples of {self.round_to}{but}")
+        return lines
+
+
+def plan(config: StudyConfig) -> Plan:
+    """Load the data, build the network and the space; train nothing.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        The plan.
+    """
+    require_reports(load_objectives(config.objectives), {name: load_method(name) for name in config.methods})
+    device, gpus = _device(config)
+    timed = conditions(config, device)  # a device that is not there is told before data are loaded
+    task = Task.load(config.model, config.data, config.data_root, config.split, config.seed, config.weights)
+    model, example = task.build(), task.data.example
+    groups = channel_groups(model, example, config.ignored)
+    recipe, epochs = resolved(config.finetune, "finetune", config.data)
+    dense = count(model, example)
+    cost, round_to = CostModel(model, example, groups), channel_step(config, timed)
+    layers = [group.layer for group in groups]
+    space = study_space(config.methods, layers, config.allocation, config.space, _floor(cost, layers, round_to))
+    first = _first(config, space)
+    steps = 0 if _untrained(config) else max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size)))
+    problem = Problem(
+        model=model,
+        example=example,
+        train=task.data.train,
+        validation=task.data.validation,
+        recipe=recipe,
+        steps=steps,
+        generator=torch.Generator().manual_seed(config.seed),
+        ignored=frozenset(config.ignored),
+    )
+    warnings = check_methods(space, config.methods, config.shares, problem, round_to)
+    return Plan(
+        config=config,
+        task=task,
+        groups=groups,
+        cost=cost,
+        params=dense.params,
+        space=space,
+        first=first,
+        recipe=recipe,
+        steps=steps,
+        device=device,
+        gpus_per_trial=gpus,
+        timed=timed,
+        round_to=round_to,
+        warnings=warnings,
+    )
+
+
+def _untrained(config: StudyConfig) -> bool:
+    """Whether trials need not be fine-tuned, because no objective would change."""
+    return config.finetune.epochs is None and not any(each.trained for each in load_objectives(config.objectives))
+
+
+def _first(config: StudyConfig, space: Space) -> list[dict[str, Value]]:
+    """Return the points that are tried first: with sampler ``"defaults"`` all there are."""
+    points = first_points(space, config.methods, config.shares)
+    if config.sampler != "defaults":
+        return points[: max(1, config.trials // 2)]
+    if not points:
+        why = "shares is empty" if not config.shares else "no method has values for all its parameters within [space]"
+        raise InputError(f"sampler = 'defaults' has nothing to try: {why}; set shares, such as shares = [0.5, 0.25]")
+    if config.trials > len(points):
+        raise InputError(
+            f"sampler = 'defaults' gives {len(points)} points ({len(config.methods)} methods at "
+            f"{len(config.shares)} shares of the FLOPs), trials = {config.trials} are too many; set trials = "
+            f"{len(points)}"
+        )
+    return points
+
+
+def _floor(cost: CostModel, layers: Sequence[LayerGroup], round_to: int) -> float:
+    """Share of the dense FLOPs that rounded widths can always reach; 0 where nothing is rounded."""
+    if round_to == 1:
+        return 0.0
+    return cost.flops(Uniform(ratio=HIGHEST_RATIO).keep(layers, cost.flops, round_to)) / cost.dense
+
+
+def dense_setting(
+    plan: Plan, report: Callable[[Record, int], None], latency: float | None = None
+) -> tuple[Setting, DenseRow]:
+    """Get the trained dense network: the user's, or trained once and cached.
+
+    Args:
+        plan: The plan.
+        report: Called with each epoch's record and the number of epochs, if there is training.
+        latency: Latency of the dense network, where the study has measured it before: the latencies of all its
+            trials are relative to it.
+
+    Returns:
+        What all trials share, and the front's first row.
+    """
+    config, data = plan.config, plan.task.data
+    recipe, epochs = resolved(config.dense, "dense", config.data)
+    if plan.timed is not None:
+        check_targets(plan.timed, plan.task.build(), data.example)  # before hours are spent on training
+    torch.set_num_threads(_dense_threads(plan.cost.dense))
+    trained = dense_network(
+        plan.task,
+        recipe,
+        epochs,
+        config.seed,
+        config.directory,
+        report=lambda record: report(record, math.ceil(epochs)),
+        device=plan.device,
+    )
+    if plan.timed is not None and latency is None:
+        latency = measure_dense(plan.timed, trained.model, data.example).median
+    parts = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
+    setting = Setting(
+        model=trained.model,
+        example=data.example,
+        train=data.train,
+        validation=data.validation,
+        recipe=plan.recipe,
+        steps=plan.steps,
+        objectives=config.objectives,
+        ignored=frozenset(config.ignored),
+        threads=config.resources.cpus_per_trial,
+        device=plan.device,
+        analyses=StoredAnalyses(config.directory / "analyses", analysis_identity(trained.model, parts)),
+        round_to=plan.round_to,
+        timed=plan.timed,
+        dense_latency=latency,
+    )
+    # One thread, as in the trials: a validation example on the edge must not fall to the other side here.
+    torch.set_num_threads(setting.threads)
+    row = DenseRow(
+        accuracy=evaluate(trained.model, data.validation).accuracy,
+        flops=plan.cost.dense,
+        params=plan.params,
+        seconds=trained.seconds,
+        latency=latency,
+    )
+    return setting, row
+
+
+def _dense_threads(flops: int) -> int:
+    """Choose threads for training the dense network, which has the machine to itself."""
+    return 1 if flops < SMALL else torch.get_num_threads()
+
+
+def _device(config: StudyConfig) -> tuple[str, float]:
+    """Decide where trials compute; a GPU is used where there is one."""
+    wanted, present = config.resources.gpus_per_trial, torch.cuda.is_available()
+    if wanted is None:
+        wanted = 1.0 if present else 0.0
+    if wanted > 0 and not present:
+        raise InputError(
+            f"gpus_per_trial = {wanted:g} needs a CUDA device, and torch finds none on this machine; leave it out, or "
+            "give 0 for the CPU"
+        )
+    return ("cuda" if wanted > 0 else "cpu"), wanted

@@ -1,0 +1,116 @@
+"""Passes each finished trial on: to whoever watches, to its picture, to MLflow. Nothing here delays a trial."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from search.fronts.dominance import hypervolume, non_dominated
+from search.objectives import Objective
+from search.records.listener import Listener
+from search.records.outcome import DenseRow, Outcome
+from search.store.studies import StudyFiles
+from search.tracking.tracker import Tracker
+from search.trials.trial import TrialSpec
+
+ARTEFACTS = ("outcome.json", "architecture.json", "weights.safetensors", "kept.json", "widths.png", "valley.png")
+
+
+class Recorder:
+    """Hears of trials from the schedule.
+
+    Args:
+        files: The study's files.
+        dense: The dense network.
+        objectives: What is searched for.
+        total: How many trials there will be.
+        listener: Hears of progress.
+        tracker: Mirrors the trials to MLflow.
+    """
+
+    def __init__(
+        self,
+        files: StudyFiles,
+        dense: DenseRow,
+        objectives: tuple[Objective, ...],
+        total: int,
+        listener: Listener,
+        tracker: Tracker,
+    ) -> None:
+        self._files = files
+        self._dense = dense
+        self._objectives = objectives
+        self._total = total
+        self._listener = listener
+        self._tracker = tracker
+        self._running: set[int] = set()
+        self._gains: list[list[float]] = []
+        self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+        self._drawn: list[Future[None]] = []
+
+    def resumed(self, outcomes: list[Outcome]) -> None:
+        """Take in what an earlier run finished; what MLflow missed of it is sent now.
+
+        Args:
+            outcomes: The finished trials.
+        """
+        for outcome in outcomes:
+            self._count(outcome)
+            self._drawn.append(self._pictures.submit(self._publish, outcome))
+
+    def started(self, spec: TrialSpec) -> None:
+        """Hear that a trial began.
+
+        Args:
+            spec: The trial.
+        """
+        self._running.add(spec.number)
+        self._files.write_running(sorted(self._running), self._total)
+        self._listener.trial_started(spec.number, spec.method)
+
+    def finished(self, outcome: Outcome) -> None:
+        """Hear that a trial is finished; it is on disk by now.
+
+        Args:
+            outcome: The trial.
+        """
+        self._running.discard(outcome.number)
+        self._files.write_running(sorted(self._running), self._total)
+        self._count(outcome)
+        self._listener.trial_finished(outcome, *self._front())
+        for reason in outcome.untimed.values():
+            self._listener.warning(f"trial {outcome.number} is kept without this latency: {reason}")
+        self._drawn.append(self._pictures.submit(self._publish, outcome))
+
+    def close(self) -> None:
+        """Wait for the pictures; a picture that could not be drawn is a warning, not a loss."""
+        self._pictures.shutdown(wait=True)
+        errors = [error for drawn in self._drawn if (error := drawn.exception()) is not None]
+        if errors:
+            self._listener.warning(f"{len(errors)} trials have no picture or are not in MLflow ({errors[0]})")
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.state == "complete" and not outcome.lacks(o.name for o in self._objectives):
+            self._gains.append([o.gain(outcome.metrics[o.name], self._dense) for o in self._objectives])
+
+    def _front(self) -> tuple[float, int]:
+        """Hypervolume and size of the front so far."""
+        if not self._gains:
+            return 0.0, 0
+        maximise = [True] * len(self._objectives)
+        volume = hypervolume(self._gains, [0.0] * len(maximise), maximise)
+        return volume, int(non_dominated(self._gains, maximise).sum())
+
+    def _publish(self, outcome: Outcome) -> None:
+        """Draw the pictures, then hand everything to the tracker."""
+        from search.report.plots import save, widths_figure
+        from search.report.valley import valley_figure
+
+        folder = self._files.folder(outcome.number)
+        if outcome.state == "complete" and not (folder / "widths.png").exists():
+            save(widths_figure(outcome), folder / "widths.png")
+        if outcome.profiles and not (folder / "valley.png").exists():
+            title = f"Trial {outcome.number} · {outcome.method}"
+            save(valley_figure(outcome.profiles, title, ("not pruned", "pruned")), folder / "valley.png")
+        present: dict[str, Path] = {name: folder / name for name in ARTEFACTS if (folder / name).exists()}
+        self._tracker.log_trial(outcome, self._dense, present)

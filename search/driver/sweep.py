@@ -1,0 +1,297 @@
+"""A sweep from configuration to front: the driver.
+
+Prepares (``search.driver.prepare``), runs (``search.study.schedule``, workers, study, recorder) and finishes
+(``search.driver.finish``). Everything that must survive is on disk before the next step is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from search.driver.finish import finish_front, note, ranks
+from search.driver.prepare import Plan, dense_setting, plan
+from search.driver.recorder import Recorder
+from search.fronts.front import Front
+from search.objectives import load_objectives
+from search.records.environment import versions
+from search.records.listener import Listener, Nobody
+from search.records.outcome import DenseRow
+from search.store.studies import StudyFiles, study_names
+from search.study.config import StudyConfig
+from search.study.schedule import Schedule
+from search.study.study import Study, known_studies
+from search.tracking.run_store import RunStore
+from search.tracking.tracker import Tracker, import_mlflow
+from search.trials.trial import Setting
+from search.workers.inline import InlinePool
+from search.workers.pool import Pool
+from search.workers.progress import watched
+from spaces import InputError, Space
+
+MIN_LAG = 6
+"""Trials that may be asked and not told, on up to three workers; twice the workers on more."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished sweep says of itself.
+
+    Attributes:
+        seconds: Wall-clock seconds from start to end, dense training included.
+        overhead: Share of the workers' time in which they neither ran trials nor trained the dense network.
+        files: The front's files by name.
+    """
+
+    seconds: float
+    overhead: float
+    files: Mapping[str, Path]
+
+
+class Sweep:
+    """A study that is run, or gone on with: ``Sweep(load_config(trials=24)).run().table()``.
+
+    Args:
+        config: The configuration.
+        listener: Hears of progress.
+    """
+
+    def __init__(self, config: StudyConfig, listener: Listener | None = None) -> None:
+        self.config = config
+        self.summary: Summary | None = None
+        self._listener: Listener = listener or Nobody()
+        self._files: StudyFiles | None = None
+
+    @classmethod
+    def resume(
+        cls,
+        name: str | None = None,
+        directory: Path | str = "mlruns",
+        listener: Listener | None = None,
+        trials: int | None = None,
+    ) -> Self:
+        """Take up a study where it stopped.
+
+        Args:
+            name: Name of the study; ``None`` for the one that was begun last.
+            directory: The run store.
+            listener: Hears of progress.
+            trials: New total of trials, to go on with a finished study; ``None`` keeps the total.
+
+        Returns:
+            The sweep; call :meth:`run`.
+
+        Raises:
+            InputError: If ``trials`` is less than the study has.
+        """
+        files = StudyFiles.open(directory, name)
+        total = files.status()["total"]
+        if trials is not None and trials < total:
+            raise InputError(f"study {files.name!r} has {total} trials already; --trials {trials} is less")
+        sweep = cls(files.config().model_copy(update={"trials": trials or total, "name": files.name}), listener)
+        sweep._files = files
+        return sweep
+
+    @property
+    def name(self) -> str | None:
+        """Name of the study, once it is known."""
+        return self._files.name if self._files else self.config.name
+
+    def plan(self) -> Plan:
+        """Say what would be done; nothing is trained or written.
+
+        Returns:
+            The plan.
+        """
+        return plan(self.config)
+
+    def run(self) -> Front:
+        """Run all trials that are not finished, then finish the front.
+
+        Returns:
+            The front.
+        """
+        began = time.perf_counter()
+        with ExitStack() as stack:
+            stack.callback(self._listener.close)
+            if self._files is None and self.config.name is not None:
+                _refuse_taken(self.config.directory, self.config.name)  # before anything is trained
+            self._listener.stage("loading data and network")
+            background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mlflow-open"))
+            background.submit(import_mlflow)  # takes seconds, like importing torch
+            planned = self.plan()
+            for warning in planned.warnings:
+                self._listener.warning(warning)
+            # Nothing is written before here: what the user got wrong has been said.
+            RunStore.resolve(self.config.directory, self.config.tracking_uri).prepare()
+            opening = background.submit(Tracker.open, self.config.directory, self.config.tracking_uri)
+            pool = stack.enter_context(_pool(planned))  # its workers import torch while the dense network trains
+            tracker = opening.result()
+            stack.callback(self._deliver, tracker)
+            self._listener.stage("dense network")
+            dense_began = time.perf_counter()
+            known = None if self._files is None else self._files.dense().latency
+            setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
+            dense_seconds = time.perf_counter() - dense_began
+            files = self._files = self._files or _created(planned, dense)
+            stack.enter_context(files.lock())
+            earlier = set(files.numbers())
+            with self._tracked(tracker, files, dense):
+                self._trials(pool, files, planned, setting, dense, tracker)
+                self._listener.stage("testing and drawing the front")
+                front, paths = finish_front(files, planned.task, setting)
+                seconds = time.perf_counter() - began
+                # While the dense network trains there is no trial that a worker could run.
+                busy = dense_seconds * pool.slots
+                busy += sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
+                self.summary = Summary(seconds, max(0.0, 1 - busy / (seconds * pool.slots)), paths)
+                numbers = {"overhead_share": self.summary.overhead, "seconds": seconds}
+                numbers["trials"] = len(files.numbers())
+                tracker.finish_sweep(ranks(front), paths, front.hypervolume(), note(front), numbers)
+        return front
+
+    @contextmanager
+    def _tracked(self, tracker: Tracker, files: StudyFiles, dense: DenseRow) -> Generator[None]:
+        """Open the parent run, or take it up again; end it as killed or failed if the sweep ends so."""
+        store, known = tracker.store.public, files.tracked()
+        config = self.config.model_dump(mode="json")
+        parent = tracker.start_sweep(files.name, config, dense, run_id=known.get(store))
+        files.write_tracked({**known, store: parent})
+        try:
+            yield
+        except BaseException as error:
+            tracker.stop_sweep("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+
+    def _trials(
+        self, pool: Pool, files: StudyFiles, planned: Plan, setting: Setting, dense: DenseRow, tracker: Tracker
+    ) -> None:
+        """Run every trial that is not finished."""
+        total = self.config.trials
+        recorder = Recorder(files, dense, load_objectives(self.config.objectives), total, self._listener, tracker)
+        with ExitStack() as stack:
+            stack.callback(recorder.close)
+            done = files.outcomes()
+            recorder.resumed(done)
+            self._listener.sweep_started(files.name, total, len(done), dense)
+            finished = {outcome.number: outcome for outcome in done}
+            lag = files.record()["lag"]
+            schedule = Schedule(_study(files, planned), total, lag, finished.get, recorder.finished)
+            if not schedule.done:
+                with watched(files, self._listener):
+                    pool.run(schedule, setting, files, recorder.started)
+
+    def _deliver(self, tracker: Tracker) -> None:
+        """Wait for MLflow to have everything; tell if it has not."""
+        if (warning := tracker.close().warning) is not None:
+            self._listener.warning(warning)
+
+
+def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseRow:
+    """Train the dense network of a study, unless it is cached.
+
+    Args:
+        config: The configuration.
+        listener: Hears of progress.
+
+    Returns:
+        What it reaches on validation, and its cost.
+    """
+    heard: Listener = listener or Nobody()
+    try:
+        heard.stage("loading data and network")
+        planned = plan(config)
+        heard.stage("dense network")
+        return dense_setting(planned, heard.dense_epoch)[1]
+    finally:
+        heard.close()
+
+
+def _pool(planned: Plan) -> AbstractContextManager[Pool]:
+    """Choose where trials run."""
+    resources = planned.config.resources
+    if resources.executor == "inline":
+        return nullcontext(InlinePool())
+    from search.workers.ray_workers import ray_pool  # ray is not needed to run trials in this process
+
+    return ray_pool(resources, planned.gpus_per_trial)
+
+
+def _created(planned: Plan, dense: DenseRow) -> StudyFiles:
+    """Make the study's folder and its Optuna study."""
+    config = planned.config
+    name = config.name or _free_name(config)
+    config = config.model_copy(update={"name": name})
+    files = StudyFiles(config.directory, name)
+    files.create({
+        "config": config.model_dump(mode="json"),
+        "dense": dense.to_json(),
+        "task": {"classes": planned.task.data.classes, "example_shape": list(planned.task.example.shape)},
+        "space": planned.space.to_json(),
+        "lag": max(MIN_LAG, 2 * (config.resources.max_concurrent or 1)),
+        "recipe": planned.recipe.model_dump(mode="json"),
+        "steps": planned.steps,
+        "versions": versions(),
+    })
+    try:
+        _create_study(files, planned)
+    except InputError:
+        files.discard()
+        raise
+    return files
+
+
+def _create_study(files: StudyFiles, planned: Plan) -> Study:
+    config = planned.config
+    return Study.create(
+        storage(files.directory),
+        files.name,
+        planned.space,
+        config.objectives,
+        config.seed,
+        config.sampler,
+        planned.first,
+    )
+
+
+def _study(files: StudyFiles, planned: Plan) -> Study:
+    """Open the Optuna study of a folder; make it if a driver was killed between the two."""
+    config = files.config()
+    if files.name not in known_studies(storage(files.directory)):
+        return _create_study(files, planned)
+    space = Space.from_json(files.record()["space"])
+    return Study.load(storage(files.directory), files.name, space, config.objectives, config.seed, config.sampler)
+
+
+def storage(directory: Path) -> str:
+    """Name the Optuna storage of a run store.
+
+    Args:
+        directory: The run store.
+
+    Returns:
+        An URL that ``optuna.load_study`` accepts.
+    """
+    return f"sqlite:///{directory.resolve() / 'optuna.db'}"
+
+
+def _refuse_taken(directory: Path, name: str) -> None:
+    if name in study_names(directory):
+        raise InputError(
+            f"study {name!r} exists; continue it with `paretoprune resume {name}` or choose another --name"
+        )
+
+
+def _free_name(config: StudyConfig) -> str:
+    """Number a study after its data and model."""
+    model = config.model.rpartition(":")[2]
+    both = model if model.startswith(config.data) else f"{config.data}-{model}"  # digits_resnet says it already
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", both).strip("-")[:60]
+    taken = {*study_names(config.directory), *known_studies(storage(config.directory))}
+    return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n:03d}") not in taken)

@@ -1,0 +1,1 @@
+"""Pareto fronts, dominance, limits."""

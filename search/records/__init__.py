@@ -1,0 +1,1 @@
+"""Records of trials: what is stored, told and shown. No torch."""

@@ -1,1 +1,0 @@
-"""Running trials: in which order, where, and who hears of it."""

@@ -1,0 +1,1 @@
+"""How long networks take, and which of equal forms is fastest."""

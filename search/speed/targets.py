@@ -1,0 +1,225 @@
+"""Where and how a network runs when it is timed.
+
+| target | what runs |
+|---|---|
+| ``cpu`` | the network as it is, on the CPU |
+| ``cpu-compiled`` | the network through ``torch.compile`` as one graph, on the CPU |
+| ``cuda`` | a CUDA graph of the network, replayed: launching costs nothing |
+| ``cuda-eager`` | the network as it is, on the GPU: small networks mostly wait to be launched |
+| ``onnxruntime`` | the network exported to ONNX, in ONNX Runtime on the CPU |
+
+All run without gradients in single precision, on copies. Layers of blocks run in the way that is measured to be
+fastest there (``search.speed.blocks``), layers rewritten into chains in the equal form that is
+(``search.speed.chains``).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from search.speed import blocks, chains
+from search.speed.conditions import Conditions
+from search.speed.interleaved import Run, Watch
+from search.speed.onnx_session import NotInstalled, onnx_run
+from search.speed.watches import DeviceWatch, HostWatch
+
+
+class Untimed(Exception):
+    """A network cannot be timed on a target; says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A way to run a network.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``.
+        prepare: Makes one forward pass of a network on this device with these inputs; runs it at least once.
+        failure: What it means that preparing fails, and what to do.
+        whole: Whether a compiler sees the whole network: then layers of blocks are not decided one by one.
+    """
+
+    device: str
+    prepare: Callable[[nn.Module, Tensor, int], Run]
+    failure: str
+    whole: bool = False
+
+
+def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) -> Run:
+    """Make one forward pass of a network on a target.
+
+    Args:
+        name: A name in :data:`TARGETS`.
+        model: The network; not changed.
+        example: One input, ``[1, ...]``; only its shape, precision and kind of numbers matter.
+        setting: Batch size, threads and layout.
+
+    Returns:
+        The forward pass; it has run before.
+
+    Raises:
+        Untimed: If it cannot be made.
+    """
+    target = TARGETS[name]
+    try:
+        network = copy.deepcopy(model).to(target.device).eval().requires_grad_(False)
+        inputs = like(example, setting.batch_size).to(target.device)
+        if setting.channels_last and inputs.ndim == 4:
+            network = network.to(memory_format=torch.channels_last)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        clock = watch(name, setting.threads)
+
+        def plain(candidate: nn.Module) -> Run:
+            return target.prepare(candidate, inputs, setting.threads)
+
+        def alone(form: nn.Module, x: Tensor) -> Run:
+            # A compiler would take minutes for all forms of all layers.
+            return chains.eager(form, x) if target.whole else target.prepare(form, x, setting.threads)
+
+        def decided(candidate: nn.Module) -> Run:
+            if target.whole:
+                return blocks.faster(candidate, plain, clock)
+            return plain(blocks.decided(candidate, inputs))
+
+        return chains.faster(network, inputs, alone, decided, clock)
+    except NotInstalled as error:
+        raise Untimed(f"{name}: {error}") from error
+    except Exception as error:  # compilers, exporters and networks fail in any way; the rest of a trial is kept
+        if _out_of_memory(error):
+            raise Untimed(
+                f"{name}: a batch of {setting.batch_size} does not fit into memory; choose a smaller latency.batch_size"
+            ) from error
+        raise Untimed(f"{name}: {target.failure} ({_first_line(error)})") from error
+
+
+def like(example: Tensor, batch_size: int) -> Tensor:
+    """Make a batch of noise: on images of zeros, pooling and its like guess every branch right and look too fast.
+
+    Args:
+        example: One input, ``[1, ...]``.
+        batch_size: Inputs of the batch.
+
+    Returns:
+        ``[batch_size, ...]``, the same every time, on the CPU; numbers that are not real are copies of the example's.
+    """
+    if not example.is_floating_point():
+        return example[:1].cpu().repeat(batch_size, *[1] * (example.ndim - 1))
+    noise = torch.randn(batch_size, *example.shape[1:], generator=torch.Generator().manual_seed(0))
+    return noise.to(example.dtype)
+
+
+def watch(name: str, threads: int) -> Watch:
+    """Return the watch that fits a target.
+
+    Args:
+        name: A name in :data:`TARGETS`.
+        threads: Torch threads on the CPU.
+
+    Returns:
+        The watch.
+    """
+    return DeviceWatch() if TARGETS[name].device == "cuda" else HostWatch(threads)
+
+
+@contextmanager
+def threads_of(setting: Conditions) -> Generator[None]:
+    """Compile and run with the wanted number of threads: compiled kernels have it built in.
+
+    Args:
+        setting: The conditions.
+
+    Yields:
+        Nothing; runs the block.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(setting.threads)
+    # Compiled code is remembered by the Python code of a network, at most eight times, and then no longer made.
+    torch.compiler.reset()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _eager(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+    def run() -> object:
+        with torch.inference_mode():
+            return model(inputs)
+
+    run()
+    return run
+
+
+def _compiled(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+    # As one graph: where the compiler would give up, it must say so and not time the network as it is.
+    compiled = torch.compile(model, dynamic=False, fullgraph=True)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return compiled(inputs)
+
+    run()
+    return run
+
+
+def _replayed(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+    # Capturing wants warm libraries, on a stream of its own (the recipe of torch's documentation).
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side), torch.inference_mode():
+        for _ in range(3):
+            model(inputs)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph):
+        answer = model(inputs)
+
+    def run() -> object:
+        graph.replay()
+        return answer  # keeps the memory that the graph writes to
+
+    run()
+    torch.cuda.synchronize()
+    return run
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error).lower()
+    return any(words in said for words in ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc"))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    text = f"{type(error).__name__}: {lines[0].strip()}"
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+TARGETS: Mapping[str, Target] = MappingProxyType({
+    "cpu": Target("cpu", _eager, "the network cannot run on the CPU"),
+    "cpu-compiled": Target(
+        "cpu",
+        _compiled,
+        "torch.compile cannot make one graph of the network, or finds no C++ compiler; leave this target out",
+        whole=True,
+    ),
+    "cuda": Target(
+        "cuda", _replayed, "the network cannot be captured in a CUDA graph; use the target cuda-eager instead"
+    ),
+    "cuda-eager": Target("cuda", _eager, "the network cannot run on the GPU; leave this target out"),
+    "onnxruntime": Target(
+        "cpu",
+        onnx_run,
+        "the network cannot be exported to ONNX, or ONNX Runtime cannot run it as torch does; leave this target out",
+        whole=True,
+    ),
+})
+"""How the targets of :data:`search.speed.conditions.TARGETS` run."""

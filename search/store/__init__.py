@@ -1,0 +1,1 @@
+"""What is on disk: studies, weights, analyses."""

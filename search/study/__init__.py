@@ -1,0 +1,1 @@
+"""A study: its configuration, its space, who is asked and told when."""

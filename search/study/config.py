@@ -1,0 +1,278 @@
+"""What a study is made of: TOML file and command-line options become one frozen, validated object.
+
+Precedence, from weakest to strongest: defaults, the file, options, ``--set``. Unknown keys are errors. The
+resolved configuration is stored with the study, so that a sweep can be continued or repeated from it alone.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from methods.contract.recipe import Recipe
+from search.speed.conditions import checked_targets
+from search.tasks.data.sizes import SplitSizes
+from spaces import InputError
+from spaces.errors import explained
+
+Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "any"]
+Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "defaults"]
+Executor = Literal["ray", "inline"]
+
+BOUNDS = frozenset({"low", "high", "value", "choices"})
+"""Keys that narrow a parameter; a table with only such keys is a parameter's bounds."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Training(_Part):
+    """How long and by which recipe to train; what is left out comes from the data set's defaults.
+
+    Attributes:
+        epochs: Passes over the training data.
+        recipe: Overrides of the default recipe, by field of :class:`methods.contract.recipe.Recipe`.
+    """
+
+    epochs: float | None = Field(None, gt=0)
+    recipe: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("recipe")
+    @classmethod
+    def _known(cls, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            Recipe.model_validate(recipe)
+        except ValidationError as error:
+            raise InputError(explained(error, Recipe, "recipe")) from error
+        return recipe
+
+
+class Resources(_Part):
+    """Where trials run.
+
+    Attributes:
+        executor: ``"ray"`` distributes trials with Ray Tune; ``"inline"`` runs them in this process, one by
+            one, where a debugger can follow.
+        cpus_per_trial: Cores per trial; also the number of torch threads.
+        gpus_per_trial: GPUs per trial, may be a fraction; ``None`` takes one where there is one.
+        max_concurrent: Trials at a time; ``None`` for as many as the resources allow.
+        address: Address of a running Ray cluster; ``None`` starts a local one (or follows ``RAY_ADDRESS``).
+    """
+
+    executor: Executor = "ray"
+    cpus_per_trial: int = Field(1, ge=1)
+    gpus_per_trial: float | None = Field(None, ge=0)
+    max_concurrent: int | None = Field(None, ge=1)
+    address: str | None = None
+
+
+class Latency(_Part):
+    """How the latency of networks is measured, if it is: as an objective, or because targets are named.
+
+    Attributes:
+        targets: Where networks are timed, out of ``search.speed.conditions.TARGETS``; the first one gives the
+            objective ``latency``. ``None`` for a GPU where trials have one, else for the CPU.
+        batch_size: Inputs in one forward pass; latency is the time of that pass.
+        threads: Threads on the CPU; ``None`` for the cores of a trial.
+        channels_last: Whether images and weights lie in memory with channels last.
+        seconds: About how long one attempt at a measurement takes.
+    """
+
+    targets: tuple[str, ...] | None = None
+    batch_size: int = Field(1, ge=1)
+    threads: int | None = Field(None, ge=1)
+    channels_last: bool = False
+    seconds: float = Field(2.0, gt=0)
+
+    @field_validator("targets")
+    @classmethod
+    def _known_targets(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return names if names is None else checked_targets(names)
+
+
+class StudyConfig(_Part):
+    """Everything that decides a study.
+
+    Attributes:
+        name: Name of the study; ``None`` numbers it after model and data.
+        model: A name of ours, ``torchvision:NAME`` or ``package.module:function``.
+        weights: Trained weights of the dense network: a file or a torchvision enum; ``None`` trains it.
+        data: A name of ours or ``package.module:function``.
+        data_root: Where data sets lie or are downloaded to.
+        split: Sizes and seed of train, validation and test.
+        methods: Pruning methods that compete.
+        allocation: How sparsity is given out over layers; ``"any"`` lets the search choose.
+        ignored: Modules whose output channels must all stay.
+        objectives: What is searched for.
+        latency: How latency is measured.
+        round_to: Kept widths are multiples of this in every method that is given its sparsity. ``"auto"`` is 1,
+            unless latency is an objective: then what its first target rewards.
+        trials: How many trials the sweep has.
+        seed: Decides everything random.
+        sampler: Who proposes points; ``"auto"`` takes the one that fits the space. ``"defaults"`` searches nothing:
+            every method is tried with its authors' values at each of ``shares``, to compare methods.
+        shares: Shares of the dense FLOPs at which every method is tried first, before anything has been learned.
+        dense: How the dense network is trained if there are no weights.
+        finetune: Budget and recipe of every trial, the same for every method.
+        space: Narrowed parameters by method and parameter name: ``{"increg": {"penalty_max": {"high": 2}}}``.
+        resources: Where trials run.
+        directory: Where studies and runs are stored.
+        tracking_uri: Where MLflow runs are logged; ``None`` for the environment's or the store in
+            ``directory``.
+    """
+
+    name: str | None = None
+    model: str = "digits_resnet"
+    weights: str | None = None
+    data: str = "digits"
+    data_root: Path = Path("data")
+    split: SplitSizes = SplitSizes()
+    methods: tuple[str, ...] = Field(("magnitude", "increg", "random"), min_length=1)
+    allocation: Allocation = "flops"
+    ignored: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ("accuracy", "flops")
+    latency: Latency = Latency()
+    round_to: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    trials: int = Field(24, ge=1)
+    seed: int = Field(0, ge=0)
+    sampler: Sampler = "auto"
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.25, 0.125)
+    dense: Training = Training()
+    finetune: Training = Training()
+    space: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    resources: Resources = Resources()
+    directory: Path = Path("mlruns")
+    tracking_uri: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str | None) -> str | None:
+        return name if name is None else checked_name(name)
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from methods import method_names
+        from spaces import unknown
+
+        for name in names:
+            if name not in method_names():
+                raise InputError(unknown("method", name, method_names()))
+        if len(set(names)) != len(names):
+            raise InputError(f"methods are named twice: {', '.join(names)}")
+        return names
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from search.objectives import load_objectives
+
+        load_objectives(names)
+        return names
+
+    @field_validator("space")
+    @classmethod
+    def _flat(cls, space: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        return {method: _flat_bounds(bounds) for method, bounds in space.items()}
+
+
+def checked_name(name: str) -> str:
+    """Check a study's name: it becomes a folder and a title.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The same name.
+
+    Raises:
+        InputError: If it is anything but 1 to 80 letters, digits, ``.``, ``_`` and ``-``, beginning with a
+            letter or digit.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        raise InputError(
+            f"study name {shown!r} is not allowed: use 1 to 80 letters, digits, '.', '_' and '-', beginning with "
+            "a letter or digit"
+        )
+    return name
+
+
+def load_config(path: Path | None = None, overrides: Sequence[str] = (), **options: Any) -> StudyConfig:
+    """Build the configuration from a file, options and overrides.
+
+    Args:
+        path: A TOML file, or ``None``.
+        overrides: ``key=value`` strings with dotted keys; values are read as TOML, else as text.
+        **options: Values of top-level keys, or of ``resources``' keys; ``None`` means not given.
+
+    Returns:
+        The validated configuration.
+
+    Raises:
+        InputError: If the file cannot be read, or a key or value is not allowed.
+    """
+    tree = {} if path is None else _read_toml(path)
+    for key, value in options.items():
+        if value is not None:
+            _put(tree, ["resources", key] if key in Resources.model_fields else [key], value, key)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {text!r} is not of the form key=value, such as --set finetune.epochs=5")
+        _put(tree, _path(key.strip()), _value(value.strip()), f"--set {text}")
+    where = "configuration" if path is None else str(path)
+    try:
+        return StudyConfig.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(explained(error, StudyConfig, where)) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from error
+
+
+def _put(tree: dict[str, Any], path: Sequence[str], value: Any, where: str) -> None:
+    """Set a nested key."""
+    node = tree
+    for part in path[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise InputError(f"{where}: {part!r} is a value, it has no keys of its own")
+    node[path[-1]] = value
+
+
+def _path(key: str) -> list[str]:
+    """Split a dotted key; dots inside brackets belong to the name: ``a.b[layer1.0].low``."""
+    return re.findall(r"(?:[^.\[]|\[[^\]]*\]?)+", key)
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML would, and as plain text where TOML would not."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _flat_bounds(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Join nested tables into dotted parameter names, down to the tables of bounds."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and not (value and BOUNDS >= value.keys()):
+            flat |= _flat_bounds(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,46 @@
+"""Handwritten digits of the UCI repository as shipped with scikit-learn: 1,797 images of 8x8, no download.
+
+Alpaydin, Kaynak (1998), "Optical Recognition of Handwritten Digits", doi 10.24432/C50P49.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from search.tasks.data.memory import Examples, Source, split_in_memory
+from search.tasks.data.parts import Data
+from search.tasks.data.sizes import SplitSizes
+from search.tasks.data.splits import Augmentation
+
+
+def digits(root: Path, sizes: SplitSizes) -> Data:
+    """Load the digits: 60 % for training, 20 % for validation, 20 % for test by default.
+
+    Args:
+        root: Not used; the data comes with scikit-learn.
+        sizes: Sizes of the parts, and the seed that draws them.
+
+    Returns:
+        The three parts, images ``[1, 8, 8]``.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # Grey levels are 0..16; times 15 they fill a byte exactly.
+    images = torch.from_numpy(bunch.images * 15).to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    return split_in_memory(
+        Source(
+            name="digits",
+            classes=10,
+            train=Examples(images, labels),
+            mean=(0.2873,),
+            std=(0.3539,),
+            augmentation=Augmentation(padding=1),
+            validation_size=0.2,
+            test_size=0.2,
+        ),
+        sizes,
+    )

@@ -1,0 +1,191 @@
+"""Splits of image files: decoded and augmented by workers, normalised on the device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets.folder import default_loader
+from torchvision.transforms import v2
+
+from methods.contract.data import Batch
+from methods.contract.recipe import derived
+from search.tasks.models.initialise import seeded
+from search.tasks.data.normalise import Normalisation
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Key = tuple[int, int]
+"""Index of an image, and the seed of its augmentation."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files and their labels.
+
+    Attributes:
+        folder: Folder that holds them.
+        paths: Paths of the images below ``folder``.
+        labels: ``[images]``, int64.
+    """
+
+    folder: Path
+    paths: tuple[str, ...]
+    labels: Tensor
+
+    def part(self, index: Tensor) -> ImageFiles:
+        """Select some of the images.
+
+        Args:
+            index: Which ones, ``[n]``.
+
+        Returns:
+            Those images, in this order.
+        """
+        return ImageFiles(self.folder, tuple(self.paths[i] for i in index.tolist()), self.labels[index])
+
+
+class LoaderSplit:
+    """One part of a data set as image files (a :class:`methods.contract.data.Split`).
+
+    For training, a random part of 8 to 100 % of the area is resized to a square and half of the images are
+    mirrored (Szegedy et al. 2015, arXiv 1409.4842). Otherwise the image is resized so that the shorter side
+    is 8/7 of the square's, and the middle is taken. Each image is augmented from a seed of its own, so that
+    the number of workers makes no difference.
+
+    Args:
+        files: The images.
+        side: Side of the square that networks see, in pixels.
+        workers: Processes that decode images, 0 to decode in this process; by default as many as torch may
+            use threads, so that a trial stays within its cores.
+        device: Where inputs are normalised and handed out.
+    """
+
+    def __init__(self, files: ImageFiles, side: int, workers: int | None = None, device: str = "cpu") -> None:
+        self.files, self.side, self.workers, self.device = files, side, workers, torch.device(device)
+        like = torch.empty((1, 3, side, side), dtype=torch.uint8, device=device)
+        self._normalised = Normalisation(IMAGENET_MEAN, IMAGENET_STD, like)
+
+    @property
+    def examples(self) -> int:
+        """How many examples the split holds."""
+        return len(self.files.paths)
+
+    def to(self, device: str) -> LoaderSplit:
+        """Return the split with its batches on a device.
+
+        Args:
+            device: ``"cpu"``, ``"cuda"`` and so on.
+
+        Returns:
+            The same images, handed out there.
+        """
+        return LoaderSplit(self.files, self.side, self.workers, device)
+
+    def steps(self, batch_size: int) -> int:
+        """Return how many batches one shuffled epoch has (an incomplete last batch is left out).
+
+        Args:
+            batch_size: Examples per batch; a split with fewer examples makes one batch of all.
+
+        Returns:
+            Batches per epoch, at least 1.
+        """
+        return max(1, self.examples // batch_size)
+
+    def epoch(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Yield one epoch in random order, augmented.
+
+        Args:
+            batch_size: Examples per batch.
+            seed: Decides order and augmentation entirely.
+            start: Index of the first batch to yield.
+
+        Yields:
+            Inputs ``[batch, 3, side, side]`` (float32, normalised) and labels ``[batch]`` (int64).
+        """
+        transform = v2.Compose([
+            v2.RandomResizedCrop(self.side, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.PILToTensor(),
+        ])
+        yield from self._loaded(transform, _ShuffledKeys(self.examples, batch_size, seed, start))
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield every example once, in stored order, never augmented.
+
+        Args:
+            batch_size: Examples per batch; the last batch may be smaller.
+
+        Yields:
+            Inputs ``[batch, 3, side, side]`` (float32, normalised) and labels ``[batch]`` (int64).
+        """
+        transform = v2.Compose([
+            v2.Resize(round(self.side * 8 / 7), antialias=True),
+            v2.CenterCrop(self.side),
+            v2.PILToTensor(),
+        ])
+        starts = range(0, self.examples, batch_size)
+        keys = [[(i, 0) for i in range(s, min(s + batch_size, self.examples))] for s in starts]
+        yield from self._loaded(transform, keys)
+
+    def fingerprint(self) -> str:
+        """Return a hash of what the split holds: paths and labels, not the pixels.
+
+        Returns:
+            Hexadecimal digits; equal for equal paths below the folder, labels and size of images.
+        """
+        digest = hashlib.sha256(repr((self.side, self.files.paths)).encode())
+        digest.update(self.files.labels.numpy().data)
+        return digest.hexdigest()
+
+    def _loaded(self, transform: v2.Compose, keys: Any) -> Iterator[Batch]:
+        loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+            _Decoded(self.files, transform),
+            batch_sampler=keys,
+            num_workers=torch.get_num_threads() if self.workers is None else self.workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator().manual_seed(0),  # torch would draw from its global generator
+        )
+        for images, labels in loader:
+            images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
+            yield self._normalised(images), labels
+
+
+class _Decoded(Dataset[tuple[Tensor, int]]):
+    """Images by key; runs in workers."""
+
+    def __init__(self, files: ImageFiles, transform: v2.Compose) -> None:
+        self.files, self.transform = files, transform
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        index, seed = key
+        image = default_loader(str(self.files.folder / self.files.paths[index]))
+        with seeded(seed):  # torchvision's transforms draw from torch's global generator
+            return self.transform(image), int(self.files.labels[index])
+
+
+class _ShuffledKeys:
+    """Batches of keys in the order of one epoch."""
+
+    def __init__(self, examples: int, batch_size: int, seed: int, start: int) -> None:
+        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+        self.steps = range(start, max(1, examples // batch_size))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Sequence[Key]]:
+        order = torch.randperm(self.examples, generator=torch.Generator().manual_seed(self.seed))
+        for step in self.steps:
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            generator = torch.Generator().manual_seed(derived(self.seed, step))
+            seeds = torch.randint(2**62, chosen.shape, generator=generator)
+            yield list(zip(chosen.tolist(), seeds.tolist(), strict=True))

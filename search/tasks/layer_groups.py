@@ -1,0 +1,75 @@
+"""The channel groups of a network, for spaces that are looked at before there is a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.tasks.models import MODELS, TORCHVISION, build_model
+from spaces import InputError, LayerGroup
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DEFAULT_MODEL = "digits_resnet"
+
+PUBLISHED: dict[str, tuple[int, tuple[int, ...]]] = {
+    **dict.fromkeys(MODELS, (10, (1, 3, 32, 32))),
+    DEFAULT_MODEL: (10, (1, 1, 8, 8)),
+}
+"""Classes and input shape that each of our networks was published for."""
+
+IMAGENET = (1000, (1, 3, 224, 224))
+"""Classes and input shape of torchvision's classification models."""
+
+
+def layer_groups(model: str | None, data: str | None, data_root: Path) -> list[LayerGroup]:
+    """Build a network and say what can be pruned in it.
+
+    Args:
+        model: Name of the network; ``None`` for that of the digits.
+        data: Name of the data whose inputs it gets; ``None`` for inputs as the network was published for.
+        data_root: Where data sets lie or are downloaded to.
+
+    Returns:
+        The prunable groups, in order of depth.
+    """
+    from methods.network.channels import channel_groups
+
+    network, example = network_and_example(model or DEFAULT_MODEL, data, data_root)
+    return [group.layer for group in channel_groups(network, example, frozenset())]
+
+
+def network_and_example(name: str, data: str | None, data_root: Path) -> tuple[nn.Module, Tensor]:
+    """Build a network, and an input of the kind it takes.
+
+    Args:
+        name: Name of the network.
+        data: Name of the data whose inputs it gets; ``None`` for inputs as the network was published for.
+        data_root: Where data sets lie or are downloaded to.
+
+    Returns:
+        The network with initial weights, and one input, ``[1, ...]``.
+
+    Raises:
+        InputError: If the network is the user's own and no data is named.
+    """
+    if data is None and ":" in name and not name.startswith(TORCHVISION):
+        raise InputError(f"what inputs does {name!r} take? Name its data as well (example: --data cifar10)")
+    classes, example = _from_data(data, data_root) if data is not None else _published(name)
+    return build_model(name, classes, tuple(example.shape), seed=0), example
+
+
+def _published(name: str) -> tuple[int, Tensor]:
+    import torch
+
+    classes, shape = IMAGENET if name.startswith(TORCHVISION) else PUBLISHED.get(name, PUBLISHED[DEFAULT_MODEL])
+    return classes, torch.zeros(shape)
+
+
+def _from_data(name: str, root: Path) -> tuple[int, Tensor]:
+    from search.tasks.data.sets import load_data
+    from search.tasks.data.sizes import SplitSizes
+
+    data = load_data(name, root, SplitSizes())
+    return data.classes, data.example

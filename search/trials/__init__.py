@@ -1,0 +1,1 @@
+"""One trial, from a point to an outcome."""

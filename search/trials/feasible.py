@@ -1,0 +1,67 @@
+"""Whether the methods of a study can work on its network within its budget: asked before anything is trained."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+from methods import load_method
+from methods.contract.method import Method, Problem
+from search.study.space import METHOD, first_points
+from spaces import InputError, Space, Value
+
+
+def built(name: str, point: Mapping[str, Value], round_to: int) -> Method:
+    """Build a method as a trial does.
+
+    Args:
+        name: Its name.
+        point: Values by its own parameter names.
+        round_to: Kept widths are multiples of this, if the method has such a field and the point has no other value.
+
+    Returns:
+        The method.
+    """
+    kind = load_method(name)
+    given = {"round_to": round_to} if "round_to" in kind.model_fields else {}
+    return kind.from_point({**given, **point})
+
+
+def check_methods(
+    space: Space, methods: Sequence[str], shares: Sequence[float], problem: Problem, round_to: int
+) -> list[str]:
+    """Refuse a method that cannot even work at the least demanding of the points that are tried first.
+
+    What a search finds beyond these may still be impossible; such a trial fails alone, and says why.
+
+    Args:
+        space: The space of the study.
+        methods: Names of the methods that compete.
+        shares: Shares of the dense FLOPs that are tried first.
+        problem: The network, the data and the budget.
+        round_to: Kept widths are multiples of this.
+
+    Returns:
+        Warnings.
+    """
+    easiest_first = sorted(shares, reverse=True)
+    warned: list[str] = []
+    for name in methods:
+        points = [space.split(point, METHOD)[1] for point in first_points(space, [name], easiest_first)]
+        if points:
+            warned += _checked([built(name, point, round_to) for point in points], problem)
+    return warned
+
+
+def _checked(easiest_first: Sequence[Method], problem: Problem) -> list[str]:
+    """Return the warnings of the first of some methods that can work; raise the first error if none can."""
+    errors: list[InputError] = []
+    for method in easiest_first:
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                method.check(problem)
+            return [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+        except InputError as error:
+            errors.append(error)
+    raise errors[0]

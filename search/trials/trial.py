@@ -1,0 +1,253 @@
+"""One trial as a pure function: a setting and a point go in, an outcome and a network come out.
+
+Nothing here knows of Ray, Optuna or MLflow, and nothing is written (but for a lock while latency is measured): a
+trial runs wherever torch runs.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.contract.analyses import Analyses, Fresh, Progress, unheard
+from methods.contract.data import Split
+from methods.contract.method import Problem, Pruned, Report, silent
+from methods.contract.recipe import Recipe
+from methods.network.architecture import describe
+from methods.network.channels import channel_groups
+from search.objectives import load_objectives
+from search.records.outcome import MEASURED, Outcome
+from search.records.timing import Timing
+from search.speed.conditions import Conditions
+from search.speed.measure import measure_pair
+from search.trials.feasible import built
+from spaces import Value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials of a sweep share; made once by the driver.
+
+    Attributes:
+        model: The trained dense network, on the CPU.
+        example: One input, ``[1, ...]``, on the CPU.
+        train: Training data, on the CPU.
+        validation: Validation data, on the CPU. There is no test data here: no trial may see it.
+        recipe: How every method fine-tunes.
+        steps: Budget of every trial in optimiser steps.
+        objectives: What is measured, by name.
+        ignored: Modules whose output channels must all stay.
+        threads: Torch threads per trial; results depend on it in the last digits.
+        device: ``"cpu"`` or ``"cuda"``.
+        analyses: Where costly analyses of the dense network are shared.
+        round_to: Kept widths are multiples of this in every method that has such a field.
+        timed: How the pruned network is timed; ``None`` if it is not.
+        dense_latency: Seconds of the dense network on the first target; needed where there is ``timed``.
+    """
+
+    model: nn.Module
+    example: Tensor
+    train: Split
+    validation: Split
+    recipe: Recipe
+    steps: int
+    objectives: tuple[str, ...]
+    ignored: frozenset[str] = frozenset()
+    threads: int = 1
+    device: str = "cpu"
+    analyses: Analyses = Fresh()
+    round_to: int = 1
+    timed: Conditions | None = None
+    dense_latency: float | None = None
+
+    def placed(self) -> Setting:
+        """Return the setting with everything on its device.
+
+        Returns:
+            Itself on the CPU, else a copy.
+        """
+        if self.device == "cpu":
+            return self
+        return replace(
+            self,
+            model=self.model.to(self.device),
+            example=self.example.to(self.device),
+            train=self.train.to(self.device),
+            validation=self.validation.to(self.device),
+        )
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Which trial to run.
+
+    Attributes:
+        number: Its number in the study.
+        method: Name of the method.
+        point: Value of each parameter by the method's own names.
+        seed: Decides everything random in the trial.
+    """
+
+    number: int
+    method: str
+    point: dict[str, Value]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a trial leaves behind.
+
+    Attributes:
+        outcome: The record.
+        architecture: Description of the cut network for ``methods.network.architecture.rebuild``; ``None`` if the
+            trial failed.
+        weights: State dictionary of the cut network on the CPU; empty if the trial failed.
+        kept: Indices of the kept units of each group, ascending; empty if the trial failed.
+    """
+
+    outcome: Outcome
+    architecture: dict[str, Any] | None
+    weights: Mapping[str, Tensor]
+    kept: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent, progress: Progress = unheard) -> Finished:
+    """Prune, fine-tune and measure.
+
+    Args:
+        setting: What all trials share; not changed.
+        spec: Which trial.
+        report: Called with one record per epoch.
+        progress: Hears how far an analysis is.
+
+    Returns:
+        What came out. An exception inside the trial is part of the result (``state == "failed"`` with the
+        traceback), for a sweep must survive it.
+    """
+    torch.set_num_threads(setting.threads)
+    setting = setting.placed()
+    started = time.time()
+    clock = time.perf_counter()
+    records: list[dict[str, float]] = []
+
+    def keep(record: dict[str, float]) -> None:
+        records.append(record)
+        report(record)
+
+    try:
+        pruned = _prune(setting, spec, keep, progress)
+        seconds = time.perf_counter() - clock
+        timings, untimed = _timings(setting, pruned)
+        outcome = Outcome(
+            number=spec.number,
+            method=spec.method,
+            point=spec.point,
+            state="complete",
+            metrics=_measure(setting, pruned, seconds) | _latency(setting, timings),
+            history=[dict(record) for record in pruned.history],
+            widths=_widths(setting, pruned),
+            extra=dict(pruned.extra) | {"steps": float(pruned.steps)},
+            seed=spec.seed,
+            error=None,
+            started=started,
+            seconds=seconds,
+            profiles={name: list(pairs) for name, pairs in pruned.profiles.items()},
+            timings=timings,
+            untimed=untimed,
+        )
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in pruned.model.state_dict().items()}
+        return Finished(outcome, describe(setting.model, pruned.model), weights, pruned.kept)
+    except Exception:
+        return Finished(failed(spec, traceback.format_exc(), started, time.perf_counter() - clock, records), None, {})
+
+
+def failed(spec: TrialSpec, error: str, started: float, seconds: float, history: list[dict[str, float]]) -> Outcome:
+    """Record a trial that ended without a network.
+
+    Args:
+        spec: Which trial.
+        error: The traceback, or what is known of the end.
+        started: When it began, seconds since the epoch.
+        seconds: How long it ran.
+        history: What it reported before.
+
+    Returns:
+        The outcome, ``state == "failed"``.
+    """
+    return Outcome(
+        number=spec.number,
+        method=spec.method,
+        point=spec.point,
+        state="failed",
+        metrics={},
+        history=history,
+        widths={},
+        extra={},
+        seed=spec.seed,
+        error=error,
+        started=started,
+        seconds=seconds,
+    )
+
+
+def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress) -> Pruned:
+    """Build the method from the point and let it work."""
+    pruned = built(spec.method, spec.point, setting.round_to).prune(
+        Problem(
+            model=setting.model,
+            example=setting.example,
+            train=setting.train,
+            validation=setting.validation,
+            recipe=setting.recipe,
+            steps=setting.steps,
+            generator=torch.Generator().manual_seed(spec.seed),
+            report=report,
+            ignored=setting.ignored,
+            analyses=setting.analyses,
+            progress=progress,
+        )
+    )
+    if pruned.steps > setting.steps:
+        raise RuntimeError(f"{spec.method} used {pruned.steps} of {setting.steps} steps: the comparison is not fair")
+    pruned.model.eval()
+    return pruned
+
+
+def _measure(setting: Setting, pruned: Pruned, seconds: float) -> dict[str, float]:
+    """Measure every objective, and what every outcome has, on the cut network."""
+    metrics = {"seconds": seconds}
+    for objective in load_objectives(tuple(dict.fromkeys(MEASURED + setting.objectives))):
+        if objective.measure is not None:
+            metrics[objective.name] = objective.measure(pruned.model, setting.example, setting.validation)
+        elif objective.reported_by is not None:
+            if objective.name not in pruned.extra:
+                raise RuntimeError(f"the method did not report {objective.name}, which it is known to report")
+            metrics[objective.name] = pruned.extra[objective.name]
+    return metrics
+
+
+def _timings(setting: Setting, pruned: Pruned) -> tuple[dict[str, Timing], dict[str, str]]:
+    """Time the cut network beside the dense one, where that was asked for."""
+    if setting.timed is None:
+        return {}, {}
+    return measure_pair(setting.timed, setting.model, pruned.model, setting.example)
+
+
+def _latency(setting: Setting, timings: Mapping[str, Timing]) -> dict[str, float]:
+    """The objective: the dense network's latency times the measured quotient on the first target."""
+    if setting.timed is None or setting.dense_latency is None or setting.timed.targets[0] not in timings:
+        return {}
+    return {"latency": setting.dense_latency * timings[setting.timed.targets[0]].share}
+
+
+def _widths(setting: Setting, pruned: Pruned) -> dict[str, tuple[int, int]]:
+    """Kept and dense units by group."""
+    groups = channel_groups(setting.model, setting.example, setting.ignored)
+    return {group.name: (len(pruned.kept.get(group.name, range(group.channels))), group.channels) for group in groups}

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from methods.network.channels import channel_groups, cut
+from methods.network.cost import CostModel, count, layer_flops
+from spaces import InputError
+from tests.methods.cases import IMAGE, seeded
+from tests.methods.network.test_channels import ALL
+
+EXAMPLE = torch.zeros(1, *IMAGE)
+
+
+def by_hand(model: nn.Module) -> int:
+    """Multiply–accumulates from the shapes that go through convolutions and linear layers."""
+    total = 0
+
+    def add(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        total += output.numel() * module.weight[0].numel()
+
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(add) for layer in layers]
+    with torch.no_grad():
+        model(EXAMPLE)
+    for handle in handles:
+        handle.remove()
+    return total
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_counts_what_layers_multiply(name: str) -> None:
+    model = seeded(ALL[name])
+    cost = count(model, EXAMPLE)
+    assert cost.flops == by_hand(model)
+    assert cost.params == sum(p.numel() for p in model.parameters())
+    assert set(layer_flops(model, EXAMPLE)) == {
+        n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    }
+
+
+def test_counts_one_input_of_a_batch_and_products_outside_layers() -> None:
+    class Bilinear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(6, 5))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.w
+
+    assert count(Bilinear(), torch.zeros(7, 6)).flops == 30
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=4, deadline=None)
+@given(data=st.data())
+def test_cost_model_is_exact(name: str, data: st.DataObject) -> None:
+    model = seeded(ALL[name])
+    groups = channel_groups(model, EXAMPLE)
+    kept = {g.name: data.draw(st.integers(1, g.channels), label=g.name) for g in groups}
+    smaller = cut(model, groups, {name: range(width) for name, width in kept.items()})
+    costs = CostModel(model, EXAMPLE, groups)
+    assert costs.flops(kept) == count(smaller, EXAMPLE).flops
+    assert costs.dense == costs.flops({}) == count(model, EXAMPLE).flops
+
+
+def test_unknown_group_is_named() -> None:
+    model = seeded(ALL["vgg"])
+    with pytest.raises(InputError, match="unknown channel group 'nope'"):
+        CostModel(model, EXAMPLE, channel_groups(model, EXAMPLE)).flops({"nope": 1})
+
+
+def test_what_depends_on_numbers_cannot_be_counted() -> None:
+    class Deciding(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum().item() > 0 else -x
+
+    with pytest.raises(InputError, match="the FLOPs of Deciding cannot be counted, .* looks at numbers"):
+        count(Deciding(), torch.zeros(1, 4))
+    with pytest.raises(RuntimeError, match="same reduction dim"):
+        count(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 5))

@@ -1,0 +1,529 @@
+"""Matrix pivoting on whole networks."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.contract.method import Problem
+from methods.network.architecture import describe, rebuild
+from methods.network.cost import count, layer_flops
+from methods.pivoting.arrangement import Arrangement
+from methods.pivoting.block_budget import Limits, candidates, compatible
+from methods.pivoting.block_matrices import Pivots, Structure
+from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, nearest
+from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, moved_bytes, pivoted
+from methods.pivoting.channel_spaces import channel_spaces
+from methods.pivoting.concentration import Concentration, Scores, noise, retained, survivors
+from methods.pivoting.method import Pivoting
+from methods.pivoting.mixing import mixed, unmixed
+from methods.pivoting.pivoted_network import (
+    Coupling,
+    Plan,
+    apply_masks,
+    compact,
+    failures,
+    gathers_alone,
+    mended,
+    plan_for,
+    specs,
+)
+from methods.pivoting.pivots import drawn, search
+from methods.training.trainer import Recipe, Trainer
+from spaces import InputError
+from tests.methods import cases
+from tests.methods.pivoting.test_permutations import BARRIERS, Deciding, Halved, RandomNet
+
+EXAMPLE = torch.zeros(1, *cases.IMAGE)
+TRAIN = cases.blobs(cases.IMAGE, 96)
+VALIDATION = cases.blobs(cases.IMAGE, 40, seed=1, noise=0)
+WAYS: list[tuple[Structure, Coupling]] = [
+    ("block_diag", "perfect_shuffle"),
+    ("block_diag", "free"),
+    ("block_sparse", "shared_order"),
+    ("block_sparse", "free"),
+    ("bsr", "shared_order"),
+    ("bsr", "free"),
+]
+
+
+def concatenating_net() -> nn.Module:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.one, self.two = cases.conv_bn(3, 8), cases.conv_bn(8, 8), cases.conv_bn(16, 16)
+            self.head = nn.Linear(32, cases.CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.stem(x)
+            z = torch.cat([y, self.one(y)], 1)
+            return self.head(torch.cat([z, self.two(z)], 1).mean([2, 3]))  # type: ignore[no-any-return]
+
+    return Dense()
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {**cases.NETS, "concatenating": concatenating_net}
+
+
+def planned(
+    model: nn.Module, structure: Structure, coupling: Coupling, seed: int = 0, degree: int = 2
+) -> tuple[Plan, Pivots]:
+    """Block every layer that can be, as sparse as goes together, by random pivots."""
+    sample = next(model.parameters())
+    spaces = channel_spaces(model, EXAMPLE.to(sample.dtype))
+    found = candidates(model, EXAMPLE.to(sample.dtype), spaces, Limits(structure, 2, degree, None))
+    chosen: dict[str, Choice] = {}
+    for shape in found.shapes:
+        fitting = [o for o in found.options[shape.name] if compatible(spaces, coupling, {**chosen, shape.name: o})]
+        chosen[shape.name] = fitting[-1]
+    plan = plan_for(spaces, chosen, structure, coupling)
+    scores = {
+        n: np.random.default_rng(seed).random(m.scores.shape) for n, m in zip(plan.names, plan.matrices, strict=True)
+    }
+    pivots = drawn(plan.scored(scores), plan.slots, seed, plan.still)
+    plan, pivots, _ = mended(plan, pivots, scores, seed)
+    return plan, pivots
+
+
+def twins(
+    build: Callable[[], nn.Module], structure: Structure, coupling: Coupling, seed: int = 0
+) -> tuple[nn.Module, ...]:
+    """A network with masks, the same as blocks, and the plan behind both."""
+    dense = cases.seeded(build, seed, trained=True).double()
+    plan, pivots = planned(dense, structure, coupling, seed)
+    masked = copy.deepcopy(dense)
+    apply_masks(masked, plan.masks(pivots))
+    return dense, masked, compact(dense, plan, pivots)
+
+
+def arrangements(model: nn.Module) -> list[Arrangement]:
+    return [module for module in model.modules() if isinstance(module, Arrangement)]
+
+
+def problem_for(net: str = "vgg", steps: int = 20, seed: int = 0, **changes: object) -> Problem:
+    problem = Problem(
+        model=cases.seeded(NETS[net], trained=True),
+        example=EXAMPLE,
+        train=TRAIN,
+        validation=VALIDATION,
+        recipe=Recipe(lr=0.05, batch_size=32, recalibrate=2),
+        steps=steps,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return replace(problem, **changes)  # type: ignore[arg-type]
+
+
+def method(**fields: object) -> Pivoting:
+    return Pivoting.model_validate({"sparsity": {"mode": "uniform", "ratio": 0.4}, "min_side": 2} | fields)
+
+
+@pytest.mark.parametrize(("structure", "coupling"), WAYS)
+@pytest.mark.parametrize("net", NETS)
+def test_oracle_01_network_of_blocks_equals_the_masked_one(net: str, structure: Structure, coupling: Coupling) -> None:
+    dense, masked, blocks = twins(NETS[net], structure, coupling)
+    x = VALIDATION.inputs[:6].double()
+    torch.testing.assert_close(blocks(x), masked(x), rtol=0, atol=1e-12)
+    if arrangements(blocks):
+        assert not torch.allclose(dense(x), masked(x))
+        torch.testing.assert_close(copy.deepcopy(blocks).float()(x.float()), masked(x).float(), rtol=0, atol=1e-5)
+
+
+def test_oracle_02_random_graphs_become_blocks() -> None:
+    for seed in range(12):
+        way = WAYS[seed % len(WAYS)]
+        _, masked, blocks = twins(lambda s=seed: RandomNet(s, barriers=s % 2 == 0), *way, seed=seed)  # type: ignore[misc]
+        x = VALIDATION.inputs[:3].double()
+        torch.testing.assert_close(blocks(x), masked(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("barrier", ["flip", "shuffle", "permute"])
+def test_oracle_02_barriers_force_gathers(barrier: str) -> None:
+    _, masked, blocks = twins(lambda: Halved(BARRIERS[barrier]), "block_diag", "perfect_shuffle")
+    x = VALIDATION.inputs[:3].double()
+    torch.testing.assert_close(blocks(x), masked(x), rtol=0, atol=1e-12)
+    assert [a.gathers for a in arrangements(blocks)] == [1]
+
+
+def test_oracle_02_untraceable_networks_keep_their_gathers_and_say_so() -> None:
+    class Deep(Deciding):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(cases.conv_bn(3, 8), cases.conv_bn(8, 8), cases.conv_bn(8, 8))
+
+    _, masked, blocks = twins(Deep, "block_diag", "perfect_shuffle")
+    x = VALIDATION.inputs[:3].double()
+    torch.testing.assert_close(blocks(x), masked(x), rtol=0, atol=1e-12)
+    assert [a.gathers for a in arrangements(blocks)] == [2, 2]  # inputs and outputs of both
+    pruned = method().prune(problem_for(steps=0, model=cases.seeded(Deep, trained=True)))
+    assert pruned.extra["untraceable"] == 1.0 and pruned.extra["gathers"] == 4.0
+    assert method().prune(problem_for(steps=0)).extra["untraceable"] == 0.0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_oracle_05_training_blocks_is_training_with_masks(optimizer: str) -> None:
+    """Masked gradients and weights against the compact form: 20 steps, the same numbers."""
+    recipe = Recipe.model_validate({"optimizer": optimizer, "lr": 0.02, "batch_size": 16, "weight_decay": 1e-3})
+    train = cases.blobs(cases.IMAGE, 64, dtype=torch.float64)
+    for net, structure, coupling in (("projection", *WAYS[0]), ("zero_pad", *WAYS[4]), ("linear", *WAYS[3])):
+        dense = cases.seeded(NETS[net], trained=True).double()
+        plan, pivots = planned(dense, structure, coupling)
+        masks = plan.masks(pivots)
+        blocks = compact(dense, plan, pivots)
+        apply_masks(dense, masks)
+        trainer = Trainer(dense, train, recipe, 20, seed=3)
+        for step in range(1, 21):
+            trainer.run(until=step)
+            apply_masks(dense, masks)
+            for name, mask in masks.items():
+                weight = dense.get_submodule(name).weight
+                assert isinstance(weight, nn.Parameter)
+                for state in trainer.optimizer.state[weight].values():
+                    if isinstance(state, Tensor) and state.shape == weight.shape:
+                        state.mul_(torch.from_numpy(mask).reshape(*mask.shape, *[1] * (weight.ndim - 2)))
+        Trainer(blocks, train, recipe, 20, seed=3).run()
+        x = VALIDATION.inputs[:8].double()
+        torch.testing.assert_close(blocks(x), dense(x), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("structure", "coupling"), WAYS)
+def test_oracle_06_flops_counted_are_dense_times_density(structure: Structure, coupling: Coupling) -> None:
+    for net in ("projection", "depthwise", "linear"):
+        dense = cases.seeded(NETS[net], trained=True)
+        plan, pivots = planned(dense, structure, coupling)
+        blocks = compact(dense, plan, pivots)
+        before, after = layer_flops(dense, EXAMPLE), layer_flops(blocks, EXAMPLE)
+        for name, macs in before.items():
+            matrix = dict(zip(plan.names, plan.matrices, strict=True)).get(name)
+            cells = 1 if matrix is None else matrix.rows.clusters * matrix.columns.clusters
+            assert after[name] * cells == macs * (1 if matrix is None else matrix.blocks), name
+        saved = sum(int((~mask).sum()) * (9 if _kernel(dense, n) == 3 else 1) for n, mask in plan.masks(pivots).items())
+        assert count(dense, EXAMPLE).params - count(blocks, EXAMPLE).params == saved
+        assert (moved_bytes(blocks, EXAMPLE) > 0) == any(a.reading != "natural" for a in arrangements(blocks))
+
+
+def _kernel(model: nn.Module, name: str) -> int:
+    layer = model.get_submodule(name)
+    return layer.kernel_size[0] if isinstance(layer, nn.Conv2d) else 1
+
+
+@pytest.mark.parametrize(("structure", "coupling"), WAYS)
+@pytest.mark.parametrize("net", ["zero_pad", "depthwise", "concatenating"])
+def test_oracle_07_shared_orders_leave_no_gather(net: str, structure: Structure, coupling: Coupling) -> None:
+    _, _, blocks = twins(NETS[net], structure, coupling)
+    gathers = [a.gathers for a in arrangements(blocks)]
+    if coupling == "free":
+        assert all(gather <= 1 for gather in gathers)  # one for every layer that reads
+    else:
+        assert sum(gathers) == 0
+        readings = {a.reading for a in arrangements(blocks)}
+        assert readings <= ({"shuffle"} if coupling == "perfect_shuffle" else {"slabs", "natural"})
+
+
+@pytest.mark.parametrize(("structure", "coupling"), WAYS)
+@pytest.mark.parametrize("net", ["zero_pad", "concatenating"])
+def test_oracle_07_layers_alone_gather_before_and_after(net: str, structure: Structure, coupling: Coupling) -> None:
+    """What folding saves is counted on a network that computes the same without it."""
+    dense = cases.seeded(NETS[net], trained=True).double()
+    plan, pivots = planned(dense, structure, coupling)
+    alone, masked = copy.deepcopy(dense), copy.deepcopy(dense)
+    apply_masks(masked, plan.masks(pivots))
+    for name, spec in specs(plan, pivots, reordered=False).items():
+        layer = alone.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        alone.set_submodule(name, pivoted(layer, spec))
+    x = VALIDATION.inputs.double()
+    torch.testing.assert_close(alone(x), masked(x), rtol=0, atol=1e-12)
+    before = gathers_alone(plan, pivots)
+    assert before == sum(a.gathers for a in arrangements(alone))
+    assert before > sum(a.gathers for a in arrangements(compact(dense, plan, pivots)))
+
+
+def test_oracle_08_aligned_partitions_do_not_mix() -> None:
+    classes = np.arange(16) % 4
+    aligned = classes[:, None] == classes[None]
+    crossed = classes[:, None] == (np.arange(16) // 4)[None]
+    assert not mixed([aligned, aligned]) and mixed([aligned, crossed]) and not mixed([aligned])
+    model = nn.Sequential(*(nn.Conv2d(c, 16, 1) for c in (3, 16, 16)), nn.Flatten(), nn.Linear(16 * 64, 4))
+    spaces = channel_spaces(model, EXAMPLE)
+    fans = {"1": 4, "2": 4}
+
+    def failing(one: np.ndarray, other: np.ndarray) -> list[str]:
+        return unmixed(spaces.order, {"1": one, "2": other}, spaces.reads, spaces.makes, fans)
+
+    assert failing(aligned, aligned) == ["2"]
+    assert failing(aligned, crossed) == []
+
+
+@pytest.mark.parametrize(("structure", "coupling"), WAYS)
+def test_oracle_08_networks_mix(structure: Structure, coupling: Coupling) -> None:
+    """What a search finds is repaired if it does not mix: scores here ask for aligned blocks."""
+    model = nn.Sequential(*(nn.Conv2d(c, 16, 1) for c in (3, 16, 16, 16, 16)), nn.Flatten(), nn.Linear(16 * 64, 4))
+    plan, _ = planned(model, structure, coupling)
+    classes = np.arange(16) // (4 if structure == "block_diag" else 8)
+    scores = {name: (classes[:, None] == classes[None]) + 1e-6 for name in plan.names}
+    spaces = plan.spaces
+    plan = plan_for(spaces, dict.fromkeys(plan.names, _choice(plan)), structure, coupling)
+    pivots = search(plan.scored(scores), plan.slots, still=plan.still)
+    if coupling != "perfect_shuffle":
+        assert failures(plan, pivots), "these scores ask for networks that know nothing of each other"
+    mended_plan, found, failing = mended(plan, pivots, scores, 0)
+    assert failing == [] and failures(mended_plan, found) == []
+
+
+def _choice(plan: Plan) -> Choice:
+    matrix = plan.matrices[0]
+    return Choice(4, 4, 4) if matrix.structure == "block_diag" else Choice(4, 4, 8)
+
+
+def test_oracle_09_dense_choices_change_nothing() -> None:
+    model = cases.seeded(NETS["projection"], trained=True)
+    spaces = channel_spaces(model, EXAMPLE)
+    plan = plan_for(spaces, dict.fromkeys(spaces.order, DENSE), "block_diag", "perfect_shuffle")
+    assert plan.names == ()
+    same = compact(model, plan, Pivots(tuple(np.arange(n) for n in spaces.sizes), (), (), ()))
+    assert torch.equal(same(VALIDATION.inputs), model(VALIDATION.inputs))
+    pruned = method(sparsity={"mode": "uniform", "ratio": 0.0}).prune(problem_for("projection", steps=0))
+    assert not arrangements(pruned.model) and pruned.extra["flops_share"] == 1.0
+
+
+# --- choices and budgets ---
+
+
+def test_choices_follow_the_rules() -> None:
+    assert choices(64, 32, "block_diag", 8, 1) == [DENSE, Choice(2, 2, 2), Choice(4, 4, 4)]
+    assert choices(64, 24, "block_diag", 8, 1) == [DENSE, Choice(2, 2, 2)]
+    assert choices(64, 25, "block_diag", 1, 1) == [DENSE]
+    assert choices(64, 64, "block_sparse", 16, 2) == [DENSE, Choice(4, 4, 8)]
+    assert [c.blocks for c in choices(64, 64, "bsr", 8, 2, side=16)] == [1, 12, 8]
+    assert choices(64, 64, "bsr", 32, 2, side=16) == [DENSE]
+    for choice in choices(48, 96, "block_sparse", 4, 2):
+        assert 48 % choice.row_clusters == 96 % choice.column_clusters == 0
+        assert choice == DENSE or choice.blocks >= choice.column_clusters
+
+
+def test_what_is_never_blocked() -> None:
+    for net, first, last in (("vgg", "0.0", "7"), ("depthwise", "0.0", "5"), ("grouped", "0.0", "5")):
+        model = cases.seeded(NETS[net])
+        found = candidates(model, EXAMPLE, channel_spaces(model, EXAMPLE), Limits("block_diag", 1, 1, None))
+        names = {shape.name for shape in found.shapes}
+        assert not names & {first, last}
+        assert all(getattr(model.get_submodule(name), "groups", 1) == 1 for name in names)
+        assert found.rest + sum(shape.flops for shape in found.shapes) == count(model, EXAMPLE).flops
+
+
+def test_budgets_go_where_they_do_least_damage() -> None:
+    shapes = [Shape(name, 64, 64, 4096, depth) for name, depth in (("a", 0.0), ("b", 1.0))]
+    options = {shape.name: choices(64, 64, "block_diag", 8, 1) for shape in shapes}
+
+    def damage(name: str, choice: Choice) -> float:
+        return (1 - choice.density) * (10 if name == "a" else 1)
+
+    def total(found: Mapping[str, Choice]) -> int:
+        return 100 + sum(choice.of(4096) for choice in found.values())
+
+    anything: Callable[[Mapping[str, Choice]], bool] = lambda chosen: True  # noqa: E731
+    found = allocate(shapes, options, damage, 100, 0.6 * 8292, anything)
+    assert found is not None and found["a"] == DENSE and found["b"].density == 0.125
+    for share in (1.0, 0.7, 0.5, 0.3, 0.2):
+        found = allocate(shapes, options, damage, 100, share * 8292, anything)
+        assert found is not None and total(found) <= share * 8292
+        relaxed = [
+            total({**found, name: option})
+            for name in options
+            for option in options[name]
+            if option.density > found[name].density
+        ]
+        assert all(more > share * 8292 for more in relaxed), "something could be given back"
+    assert allocate(shapes, options, damage, 100, 0.1 * 8292, anything) is None
+    assert allocate(shapes, options, damage, 100, 4500, lambda chosen: chosen["a"] == DENSE) is None
+    near = nearest(shapes, options, {"a": 0.3, "elsewhere": 0.1}, anything)
+    assert near["a"].density == 0.25 and near["b"] == DENSE
+
+
+# --- the method ---
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_flops_targets_are_met_from_below_and_reported(share: float) -> None:
+    problem = problem_for("zero_pad", steps=2)
+    pruned = method(sparsity={"mode": "flops", "flops": share}).prune(problem)
+    reached = count(pruned.model, EXAMPLE).flops / count(problem.model, EXAMPLE).flops
+    assert 0.7 * share <= reached <= share
+    assert pruned.extra["flops_share"] == pytest.approx(reached)
+    densities = {key: value for key, value in pruned.extra.items() if key.startswith("density")}
+    assert densities and all(v == 1 / pruned.extra[k.replace("density", "blocks")] for k, v in densities.items())
+
+
+def test_channels_and_blocks_combine() -> None:
+    pruned = method(sparsity={"mode": "flops", "flops": 0.3}, channel_share=0.5).prune(problem_for("zero_pad", steps=2))
+    assert 0.3**0.5 * 0.7 <= pruned.extra["flops_share_channels"] <= 0.3**0.5
+    assert arrangements(pruned.model) and pruned.extra["flops_share"] <= 0.3
+    assert any(len(units) < 8 for units in pruned.kept.values())
+    halved = method(sparsity={"mode": "uniform", "ratio": 0.5}, channel_share=1.0).prune(problem_for(steps=0))
+    assert [len(units) for units in halved.kept.values()] == [4, 6, 8] and not arrangements(halved.model)
+
+
+def test_channels_may_go_where_blocks_are_slow() -> None:
+    """A negative tilt takes channels from early layers, whatever the tilt of the blocks."""
+    sparsity = {"mode": "flops", "flops": 0.3, "tilt": 1.0}
+    left = {}
+    for tilt in (None, 1.0, -1.0):
+        problem = problem_for("vgg", steps=0)
+        pruned = method(sparsity=sparsity, channel_share=0.5, channel_tilt=tilt).prune(problem)
+        assert pruned.extra["flops_share"] <= 0.3 and pruned.extra["flops_share_channels"] <= 0.3**0.5
+        dense = [m.out_channels for m in problem.model.modules() if isinstance(m, nn.Conv2d)]
+        left[tilt] = [len(units) / width for units, width in zip(pruned.kept.values(), dense, strict=False)]
+    assert left[None] == left[1.0]
+    assert left[1.0][0] > left[1.0][-1] and left[-1.0][0] < left[-1.0][-1]
+
+
+def test_channels_help_where_blocks_do_not_reach() -> None:
+    pruned = method(sparsity={"mode": "flops", "flops": 0.2}, min_side=8).prune(problem_for("depthwise", steps=0))
+    assert pruned.extra["flops_share"] <= 0.2 and pruned.extra["flops_share_channels"] < 1
+    with pytest.raises(InputError, match=r"flops = 0.001 cannot be reached by blocks of at least 2 channels a side"):
+        method(sparsity={"mode": "flops", "flops": 0.001}).prune(problem_for("depthwise", steps=0))
+
+
+@pytest.mark.parametrize("mode", ["one_shot", "gradual", "from_unstructured", "random_mask"])
+@pytest.mark.parametrize("score", ["energy", "fisher"])
+def test_modes(mode: str, score: str) -> None:
+    reports: list[dict[str, float]] = []
+    problem = problem_for(steps=12, report=reports.append)
+    pruned = method(mode=mode, score=score, pivot_interval=2, ramp=0.5).prune(problem)
+    assert reports == list(pruned.history) and pruned.steps == 12 == pruned.history[-1]["step"]
+    assert ("retained" in pruned.history[0]) == (mode == "gradual")
+    assert {type(m) for m in pruned.model.modules()} & {PivotedConv2d, PivotedLinear}
+    assert pruned.extra["unmixed"] == 0 and 0 < pruned.extra["retained"] < 1
+    assert all(isinstance(value, float) for value in pruned.extra.values())
+
+
+def test_searching_keeps_more_than_chance_and_training_keeps_more_yet() -> None:
+    found = {
+        mode: method(mode=mode, ramp=0.5, decay=0.2, pivot_interval=3).prune(problem_for("projection", steps=24))
+        for mode in ("random_mask", "one_shot", "gradual")
+    }
+    kept = {mode: pruned.extra["retained"] for mode, pruned in found.items()}
+    assert kept["random_mask"] < kept["one_shot"] < kept["gradual"]
+
+
+def test_sensitivity_by_loss() -> None:
+    problem = problem_for("projection", steps=0)
+    pruned = method(sparsity={"mode": "flops", "flops": 0.6, "tilt": 0.5}, sensitivity="loss", score="taylor").prune(
+        problem
+    )
+    assert 0.3 < pruned.extra["flops_share"] <= 0.6
+    assert all(p.grad is None for p in problem.model.parameters())
+
+
+def test_ramp_continues_from_a_checkpoint_bit_for_bit() -> None:
+    def fresh() -> tuple[nn.Module, Trainer]:
+        model = cases.seeded(NETS["vgg"], trained=True)
+        plan, pivots = planned(model, "block_diag", "free")
+        scores = Scores(model, plan.names, "fisher")
+        hook = Concentration(scores, plan, pivots, 12, 2, 0.1, lambda masks: {})
+        return model, Trainer(model, TRAIN, Recipe(lr=0.05, batch_size=32), 12, 5, hook=hook)
+
+    model, trainer = fresh()
+    trainer.run()
+    first, interrupted = fresh()
+    interrupted.run(until=5)
+    state = interrupted.state_dict()
+    again, continued = fresh()
+    continued.load_state_dict(state)
+    continued.run()
+    for mine, theirs in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert not torch.equal(next(first.parameters()), next(model.parameters()))
+
+
+def test_weights_outside_the_blocks_shrink() -> None:
+    model = cases.seeded(NETS["vgg"], trained=True)
+    plan, pivots = planned(model, "block_diag", "perfect_shuffle")
+    hook = Concentration(Scores(model, plan.names, "energy"), plan, pivots, 4, 100, 0.5, lambda masks: {})
+    name = plan.names[0]
+    weight = model.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    before, mask = weight.detach().clone(), torch.from_numpy(hook.masks[name])[:, :, None, None]
+    for step in range(4):
+        hook.after_step(step)
+    left = float(np.prod([1 - 0.5 * k / 4 for k in (1, 2, 3, 4)]))
+    torch.testing.assert_close(weight.detach(), torch.where(mask, before, before * left))
+    assert hook.epoch_end()["retained"] > 0.5
+
+
+def test_scores() -> None:
+    model = cases.seeded(NETS["plain"])
+    weight = model.get_submodule("2").weight
+    assert isinstance(weight, Tensor)
+    x, y = TRAIN.inputs[:32], TRAIN.labels[:32]
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), y), [weight])
+    expected = {
+        "energy": weight.square(),
+        "l1": weight.abs(),
+        "taylor": (weight * gradient).abs(),
+        "fisher": (weight * gradient).square(),
+    }
+    split = cases.TensorSplit(x, y)
+    for how, values in expected.items():
+        scores = Scores(model, ["2"], how)  # type: ignore[arg-type]
+        scores.look(split, 1, 32, seed=0)
+        torch.testing.assert_close(
+            torch.from_numpy(scores.entries()["2"]), values.sum((2, 3)).double(), check_dtype=False
+        )
+    entries = Scores(model, ["2"], "energy").entries()
+    left = survivors(entries, {"2": weight}, {"2": 0.25})["2"]
+    strong = weight.abs() >= weight.abs().flatten().sort().values[-weight.numel() // 4]
+    np.testing.assert_allclose(left, (weight.square() * strong).sum((2, 3)).detach().double(), rtol=1e-5)
+    assert retained(entries, {"2": np.ones_like(left, dtype=bool)})["2"] == pytest.approx(1)
+    assert retained({"2": np.zeros((2, 2))}, {"2": np.ones((2, 2), dtype=bool)})["2"] == 1
+    assert (noise(entries, 1)["2"] == noise(entries, 1)["2"]).all()
+
+
+def test_specs_read_and_make_every_channel() -> None:
+    plan, pivots = planned(cases.seeded(NETS["projection"]), "bsr", "free")
+    for name, spec in specs(plan, pivots).items():
+        (rows, columns) = plan.masks(pivots)[name].shape
+        assert sorted(spec.rows.tolist()) == list(range(rows))
+        assert set(spec.columns.flatten().tolist()) == set(range(columns))
+        assert spec.clusters.tolist() == sorted(spec.clusters.tolist())
+
+
+def test_networks_of_blocks_travel_as_data() -> None:
+    for net in ("projection", "linear"):
+        for structure, coupling in WAYS:
+            dense = cases.seeded(NETS[net], trained=True)
+            plan, pivots = planned(dense, structure, coupling)
+            blocks = compact(dense, plan, pivots)
+            text = json.dumps(describe(dense, blocks))
+            again = rebuild(NETS[net](), json.loads(text), blocks.state_dict())
+            assert torch.equal(again(VALIDATION.inputs), blocks(VALIDATION.inputs))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"coupling": "shared_order"}, "'shared_order' does not go with structure 'block_diag'"),
+        ({"coupling": "perfect_shuffle", "structure": "bsr"}, "'perfect_shuffle' does not go with structure 'bsr'"),
+        ({"structure": "bsr", "degree": 1}, "degree must be at least 2"),
+        ({"channel_tilt": 2}, "channel_tilt = 2 is not allowed"),
+        ({"mode": "gradually"}, "mode = 'gradually' is not allowed"),
+    ],
+)
+def test_bad_settings_are_explained(fields: dict[str, str | int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Pivoting.from_point({"sparsity.mode": "flops", "sparsity.flops": 0.5, **fields})
+
+
+@pytest.mark.parametrize("score", ["taylor", "fisher"])
+def test_where_nothing_can_be_blocked_channels_do_it_all(score: str) -> None:
+    pruned = method(score=score, min_side=512, sparsity={"mode": "flops", "flops": 0.5}).prune(problem_for(steps=0))
+    assert pruned.extra["flops_share"] <= 0.5
+    assert not [m for m in pruned.model.modules() if isinstance(m, PivotedConv2d | PivotedLinear)]

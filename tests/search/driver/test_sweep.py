@@ -1,0 +1,214 @@
+"""A whole sweep in this process: Optuna, MLflow and files agree, and it can be taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+import torch
+
+from methods.network.cost import count
+from methods.training.evaluation import evaluate
+from search import Front, Sweep, load_front, rebuild
+from search.artefacts.export import export_member
+from search.records.outcome import DenseRow, Outcome
+from search.store.studies import StudyFiles
+from search.tasks.task import Task
+from search.trials.trial import TrialSpec
+from spaces import InputError
+from tests.search.cases import quick_config
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run store with a finished study ``base`` of four trials, one of which fails."""
+    directory = tmp_path_factory.mktemp("runs")
+    config = quick_config(directory, name="base", trials=4)
+    with pytest.MonkeyPatch.context() as patch:
+        _break_trial(patch, 2)
+        Sweep(config).run()
+    yield directory
+
+
+def _break_trial(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Make one trial fail inside the method."""
+    from search.trials import trial
+
+    whole = trial._prune
+
+    def broken(setting: trial.Setting, spec: TrialSpec, *heard: object) -> object:
+        if spec.number == number:
+            raise RuntimeError("this trial was made to fail")
+        return whole(setting, spec, *heard)  # type: ignore[arg-type]
+
+    patch.setattr(trial, "_prune", broken)
+
+
+def test_front_is_on_disk_in_every_form(store: Path) -> None:
+    front = load_front("base", store)
+    files = StudyFiles.open(store, "base")
+    assert json.loads((files.root / "front.json").read_text()) == front.to_json()
+    assert (files.root / "front.csv").read_text() == front.to_csv()
+    assert (files.root / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert "<html" in (files.root / "front.html").read_text()
+    assert all(member.test_accuracy is not None for member in front.members)
+    assert front.dense.test_accuracy is not None
+
+
+def test_a_failed_trial_is_recorded_and_stops_nothing(store: Path) -> None:
+    files = StudyFiles.open(store, "base")
+    assert files.status()["states"] == {"complete": 3, "failed": 1, "running": 0, "waiting": 0}
+    failed = files.outcome(2)
+    assert failed.state == "failed"
+    assert failed.error is not None and failed.error.rstrip().endswith("this trial was made to fail")
+    assert "Traceback" in failed.error
+    assert [path.name for path in files.folder(2).iterdir()] == ["outcome.json"]
+
+
+def test_optuna_mlflow_and_files_tell_the_same(store: Path) -> None:
+    files = StudyFiles.open(store, "base")
+    study = optuna.load_study(study_name="base", storage=f"sqlite:///{store}/optuna.db")
+    runs = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db").search_runs(["1"], "tags.kind = 'trial'")
+    by_number = {int(run.data.tags["trial"]): run for run in runs}
+    assert sorted(by_number) == [0, 1, 2, 3] == [trial.number for trial in study.trials]
+    for outcome in files.outcomes():
+        run, trial = by_number[outcome.number], study.trials[outcome.number]
+        if outcome.state == "failed":
+            assert (run.info.status, trial.state.name) == ("FAILED", "FAIL")
+            continue
+        assert trial.values == [outcome.metrics["accuracy"], outcome.metrics["flops"]]
+        assert {name: run.data.metrics[name] for name in outcome.metrics} == outcome.metrics
+        assert run.data.params["method"] == outcome.method
+    on_front = {int(n) for n, run in by_number.items() if run.data.tags.get("pareto") == "true"}
+    assert on_front == {member.trial for member in load_front("base", store).members}
+
+
+def test_rebuilt_networks_reach_the_stated_numbers_to_the_last_digit(store: Path) -> None:
+    files = StudyFiles.open(store, "base")
+    config = files.config()
+    task = Task.load(config.model, config.data, config.data_root, config.split, config.seed)
+    for outcome in files.outcomes():
+        if outcome.state == "complete":
+            model = files.rebuild(outcome.number)
+            assert evaluate(model, task.data.validation).accuracy == outcome.metrics["accuracy"]
+            assert count(model, task.example).flops == outcome.metrics["flops"]
+            assert count(model, task.example).params == outcome.metrics["params"]
+
+
+def test_export_and_rebuild(store: Path, tmp_path: Path) -> None:
+    files = StudyFiles.open(store, "base")
+    member = files.front().knee()
+    card = export_member(files, member.trial, tmp_path / "d")
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == [
+        "architecture.json",
+        "card.json",
+        "weights.safetensors",
+    ]
+    model, again = rebuild(tmp_path / "d"), member.model()
+    x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model(x), again(x))
+    assert card["flops"] == count(model, x[:1]).flops == member.flops
+    assert card == json.loads((tmp_path / "d" / "card.json").read_text())
+    with pytest.raises(InputError, match="is not an empty folder; choose another --to"):
+        export_member(files, member.trial, tmp_path / "d")
+    with pytest.raises(InputError, match="trial 2 of study 'base' failed: it has no network"):
+        export_member(files, 2, tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+    with pytest.raises(InputError, match=r"is not an exported network: it has no architecture\.json"):
+        rebuild(tmp_path)
+
+
+def test_same_seed_same_front_and_the_dense_network_is_trained_once(store: Path) -> None:
+    def numbers(front: Front) -> list[tuple[int, str, float, int]]:
+        return [(m.trial, m.method, m.accuracy, m.flops) for m in (*front.members, *front.dominated)]
+
+    dense_before = sorted((store / "dense").iterdir())
+    fronts = [Sweep(quick_config(store, name=name)).run() for name in ("again-1", "again-2")]
+    assert numbers(fronts[0]) == numbers(fronts[1])
+    assert sorted((store / "dense").iterdir()) == dense_before
+
+
+def test_a_finished_study_can_be_gone_on_with(store: Path) -> None:
+    Sweep(quick_config(store, name="more", trials=2)).run()
+    before = {p: p.stat().st_mtime_ns for p in (store / "studies" / "more" / "trials").glob("*/outcome.json")}
+    front = Sweep.resume("more", store, trials=3).run()
+    assert len(front.outcomes) == 3
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    with pytest.raises(InputError, match="study 'more' has 3 trials already; --trials 1 is less"):
+        Sweep.resume("more", store, trials=1)
+    runs = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db").search_runs(["1"], "tags.kind = 'sweep'")
+    assert [run.info.run_name for run in runs].count("more") == 1
+
+
+def test_names_are_not_taken_twice(store: Path) -> None:
+    with pytest.raises(InputError, match="study 'base' exists; continue it with `paretoprune resume base`"):
+        Sweep(quick_config(store, name="base")).run()
+
+
+class Heard:
+    """Notes what a sweep says."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def stage(self, text: str) -> None:
+        self.events.append(text)
+
+    def dense_epoch(self, record: dict[str, float], epochs: int) -> None:
+        self.events.append(f"epoch {record['epoch']:.0f}/{epochs}")
+
+    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+        self.events.append(f"{study} {done}/{total}")
+
+    def trial_started(self, number: int, method: str) -> None:
+        self.events.append(f"started {number}")
+
+    def trial_progress(self, number: int, method: str, what: str, done: int, total: int) -> None:
+        self.events.append(f"{what} {done}/{total} of {number}")
+
+    def trial_finished(self, outcome: Outcome, hypervolume: float, members: int) -> None:
+        assert members == 1
+        assert 0 <= hypervolume <= 1
+        self.events.append(f"finished {outcome.number}")
+
+    def warning(self, text: str) -> None:
+        self.events.append(f"warning {text}")
+
+    def close(self) -> None:
+        self.events.append("closed")
+
+
+def test_listener_hears_everything_in_order(tmp_path: Path) -> None:
+    heard = Heard()
+    Sweep(quick_config(tmp_path, name="told", trials=1), heard).run()
+    assert heard.events == [
+        "loading data and network",
+        "dense network",
+        "epoch 1/1",
+        "told 0/1",
+        "started 0",
+        "finished 0",
+        "testing and drawing the front",
+        "closed",
+    ]
+
+
+def test_plan_writes_nothing(tmp_path: Path) -> None:
+    plan = Sweep(quick_config(tmp_path / "none")).plan()
+    assert plan.to_json()["dense"] == {"flops": 763520, "params": 77754}
+    assert plan.smallest < 0.02 * plan.cost.dense
+    assert not (tmp_path / "none").exists()
+
+
+def test_methods_are_compared_at_their_defaults(tmp_path: Path) -> None:
+    options = {"methods": ("magnitude", "random"), "shares": (0.6, 0.3), "sampler": "defaults"}
+    planned = Sweep(quick_config(tmp_path, **options, trials=4)).plan()
+    shares = [(point["method"], point[f"{point['method']}.sparsity.flops"]) for point in planned.first]
+    assert shares == [("magnitude", 0.6), ("random", 0.6), ("magnitude", 0.3), ("random", 0.3)]
+    with pytest.raises(InputError, match=r"4 points \(2 methods at 2 shares of the FLOPs\), trials = 5 are too many"):
+        Sweep(quick_config(tmp_path, **options, trials=5)).plan()

@@ -1,0 +1,430 @@
+"""Fronts: dominance, hypervolume and knee against slow obvious versions; limits; choosing; export."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from search.fronts.front import PICKS, SORTS, Front, hypervolume, knee, non_dominated, parse_limit, parse_share
+from search.objectives import OBJECTIVES, load_objectives
+from search.records.outcome import DenseRow, Outcome
+from spaces import InputError
+from tests.search.cases import outcome
+
+DENSE = DenseRow(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_accuracy=0.97)
+SIDE = 5  # integer coordinates 0..SIDE make ties and duplicates common
+
+patient = settings(deadline=None, max_examples=60)
+
+
+@st.composite
+def clouds(draw: st.DrawFn, objectives: int | None = None) -> tuple[np.ndarray, list[bool]]:
+    """Points on a small grid, and what is maximised."""
+    count = objectives or draw(st.integers(2, 4))
+    point = st.tuples(*[st.integers(0, SIDE)] * count)
+    points = draw(st.lists(point, max_size=12))
+    maximise = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    return np.array(points, dtype=float).reshape(-1, count), maximise
+
+
+def as_losses(points: np.ndarray, maximise: list[bool]) -> np.ndarray:
+    return np.where(maximise, SIDE - points, points)
+
+
+def covered_cells(losses: np.ndarray, worst: int) -> int:
+    """Count the unit cells between the points and the reference, one by one."""
+    cells = itertools.product(range(worst), repeat=losses.shape[1])
+    return sum(any((point <= cell).all() for point in losses) for cell in map(np.array, cells))
+
+
+@patient
+@given(clouds())
+def test_non_dominated_points_are_those_that_none_beats(cloud: tuple[np.ndarray, list[bool]]) -> None:
+    points, maximise = cloud
+    losses = as_losses(points, maximise)
+    expected = [
+        not any(
+            (other <= one).all() and ((other < one).any() or earlier < index)
+            for earlier, other in enumerate(losses)
+            if earlier != index
+        )
+        for index, one in enumerate(losses)
+    ]
+    assert non_dominated(points, maximise).tolist() == expected
+
+
+def test_of_duplicates_the_first_counts() -> None:
+    points = [[0.5, 3.0], [0.9, 7.0], [0.5, 3.0], [0.9, 7.0], [0.9, 8.0]]
+    assert non_dominated(points, [True, False]).tolist() == [True, True, False, False, False]
+
+
+def test_a_front_of_nothing_is_empty() -> None:
+    assert non_dominated([], [True, False]).shape == (0,)
+    assert hypervolume([], [0.0, 1.0], [True, False]) == 0.0
+    with pytest.raises(ValueError, match="a front without points has no knee"):
+        knee([], [True, False])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        non_dominated([[0.5, bad]], [True, False])
+    with pytest.raises(ValueError, match="must be finite"):
+        hypervolume([[0.5, 1.0]], [0.0, bad], [True, False])
+
+
+@patient
+@given(clouds())
+def test_hypervolume_is_the_number_of_unit_cells_covered(cloud: tuple[np.ndarray, list[bool]]) -> None:
+    points, maximise = cloud
+    reference = np.where(maximise, 0, SIDE).astype(float)
+    expected = covered_cells(as_losses(points, maximise), SIDE)
+    assert hypervolume(points, reference.tolist(), maximise) == expected
+
+
+unit_points = st.integers(2, 4).flatmap(
+    lambda count: st.lists(st.tuples(*[st.floats(0, 1)] * count), min_size=1, max_size=10)
+)
+
+
+@patient
+@given(unit_points)
+def test_hypervolume_agrees_with_optuna(points: list[tuple[float, ...]]) -> None:
+    # A private function of optuna: where it is gone, the other oracles remain.
+    theirs = pytest.importorskip("optuna._hypervolume").compute_hypervolume
+    axes = len(points[0])
+    expected = theirs(np.array(points), np.ones(axes))
+    assert hypervolume(points, [1.0] * axes, [False] * axes) == pytest.approx(expected, abs=1e-12)
+
+
+@patient
+@given(clouds(), st.data())
+def test_hypervolume_never_falls_when_a_point_is_added(
+    cloud: tuple[np.ndarray, list[bool]], data: st.DataObject
+) -> None:
+    points, maximise = cloud
+    more = data.draw(st.tuples(*[st.integers(-1, SIDE + 1)] * len(maximise)))
+    reference = np.where(maximise, 0, SIDE).astype(float).tolist()
+    before = hypervolume(points, reference, maximise)
+    after = hypervolume([*points.tolist(), more], reference, maximise)
+    assert after >= before
+
+
+@patient
+@given(clouds(), st.randoms(use_true_random=False))
+def test_order_and_dominated_points_do_not_change_the_hypervolume(
+    cloud: tuple[np.ndarray, list[bool]], rng: Any
+) -> None:
+    points, maximise = cloud
+    reference = np.where(maximise, 0, SIDE).astype(float).tolist()
+    front = points[non_dominated(points, maximise)].tolist()
+    rng.shuffle(front)
+    assert hypervolume(front, reference, maximise) == hypervolume(points, reference, maximise)
+
+
+def distance_above_chord(front: np.ndarray) -> np.ndarray:
+    """Signed distance of ``(cost, accuracy)`` points from the line through the cheapest and the best one."""
+    scaled = (front - front.min(axis=0)) / np.ptp(front, axis=0)
+    return np.asarray((scaled[:, 1] - scaled[:, 0]) / math.sqrt(2))
+
+
+@patient
+@given(clouds(objectives=2))
+def test_the_knee_is_farthest_from_the_chord(cloud: tuple[np.ndarray, list[bool]]) -> None:
+    points, _ = cloud
+    front = points[non_dominated(points, [False, True])]
+    assume(len(front) >= 2)
+    distances = distance_above_chord(front)
+    assert distances[knee(front, [False, True])] == pytest.approx(distances.max())
+
+
+@patient
+@given(clouds(), st.data())
+def test_units_and_signs_do_not_move_the_knee(cloud: tuple[np.ndarray, list[bool]], data: st.DataObject) -> None:
+    points, maximise = cloud
+    front = points[non_dominated(points, maximise)]
+    assume(len(front))
+    # Powers of two and whole offsets keep the arithmetic exact, and with it ties.
+    factors = np.array([2.0 ** data.draw(st.integers(-8, 8)) for _ in maximise])
+    offsets = np.array([float(data.draw(st.integers(-8, 8))) for _ in maximise])
+    expected = knee(front, maximise)
+    assert knee((front + offsets) * factors, maximise) == expected
+    assert knee(-front, [not larger for larger in maximise]) == expected
+
+
+def test_ties_for_the_knee_go_to_the_first() -> None:
+    assert knee([[5.0, 0.5]], [False, True]) == 0
+    assert knee([[5.0, 0.5], [9.0, 0.9]], [False, True]) == 0
+    hollow = [[0.0, 0.0], [0.8, 0.1], [1.0, 1.0]]
+    assert knee(hollow, [False, True]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("50%", 61_500),
+        ("0.5", 61_500),
+        (0.5, 61_500),
+        (1, 123_000),
+        ("100 %", 123_000),
+        ("1e-1", 12_300),
+        ("2", 2),
+        ("61500", 61_500),
+        (61_500.0, 61_500),
+        ("20k", 20_000),
+        ("0.5 k", 500),
+        ("20M", 20_000_000),
+        ("1.5g", 1_500_000_000),
+    ],
+)
+def test_limits_are_shares_or_counts(text: str | float, limit: int) -> None:
+    assert parse_limit(text, 123_000, "max-flops") == limit
+
+
+@given(st.integers(1, 100), st.integers(1, 10**12))
+@example(29, 100)
+def test_shares_are_exact(percent: int, dense: int) -> None:
+    assert parse_limit(f"{percent}%", dense, "max-flops") == percent * dense // 100
+    assert parse_limit(percent / 100, dense, "max-flops") == percent * dense // 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", 0, "0%", "0.0", "-5", -0.5, "-50%", "150%", "100.1%", "1.5", "half", "", "%", "50%%", "5x", "nan"]
+    + ["inf", "1e999999999", "1_000", "0x10", "0.0005k", True, math.nan, math.inf],
+)
+def test_limits_that_mean_nothing_teach(text: str | float) -> None:
+    with pytest.raises(InputError, match=r"^max-flops: .* \('50%' or '0.5'\) or a count \('20M'\)$"):
+        parse_limit(text, 123_000, "max-flops")
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.95", 0.95), ("95%", 0.95), (0.95, 0.95), ("1", 1.0), ("100%", 1.0)])
+def test_shares_of_accuracy(text: str | float, share: float) -> None:
+    assert parse_share(text, "min-accuracy") == share
+
+
+@pytest.mark.parametrize("text", ["95", "0", "-1", "101%", "1.01", "0.9k", "good", "nan", 95])
+def test_shares_of_accuracy_that_mean_nothing_teach(text: str | float) -> None:
+    with pytest.raises(InputError, match=r"^min-accuracy: .* '0.95', '95%' or '97.5%'$|leaves nothing"):
+        parse_share(text, "min-accuracy")
+
+
+def trial(number: int, accuracy: float, flops: int, params: int = 100, method: str = "magnitude") -> Outcome:
+    metrics = {"accuracy": accuracy, "flops": float(flops), "params": float(params), "seconds": 2.0 + number}
+    return outcome(number, method=method, metrics=metrics, point={"sparsity.ratio": flops / 1000})
+
+
+def small_front(**changes: Any) -> Front:
+    """Dense: 98 %, 1000 FLOPs. Trials 4, 1, 3, 0 are the front; 2 is dominated, 5 repeats 3."""
+    outcomes = [
+        trial(0, 0.979, 600, 150, "increg"),
+        trial(1, 0.96, 200, 60),
+        trial(2, 0.95, 400, 90, "random"),
+        trial(3, 0.975, 300, 80, "increg"),
+        trial(4, 0.70, 100, 40),
+        trial(5, 0.975, 300, 80, "random"),
+    ]
+    fields: dict[str, Any] = {"study": "small", "dense": DENSE, "outcomes": outcomes}
+    return Front(**(fields | {"objectives": load_objectives("accuracy,flops")} | changes))
+
+
+def numbers(front: Front) -> list[int]:
+    return [member.trial for member in front.members]
+
+
+def test_members_come_by_ascending_flops() -> None:
+    front = small_front()
+    assert numbers(front) == [4, 1, 3, 0]
+    assert [member.trial for member in front.dominated] == [5, 2]
+
+
+def test_other_objectives_make_another_front() -> None:
+    outcomes = [trial(0, 0.96, 200, 80), trial(1, 0.97, 300, 90), trial(2, 0.96, 250, 70)]
+    assert numbers(small_front(outcomes=outcomes)) == [0, 1]
+    assert numbers(small_front(outcomes=outcomes, objectives=load_objectives("accuracy,params"))) == [2, 1]
+    assert numbers(small_front(outcomes=outcomes, objectives=load_objectives("accuracy,flops,params"))) == [0, 2, 1]
+
+
+def test_shares_are_of_the_dense_network() -> None:
+    member = small_front().members[1]
+    assert (member.flops, member.flops_share, member.params, member.params_share) == (200, 0.2, 60, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"max_flops": "30%"}, [4, 1, 3]),
+        ({"max_flops": 0.3}, [4, 1, 3]),
+        ({"max_flops": 299}, [4, 1]),
+        ({"min_accuracy": "97.5%"}, [3, 0]),
+        ({"min_accuracy": 0.95, "max_flops": 400}, [1, 3]),
+        ({"max_params": 79}, [4, 1]),
+        ({"method": "random"}, [5]),
+        ({"max_flops": 50}, []),
+    ],
+)
+def test_filters_keep_what_meets_all_limits(limits: dict[str, Any], expected: list[int]) -> None:
+    assert numbers(small_front().filter(**limits)) == expected
+
+
+@st.composite
+def fronts(draw: st.DrawFn) -> Front:
+    rows = draw(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 12), st.integers(1, 12)), max_size=12))
+    methods = ("magnitude", "increg")
+    outcomes = [
+        trial(number, accuracy / 20, 100 * flops, 20 * params, methods[number % 2])
+        for number, (accuracy, flops, params) in enumerate(rows)
+    ]
+    return small_front(outcomes=outcomes)
+
+
+@patient
+@given(fronts(), st.integers(1, 12), st.integers(1, 20), st.integers(1, 12))
+def test_a_filtered_front_is_the_front_of_what_was_kept(front: Front, flops: int, accuracy: int, params: int) -> None:
+    shown = front.filter(max_flops=100 * flops, min_accuracy=accuracy / 20, max_params=20 * params)
+    kept = [
+        each
+        for each in front.outcomes
+        if each.metrics["flops"] <= 100 * flops
+        and each.metrics["accuracy"] >= accuracy / 20
+        and each.metrics["params"] <= 20 * params
+    ]
+    assert list(shown.outcomes) == kept
+    assert numbers(shown) == numbers(small_front(outcomes=kept))
+    # Front members that meet the limits stay on the front.
+    assert {m.trial for m in front.members} & {each.number for each in kept} <= set(numbers(shown))
+    assert shown.hypervolume() <= front.hypervolume() + 1e-12
+
+
+@patient
+@given(fronts(), st.integers(1, 12), st.integers(1, 12))
+def test_filters_can_be_chained(front: Front, first: int, second: int) -> None:
+    chained = front.filter(max_flops=100 * first).filter(max_flops=100 * second)
+    assert numbers(chained) == numbers(front.filter(max_flops=100 * min(first, second)))
+
+
+def test_a_method_that_no_trial_used_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown method of this study 'incregg'; did you mean 'increg'"):
+        small_front().filter(method="incregg")
+
+
+def test_picks() -> None:
+    front = small_front()
+    assert front.best().trial == 0
+    assert front.knee().trial == 1
+    # Exactly half a percentage point is within half a percentage point.
+    assert front.cheapest(drop=0.5).trial == 3
+    assert front.cheapest(drop=0.49).trial == 0
+    assert front.cheapest(drop=100).trial == 4
+    assert [front.pick(rule).trial for rule in PICKS] == [1, 0, 3]
+
+
+def test_of_two_members_the_more_accurate_is_the_knee() -> None:
+    assert small_front(outcomes=[trial(0, 0.1, 10), trial(1, 0.97, 300)]).knee().trial == 1
+
+
+def test_picks_that_cannot_be_teach() -> None:
+    front = small_front()
+    with pytest.raises(InputError, match="unknown rule 'kneee'; did you mean 'knee'"):
+        front.pick("kneee")
+    with pytest.raises(InputError, match=r"within 0.05 percentage points of the dense one; .* lost 0.10"):
+        front.pick("cheapest", drop=0.05)
+    with pytest.raises(InputError, match=r"drop: -1 is not in 0..100"):
+        front.cheapest(drop=-1)
+    for rule in PICKS:
+        with pytest.raises(InputError, match="study 'small' has no complete trial within these limits"):
+            front.filter(max_flops=1.0, min_accuracy=1.0).pick(rule)
+
+
+def test_sorting() -> None:
+    front = small_front()
+    orders = {by: [member.trial for member in front.sorted(by)] for by in SORTS if by not in ("latency", "efficiency")}
+    assert orders == {
+        "accuracy": [0, 3, 1, 4],
+        "flops": [4, 1, 3, 0],
+        "params": [4, 1, 3, 0],
+        "seconds": [0, 1, 3, 4],
+        "method": [3, 0, 4, 1],
+        "trial": [0, 1, 3, 4],
+    }
+    with pytest.raises(InputError, match="unknown order 'acuracy'; did you mean 'accuracy'"):
+        front.sorted("acuracy")
+
+
+def test_hypervolume_is_the_area_between_the_dense_network_and_the_ideal() -> None:
+    # Strips of the unit square of accuracy against 1 - share, from the cheapest to the dearest member.
+    expected = 0.70 * (0.2 - 0.1) + 0.96 * (0.3 - 0.2) + 0.975 * (0.6 - 0.3) + 0.979 * (1 - 0.6)
+    assert small_front().hypervolume() == pytest.approx(expected)
+    assert small_front(outcomes=[]).hypervolume() == 0
+    assert small_front(outcomes=[trial(0, 0.99, 1000)]).hypervolume() == 0
+
+
+def test_json_is_what_others_build_on() -> None:
+    front = small_front()
+    data = front.to_json()
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert list(data) == ["study", "dense", "hypervolume", "members"]
+    assert data["dense"] == {"accuracy": 0.98, "flops": 1000, "params": 200}
+    assert data["hypervolume"] == front.hypervolume()
+    assert data["members"][1] == {
+        "trial": 1,
+        "method": "magnitude",
+        "accuracy": 0.96,
+        "flops": 200,
+        "flops_share": 0.2,
+        "params": 60,
+        "params_share": 0.3,
+        "seconds": 3.0,
+        "point": {"sparsity.ratio": 0.2},
+    }
+    assert all(isinstance(member[name], int) for member in data["members"] for name in ("flops", "params"))
+
+
+def test_test_accuracy_is_told_once_it_is_known() -> None:
+    tested = outcome(0, metrics=trial(0, 0.9, 100).metrics, test_accuracy=0.89)
+    assert small_front(outcomes=[tested]).to_json()["members"][0]["test_accuracy"] == 0.89
+
+
+def test_csv_starts_with_the_dense_network() -> None:
+    rows = list(csv.DictReader(io.StringIO(small_front().to_csv())))
+    assert [row["trial"] for row in rows] == ["", "4", "1", "3", "0"]
+    assert (rows[0]["method"], rows[0]["flops_share"], rows[0]["test_accuracy"]) == ("dense", "1.0", "0.97")
+    assert (rows[3]["drop"], rows[3]["point.sparsity.ratio"]) == ("0.5", "0.3")
+
+
+@pytest.mark.parametrize("limit", ["100%", 50])
+def test_table_starts_with_the_dense_network(limit: str | int) -> None:
+    front = small_front().filter(max_flops=limit)
+    table = front.table()
+    assert len(table) == 1 + len(front.members)
+    assert table["method"].iloc[0] == "dense"
+    assert bool(table["trial"].isna().iloc[0])
+    assert table["trial"].iloc[1:].tolist() == numbers(front)
+    assert table["flops"].iloc[0] == 1000
+
+
+def test_members_rebuild_their_network() -> None:
+    networks: dict[int, Any] = {3: object(), 1: object()}
+    front = small_front(rebuild=networks.__getitem__)
+    assert front.filter(max_flops="50%").best().model() is networks[3]
+    assert front.knee().model() is networks[1]
+    with pytest.raises(ValueError, match="load_front gives one that can rebuild networks"):
+        small_front().best().model()
+
+
+def test_only_complete_measured_trials_make_a_front() -> None:
+    with pytest.raises(ValueError, match="trial 7 of study 'small' is failed"):
+        small_front(outcomes=[outcome(7, error="boom")])
+    latency = replace(OBJECTIVES["seconds"], name="latency")
+    with pytest.raises(ValueError, match="trial 0 was not measured for 'latency'"):
+        small_front(objectives=(*load_objectives("accuracy,flops"), latency))

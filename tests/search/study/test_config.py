@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.study.config import StudyConfig, checked_name, load_config
+from spaces import InputError
+
+
+def toml(directory: Path, text: str) -> Path:
+    path = directory / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_the_embedded_digits_sweep() -> None:
+    config = load_config()
+    assert (config.model, config.data, config.trials) == ("digits_resnet", "digits", 24)
+    assert config.methods == ("magnitude", "increg", "random")
+    assert config.objectives == ("accuracy", "flops")
+
+
+def test_precedence_is_file_then_options_then_set(tmp_path: Path) -> None:
+    path = toml(tmp_path, 'trials = 5\nseed = 5\nmodel = "resnet20"\n[resources]\ncpus_per_trial = 2\n')
+    config = load_config(path, ["seed=7"], trials=6, seed=6, name=None, max_concurrent=1)
+    assert (config.model, config.trials, config.seed) == ("resnet20", 6, 7)
+    assert (config.resources.cpus_per_trial, config.resources.max_concurrent) == (2, 1)
+
+
+def test_set_reads_toml_values_and_plain_text(tmp_path: Path) -> None:
+    config = load_config(
+        None, ["model=torchvision:resnet18", "finetune.epochs=2.5", "split.validation=0.3", 'methods=["random"]']
+    )
+    assert config.model == "torchvision:resnet18"
+    assert (config.finetune.epochs, config.split.validation, config.methods) == (2.5, 0.3, ("random",))
+
+
+def test_parameters_are_narrowed_in_either_spelling(tmp_path: Path) -> None:
+    nested = load_config(toml(tmp_path, "[space.increg.sparsity.flops]\nlow = 0.2\nhigh = 0.4\n"))
+    quoted = load_config(toml(tmp_path, '[space.increg]\n"sparsity.flops" = {low = 0.2, high = 0.4}\n'))
+    option = load_config(None, ["space.increg.sparsity.flops.low=0.2", "space.increg.sparsity.flops.high=0.4"])
+    assert nested.space == quoted.space == option.space == {"increg": {"sparsity.flops": {"low": 0.2, "high": 0.4}}}
+
+
+def test_names_of_layers_keep_their_dots() -> None:
+    config = load_config(None, ["space.random.sparsity.layers[layer1.0.conv1]=0.5"])
+    assert config.space == {"random": {"sparsity.layers[layer1.0.conv1]": 0.5}}
+
+
+def test_resolved_configuration_round_trips() -> None:
+    config = load_config(None, ["space.increg.penalty_max.high=2.0", "finetune.recipe.lr=0.02"], name="x")
+    assert StudyConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"overrides": ["trails=5"]}, r"unknown key in configuration: 'trails'; did you mean 'trials'"),
+        ({"overrides": ["finetune.epoch=5"]}, r"section finetune: 'epoch'; did you mean 'epochs'"),
+        ({"overrides": ["finetune.recipe.learning_rate=1"]}, r"unknown key in recipe: 'learning_rate'"),
+        ({"overrides": ["finetune.recipe.lr=-1"]}, r"lr = -1 is not allowed: Input should be greater than 0"),
+        ({"overrides": ["trials"]}, r"--set 'trials' is not of the form key=value"),
+        ({"overrides": ["trials=0"]}, r"trials = 0 is not allowed: Input should be greater than or equal to 1"),
+        ({"overrides": ["trials.x=0"], "trials": 3}, r"'trials' is a value, it has no keys of its own"),
+        ({"methods": ("incregg",)}, r"unknown method 'incregg'; did you mean 'increg'"),
+        ({"methods": ("random", "random")}, r"methods are named twice: random, random"),
+        ({"objectives": ("accuracy", "flop")}, r"unknown objective 'flop'; did you mean 'flops'"),
+        ({"name": "../x"}, r"study name '\.\./x' is not allowed"),
+        ({"overrides": ["allocation=layers"]}, r"allocation = 'layers' is not allowed"),
+        ({"overrides": ["split.validation=0"]}, r"split\.validation = 0 is not allowed"),
+    ],
+)
+def test_bad_input_is_explained(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_config(**given)
+
+
+def test_unreadable_files_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        load_config(tmp_path / "none.toml")
+    with pytest.raises(InputError, match=r"study\.toml is not valid TOML: .*line 1"):
+        load_config(toml(tmp_path, "trials = \n"))
+    binary = tmp_path / "b.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="is not valid TOML"):
+        load_config(binary)
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+@given(st.text(min_size=1, max_size=100))
+def test_names_cannot_leave_the_store(name: str) -> None:
+    try:
+        checked_name(name)
+    except InputError:
+        return
+    assert Path("studies", name).parent == Path("studies") and not name.startswith(".")
+    assert "'" not in name and '"' not in name and "\n" not in name

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.records.outcome import Outcome
+from search.study.schedule import Schedule
+from search.trials.trial import TrialSpec
+from tests.search.cases import outcome
+
+
+class Recorded:
+    """A study in memory that notes what had been told whenever something is asked."""
+
+    def __init__(self) -> None:
+        self.told_numbers: list[int] = []
+        self.open: dict[int, TrialSpec] = {}
+        self.seen: dict[int, tuple[list[int], list[int]]] = {}
+
+    def asked(self) -> list[TrialSpec]:
+        return [self.open[number] for number in sorted(self.open)]
+
+    def told(self) -> int:
+        return len(self.told_numbers)
+
+    def ask(self) -> TrialSpec:
+        number = len(self.told_numbers) + len(self.open)
+        self.seen[number] = (list(self.told_numbers), sorted(self.open))
+        self.open[number] = TrialSpec(number, "random", {}, seed=0)
+        return self.open[number]
+
+    def tell(self, outcome: Outcome) -> None:
+        del self.open[outcome.number]
+        self.told_numbers.append(outcome.number)
+
+
+def race(
+    study: Recorded, total: int, lag: int, workers: int, draw: random.Random, stop_after: int | None = None
+) -> bool:
+    """Run a schedule with workers that finish in random order; stop as a killed driver would."""
+    done: dict[int, Outcome] = DISK[id(study)]
+    schedule = Schedule(study, total, lag, done.get, lambda _: None)
+    events = 0
+    while not schedule.done:
+        while len(schedule.running) < workers and schedule.next() is not None:
+            pass
+        assert schedule.running, "nothing runs and nothing is done: stuck"
+        number = draw.choice(sorted(schedule.running))
+        done[number] = outcome(number)  # the worker writes before the driver hears of it
+        events += 1
+        if events == stop_after:
+            return False
+        schedule.finish(done[number])
+    assert schedule.exhausted and schedule.next() is None
+    return True
+
+
+DISK: dict[int, dict[int, Outcome]] = {}
+
+
+def fresh() -> Recorded:
+    study = Recorded()
+    DISK[id(study)] = {}
+    return study
+
+
+@given(total=st.integers(1, 30), lag=st.integers(1, 8), workers=st.integers(1, 8), seed=st.integers(0, 999))
+def test_what_a_question_knows_does_not_depend_on_the_race(total: int, lag: int, workers: int, seed: int) -> None:
+    study = fresh()
+    assert race(study, total, lag, workers, random.Random(seed))
+    assert study.told_numbers == list(range(total))
+    for number, (told, pending) in study.seen.items():
+        assert told == list(range(max(0, number - lag + 1)))
+        assert pending == list(range(max(0, number - lag + 1), number))
+
+
+@given(total=st.integers(2, 20), lag=st.integers(1, 6), seed=st.integers(0, 999), data=st.data())
+def test_a_killed_driver_changes_nothing(total: int, lag: int, seed: int, data: st.DataObject) -> None:
+    study, draw = fresh(), random.Random(seed)
+    uninterrupted = fresh()
+    race(uninterrupted, total, lag, 2, random.Random(seed))
+    while not race(study, total, lag, 2, draw, stop_after=data.draw(st.integers(1, total))):
+        pass
+    assert study.told_numbers == list(range(total))
+    assert study.seen == uninterrupted.seen
+
+
+def test_finished_trials_are_not_handed_out_again() -> None:
+    study = fresh()
+    first = Schedule(study, 4, 4, lambda _: None, lambda _: None)
+    assert [spec.number for _ in range(2) if (spec := first.next())] == [0, 1]
+    resumed = Schedule(study, 4, 4, {1: outcome(1)}.get, lambda _: None)
+    handed = []
+    while (spec := resumed.next()) is not None:
+        handed.append(spec.number)
+    assert handed == [0, 2, 3]
+
+
+def test_every_finished_trial_is_heard_of_once_in_order_of_finishing() -> None:
+    study, heard = fresh(), []
+    schedule = Schedule(study, 3, 3, lambda _: None, lambda o: heard.append(o.number))
+    for _ in range(3):
+        schedule.next()
+    for number in (2, 0, 1):
+        schedule.finish(outcome(number))
+    assert heard == [2, 0, 1]
+    assert study.told_numbers == [0, 1, 2]

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from search.study.space import first_points, method_space, study_space
+from search.study.study import Study, resolved_sampler, trial_seed
+from spaces import InputError, LayerGroup, Space
+from tests.search.cases import outcome
+
+GROUPS = [LayerGroup("conv1", 16, "8x8", 0.0), LayerGroup("conv2", 32, "4x4", 1.0)]
+METHODS = ("magnitude", "increg", "random")
+SHARES = (0.5, 0.25, 0.125)
+SPACE = study_space(METHODS, GROUPS, "flops", {})
+
+
+def created(directory: Path, seed: int = 3, sampler: str = "tpe") -> Study:
+    first = first_points(SPACE, METHODS, SHARES)[:4]
+    url = f"sqlite:///{directory}/optuna.db"
+    return Study.create(url, "s", SPACE, ("accuracy", "flops"), seed, sampler, first)  # type: ignore[arg-type]
+
+
+def test_first_points_are_the_authors_values_at_halvings() -> None:
+    points = first_points(SPACE, METHODS, SHARES)
+    assert [(p["method"], p[f"{p['method']}.sparsity.flops"]) for p in points] == [
+        (method, share) for share in (0.5, 0.25, 0.125) for method in METHODS
+    ]
+    assert all(SPACE.check(point) == point for point in points)
+    assert first_points(SPACE, METHODS, SHARES[:1]) == points[: len(METHODS)]
+
+
+def test_first_points_respect_what_the_user_narrowed() -> None:
+    narrow = study_space(METHODS, GROUPS, "flops", {"random": {"sparsity.flops": {"low": 0.3}}})
+    shares = [p["random.sparsity.flops"] for p in first_points(narrow, METHODS, SHARES) if p["method"] == "random"]
+    assert shares == [0.5]
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "stage", "layer", "any"])
+def test_first_points_exist_for_every_allocation(allocation: str) -> None:
+    space = study_space(METHODS, GROUPS, allocation, {})
+    points = first_points(space, METHODS, SHARES)
+    assert points and all(space.check(point) == point for point in points)
+
+
+def test_unknown_names_in_narrowing_are_errors() -> None:
+    with pytest.raises(InputError, match="unknown method with bounds in .space.: 'incregg'; did you mean 'increg'"):
+        study_space(METHODS, GROUPS, "flops", {"incregg": {}})
+    with pytest.raises(InputError, match=r"\[space\.increg\]: .*penalty_maxx.*did you mean 'penalty_max'"):
+        method_space("increg", GROUPS, "flops", {"penalty_maxx": {"high": 1}})
+
+
+def test_an_allocation_that_a_method_does_not_have() -> None:
+    assert "spp.sparsity.energy" in study_space(("spp",), GROUPS, "energy", {})
+    with pytest.raises(InputError, match=r"allocation = 'energy' does not exist for greedy \(it has flops, uniform, "):
+        study_space(("spp", "greedy"), GROUPS, "energy", {})
+    study_space(("spp", "greedy"), GROUPS, "energy", {"greedy": {"sparsity.mode": "uniform"}})
+
+
+def test_a_study_keeps_to_one_granularity_unless_told() -> None:
+    assert method_space("increg", GROUPS, "flops", {})["granularity"].to_json()["choices"] == ["filter"]
+    wanted = {"granularity": {"choices": ["filter", "column"]}}
+    assert method_space("increg", GROUPS, "flops", wanted)["granularity"].to_json()["choices"] == ["filter", "column"]
+
+
+def test_fields_that_are_not_searched_can_be_set() -> None:
+    space = method_space("sdprun", GROUPS, "flops", {"start": "scratch"})
+    assert space.defaults() == {**(method_space("sdprun", GROUPS, "flops", {}).defaults() or {}), "start": "scratch"}
+    with pytest.raises(InputError, match=r"\[space\.sdprun\]: .*start = 'scratchy' is not allowed"):
+        method_space("sdprun", GROUPS, "flops", {"start": "scratchy"})
+    with pytest.raises(InputError, match=r"\[space\.sdprun\]: unknown parameter 'startt'"):
+        method_space("sdprun", GROUPS, "flops", {"startt": "scratch"})
+
+
+def test_same_seed_asks_the_same_points_and_others_do_not(tmp_path: Path) -> None:
+    def points(name: str, seed: int) -> list[tuple[object, ...]]:
+        (tmp_path / name).mkdir()
+        study = created(tmp_path / name, seed)
+        asked: list[tuple[object, ...]] = []
+        for _ in range(16):
+            spec = study.ask()
+            asked.append((spec.method, spec.point, spec.seed))
+            study.tell(outcome(spec.number, metrics=METRICS | {"accuracy": 0.5 + 0.01 * len(spec.method)}))
+        return asked
+
+    METRICS = {"accuracy": 0.9, "flops": 500.0, "params": 50.0, "seconds": 1.5}
+    first = points("a", 3)
+    assert first == points("b", 3)
+    assert first[4:] != points("c", 4)[4:]
+
+
+def test_a_study_can_be_loaded_again_and_by_stock_optuna(tmp_path: Path) -> None:
+    study = created(tmp_path)
+    study.tell(outcome(study.ask().number))
+    study.tell(outcome(study.ask().number, error="Traceback\nValueError: no"))
+    open_spec = study.ask()
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    again = Study.load(url, "s", SPACE, ("accuracy", "flops"), 3, "tpe")
+    assert again.told() == 2
+    assert again.asked() == [open_spec]
+    stock = optuna.load_study(storage=url, study_name="s")
+    assert [t.state.name for t in stock.trials] == ["COMPLETE", "FAIL", "RUNNING", "WAITING"]
+    assert stock.trials[0].values == [0.9, 500.0]
+    assert stock.trials[0].user_attrs["params"] == 50.0
+    assert stock.trials[1].user_attrs["error"] == "ValueError: no"
+    assert stock.metric_names == ["accuracy", "flops"]
+    assert [d.name for d in stock.directions] == ["MAXIMIZE", "MINIMIZE"]
+
+
+def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
+    study = created(tmp_path)
+    number = study.ask().number
+    study.tell(outcome(number))
+    study.tell(outcome(number))
+    assert study.told() == 1
+
+
+def test_names_that_are_taken_or_unknown(tmp_path: Path) -> None:
+    created(tmp_path)
+    with pytest.raises(InputError, match="already has a study 's'"):
+        created(tmp_path)
+    with pytest.raises(InputError, match="has no study 'zzz'"):
+        Study.load(f"sqlite:///{tmp_path}/optuna.db", "zzz", SPACE, ("accuracy", "flops"), 3, "tpe")
+
+
+def test_sampler_fits_the_space() -> None:
+    single = study_space(("magnitude",), GROUPS, "flops", {})
+    assert resolved_sampler("auto", single) == "gp"
+    assert resolved_sampler("auto", SPACE) == "tpe"
+    assert resolved_sampler("auto", study_space(("magnitude",), GROUPS, "any", {})) == "tpe"
+    assert resolved_sampler("nsga2", SPACE) == "nsga2"
+
+
+@pytest.mark.parametrize("sampler", ["gp", "nsga2", "random", "tpe"])
+def test_every_sampler_gives_valid_points(tmp_path: Path, sampler: str) -> None:
+    study = created(tmp_path, sampler=sampler)
+    for _ in range(6):
+        spec = study.ask()
+        own: Space = method_space(spec.method, GROUPS, "flops", {})
+        assert own.check(spec.point) == spec.point
+        study.tell(outcome(spec.number))
+
+
+def test_seeds_of_trials_differ() -> None:
+    seeds = {trial_seed(seed, number) for seed in range(20) for number in range(50)}
+    assert len(seeds) == 1000
