@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from methods.training.evaluation import evaluate
-from search import StudyFiles
+from paretoprune import StudyFiles
 from search.driver.prepare import plan
 from search.records.outcome import Outcome
 from search.records.timing import Timing

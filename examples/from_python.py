@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from search import Sweep, load_config
+from paretoprune import Sweep, load_config
 
 
 def main(directory: Path, trials: int = 6) -> None:

@@ -31,7 +31,7 @@ def _check_neighbour(name: str) -> None:
         raise ImportError(
             f"paretoprune needs its own package {name!r} from {wanted.parent}, but Python finds "
             f"{found or 'none'}; uninstall the package that brings it (pip uninstall {name}), or run "
-            f"'python -m search' in {wanted.parent.parent}"
+            f"'python -m paretoprune' in {wanted.parent.parent}"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search import Sweep, load_config
+from paretoprune import Sweep, load_config
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -8,7 +8,7 @@ import mlflow
 import optuna
 
 from methods import load_method
-from search import StudyFiles, Sweep, load_config
+from paretoprune import StudyFiles, Sweep, load_config
 from search.study.space import METHOD
 
 

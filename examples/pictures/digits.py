@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from methods.contract.method import Problem
-from search import load_config
+from paretoprune import load_config
 from search.driver.prepare import Plan, dense_setting, plan
 from search.trials.trial import Finished, Setting, TrialSpec, run_trial
 from spaces import Value

@@ -59,7 +59,7 @@ def _print_version(wanted: bool) -> None:
 
         try:
             typer.echo(f"paretoprune {version('paretoprune')}")
-        except PackageNotFoundError:  # run as python -m search in a clone
+        except PackageNotFoundError:  # run as python -m paretoprune in a clone
             typer.echo("paretoprune, not installed")
         raise typer.Exit
 

@@ -43,7 +43,7 @@ def export(
         put(str(to))
         accuracy, cost = percent(record["accuracy"]), f"{100 * record['flops_share']:.1f} % of the dense FLOPs"
         note(f"trial {record['trial']}, {record['method']}: accuracy {accuracy} with {cost}")
-        note(f"load it in Python: from search import rebuild; model = rebuild({str(to)!r})")
+        note(f"load it in Python: from paretoprune import rebuild; model = rebuild({str(to)!r})")
 
 
 def _number(files: StudyFiles, trial: int | None, pick: str | None, drop: float) -> int:

@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from spaces import InputError, unknown
+
+ROOMS = ("methods", "search", "spaces")
+"""Our packages, whose names a user's modules cannot have."""
 
 
 def load_function(reference: str, kind: str) -> Callable[..., Any]:
@@ -32,7 +36,14 @@ def load_function(reference: str, kind: str) -> Callable[..., Any]:
     try:
         with _working_directory():
             module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        if (taken := _taken_name(error)) is not None:
+            raise InputError(
+                f"{kind} {reference!r}: paretoprune has a package {taken!r} of its own, which hides yours in "
+                f"{os.getcwd()}; rename yours"
+            ) from error
+        if not isinstance(error, ModuleNotFoundError):
+            raise InputError(f"{kind} {reference!r}: importing {module_name} failed: {_said(error)}") from error
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise InputError(f"{kind} {reference!r}: importing {module_name} failed: {error}") from error
         raise InputError(
@@ -69,6 +80,14 @@ def call_function(function: Callable[..., Any], reference: str, kind: str, **arg
             return function(**arguments)
     except Exception as error:  # anything may go wrong in somebody else's function
         raise InputError(f"{kind} {reference!r} failed: {_said(error)}") from error
+
+
+def _taken_name(error: ImportError) -> str | None:
+    """The package of ours that was imported in place of a module in the working directory, if that is what failed."""
+    name = (error.name or "").partition(".")[0]
+    ours = Path(__file__).resolve().parent.parent.parent
+    here = [Path(name).with_suffix(".py"), Path(name)] if name in ROOMS else []
+    return name if any(path.exists() and path.resolve() != ours / name for path in here) else None
 
 
 def _said(error: Exception) -> str:

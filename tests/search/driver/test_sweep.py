@@ -13,7 +13,7 @@ import torch
 
 from methods.network.cost import count
 from methods.training.evaluation import evaluate
-from search import Front, Sweep, load_front, rebuild
+from paretoprune import Front, Sweep, load_front, rebuild
 from search.artefacts.export import export_member
 from search.records.outcome import DenseRow, Outcome
 from search.store.studies import StudyFiles

@@ -8,7 +8,7 @@ import pytest
 
 from methods import METHODS, load_method
 from methods.eigendamage.method import EigenDamage
-from search import Sweep
+from paretoprune import Sweep
 from search.driver.prepare import plan
 from search.objectives import OBJECTIVES, load_objectives, require_reports
 from search.objectives.predicted_damage import predicts

@@ -166,3 +166,17 @@ def test_what_is_wrong_with_a_users_data_is_said(module: Write, body: str, said:
 def test_test_size_beside_a_test_set(module: Write) -> None:
     with pytest.raises(InputError, match=r"has a test set of its own: leave split.test = 0.5 out"):
         load(module, "def data(): return (x, y), (x, y)", SplitSizes(test=0.5))
+
+
+def test_a_users_module_that_one_of_our_packages_hides_is_named(
+    module: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "methods.py").write_text("scale = 2\n")
+    name = module("from methods import scale\ndef net():\n    return None\n")
+    wanted = rf"paretoprune has a package 'methods' of its own, which hides yours in {tmp_path}; rename yours"
+    with pytest.raises(InputError, match=wanted):
+        build(f"{name}:net")
+    name = module("from methods import nothing_like_it\ndef net():\n    return None\n")
+    (tmp_path / "methods.py").unlink()
+    with pytest.raises(InputError, match="ImportError: cannot import name 'nothing_like_it'"):
+        build(f"{name}:net")

@@ -1,0 +1,76 @@
+"""The name to import: everything a script or a notebook needs of paretoprune.
+
+::
+
+    from paretoprune import Sweep, load_config, load_front
+
+    front = Sweep(load_config(data="digits", trials=24)).run()
+    front.filter(max_flops="50%").table()
+    small = front.knee().model()
+
+A name is imported when it is first used: ``import paretoprune`` costs milliseconds, reading a front needs no torch,
+and rebuilding an exported network needs neither Ray nor Optuna nor MLflow.
+
+The work is done in three packages beside this one, ``spaces``, ``methods`` and ``search``. They are found here even if
+the script's own folder holds a ``search.py``, say; only what a script has imported under such a name before cannot
+be replaced, and is named in the error.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from paretoprune._rooms import claim_rooms
+
+if TYPE_CHECKING:
+    from methods import load_method, method_names
+    from search.artefacts.export import rebuild
+    from search.driver.sweep import Sweep
+    from search.fronts.front import Front, Member
+    from search.store.studies import StudyFiles, load_front
+    from search.study.config import StudyConfig, load_config
+    from spaces.errors import InputError
+
+__all__ = [
+    "Front",
+    "InputError",
+    "Member",
+    "StudyConfig",
+    "StudyFiles",
+    "Sweep",
+    "load_config",
+    "load_front",
+    "load_method",
+    "method_names",
+    "rebuild",
+]
+
+_HOMES = {
+    "Front": "search.fronts.front",
+    "InputError": "spaces.errors",
+    "Member": "search.fronts.front",
+    "StudyConfig": "search.study.config",
+    "StudyFiles": "search.store.studies",
+    "Sweep": "search.driver.sweep",
+    "load_config": "search.study.config",
+    "load_front": "search.store.studies",
+    "load_method": "methods",
+    "method_names": "methods",
+    "rebuild": "search.artefacts.export",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("paretoprune")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    claim_rooms()
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES, "__version__"])
