@@ -51,8 +51,8 @@ def dense_of(files: StudyFiles) -> tuple[nn.Module, Any]:
     config = files.config()
     planned = plan(config)
     recipe, epochs = resolved(config.dense, "dense", config.data)
-    dense = dense_network(planned.task, recipe, epochs, config.seed, config.directory)
-    return dense.model.cpu().eval(), planned.task
+    dense = dense_network(planned.workload, recipe, epochs, config.seed, config.directory)
+    return dense.model.cpu().eval(), planned.workload
 
 
 def measured(files: StudyFiles, conditions: Conditions) -> Record:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from methods.contract.analyses import Analyses, Fresh, Progress, unheard
 from methods.contract.data import Split
 from methods.contract.recipe import Recipe
+from methods.contract.task import Classification, Task
 from spaces import InputError, LayerGroup, Point, Space
 from spaces.errors import explained
 
@@ -57,6 +58,7 @@ class Problem:
             named.
         analyses: Where costly analyses of the dense network come from.
         progress: Hears how far an analysis is, or anything else that takes minutes and has no epochs.
+        task: What the network is for: loss, metrics, drawn targets.
     """
 
     model: nn.Module
@@ -70,6 +72,7 @@ class Problem:
     ignored: frozenset[str] = frozenset()
     analyses: Analyses = Fresh()
     progress: Progress = unheard
+    task: Task = field(default_factory=Classification)
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from search.fronts.dominance import non_dominated
 from search.fronts.front import Front
 from search.report.plots import save_front
 from search.store.studies import StudyFiles, write_json
-from search.tasks.task import Task
+from search.tasks.workload import Workload
 from search.trials.trial import Setting
 
 
-def finish_front(files: StudyFiles, task: Task, setting: Setting) -> tuple[Front, dict[str, Path]]:
+def finish_front(files: StudyFiles, workload: Workload, setting: Setting) -> tuple[Front, dict[str, Path]]:
     """Test the members of the front and the dense network, write the front in every form.
 
     Args:
         files: The study's files.
-        task: Holds the test data.
+        workload: Holds the test data.
         setting: Holds the dense network.
 
     Returns:
@@ -29,10 +29,10 @@ def finish_front(files: StudyFiles, task: Task, setting: Setting) -> tuple[Front
     front = files.front()
     tested = files.tested()
     if "dense" not in tested:
-        tested["dense"] = evaluate(setting.model.cpu(), task.data.test).accuracy
+        tested["dense"] = evaluate(setting.model.cpu(), workload.data.test).accuracy
     for member in front.members:
         if str(member.trial) not in tested:
-            tested[str(member.trial)] = evaluate(member.model(), task.data.test).accuracy
+            tested[str(member.trial)] = evaluate(member.model(), workload.data.test).accuracy
     files.write_tested(tested)
     front = files.front()
     paths = {f"front.{suffix}": files.root / f"front.{suffix}" for suffix in ("json", "csv", "png", "html")}

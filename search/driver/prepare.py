@@ -24,7 +24,7 @@ from search.study.config import StudyConfig
 from search.study.space import first_points, rounds, study_space
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolved
-from search.tasks.task import Task
+from search.tasks.workload import Workload
 from search.trials.feasible import check_methods
 from search.trials.trial import Setting
 from spaces import InputError, LayerGroup, Space, Uniform, Value
@@ -42,7 +42,7 @@ class Plan:
 
     Attributes:
         config: The resolved configuration.
-        task: Network and data.
+        workload: Network and data.
         groups: Prunable channel groups.
         cost: Exact FLOPs of any choice of widths.
         params: Parameters of the dense network.
@@ -58,7 +58,7 @@ class Plan:
     """
 
     config: StudyConfig
-    task: Task
+    workload: Workload
     groups: list[ChannelGroup]
     cost: CostModel
     params: int
@@ -109,8 +109,8 @@ class Plan:
         return [
             f"model     {self.config.model}: {self.cost.dense:,} FLOPs, {self.params:,} parameters, "
             f"{channels} prunable channels in {len(self.groups)} groups",
-            f"data      {self.config.data}: {self.task.data.train.examples} training, "
-            f"{self.task.data.validation.examples} validation, {self.task.data.test.examples} test examples",
+            f"data      {self.config.data}: {self.workload.data.train.examples} training, "
+            f"{self.workload.data.validation.examples} validation, {self.workload.data.test.examples} test examples",
             f"methods   {', '.join(self.config.methods)}; objectives {', '.join(self.config.objectives)}",
             f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
             f"reachable {share:.1%} to 100% of the dense FLOPs",
@@ -144,8 +144,8 @@ def plan(config: StudyConfig) -> Plan:
     require_reports(load_objectives(config.objectives), {name: load_method(name) for name in config.methods})
     device, gpus = _device(config)
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
-    task = Task.load(config.model, config.data, config.data_root, config.split, config.seed, config.weights)
-    model, example = task.build(), task.data.example
+    workload = Workload.load(config.model, config.data, config.data_root, config.split, config.seed, config.weights)
+    model, example = workload.build(), workload.data.example
     groups = channel_groups(model, example, config.ignored)
     recipe, epochs = resolved(config.finetune, "finetune", config.data)
     dense = count(model, example)
@@ -153,12 +153,12 @@ def plan(config: StudyConfig) -> Plan:
     layers = [group.layer for group in groups]
     space = study_space(config.methods, layers, config.allocation, config.space, _floor(cost, layers, round_to))
     first = _first(config, space)
-    steps = 0 if _untrained(config) else max(1, math.ceil(epochs * task.data.train.steps(recipe.batch_size)))
+    steps = 0 if _untrained(config) else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))
     problem = Problem(
         model=model,
         example=example,
-        train=task.data.train,
-        validation=task.data.validation,
+        train=workload.data.train,
+        validation=workload.data.validation,
         recipe=recipe,
         steps=steps,
         generator=torch.Generator().manual_seed(config.seed),
@@ -167,7 +167,7 @@ def plan(config: StudyConfig) -> Plan:
     warnings = check_methods(space, config.methods, config.shares, problem, round_to)
     return Plan(
         config=config,
-        task=task,
+        workload=workload,
         groups=groups,
         cost=cost,
         params=dense.params,
@@ -226,13 +226,13 @@ def dense_setting(
     Returns:
         What all trials share, and the front's first row.
     """
-    config, data = plan.config, plan.task.data
+    config, data = plan.config, plan.workload.data
     recipe, epochs = resolved(config.dense, "dense", config.data)
     if plan.timed is not None:
-        check_targets(plan.timed, plan.task.build(), data.example)  # before hours are spent on training
+        check_targets(plan.timed, plan.workload.build(), data.example)  # before hours are spent on training
     torch.set_num_threads(_dense_threads(plan.cost.dense))
     trained = dense_network(
-        plan.task,
+        plan.workload,
         recipe,
         epochs,
         config.seed,

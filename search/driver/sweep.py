@@ -145,7 +145,7 @@ class Sweep:
             with self._tracked(tracker, files, dense):
                 self._trials(pool, files, planned, setting, dense, tracker)
                 self._listener.stage("testing and drawing the front")
-                front, paths = finish_front(files, planned.task, setting)
+                front, paths = finish_front(files, planned.workload, setting)
                 seconds = time.perf_counter() - began
                 # While the dense network trains there is no trial that a worker could run.
                 busy = dense_seconds * pool.slots
@@ -232,7 +232,7 @@ def _created(planned: Plan, dense: DenseRow) -> StudyFiles:
     files.create({
         "config": config.model_dump(mode="json"),
         "dense": dense.to_json(),
-        "task": {"classes": planned.task.data.classes, "example_shape": list(planned.task.example.shape)},
+        "task": {"classes": planned.workload.data.classes, "example_shape": list(planned.workload.example.shape)},
         "space": planned.space.to_json(),
         "lag": max(MIN_LAG, 2 * (config.resources.max_concurrent or 1)),
         "recipe": planned.recipe.model_dump(mode="json"),

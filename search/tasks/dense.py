@@ -1,4 +1,4 @@
-"""The trained dense network of a task: trained once, then found under the hash of all that decides it."""
+"""The trained dense network of a workload: trained once, then found under the hash of all that decides it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from methods.training.evaluation import evaluate
 from methods.training.trainer import Trainer
 from search.store.weights import load_weights, save_weights
 from search.tasks.models.weights import is_weight_file
-from search.tasks.task import Task
+from search.tasks.workload import Workload
 from spaces import InputError
 
 FORMAT = 1
@@ -52,7 +52,7 @@ class Dense:
 
 
 def dense_network(
-    task: Task,
+    workload: Workload,
     recipe: Recipe,
     epochs: float,
     seed: int,
@@ -60,12 +60,12 @@ def dense_network(
     report: Report = silent,
     device: str = "cpu",
 ) -> Dense:
-    """Return the trained dense network of a task; train it if that was never done.
+    """Return the trained dense network of a workload; train it if that was never done.
 
     Networks with the user's weights are evaluated and stored, never trained.
 
     Args:
-        task: The network and its data.
+        workload: The network and its data.
         recipe: How to train.
         epochs: How long to train; may be a fraction.
         seed: Decides everything random in training.
@@ -77,8 +77,8 @@ def dense_network(
         The network and what is known of it. A store that cannot be written, or that holds a damaged
         network, is an :class:`spaces.InputError`.
     """
-    model = task.build()
-    identity = _identity(task, model, recipe, epochs, seed)
+    model = workload.build()
+    identity = _identity(workload, model, recipe, epochs, seed)
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     folder = directory / "dense" / digest
     cached = folder.exists()
@@ -86,7 +86,7 @@ def dense_network(
         with _locked(folder):
             cached = folder.exists()  # whoever came second has waited, and loads
             if not cached:
-                _store(folder, model, identity, *_trained(task, model, recipe, epochs, seed, report, device))
+                _store(folder, model, identity, *_trained(workload, model, recipe, epochs, seed, report, device))
     return _load(folder, model, cached)
 
 
@@ -103,22 +103,22 @@ def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(f"the dense network cannot be stored in {folder}: {error.strerror or error}")
 
 
-def _identity(task: Task, model: nn.Module, recipe: Recipe, epochs: float, seed: int) -> dict[str, Any]:
+def _identity(workload: Workload, model: nn.Module, recipe: Recipe, epochs: float, seed: int) -> dict[str, Any]:
     """Collect all that decides the trained network, as JSON."""
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     training = {"recipe": recipe.model_dump(mode="json"), "epochs": epochs, "seed": seed}
     return {
         "format": FORMAT,
-        "model": task.model,
-        "model_seed": task.seed,
+        "model": workload.model,
+        "model_seed": workload.seed,
         # The user's own code may change under the same name.
         "structure": sha256(f"{model}{shapes}".encode()).hexdigest(),
-        "data": task.data.name,
-        "split": task.split.model_dump(mode="json"),
-        "train": task.data.train.fingerprint(),
-        "validation": task.data.validation.fingerprint(),
-        "weights": _weights_identity(task.weights),
-        "training": training if task.weights is None else None,
+        "data": workload.data.name,
+        "split": workload.split.model_dump(mode="json"),
+        "train": workload.data.train.fingerprint(),
+        "validation": workload.data.validation.fingerprint(),
+        "weights": _weights_identity(workload.weights),
+        "training": training if workload.weights is None else None,
     }
 
 
@@ -134,7 +134,7 @@ def _weights_identity(weights: str | None) -> str | None:
 
 
 def _trained(
-    task: Task,
+    workload: Workload,
     model: nn.Module,
     recipe: Recipe,
     epochs: float,
@@ -144,10 +144,10 @@ def _trained(
 ) -> tuple[list[Record], float, float]:
     """Train the network in place, unless it has its weights; return history, seconds and accuracy."""
     model.to(device)
-    train, validation = task.data.train.to(device), task.data.validation.to(device)
+    train, validation = workload.data.train.to(device), workload.data.validation.to(device)
     history: list[Record] = []
     seconds = 0.0
-    if task.weights is None:
+    if workload.weights is None:
         started = time.perf_counter()
         steps = max(1, math.ceil(epochs * train.steps(recipe.batch_size)))
         history = Trainer(model, train, recipe, steps, seed, validation=validation, report=report).run()

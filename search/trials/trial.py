@@ -19,6 +19,7 @@ from methods.contract.analyses import Analyses, Fresh, Progress, unheard
 from methods.contract.data import Split
 from methods.contract.method import Problem, Pruned, Report, silent
 from methods.contract.recipe import Recipe
+from methods.contract.task import Classification, Task
 from methods.network.architecture import describe
 from methods.network.channels import channel_groups
 from search.objectives import load_objectives
@@ -49,6 +50,7 @@ class Setting:
         round_to: Kept widths are multiples of this in every method that has such a field.
         timed: How the pruned network is timed; ``None`` if it is not.
         dense_latency: Seconds of the dense network on the first target; needed where there is ``timed``.
+        task: What the network is for: loss and metrics.
     """
 
     model: nn.Module
@@ -65,6 +67,7 @@ class Setting:
     round_to: int = 1
     timed: Conditions | None = None
     dense_latency: float | None = None
+    task: Task = field(default_factory=Classification)
 
     def placed(self) -> Setting:
         """Return the setting with everything on its device.
@@ -212,6 +215,7 @@ def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress
             ignored=setting.ignored,
             analyses=setting.analyses,
             progress=progress,
+            task=setting.task,
         )
     )
     if pruned.steps > setting.steps:

@@ -17,7 +17,7 @@ from paretoprune import Front, Sweep, load_front, rebuild
 from search.artefacts.export import export_member
 from search.records.outcome import DenseRow, Outcome
 from search.store.studies import StudyFiles
-from search.tasks.task import Task
+from search.tasks.workload import Workload
 from search.trials.trial import TrialSpec
 from spaces import InputError
 from tests.search.cases import quick_config
@@ -90,7 +90,7 @@ def test_optuna_mlflow_and_files_tell_the_same(store: Path) -> None:
 def test_rebuilt_networks_reach_the_stated_numbers_to_the_last_digit(store: Path) -> None:
     files = StudyFiles.open(store, "base")
     config = files.config()
-    task = Task.load(config.model, config.data, config.data_root, config.split, config.seed)
+    task = Workload.load(config.model, config.data, config.data_root, config.split, config.seed)
     for outcome in files.outcomes():
         if outcome.state == "complete":
             model = files.rebuild(outcome.number)

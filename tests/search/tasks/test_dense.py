@@ -16,15 +16,15 @@ from search.tasks.data.sets import DATA
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.dense import Dense, dense_network
 from search.tasks.recipes import default_recipe, resolved
-from search.tasks.task import Task
+from search.tasks.workload import Workload
 from spaces import InputError
 
 QUICK = Recipe(lr=0.1, batch_size=64, warmup=0.1)
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
-    return Task.load("digits_resnet", "digits", Path("data"), SplitSizes(), seed=0)
+def workload() -> Workload:
+    return Workload.load("digits_resnet", "digits", Path("data"), SplitSizes(), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +33,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dense(task: Task, store: Path) -> Dense:
-    return dense_network(task, QUICK, 1.5, 0, store)
+def dense(workload: Workload, store: Path) -> Dense:
+    return dense_network(workload, QUICK, 1.5, 0, store)
 
 
-def test_it_is_trained_and_stored(dense: Dense, task: Task) -> None:
+def test_it_is_trained_and_stored(dense: Dense, workload: Workload) -> None:
     assert not dense.cached and dense.seconds > 0
     assert [record["epoch"] for record in dense.history] == [1, 2]
     assert dense.history[-1]["step"] == 24  # one epoch and a half of 16 steps
-    assert dense.accuracy == evaluate(dense.model, task.data.validation).accuracy > 0.3
+    assert dense.accuracy == evaluate(dense.model, workload.data.validation).accuracy > 0.3
     assert not dense.model.training
     record = json.loads((dense.folder / "record.json").read_text())
     assert record["accuracy"] == dense.accuracy
@@ -49,51 +49,51 @@ def test_it_is_trained_and_stored(dense: Dense, task: Task) -> None:
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
 
 
-def test_second_call_loads_the_same_network(dense: Dense, task: Task, store: Path) -> None:
+def test_second_call_loads_the_same_network(dense: Dense, workload: Workload, store: Path) -> None:
     heard: list[Record] = []
-    again = dense_network(task, QUICK, 1.5, 0, store, heard.append)
+    again = dense_network(workload, QUICK, 1.5, 0, store, heard.append)
     assert again.cached and not heard
     assert (again.accuracy, again.seconds, again.history) == (dense.accuracy, dense.seconds, dense.history)
     theirs = again.model.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in dense.model.state_dict().items())
 
 
-def test_same_seed_same_network_and_progress_is_reported(dense: Dense, task: Task, tmp_path: Path) -> None:
+def test_same_seed_same_network_and_progress_is_reported(dense: Dense, workload: Workload, tmp_path: Path) -> None:
     heard: list[Record] = []
-    again = dense_network(task, QUICK, 1.5, 0, tmp_path, heard.append)
+    again = dense_network(workload, QUICK, 1.5, 0, tmp_path, heard.append)
     assert heard == again.history == dense.history and again.folder.name == dense.folder.name
     theirs = again.model.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in dense.model.state_dict().items())
 
 
-def test_whatever_decides_the_network_decides_its_folder(dense: Dense, task: Task, tmp_path: Path) -> None:
+def test_whatever_decides_the_network_decides_its_folder(dense: Dense, workload: Workload, tmp_path: Path) -> None:
     others = [
-        (task, QUICK.replaced(lr=0.2), 0.1, 0),
-        (task, QUICK, 0.2, 0),
-        (task, QUICK, 0.1, 1),
-        (Task(task.model, task.data, task.split, seed=1), QUICK, 0.1, 0),
-        (Task.load("digits_resnet", "digits", Path(), SplitSizes(seed=1), seed=0), QUICK, 0.1, 0),
-        (Task("resnet20", task.data, task.split, seed=0), QUICK, 0.1, 0),
+        (workload, QUICK.replaced(lr=0.2), 0.1, 0),
+        (workload, QUICK, 0.2, 0),
+        (workload, QUICK, 0.1, 1),
+        (Workload(workload.model, workload.data, workload.split, seed=1), QUICK, 0.1, 0),
+        (Workload.load("digits_resnet", "digits", Path(), SplitSizes(seed=1), seed=0), QUICK, 0.1, 0),
+        (Workload("resnet20", workload.data, workload.split, seed=0), QUICK, 0.1, 0),
     ]
     folders = {dense_network(*other, tmp_path).folder.name for other in others}
     assert len(folders) == len(others)
     assert dense.folder.name not in folders
 
 
-def test_users_weights_are_not_trained(dense: Dense, task: Task, tmp_path: Path) -> None:
+def test_users_weights_are_not_trained(dense: Dense, workload: Workload, tmp_path: Path) -> None:
     weights = dense.folder / "weights.safetensors"
-    given = Task(task.model, task.data, task.split, seed=5, weights=str(weights))
+    given = Workload(workload.model, workload.data, workload.split, seed=5, weights=str(weights))
     heard: list[Record] = []
     found = dense_network(given, QUICK, 1.5, 0, tmp_path, heard.append)
     assert not heard and not found.history and found.seconds == 0
     assert found.accuracy == dense.accuracy
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(weights.read_bytes())
-    moved = Task(task.model, task.data, task.split, seed=5, weights=str(copy))
+    moved = Workload(workload.model, workload.data, workload.split, seed=5, weights=str(copy))
     assert dense_network(moved, QUICK, 9, 9, tmp_path).cached  # the content decides, not the name or the recipe
 
 
-def test_nothing_half_written_is_left(task: Task, tmp_path: Path) -> None:
+def test_nothing_half_written_is_left(workload: Workload, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -101,23 +101,23 @@ def test_nothing_half_written_is_left(task: Task, tmp_path: Path) -> None:
         raise Stop
 
     with pytest.raises(Stop):
-        dense_network(task, QUICK, 0.2, 0, tmp_path, stop)
+        dense_network(workload, QUICK, 0.2, 0, tmp_path, stop)
     assert [path for path in (tmp_path / "dense").iterdir() if path.is_dir()] == []
-    assert not dense_network(task, QUICK, 0.2, 0, tmp_path).cached
+    assert not dense_network(workload, QUICK, 0.2, 0, tmp_path).cached
 
 
 @pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
-def test_damaged_files_are_named(task: Task, tmp_path: Path, name: str) -> None:
-    folder = dense_network(task, QUICK, 0.1, 0, tmp_path).folder
+def test_damaged_files_are_named(workload: Workload, tmp_path: Path, name: str) -> None:
+    folder = dense_network(workload, QUICK, 0.1, 0, tmp_path).folder
     (folder / name).write_bytes((folder / name).read_bytes()[:100])
     with pytest.raises(InputError, match=r"is damaged .*remove this folder to train it again"):
-        dense_network(task, QUICK, 0.1, 0, tmp_path)
+        dense_network(workload, QUICK, 0.1, 0, tmp_path)
 
 
-def test_unwritable_store(task: Task, tmp_path: Path) -> None:
+def test_unwritable_store(workload: Workload, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where a folder should be")
     with pytest.raises(InputError, match="cannot be stored in .*runs"):
-        dense_network(task, QUICK, 0.1, 0, tmp_path / "runs")
+        dense_network(workload, QUICK, 0.1, 0, tmp_path / "runs")
 
 
 def test_default_recipe_trains_the_digits() -> None:
@@ -143,7 +143,7 @@ def test_fields_that_do_not_go_together() -> None:
 
 
 @pytest.mark.slow
-def test_digits_reach_their_accuracy(task: Task, tmp_path: Path) -> None:
-    dense = dense_network(task, *default_recipe("digits"), 0, tmp_path)
+def test_digits_reach_their_accuracy(workload: Workload, tmp_path: Path) -> None:
+    dense = dense_network(workload, *default_recipe("digits"), 0, tmp_path)
     assert dense.accuracy > 0.97
-    assert evaluate(dense.model, task.data.test).accuracy > 0.96
+    assert evaluate(dense.model, workload.data.test).accuracy > 0.96

@@ -1,4 +1,4 @@
-"""A task: which network is pruned, and on what data."""
+"""A workload: which network is pruned, and on what data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search.tasks.models import build_model
 
 
 @dataclass(frozen=True)
-class Task:
+class Workload:
     """A network and its data, on the CPU.
 
     Attributes:
@@ -34,7 +34,7 @@ class Task:
     @classmethod
     def load(
         cls, model: str, data: str, data_root: Path, split: SplitSizes, seed: int, weights: str | None = None
-    ) -> Task:
+    ) -> Workload:
         """Load the data; networks are built by :meth:`build`.
 
         Args:
@@ -46,7 +46,7 @@ class Task:
             weights: A weight file or a torchvision enum; ``None`` to train.
 
         Returns:
-            The task.
+            The workload.
         """
         return cls(model, load_data(data, data_root, split), split, seed, weights)
 

@@ -1,0 +1,213 @@
+"""What enters a network: a tensor, a tuple of tensors or a dict of tensors, treated alike.
+
+A tensor is passed as the only argument, a tuple as positional arguments, a dict as keyword arguments. The first
+dimension of every tensor is the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces import InputError
+
+Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+"""The inputs of one call: one tensor, positional arguments, or keyword arguments."""
+
+Target = Any
+"""What a batch is compared with: most often a tensor, else a tuple or dict of tensors; only the task looks at it."""
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Run a network.
+
+    Args:
+        model: The network.
+        inputs: One tensor, positional arguments, or keyword arguments.
+
+    Returns:
+        Whatever the network returns.
+
+    Example:
+        >>> call(nn.Bilinear(2, 3, 1), (torch.ones(4, 2), torch.ones(4, 3))).shape
+        torch.Size([4, 1])
+    """
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs)
+
+
+def tensors(inputs: Inputs) -> list[Tensor]:
+    """List the tensors.
+
+    Args:
+        inputs: One tensor, a tuple or a dict.
+
+    Returns:
+        The tensors in their order.
+    """
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    return list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+
+
+def first_tensor(inputs: Inputs) -> Tensor:
+    """Return the first tensor.
+
+    Args:
+        inputs: One tensor, a tuple or a dict.
+
+    Returns:
+        The tensor, ``[batch, ...]``.
+    """
+    return tensors(inputs)[0]
+
+
+def batch_size(inputs: Inputs) -> int:
+    """Count the examples.
+
+    Args:
+        inputs: One tensor, a tuple or a dict.
+
+    Returns:
+        Length of the first dimension of the first tensor.
+    """
+    return len(first_tensor(inputs))
+
+
+def map_tensors(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Change every tensor and keep the structure; a target of tensors is treated in the same way.
+
+    Args:
+        inputs: One tensor, a tuple or list, or a dict.
+        change: What happens to each tensor.
+
+    Returns:
+        The same structure of changed tensors.
+    """
+    if isinstance(inputs, Tensor):
+        return change(inputs)
+    if isinstance(inputs, Mapping):
+        return {name: map_tensors(each, change) for name, each in inputs.items()}
+    return type(inputs)(map_tensors(each, change) for each in inputs)
+
+
+def move(inputs: Any, device: str | torch.device) -> Any:
+    """Move every tensor to a device.
+
+    Args:
+        inputs: One tensor, a tuple or a dict; or a target.
+        device: Where to.
+
+    Returns:
+        The same structure there; tensors that are there already are shared.
+    """
+    return map_tensors(inputs, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def take(inputs: Any, index: slice | Tensor) -> Any:
+    """Select examples.
+
+    Args:
+        inputs: One tensor, a tuple or a dict; or a target.
+        index: Which examples.
+
+    Returns:
+        The same structure with these examples.
+
+    Example:
+        >>> take({"a": torch.arange(4)}, slice(1, 3))
+        {'a': tensor([1, 2])}
+    """
+    return map_tensors(inputs, lambda tensor: tensor[index])
+
+
+def pieces(inputs: Any, count: int) -> list[Any]:
+    """Split a batch into nearly equal pieces.
+
+    Args:
+        inputs: One tensor, a tuple or a dict; or a target.
+        count: How many pieces; those that would be empty are empty.
+
+    Returns:
+        ``count`` batches, the first ones one example longer where they are not equal (as ``Tensor.tensor_split``).
+    """
+
+    def part(at: int) -> Any:
+        return map_tensors(inputs, lambda tensor: tensor.tensor_split(count)[at])
+
+    return [part(at) for at in range(count)]
+
+
+def repeat(inputs: Inputs, times: int) -> Inputs:
+    """Stack copies of a batch along the first dimension.
+
+    Args:
+        inputs: One tensor, a tuple or a dict.
+        times: How many copies.
+
+    Returns:
+        The same structure, ``times`` as many examples.
+    """
+    repeated: Inputs = map_tensors(inputs, lambda tensor: tensor.repeat(times, *[1] * (tensor.ndim - 1)))
+    return repeated
+
+
+def shapes_of(inputs: Inputs) -> Any:
+    """Describe inputs in JSON's types.
+
+    Args:
+        inputs: One tensor, a tuple or a dict.
+
+    Returns:
+        A list of whole numbers for a tensor; a list of such lists for a tuple; a mapping of such lists for a dict.
+
+    Example:
+        >>> shapes_of((torch.zeros(1, 3), torch.zeros(1, 2)))
+        [[1, 3], [1, 2]]
+    """
+    if isinstance(inputs, Tensor):
+        return list(inputs.shape)
+    if isinstance(inputs, Mapping):
+        return {name: list(each.shape) for name, each in inputs.items()}
+    return [list(each.shape) for each in inputs]
+
+
+def check_inputs(inputs: Any, what: str) -> Inputs:
+    """Bring inputs into one of the three forms.
+
+    Args:
+        inputs: What was given; a list becomes a tuple.
+        what: What it is, for messages.
+
+    Returns:
+        A tensor, a non-empty tuple of tensors, or a non-empty dict of tensors by name, all of equally many examples.
+
+    Raises:
+        InputError: If it is anything else.
+    """
+    if isinstance(inputs, Mapping) and inputs and all(isinstance(name, str) for name in inputs):
+        found: Any = dict(inputs)
+    else:
+        found = tuple(inputs) if isinstance(inputs, list | tuple) else inputs
+    several = found.values() if isinstance(found, dict) else found if isinstance(found, tuple) else (found,)
+    if not several or not all(isinstance(each, Tensor) for each in several):
+        raise InputError(f"{what} must be a tensor, a tuple of tensors or a dict of tensors, not {_kind(inputs)}")
+    counts = {len(each) if each.ndim else -1 for each in several}
+    if len(counts) > 1 or -1 in counts:
+        raise InputError(f"{what}: all tensors must have the batch as their first dimension, not {shapes_of(found)}")
+    checked: Inputs = found
+    return checked
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict of {', '.join(sorted({type(each).__name__ for each in value.values()})) or 'nothing'}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {', '.join(sorted({type(each).__name__ for each in value})) or 'nothing'}"
+    return type(value).__name__

@@ -1,0 +1,484 @@
+"""What a network is for: its loss, its metrics, and the targets that its own predictions would have.
+
+A :class:`Task` is all that methods know of the purpose of a network. Four members must be written: ``metrics``,
+:meth:`Task.loss`, :meth:`Task.sums` and :meth:`Task.metrics_from`. The others have defaults; a method that needs one
+which a task cannot give (drawn targets, say) refuses that task in one sentence before anything is trained.
+
+:class:`Classification` is the task of a :class:`methods.contract.method.Problem` unless it names another one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.contract.inputs import Target, batch_size, take
+from spaces import InputError
+
+Direction = Literal["maximize", "minimize"]
+Sums = dict[str, Tensor]
+"""Additive statistics of a batch or of a whole split by name; ``loss`` and ``count`` are always there."""
+
+RESERVED = frozenset({"epoch", "step", "loss", "lr", "val_loss", "flops", "params", "seconds", "latency"})
+"""Names that records and outcomes use otherwise: no metric may have one."""
+
+OUTPUT_KEYS = ("out", "logits", "prediction", "output")
+"""Where a network that returns a mapping keeps its output, unless the task says otherwise; the first that is there."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that says how good a network is.
+
+    Attributes:
+        name: Key in records, outcomes and JSON, such as ``"mean_iou"``.
+        title: Words for tables and axes, such as ``"mean IoU"``.
+        direction: Whether more is better.
+        unit: Unit of the number; empty for shares.
+        format: Format specification of Python, such as ``".2%"``.
+        ideal: The best possible value; ``None`` if there is none.
+        worst: The worst possible value; ``None`` if there is none.
+    """
+
+    name: str
+    title: str
+    direction: Direction = "maximize"
+    unit: str = ""
+    format: str = ".4g"
+    ideal: float | None = None
+    worst: float | None = None
+
+    def text(self, value: float) -> str:
+        """Format a value for a table.
+
+        Args:
+            value: The value.
+
+        Returns:
+            The number with its unit.
+
+        Example:
+            >>> Metric("accuracy", "accuracy", format=".2%").text(0.5)
+            '50.00%'
+        """
+        return f"{value:{self.format}} {self.unit}".rstrip()
+
+    def better(self, one: float, other: float) -> bool:
+        """Compare two values.
+
+        Args:
+            one: A value.
+            other: Another value.
+
+        Returns:
+            Whether the first is strictly better.
+        """
+        return one > other if self.direction == "maximize" else one < other
+
+
+class Task(ABC):
+    """What a network is for.
+
+    A batch goes this way: ``answer = call(model, inputs)``, whatever the network returns; ``output =
+    task.output(answer)``, the tensor that predictions are read from; ``task.loss(output, target)``. While training,
+    :meth:`training_loss` sees the whole answer, so that auxiliary outputs count.
+
+    A task holds no state and is pickled into every trial.
+    """
+
+    name: ClassVar[str]
+    """How the task is called in messages, such as ``"segmentation"``."""
+    metrics: tuple[Metric, ...]
+    """What is measured; the first is the quality that methods keep and searches maximise."""
+    output_key: str | None = None
+    """Which entry of a mapping is the output; ``None`` for the first of ``out``, ``logits``, ``prediction``."""
+    stratified: ClassVar[bool] = False
+    """Whether targets are whole numbers of classes, one per example, so that parts are drawn class by class."""
+
+    @property
+    def quality(self) -> Metric:
+        """The first metric."""
+        return self.metrics[0]
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Target, label_smoothing: float = 0.0) -> Tensor:
+        """Compute the loss that training minimises.
+
+        Args:
+            output: What :meth:`output` gave, ``[batch, ...]``.
+            target: What the data hold for the batch.
+            label_smoothing: Share of the target that is spread evenly over the classes; a task without classes
+                refuses a value above 0.
+
+        Returns:
+            The mean loss, a scalar.
+        """
+
+    @abstractmethod
+    def sums(self, output: Tensor, target: Target) -> Sums:
+        """Compute the statistics of a batch from which metrics follow.
+
+        Args:
+            output: What :meth:`output` gave, ``[batch, ...]``.
+            target: What the data hold for the batch.
+
+        Returns:
+            Tensors that add up over batches, on the device: ``loss``, the sum of losses; ``count``, of how many of
+            them; and the metrics' own.
+        """
+
+    @abstractmethod
+    def metrics_from(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Compute the metrics of a whole split.
+
+        Args:
+            sums: What :meth:`sums` gave, added up over all batches, float64 on the CPU.
+
+        Returns:
+            A value for each metric, by name.
+        """
+
+    def output(self, answer: Any) -> Tensor:
+        """Take from what a network returned the tensor that predictions are read from.
+
+        Args:
+            answer: A tensor; or a mapping (also a ``ModelOutput`` of Hugging Face), whose entry :attr:`output_key`
+                counts; or a tuple, whose first entry counts.
+
+        Returns:
+            The output, ``[batch, ...]``.
+
+        Raises:
+            InputError: If there is no tensor where it should be.
+        """
+        found = answer
+        if isinstance(answer, Mapping):
+            keys = OUTPUT_KEYS if self.output_key is None else (self.output_key,)
+            found = next((answer[key] for key in keys if key in answer), None)
+            if found is None and self.output_key is None and len(answer) == 1:
+                found = next(iter(answer.values()))
+            if not isinstance(found, Tensor):
+                raise InputError(
+                    f"the network returns a dict with {', '.join(map(repr, answer))}; the {self.name} task looks for "
+                    f"a tensor under {' or '.join(map(repr, keys))}: set output_key of the task to the right one"
+                )
+        elif isinstance(answer, tuple | list) and answer:
+            found = answer[0]
+        if not isinstance(found, Tensor):
+            kind = type(found).__name__
+            raise InputError(f"the {self.name} task needs a network that returns a tensor, not {kind}")
+        return found
+
+    def training_loss(self, answer: Any, target: Target, label_smoothing: float = 0.0) -> Tensor:
+        """Compute the loss in training mode, from all that the network returned.
+
+        Args:
+            answer: What the network returned; its auxiliary outputs may count.
+            target: What the data hold for the batch.
+            label_smoothing: See :meth:`loss`.
+
+        Returns:
+            The mean loss, a scalar; by default that of the output alone.
+        """
+        return self.loss(self.output(answer), target, label_smoothing)
+
+    def sample_losses(self, output: Tensor, target: Target) -> Tensor:
+        """Compute the loss of each example by itself.
+
+        Args:
+            output: ``[batch, ...]``.
+            target: What the data hold for the batch.
+
+        Returns:
+            ``[batch]``; by default :meth:`loss` of one example after the other.
+        """
+        return torch.stack([self.loss(output[i : i + 1], take(target, slice(i, i + 1))) for i in range(len(output))])
+
+    def check(self, output: Tensor, target: Target) -> None:
+        """Refuse a network or data that do not fit the task.
+
+        Args:
+            output: What a network gives for a few examples.
+            target: The targets of these examples.
+
+        Raises:
+            InputError: If they do not belong together; what was given and what is needed.
+        """
+        if len(output) != batch_size(target):
+            raise InputError(f"the network gives {len(output)} outputs for {batch_size(target)} targets")
+
+    @property
+    def draws(self) -> bool:
+        """Whether the task can draw targets (it then has a :meth:`draw_target` of its own)."""
+        return type(self).draw_target is not Task.draw_target
+
+    def draw_target(self, output: Tensor, generator: torch.Generator, like: Target = None) -> Target:
+        """Draw a target for a batch from the network's own predictive distribution; a task without one refuses.
+
+        Args:
+            output: ``[batch, ...]``.
+            generator: Where random numbers come from; its device need not be that of ``output``.
+            like: The targets of the data: what has no loss there (ignored pixels) has none in what is drawn.
+
+        Raises:
+            InputError: If the task has no predictive distribution.
+        """
+        raise InputError(f"the {self.name} task draws no targets (it has no draw_target), so it has no Fisher matrix")
+
+    def fisher_gradient(self, output: Tensor, target: Target) -> Tensor:
+        """Compute what is sent backward from the output so that squares of it add up to a Fisher matrix.
+
+        For targets from :meth:`draw_target` the expectation of ``g_b g_b^T`` must be the Hessian of the loss of
+        example ``b`` at its output (where loss and predictive distribution belong together, Fisher and generalised
+        Gauss-Newton matrix are one; Martens, 2020, arXiv 1412.1193, section 9.2).
+
+        Args:
+            output: ``[batch, ...]``.
+            target: A target for the batch.
+
+        Returns:
+            ``g``, like the output; by default the gradient of :meth:`sample_losses`, which is right where these are
+            negative log-likelihoods.
+        """
+        free = output.detach().requires_grad_(True)
+        with torch.enable_grad():
+            total = self.sample_losses(free, target).sum()
+        return torch.autograd.grad(total, free)[0]
+
+    def exact_gradients(self, output: Tensor, target: Target) -> Iterator[Tensor]:
+        """Yield gradients whose squares add up to the Fisher matrix without anything being drawn.
+
+        Args:
+            output: ``[batch, ...]``.
+            target: The targets of the data, which have no part in it.
+
+        Yields:
+            Tensors like the output; the sum of ``g_b g_b^T`` over them is the Hessian of the loss of example ``b``.
+
+        Raises:
+            InputError: If there are too many outcomes to go through.
+        """
+        raise InputError(
+            f"the {self.name} task has no exact Fisher matrix: its outcomes are too many to go through; "
+            "draw targets instead (fisher_type = 'mc')"
+        )
+        yield output  # makes this a generator like the others
+
+    def distill(self, output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Measure how far a student is from its teacher, 0 where they agree; a task without such a measure refuses.
+
+        Args:
+            output: The student's output, ``[batch, ...]``.
+            teacher: The teacher's output, ``[batch, ...]``.
+            temperature: Softness of both, for tasks with classes.
+
+        Raises:
+            InputError: If the task has no such measure.
+        """
+        raise InputError(f"the {self.name} task has no distillation (it has no distill); set recipe.distill = 0")
+
+
+class Classification(Task):
+    """One class per example: cross-entropy, accuracy, labels drawn from the softmax.
+
+    Outputs are logits ``[batch, classes]``, targets labels ``[batch]`` (int64).
+
+    Example:
+        >>> task = Classification()
+        >>> logits, labels = torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
+        >>> task.metrics_from(task.sums(logits, labels))
+        {'accuracy': 0.5}
+    """
+
+    name: ClassVar[str] = "classification"
+    metrics: tuple[Metric, ...] = (Metric("accuracy", "accuracy", format=".2%", ideal=1.0, worst=0.0),)
+    stratified: ClassVar[bool] = True
+
+    def loss(self, output: Tensor, target: Target, label_smoothing: float = 0.0) -> Tensor:
+        """Compute the mean cross-entropy.
+
+        Args:
+            output: Logits ``[batch, classes]``.
+            target: Labels ``[batch]``.
+            label_smoothing: Share of the target that is spread evenly over the classes.
+
+        Returns:
+            The mean, a scalar.
+        """
+        return F.cross_entropy(output, target, label_smoothing=label_smoothing)
+
+    def sample_losses(self, output: Tensor, target: Target) -> Tensor:
+        """Compute the cross-entropy of each example.
+
+        Args:
+            output: Logits ``[batch, classes]``.
+            target: Labels ``[batch]``.
+
+        Returns:
+            ``[batch]``.
+        """
+        return F.cross_entropy(output, target, reduction="none")
+
+    def sums(self, output: Tensor, target: Target) -> Sums:
+        """Add up cross-entropies and count right answers.
+
+        Args:
+            output: Logits ``[batch, classes]``.
+            target: Labels ``[batch]``.
+
+        Returns:
+            ``loss``, ``count`` and ``hits``.
+        """
+        return {
+            "loss": F.cross_entropy(output, target, reduction="sum"),
+            "count": torch.full((), len(target), device=output.device),
+            "hits": (output.argmax(dim=-1) == target).sum(),
+        }
+
+    def metrics_from(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Compute the share of right answers.
+
+        Args:
+            sums: Of a whole split.
+
+        Returns:
+            ``accuracy``: an exact count divided by the number of examples.
+        """
+        return {"accuracy": int(sums["hits"]) / int(sums["count"])}
+
+    def check(self, output: Tensor, target: Target) -> None:
+        """Refuse anything but logits and labels.
+
+        Args:
+            output: Logits ``[batch, classes]``.
+            target: Labels ``[batch]``.
+
+        Raises:
+            InputError: If shapes do not fit.
+        """
+        if output.ndim != 2 or not isinstance(target, Tensor) or target.shape != output.shape[:1]:
+            raise InputError(
+                f"classification needs outputs [batch, classes] and labels [batch], not {_shapes(output, target)}"
+            )
+
+    def draw_target(self, output: Tensor, generator: torch.Generator, like: Target = None) -> Tensor:
+        """Draw labels from the softmax.
+
+        Args:
+            output: Logits ``[batch, classes]``.
+            generator: Where random numbers come from.
+            like: Not used.
+
+        Returns:
+            Labels ``[batch]``.
+        """
+        return draw_labels(output.detach().softmax(dim=1), generator)
+
+    def fisher_gradient(self, output: Tensor, target: Target) -> Tensor:
+        """Compute the gradient of the cross-entropy at the logits.
+
+        Args:
+            output: Logits ``[batch, classes]``.
+            target: Labels ``[batch]``.
+
+        Returns:
+            ``p - e_y``, ``[batch, classes]``.
+        """
+        return softmax_residual(output.detach().softmax(dim=1), target)
+
+    def exact_gradients(self, output: Tensor, target: Target) -> Iterator[Tensor]:
+        """Go through all classes, each weighted by its probability.
+
+        Args:
+            output: Logits ``[batch, classes]``.
+            target: Labels, not looked at.
+
+        Yields:
+            ``sqrt(p_c) (p - e_c)``, ``[batch, classes]``, whose squares add up to ``diag(p) - p p^T``.
+        """
+        probabilities = output.detach().softmax(dim=1)
+        for label in range(probabilities.shape[1]):
+            every = torch.full((len(output),), label, dtype=torch.long, device=output.device)
+            # sum_c p_c (p - e_c)(p - e_c)^T = diag(p) - p p^T
+            yield probabilities[:, label, None].sqrt() * softmax_residual(probabilities, every)
+
+    def distill(self, output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Measure the divergence from a teacher (Hinton, Vinyals, Dean, 2015, arXiv 1503.02531).
+
+        Args:
+            output: The student's logits ``[batch, classes]``.
+            teacher: The teacher's logits ``[batch, classes]``.
+            temperature: What both are divided by.
+
+        Returns:
+            Mean Kullback-Leibler divergence times the squared temperature, so that its gradient keeps its size.
+        """
+        student = F.log_softmax(output / temperature, dim=-1)
+        target = F.log_softmax(teacher / temperature, dim=-1)
+        return F.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2
+
+
+def draw_labels(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one label per row.
+
+    The cumulative distribution is inverted rather than ``torch.multinomial`` called: that waits for the device, and
+    on a GPU probabilities that are not numbers would end the process.
+
+    Args:
+        probabilities: ``[rows, classes]``, rows that add up to 1.
+        generator: Where uniform numbers come from; its device need not be that of ``probabilities``.
+
+    Returns:
+        Labels, ``[rows]``.
+    """
+    uniform = torch.rand(len(probabilities), 1, generator=generator, device=generator.device, dtype=torch.float64).to(
+        probabilities.device, non_blocking=True
+    )
+    cumulative = probabilities.double().cumsum(dim=1)
+    # Scaled, because a sum of rounded numbers may end below 1: no label then has probability zero.
+    beaten = cumulative <= uniform * cumulative[:, -1:]
+    return beaten.sum(dim=1).clamp_(max=probabilities.shape[1] - 1)
+
+
+def softmax_residual(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Compute the gradient of the cross-entropy at the logits.
+
+    Args:
+        probabilities: ``p``, ``[rows, classes]``.
+        labels: ``y``, ``[rows]``.
+
+    Returns:
+        ``p - e_y``, ``[rows, classes]``.
+    """
+    return probabilities - F.one_hot(labels, probabilities.shape[1]).to(probabilities.dtype)
+
+
+def check_metrics(task: Task) -> None:
+    """Refuse a task whose metrics cannot be told apart in records.
+
+    Args:
+        task: The task.
+
+    Raises:
+        InputError: If it has no metric, two of one name, or one with a name that records use otherwise.
+    """
+    names = [metric.name for metric in task.metrics]
+    if not names:
+        raise InputError(f"the {task.name} task has no metrics; the first one is the quality that pruning keeps")
+    for name in names:
+        if name in RESERVED or names.count(name) > 1 or not name.isidentifier():
+            raise InputError(
+                f"the {task.name} task cannot call a metric {name!r}: names are identifiers, each used once, and not "
+                f"{', '.join(sorted(RESERVED))}"
+            )
+
+
+def _shapes(output: Tensor, target: Target) -> str:
+    given = list(target.shape) if isinstance(target, Tensor) else type(target).__name__
+    return f"outputs {list(output.shape)} and targets {given}"
