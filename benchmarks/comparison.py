@@ -29,7 +29,7 @@ from search.records.outcome import Outcome
 from search.records.timing import Timing
 from search.speed.conditions import Conditions, checked_targets
 from search.speed.measure import measure_pair
-from search.store.studies import write_json
+from search.store.files import write_json
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolved
 from spaces import InputError

@@ -10,7 +10,6 @@ into chains of small ones. Which is fastest on this machine is measured here, la
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from search.records.environment import versions
 from search.records.errors import RunError
 from search.speed.conditions import Conditions
-from search.store.studies import StudyFiles, read_json, write_json
+from search.store.files import create_folder, read_json, read_object, write_json
+from search.store.studies import StudyFiles
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -44,23 +44,18 @@ def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
     card = _card(files, number)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to} exists and is not an empty folder; choose another --to")
-    fresh = to.with_name(f".{to.name}.{os.getpid()}")
+    source = files.folder(number)
+    files.weights(number)  # a damaged file is named where it lies, before anything is copied
     try:
-        fresh.mkdir(parents=True)
+        with create_folder(to) as fresh:
+            shutil.copyfile(source / "weights.safetensors", fresh / "weights.safetensors")
+            architecture = read_object(source / "architecture.json") | {"network": card["network"]}
+            write_json(fresh / "architecture.json", architecture)
+            _verify(fresh, card)
+            card |= _fastest(fresh, files.record()["config"])
+            write_json(fresh / "card.json", card)
     except OSError as error:
         raise InputError(f"{to} cannot be written: {error.strerror}") from error
-    try:
-        source = files.folder(number)
-        shutil.copyfile(source / "weights.safetensors", fresh / "weights.safetensors")
-        write_json(fresh / "architecture.json", read_json(source / "architecture.json") | {"network": card["network"]})
-        _verify(fresh, card)
-        card |= _fastest(fresh, files.record()["config"])
-        write_json(fresh / "card.json", card)
-        if to.exists():
-            to.rmdir()
-        fresh.rename(to)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return card
 
 

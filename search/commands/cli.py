@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from search.commands import keep, look, page, profile, reference, run, valley
 from search.commands.failures import reported
+from search.commands.output import prepare_streams
 
 RUNNING = "Run"
 LOOKING = "Look"
@@ -96,4 +97,5 @@ app = _application()
 
 def main() -> None:
     """Run ``paretoprune`` with the arguments of the process; ends the process with an exit code."""
+    prepare_streams()
     app(prog_name="paretoprune")

@@ -5,20 +5,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 import traceback
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import typer
 
 from search.commands.output import note
+from search.records.errors import StoreWarning
 from spaces.errors import InputError
 
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
+
+LITTLE = 16 * 2**20
+"""Bytes below which a disk counts as full where an error does not name it."""
 
 FRAMEWORK = ("typer", "click")
 """Packages whose exceptions are the command line's own business: usage errors and exits."""
@@ -41,7 +50,8 @@ def reported(show_traceback: bool) -> Generator[None]:
         typer.Exit: With the exit code of the failure.
     """
     try:
-        yield
+        with _noted_warnings():
+            yield
     except KeyboardInterrupt:
         note("interrupted")
         raise typer.Exit(INTERRUPTED) from None
@@ -54,21 +64,69 @@ def reported(show_traceback: bool) -> Generator[None]:
         raise typer.Exit(MISUSED if isinstance(error, InputError) else FAILED) from None
 
 
+@contextmanager
+def _noted_warnings() -> Generator[None]:
+    """Say what is passed over in a run store in one line each, without the place in the code."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, StoreWarning):
+                note(f"warning: {_one_line(str(message))}")
+            else:
+                shown(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        warnings.simplefilter("default", StoreWarning)
+        yield
+
+
 def _sentence(error: Exception, shown: bool) -> str:
     """Say what went wrong, and for the unexpected where the whole story is."""
+    if (full := _full_disk(error)) is not None:
+        return full
     if isinstance(error, InputError) or _package(error) in ROOMS:
         return _one_line(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    story = "" if shown else f"; the traceback is in {_write_traceback(error)}"
+    story = "" if shown else _write_traceback(error)
     return f"unexpected {type(error).__name__}: {_one_line(str(error)) or 'no message'}{story}"
 
 
+def _full_disk(error: BaseException) -> str | None:
+    """Name the disk that is full, if that is what went wrong; libraries wrap the error in others of theirs."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _disk_sentence(cause.filename)
+        if "database or disk is full" in str(cause):
+            return _disk_sentence(None)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _disk_sentence(path: object) -> str:
+    """Say which disk is full: the one of a file, or else whichever of the usual ones has no room."""
+    candidates = [path] if isinstance(path, str | Path) else [os.getcwd(), tempfile.gettempdir()]
+    for candidate in candidates:
+        mount = Path(candidate).absolute()
+        while not os.path.ismount(mount):
+            mount = mount.parent
+        free = shutil.disk_usage(mount).free
+        if path is not None or free < LITTLE:
+            return f"the disk of {mount} is full ({free // 2**20} MiB left); free some room, what is finished is kept"
+    return "a disk is full; free some room, what is finished is kept"
+
+
 def _write_traceback(error: Exception) -> str:
-    handle, path = tempfile.mkstemp(prefix="paretoprune-", suffix=".log")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.writelines(traceback.format_exception(error))
-    return path
+    """Write the whole story to a file, if that is possible, and say where it is."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="paretoprune-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        return "; --traceback prints the traceback"
+    return f"; the traceback is in {path}"
 
 
 def _package(error: Exception) -> str:

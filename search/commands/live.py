@@ -22,6 +22,7 @@ from search.commands.progress import (
 )
 from search.objectives.seconds import duration
 from search.records.outcome import DenseRow, Outcome
+from search.records.text import printable
 
 FRAMES_PER_SECOND = 4
 BAR_COLUMNS = 32
@@ -151,7 +152,7 @@ class Display:
             self._live.start()
 
     def _say(self, text: str, style: str) -> None:
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(Text(printable(text), style=style), soft_wrap=True)
 
     def _bar(self) -> Table:
         elapsed = self._clock() - (self._trials_began if self._began is None else self._began)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ def status(
     from search.store.studies import StudyFiles, study_names
 
     _only_one("STUDY", study is not None, "--all", every)
-    rows = [StudyFiles.open(directory, name).status() for name in (study_names(directory) if every else [study])]
+    rows = list(_readable(directory, study_names(directory))) if every else [StudyFiles.open(directory, study).status()]
     if as_json:
         put_json(rows if every else rows[0])
     else:
@@ -146,6 +146,17 @@ def compare(
         put_json(compare_rows(fronts))
     else:
         put_tables(compare_table(fronts))
+
+
+def _readable(directory: Path, names: Sequence[str]) -> Generator[dict[str, Any]]:
+    """Sum up each study; one whose record is damaged is passed over with a warning."""
+    from search.store.studies import StudyFiles
+
+    for name in names:
+        try:
+            yield StudyFiles(directory, name).status()
+        except InputError as error:
+            note(f"warning: {error}")
 
 
 def _csv(front: Front, members: Sequence[Member]) -> str:

@@ -16,6 +16,7 @@ from search.objectives.flops import human
 from search.objectives.seconds import duration
 from search.records.listener import Listener
 from search.records.outcome import DenseRow, Outcome
+from search.records.text import printable
 
 LONGEST_REASON = 160
 PROGRESS_EVERY = 30.0
@@ -178,7 +179,7 @@ class Warnings:
 
     def warning(self, text: str) -> None:
         """Write a warning on one line."""
-        print(f"warning: {text}", file=self._stream, flush=True)
+        print(printable(f"warning: {text}"), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Do nothing: every line was written at once."""
@@ -246,4 +247,4 @@ class Lines:
         """Do nothing: every line was written at once."""
 
     def _write(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        print(printable(line), file=self._stream, flush=True)

@@ -10,7 +10,8 @@ from methods.training.evaluation import evaluate
 from search.fronts.dominance import non_dominated
 from search.fronts.front import Front
 from search.report.plots import save_front
-from search.store.studies import StudyFiles, write_json
+from search.store.files import write_atomically, write_json
+from search.store.studies import StudyFiles
 from search.tasks.workload import Workload
 from search.trials.trial import Setting
 
@@ -37,7 +38,7 @@ def finish_front(files: StudyFiles, workload: Workload, setting: Setting) -> tup
     front = files.front()
     paths = {f"front.{suffix}": files.root / f"front.{suffix}" for suffix in ("json", "csv", "png", "html")}
     write_json(paths["front.json"], front.to_json())
-    paths["front.csv"].write_text(front.to_csv(), encoding="utf-8")
+    write_atomically(paths["front.csv"], front.to_csv())
     save_front(front, paths["front.png"])
     save_front(front, paths["front.html"])
     return front, paths

@@ -16,6 +16,7 @@ from search.report.interactive import front_html
 from search.report.labels import label_front
 from search.report.palette import DENSE, INK, MUTED, RULE, Style, styles
 from search.report.plane import Dot, Plane, planes
+from search.store.files import replace_file
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -312,15 +313,11 @@ def save(picture: Figure | str, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     suffix = _suffix(target, (".html",) if isinstance(picture, str) else _STILL)
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with replace_file(target) as fresh:
         if isinstance(picture, str):
             fresh.write_text(picture, encoding="utf-8")
         else:
             _write_figure(picture, fresh, suffix.removeprefix("."))
-        os.replace(fresh, target)
-    finally:
-        fresh.unlink(missing_ok=True)
     return target
 
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.records.errors import StoreWarning
 from search.records.outcome import DenseRow, Outcome
+from search.store.files import create_folder, json_text, read_json, read_object, write_json
 from spaces import InputError, unknown
 
 if TYPE_CHECKING:
@@ -67,20 +72,21 @@ class StudyFiles:
         """Make the folder of a new study.
 
         Args:
-            record: What ``study.json`` holds: resolved configuration, dense row, search space, versions.
+            record: What ``study.json`` holds: resolved configuration, dense row, search space, versions. The time
+                of creation is added.
 
         Raises:
             InputError: If a study of that name exists.
+            OSError: If the folder cannot be written.
         """
-        self.root.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.root.with_name(f".{self.name}.{os.getpid()}")
-        shutil.rmtree(fresh, ignore_errors=True)
-        (fresh / "trials").mkdir(parents=True)
-        write_json(fresh / "study.json", record)
         try:
-            fresh.rename(self.root)
+            with create_folder(self.root) as fresh:
+                (fresh / "trials").mkdir()
+                text = json_text({**record, "created": time.time()})
+                (fresh / "study.json").write_text(text, encoding="utf-8")
         except OSError as error:
-            shutil.rmtree(fresh)
+            if not self.root.exists():
+                raise
             raise InputError(
                 f"study {self.name!r} exists; continue it with `paretoprune resume {self.name}` or choose another "
                 "--name"
@@ -96,8 +102,7 @@ class StudyFiles:
         Returns:
             The record that :meth:`create` was given.
         """
-        record: dict[str, Any] = read_json(self.root / "study.json")
-        return record
+        return read_object(self.root / "study.json")
 
     def config(self) -> StudyConfig:
         """Read the resolved configuration, with the directory it was opened from.
@@ -135,20 +140,25 @@ class StudyFiles:
 
         Args:
             finished: Outcome, architecture and weights.
+
+        Raises:
+            OSError: If the folder cannot be written.
         """
         target = self.folder(finished.outcome.number)
-        fresh = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        write_json(fresh / "outcome.json", finished.outcome.to_json())
-        if finished.architecture is not None:
-            from search.store.weights import save_weights
+        try:
+            with create_folder(target) as fresh:
+                (fresh / "outcome.json").write_text(json_text(finished.outcome.to_json()), encoding="utf-8")
+                if finished.architecture is not None:
+                    from search.store.weights import save_weights
 
-            write_json(fresh / "architecture.json", finished.architecture)
-            save_weights(finished.weights, fresh / "weights.safetensors")
-            kept = {group: list(units) for group, units in finished.kept.items()}
-            (fresh / "kept.json").write_text(json.dumps(kept) + "\n", encoding="utf-8")
-        fresh.rename(target)
+                    (fresh / "architecture.json").write_text(json_text(finished.architecture), encoding="utf-8")
+                    save_weights(finished.weights, fresh / "weights.safetensors")
+                    kept = {group: list(units) for group, units in finished.kept.items()}
+                    (fresh / "kept.json").write_text(json.dumps(kept) + "\n", encoding="utf-8")
+        except OSError:
+            if not (target / "outcome.json").exists():
+                raise
+            # A worker that was thought lost has been faster: the first result stays, both are of one seed.
 
     def outcome(self, number: int) -> Outcome:
         """Read one finished trial.
@@ -162,32 +172,73 @@ class StudyFiles:
         Raises:
             InputError: If no such trial is finished.
         """
-        path = self.folder(number) / "outcome.json"
-        if not path.exists():
+        if not (self.folder(number) / "outcome.json").exists():
             finished = self.numbers()
             listed = f"{finished[0]}..{finished[-1]}" if finished else "none"
             raise InputError(f"trial {number} of study {self.name!r} is not finished (finished: {listed})")
-        outcome = Outcome.from_json(read_json(path))
-        return replace(outcome, test_accuracy=self.tested().get(str(number)))
+        return replace(self._read(number), test_accuracy=self.tested().get(str(number)))
 
     def numbers(self) -> list[int]:
-        """List the finished trials.
+        """List the finished trials, readable or not.
 
         Returns:
-            Their numbers, ascending.
+            Their numbers, ascending; folders with any other name are passed over.
         """
         found = (path.parent.name for path in (self.root / "trials").glob("[0-9]*/outcome.json"))
-        return sorted(int(name) for name in found)
+        return sorted(int(name) for name in found if re.fullmatch(r"[0-9]{4,9}", name))
 
     def outcomes(self) -> list[Outcome]:
-        """Read all finished trials.
+        """Read all finished trials; one that is damaged is passed over with a :class:`StoreWarning`.
 
         Returns:
             The outcomes in order of number.
         """
         tested = self.tested()
-        outcomes = (Outcome.from_json(read_json(self.folder(n) / "outcome.json")) for n in self.numbers())
-        return [replace(outcome, test_accuracy=tested.get(str(outcome.number))) for outcome in outcomes]
+        outcomes = []
+        for number in self.numbers():
+            try:
+                outcomes.append(replace(self._read(number), test_accuracy=tested.get(str(number))))
+            except InputError as error:
+                warnings.warn(str(error), StoreWarning, stacklevel=2)
+        return outcomes
+
+    def damaged(self) -> dict[int, str]:
+        """Look for finished trials that cannot be used.
+
+        Returns:
+            What is wrong, and the cure, by number: an outcome that cannot be read, or weights that are cut short.
+        """
+        found = {}
+        for number in self.numbers():
+            try:
+                if self._read(number).state == "complete":
+                    self._check_weights(number)
+            except InputError as error:
+                found[number] = str(error)
+        return found
+
+    def _read(self, number: int) -> Outcome:
+        """Read the outcome of a trial whose folder is there."""
+        path = self.folder(number) / "outcome.json"
+        try:
+            outcome = Outcome.from_json(read_object(path))
+            if outcome.number != number:
+                raise ValueError(f"it is the outcome of trial {outcome.number}")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{_said(path, error)}; {self._cure(number)}") from error
+        return outcome
+
+    def _check_weights(self, number: int) -> None:
+        from search.store.weights import check_weights
+
+        path = self.folder(number) / "weights.safetensors"
+        try:
+            check_weights(path)
+        except InputError as error:
+            raise InputError(f"{error}; {self._cure(number)}") from error
+
+    def _cure(self, number: int) -> str:
+        return f"remove the folder {self.folder(number)}, and `paretoprune resume {self.name}` runs the trial again"
 
     def weights(self, number: int) -> dict[str, Tensor]:
         """Read the weights of a finished trial.
@@ -197,10 +248,16 @@ class StudyFiles:
 
         Returns:
             The state dictionary.
+
+        Raises:
+            InputError: If the file cannot be read.
         """
         from search.store.weights import load_weights
 
-        return load_weights(self.folder(number) / "weights.safetensors")
+        try:
+            return load_weights(self.folder(number) / "weights.safetensors")
+        except InputError as error:
+            raise InputError(f"{error}; {self._cure(number)}") from error
 
     def kept(self, number: int) -> dict[str, list[int]]:
         """Read which channel units of the dense network a finished trial kept.
@@ -272,8 +329,7 @@ class StudyFiles:
             Accuracy in 0..1 by trial number (as text), and under ``"dense"``; only networks that were on a
             finished front.
         """
-        path = self.root / "test.json"
-        return read_json(path) if path.exists() else {}
+        return _note(self.root / "test.json")
 
     def write_tested(self, accuracies: Mapping[str, float]) -> None:
         """Keep accuracies on the test set.
@@ -289,8 +345,7 @@ class StudyFiles:
         Returns:
             Id of the parent run by address of the MLflow store.
         """
-        path = self.root / "mlflow.json"
-        return read_json(path) if path.exists() else {}
+        return _note(self.root / "mlflow.json")
 
     def write_tracked(self, runs: Mapping[str, str]) -> None:
         """Keep which MLflow runs mirror the study.
@@ -314,26 +369,31 @@ class StudyFiles:
         import filelock
 
         try:
-            return filelock.FileLock(self.root / "driver.lock", timeout=0).acquire()
+            # A moment's patience: whoever looks whether a driver is at work holds a shared lock for an instant.
+            return filelock.FileLock(self.root / "driver.lock", timeout=0.5, mode=0o666).acquire(poll_interval=0.02)
         except filelock.Timeout as error:
             raise InputError(
                 f"study {self.name!r} is being run by another process; `paretoprune status {self.name}` shows it"
             ) from error
 
     def driven(self) -> bool:
-        """Tell whether a driver is at work on the study now.
+        """Tell whether a driver is at work on the study now; nothing is written, nor a driver kept away.
 
         Returns:
             True while some process holds the lock.
         """
-        import filelock
+        import fcntl
 
-        lock = filelock.FileLock(self.root / "driver.lock", timeout=0)
         try:
-            lock.acquire()
-        except filelock.Timeout:
+            handle = os.open(self.root / "driver.lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
-        lock.release()
+        finally:
+            os.close(handle)  # lets go of the lock, too
         return False
 
     def write_running(self, numbers: Sequence[int], total: int) -> None:
@@ -353,8 +413,8 @@ class StudyFiles:
             (whether one is at work) and ``running`` (numbers). A trial whose driver died is waiting.
         """
         outcomes = self.outcomes()
-        path = self.root / "driver.json"
-        noted: dict[str, Any] = read_json(path) if path.exists() else {"running": [], "total": self.config().trials}
+        noted: dict[str, Any] = {"running": [], "total": self.config().trials}
+        noted |= _note(self.root / "driver.json")
         driven = self.driven()
         finished = {outcome.number for outcome in outcomes}
         running = sorted(set(noted["running"]) - finished) if driven else []
@@ -383,7 +443,17 @@ def study_names(directory: Path) -> list[str]:
         Names, oldest first.
     """
     found = (directory / "studies").glob("[!.]*/study.json")
-    return [path.parent.name for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))]
+    return [path.parent.name for path in sorted(found, key=lambda path: (_created(path), path))]
+
+
+def _created(path: Path) -> float:
+    """When a study was made, as it is written in its record; copies and looks do not change that."""
+    try:
+        created = read_object(path).get("created")
+    except (InputError, OSError):
+        created = None
+    # Studies of earlier versions have no such record.
+    return float(created) if isinstance(created, int | float) else path.stat().st_mtime
 
 
 def load_front(name: str | None = None, directory: Path | str = "mlruns") -> Front:
@@ -399,31 +469,20 @@ def load_front(name: str | None = None, directory: Path | str = "mlruns") -> Fro
     return StudyFiles.open(directory, name).front()
 
 
-def write_json(path: Path, data: object) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it.
-
-    Args:
-        path: The file.
-        data: What ``json.dumps`` accepts; NaN and infinities are refused.
-    """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The data.
-
-    Raises:
-        InputError: If it is not JSON.
-    """
+def _note(path: Path) -> dict[str, Any]:
+    """Read a file that can be made again; where it is damaged, warn and do as if it were not there."""
+    if not path.exists():
+        return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); was it edited?") from error
+        return read_object(path)
+    except InputError as error:
+        warnings.warn(f"{error}; it is passed over, and written again by the next `resume`", StoreWarning, stacklevel=3)
+        return {}
+
+
+def _said(path: Path, error: Exception) -> str:
+    """Name a damaged file and what is wrong with it."""
+    text = str(error)
+    if text.startswith(str(path)):
+        return text
+    return f"{path} is damaged: {f'it lacks {text}' if isinstance(error, KeyError) else text or 'no outcome'}"

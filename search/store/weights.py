@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from search.store.files import replace_file
 from spaces import InputError
 
 
@@ -20,10 +20,10 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
         weights: Tensors by name.
         path: The file.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     # Tied tensors share memory, which the format refuses: each name gets a copy of its own.
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, fresh)
-    os.replace(fresh, path)
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    with replace_file(path) as fresh:
+        save_file(copies, fresh)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -40,5 +40,21 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def check_weights(path: Path) -> None:
+    """Check that a file holds as many bytes as its header promises; the tensors are not read.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it is missing, cut short, or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt"):
+            return
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read as safetensors: {error}") from error

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from methods.contract.method import Record, Report, silent
 from methods.contract.recipe import Recipe
 from methods.training.evaluation import evaluate
 from methods.training.trainer import Trainer
+from search.store.files import create_folder, json_text, read_object
 from search.store.weights import load_weights, save_weights
 from search.tasks.models.weights import is_weight_file
 from search.tasks.workload import Workload
@@ -175,25 +173,17 @@ def _store(
         "versions": versions,
     }
     try:
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        with create_folder(folder) as fresh:
+            save_weights(model.state_dict(), fresh / "weights.safetensors")
+            (fresh / "record.json").write_text(json_text(record), encoding="utf-8")
     except OSError as error:
         raise _unwritable(folder, error) from error
-    try:
-        save_weights(model.state_dict(), fresh / "weights.safetensors")
-        text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-        (fresh / "record.json").write_text(text, encoding="utf-8")
-        fresh.chmod(0o755)  # mkdtemp is for private files, but a store may be shared
-        os.replace(fresh, folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)  # gone already if all went well
 
 
 def _load(folder: Path, model: nn.Module, cached: bool) -> Dense:
     """Read what was stored, also when it was stored a moment ago: both ways lead to the same network."""
     try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        record = read_object(folder / "record.json")
         model.load_state_dict(load_weights(folder / "weights.safetensors"))
         accuracy, seconds, history = record["accuracy"], record["seconds"], record["history"]
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -24,6 +24,7 @@ from methods.network.architecture import describe
 from methods.network.channels import channel_groups
 from search.objectives import load_objectives
 from search.records.outcome import MEASURED, Outcome
+from search.records.text import printable
 from search.records.timing import Timing
 from search.speed.conditions import Conditions
 from search.speed.measure import measure_pair
@@ -194,7 +195,7 @@ def failed(spec: TrialSpec, error: str, started: float, seconds: float, history:
         widths={},
         extra={},
         seed=spec.seed,
-        error=error,
+        error=printable(error),
         started=started,
         seconds=seconds,
     )

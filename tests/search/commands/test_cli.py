@@ -21,7 +21,8 @@ from search.fronts.front import PICKS, SORTS, Front
 from search.records.listener import Listener
 from search.records.outcome import DenseRow
 from search.speed.interleaved import Effort
-from search.store.studies import StudyFiles, load_front, write_json
+from search.store.files import write_json
+from search.store.studies import StudyFiles, load_front
 from search.study.config import StudyConfig
 from spaces import InputError
 from tests.search.cases import outcome, quick_config
@@ -365,12 +366,12 @@ def test_an_interrupted_sweep_shows_the_front_so_far(
 
 
 def test_a_sweep_that_breaks_tells_how_to_go_on(fake_sweep: type[FakeSweep], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake_sweep, "run", _raising(OSError(28, "No space left on device", "weights.safetensors")))
+    monkeypatch.setattr(fake_sweep, "run", _raising(OSError(28, "No space left on device", "/proc/weights")))
     result = call("sweep", "--name", "my-study")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[1:] == [
         "stopped; finished trials are kept, go on with: paretoprune resume my-study",
-        "error: weights.safetensors: No space left on device",
+        "error: the disk of /proc is full (0 MiB left); free some room, what is finished is kept",
     ]
 
 

@@ -14,7 +14,8 @@ from search.driver.sweep import Sweep
 from search.records.outcome import Outcome
 from search.report.plots import save
 from search.report.valley import barrier, valley_figure
-from search.store.studies import StudyFiles, write_json
+from search.store.files import write_json
+from search.store.studies import StudyFiles
 from search.study.config import StudyConfig
 from search.tracking.records import trial_metrics
 from spaces import InputError

@@ -19,7 +19,7 @@ from search.speed import chains, measure, targets
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Run
 from search.speed.targets import like, prepared
-from search.store.studies import write_json
+from search.store.files import write_json
 from search.store.weights import save_weights
 from search.tasks.models import build_model
 from spaces import InputError

@@ -29,7 +29,8 @@ from search.report.interactive import front_html
 from search.report.panels import trial_panel
 from search.report.plane import planes
 from search.speed.conditions import Conditions
-from search.store.studies import StudyFiles, write_json
+from search.store.files import write_json
+from search.store.studies import StudyFiles
 from search.study import space as study_space_module
 from search.study.space import first_points, method_space, rounds, study_space
 from search.study.study import Study

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from search.store.studies import StudyFiles, study_names, write_json
+from search.records.errors import StoreWarning
+from search.store.files import write_json
+from search.store.studies import StudyFiles, study_names
 from search.trials.trial import Finished
 from spaces import InputError
 from tests.search.cases import outcome, quick_config
@@ -122,5 +128,89 @@ def test_json_is_written_whole_and_strict(tmp_path: Path) -> None:
 def test_damaged_json_is_named(tmp_path: Path) -> None:
     files = study(tmp_path)
     (files.root / "study.json").write_text("{")
-    with pytest.raises(InputError, match=r"study\.json is not valid JSON .* was it edited\?"):
+    with pytest.raises(InputError, match=r"study\.json is damaged: it is not valid JSON"):
         files.record()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00", b"{}", b'{"number": 1}'], ids=repr)
+def test_one_damaged_outcome_hides_one_trial_and_names_the_cure(tmp_path: Path, content: bytes) -> None:
+    files = study(tmp_path)
+    for number in range(3):
+        files.write(finished(number))
+    path = files.folder(1) / "outcome.json"
+    path.write_bytes(content)
+    cure = r"0001/outcome.json is damaged: .*; remove the folder .*0001, and `paretoprune resume one` runs the trial"
+    with pytest.warns(StoreWarning, match=cure):
+        assert [o.number for o in files.outcomes()] == [0, 2]
+    with pytest.warns(StoreWarning, match=cure):
+        assert len(files.front().outcomes) == 2
+    with pytest.warns(StoreWarning, match=cure):
+        assert files.status()["states"]["complete"] == 2
+    with pytest.raises(InputError, match=cure):
+        files.outcome(1)
+    assert list(files.damaged()) == [1]
+
+
+def test_foreign_folders_and_files_among_the_trials_are_passed_over(tmp_path: Path) -> None:
+    files = study(tmp_path)
+    files.write(finished(1))
+    shutil.copytree(files.folder(1), files.folder(1).with_name("0001.bak"))
+    shutil.copytree(files.folder(1), files.folder(1).with_name("1"))
+    (files.root / "trials" / "0002").touch()
+    assert [o.number for o in files.outcomes()] == [1]
+    shutil.copytree(files.folder(1), files.folder(3))
+    with pytest.warns(StoreWarning, match="0003/outcome.json is damaged: it is the outcome of trial 1"):
+        assert [o.number for o in files.outcomes()] == [1]
+
+
+def test_weights_that_are_cut_short_are_named_where_they_lie(tmp_path: Path) -> None:
+    files = study(tmp_path)
+    files.write(finished(0))
+    assert files.damaged() == {}
+    path = files.folder(0) / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-2])
+    assert "0000/weights.safetensors cannot be read as safetensors" in files.damaged()[0]
+    with pytest.raises(InputError, match=r"0000/weights.safetensors cannot be read .*; remove the folder"):
+        files.weights(0)
+
+
+@pytest.mark.parametrize("name", ["test.json", "mlflow.json", "driver.json"])
+def test_a_damaged_note_is_passed_over_with_a_warning(tmp_path: Path, name: str) -> None:
+    files = study(tmp_path)
+    (files.root / name).write_text("[")
+    with pytest.warns(StoreWarning, match=f"{name} is damaged: .*; it is passed over, and written again"):
+        assert files.tested() == {} and files.tracked() == {} and files.status()["total"] == 3
+
+
+def test_looking_writes_nothing_and_keeps_no_driver_away(tmp_path: Path) -> None:
+    files = study(tmp_path)
+    files.write(finished(0))
+    before = sorted(tmp_path.rglob("*"))
+    assert not files.driven() and files.status()["driver"] is False
+    assert sorted(tmp_path.rglob("*")) == before
+    with files.lock():
+        pass
+    handle = os.open(files.root / "driver.lock", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)  # somebody looks just now
+    threading.Timer(0.1, os.close, [handle]).start()
+    with files.lock():
+        assert files.driven()
+
+
+def test_the_latest_study_is_the_one_that_was_made_last_not_touched_last(tmp_path: Path) -> None:
+    study(tmp_path, "first")
+    study(tmp_path, "second")
+    (tmp_path / "studies" / "first" / "study.json").touch()
+    assert study_names(tmp_path) == ["first", "second"]
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "studies" / "second", copy / "studies" / "second")
+    shutil.copytree(tmp_path / "studies" / "first", copy / "studies" / "first")
+    assert study_names(copy) == ["first", "second"]
+
+
+def test_a_result_that_is_there_already_stays(tmp_path: Path) -> None:
+    files = study(tmp_path)
+    files.write(finished(0))
+    files.write(finished(0, seconds=99.0))
+    assert files.outcome(0).seconds == 1.5
+    assert [p.name for p in (files.root / "trials").iterdir()] == ["0000"]

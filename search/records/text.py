@@ -1,0 +1,31 @@
+"""Text of others, made fit to be shown."""
+
+from __future__ import annotations
+
+import re
+
+_UNPRINTABLE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor movements and the like
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles of windows, links, the clipboard
+    r"|\x1b[PX^_].*?\x1b\\"  # strings for devices
+    r"|\r(?=\n)"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # what is left of control characters, but for newline and tab
+    r"|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # changes of the direction of writing
+)
+
+
+def printable(text: str) -> str:
+    r"""Take out of a text what would act on a terminal instead of being shown.
+
+    Args:
+        text: Any text: an exception's, a file's, a name.
+
+    Returns:
+        The text without escape sequences, other control characters (newlines and tabs stay) and marks that change
+        the direction of writing.
+
+    Example:
+        >>> printable("\x1b[31mred\x1b[0m\x07 and \x1b]0;title\x07plain")
+        'red and plain'
+    """
+    return _UNPRINTABLE.sub("", text)
