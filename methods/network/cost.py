@@ -7,11 +7,14 @@ literature counts them: ResNet-56 for CIFAR has 125.5 M. Batch norm, activations
 from __future__ import annotations
 
 import copy
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -112,6 +115,42 @@ class CostModel:
             _LayerCost(macs, *_sides(model.get_submodule(name), name, sides, self.units))
             for name, macs in flops.items()
         ]
+        self._columns = {group.name: column for column, group in enumerate(groups)}
+        self._flops = self._terms([(layer.dense, (layer.out, layer.in_)) for layer in self._layers])
+        self._params = self._terms(_parameter_terms(model, sides, self.units))
+
+    def batch(self, widths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the cost of many choices of widths at once.
+
+        Args:
+            widths: Kept units, ``[candidates, groups]``, the groups in the order they were given in.
+
+        Returns:
+            Multiply–accumulates for one input and number of parameters, ``[candidates]`` each.
+
+        Raises:
+            InputError: If the table does not have one column per group.
+        """
+        kept = np.asarray(widths, dtype=np.float64)
+        if kept.ndim != 2 or kept.shape[1] != len(self.units):
+            raise InputError(
+                f"widths must be a table of {len(self.units)} columns, one per group, not of shape {list(kept.shape)}"
+            )
+        return self._flops.evaluate(kept), self._params.evaluate(kept)
+
+    def _terms(self, terms: Sequence[tuple[int, tuple[_Width, ...]]]) -> _Terms:
+        """Lay products of widths out as matrices."""
+        factors = max((len(widths) for _, widths in terms), default=0)
+        fixed = np.ones((factors, len(terms)))
+        slopes = np.zeros((factors, len(self.units), len(terms)))
+        for number, (_, widths) in enumerate(terms):
+            for factor, width in enumerate(widths):
+                # share of channels kept = (fixed + sum of channels per unit * kept units) / dense
+                fixed[factor, number] = width.fixed
+                for group, times, _ in width.per_unit:
+                    slopes[factor, self._columns[group], number] = times
+        dense = [coefficient / math.prod(width.dense for width in widths) for coefficient, widths in terms]
+        return _Terms(np.array(dense), fixed, slopes)
 
     def flops(self, kept: Mapping[str, int]) -> int:
         """Return the multiply–accumulates for one input at given widths.
@@ -129,6 +168,25 @@ class CostModel:
             if name not in self.units:
                 raise InputError(unknown("channel group", name, self.units))
         return sum(layer.macs(kept) for layer in self._layers)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """A sum over terms of coefficient * product over factors of (fixed + slopes @ widths), in float64.
+
+    Sums of integers below 2^53 are exact in float64, and each term is rounded to the integer that it is.
+    """
+
+    coefficients: NDArray[np.float64]  # [terms]
+    fixed: NDArray[np.float64]  # [factors, terms]
+    slopes: NDArray[np.float64]  # [factors, groups, terms]
+
+    def evaluate(self, kept: NDArray[np.float64]) -> NDArray[np.int64]:
+        product = np.ones((len(kept), len(self.coefficients)))
+        for fixed, slopes in zip(self.fixed, self.slopes, strict=True):
+            product *= fixed + kept @ slopes
+        exact: NDArray[np.int64] = np.rint(product * self.coefficients).astype(np.int64).sum(1)
+        return exact
 
 
 @dataclass(frozen=True)
@@ -171,6 +229,24 @@ def _sides(
 def _width(dense: int, per_unit: Mapping[str, int], units: Mapping[str, int]) -> _Width:
     parts = tuple((group, times, units[group]) for group, times in per_unit.items())
     return _Width(dense - sum(times * count for _, times, count in parts), dense, parts)
+
+
+def _parameter_terms(
+    model: nn.Module, sides: Mapping[tuple[str, str], Mapping[str, int]], units: Mapping[str, int]
+) -> list[tuple[int, tuple[_Width, ...]]]:
+    """Write the size of every parameter as a product of widths; shared parameters count once."""
+    terms: list[tuple[int, tuple[_Width, ...]]] = []
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        out, in_ = _sides(module, name, sides, units)
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            if parameter.ndim == 1 and out.dense == 1:
+                out = _width(parameter.numel(), sides.get((name, "out"), {}), units)
+            terms.append((parameter.numel(), (out, in_) if parameter.ndim > 1 else (out,)))
+    return terms
 
 
 def _channels(module: nn.Module) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from methods.network.channels import channel_groups, cut
-from methods.network.cost import CostModel, count, layer_flops
+from methods.network.cost import Cost, CostModel, count, layer_flops
 from spaces import InputError
 from tests.methods.cases import IMAGE, seeded
 from tests.methods.network.test_channels import ALL
@@ -84,3 +85,18 @@ def test_what_depends_on_numbers_cannot_be_counted() -> None:
         count(Deciding(), torch.zeros(1, 4))
     with pytest.raises(RuntimeError, match="same reduction dim"):
         count(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 5))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_batch_counts_every_candidate_as_the_cut_network_does(name: str) -> None:
+    model = seeded(ALL[name])
+    groups = channel_groups(model, EXAMPLE)
+    costs = CostModel(model, EXAMPLE, groups)
+    draw = np.random.default_rng(0)
+    widths = np.stack([draw.integers(1, group.channels + 1, size=4) for group in groups], axis=1)
+    flops, params = costs.batch(widths)
+    for row, found, size in zip(widths, flops, params, strict=True):
+        smaller = cut(model, groups, {g.name: range(int(width)) for g, width in zip(groups, row, strict=True)})
+        assert count(smaller, EXAMPLE) == Cost(int(found), int(size))
+    with pytest.raises(InputError, match="one per group"):
+        costs.batch(widths[:, :1].repeat(len(groups) + 1, axis=1))
