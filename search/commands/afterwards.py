@@ -25,12 +25,12 @@ def summary(sweep: Sweep) -> list[str]:
     Returns:
         Lines of text.
     """
-    from search.objectives.seconds import duration
+    from search.objectives.units import write_duration
 
     facts: list[tuple[str, str]] = []
     if sweep.summary is not None:
         overhead = f"{100 * sweep.summary.overhead:.1f} % of the workers' time was overhead"
-        facts.append(("time", f"{duration(sweep.summary.seconds)}; {overhead}"))
+        facts.append(("time", f"{write_duration(sweep.summary.seconds)}; {overhead}"))
         pictures = [_short(path) for path in sweep.summary.files.values() if path.suffix in PICTURES]
         facts.append(("plots", "  ".join(pictures)))
     if failed := _failed(sweep):

@@ -32,7 +32,7 @@ def export(
 ) -> None:
     """Write one pruned network to a folder: weights, architecture, numbers, and how to load it."""
     from search.artefacts.export import export_member
-    from search.objectives.accuracy import percent
+    from search.objectives.units import write_percent
     from search.store.studies import StudyFiles
 
     files = StudyFiles.open(directory, study)
@@ -41,7 +41,7 @@ def export(
         put_json(record)
     else:
         put(str(to))
-        accuracy, cost = percent(record["accuracy"]), f"{100 * record['flops_share']:.1f} % of the dense FLOPs"
+        accuracy, cost = write_percent(record["accuracy"]), f"{100 * record['flops_share']:.1f} % of the dense FLOPs"
         note(f"trial {record['trial']}, {record['method']}: accuracy {accuracy} with {cost}")
         note(f"load it in Python: from paretoprune import rebuild; model = rebuild({str(to)!r})")
 

@@ -20,7 +20,7 @@ from search.commands.progress import (
     progress_numbers,
     reason,
 )
-from search.objectives.seconds import duration
+from search.objectives.units import write_duration
 from search.records.outcome import DenseRow, Outcome
 from search.records.text import printable
 
@@ -195,7 +195,7 @@ class Display:
             table.add_column(title, justify="left" if title in ("method", "") else "right")
         for row in reversed(self._last):
             outcome = row.outcome
-            cells = ("failed", "", duration(outcome.seconds))
+            cells = ("failed", "", write_duration(outcome.seconds))
             if outcome.state == "complete":
                 cells = numbers(outcome, self._dense)
             mark = Text("joined the front", style="green") if row.gained else Text("")

@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from search.objectives.accuracy import percent
-from search.objectives.flops import human
-from search.objectives.seconds import duration
+from search.objectives.units import write_count, write_duration, write_percent
 from search.records.listener import Listener
 from search.records.outcome import DenseRow, Outcome
 from search.records.text import printable
@@ -61,8 +59,8 @@ def numbers(outcome: Outcome, dense: DenseRow | None) -> tuple[str, str, str]:
         their units.
     """
     flops = outcome.metrics["flops"]
-    cost = human(flops) if dense is None else f"{100 * flops / dense.flops:.1f} %"
-    return percent(outcome.metrics["accuracy"]), cost, duration(outcome.seconds)
+    cost = write_count(flops) if dense is None else f"{100 * flops / dense.flops:.1f} %"
+    return write_percent(outcome.metrics["accuracy"]), cost, write_duration(outcome.seconds)
 
 
 def reason(outcome: Outcome) -> str:
@@ -95,10 +93,11 @@ def dense_numbers(dense: DenseRow) -> str:
         Accuracy, FLOPs and parameters with their units.
 
     Example:
-        >>> dense_numbers(DenseRow(accuracy=0.9861, flops=2_140_000, params=78_100, seconds=9.0))
+        >>> dense_numbers(DenseRow.of(accuracy=0.9861, flops=2_140_000, params=78_100, seconds=9.0))
         'accuracy 98.61 %  FLOPs 2.14 M  parameters 78.1 k'
     """
-    return f"accuracy {percent(dense.accuracy)}  FLOPs {human(dense.flops)}  parameters {human(dense.params)}"
+    cost = f"FLOPs {write_count(dense.flops)}  parameters {write_count(dense.params)}"
+    return f"accuracy {write_percent(dense.accuracy)}  {cost}"
 
 
 def front_numbers(hypervolume: float, members: int | None) -> str:
@@ -150,7 +149,7 @@ def epoch_numbers(record: dict[str, float]) -> str:
         'loss 0.123  accuracy 97.50 %'
     """
     parts = [f"loss {record['loss']:.3f}"] if "loss" in record else []
-    return "  ".join(parts + ([f"accuracy {percent(record['accuracy'])}"] if "accuracy" in record else []))
+    return "  ".join(parts + ([f"accuracy {write_percent(record['accuracy'])}"] if "accuracy" in record else []))
 
 
 class Warnings:
@@ -234,7 +233,7 @@ class Lines:
         count = f"{self._finished:>{len(str(self._total))}}/{self._total}"
         head = f"{count}  trial {outcome.number} {outcome.method}"
         if outcome.state == "failed":
-            self._write(f"{head}  failed after {duration(outcome.seconds)}: {reason(outcome)}")
+            self._write(f"{head}  failed after {write_duration(outcome.seconds)}: {reason(outcome)}")
             return
         accuracy, share, seconds = numbers(outcome, self._dense)
         self._write(f"{head}  accuracy {accuracy}  FLOPs {share}  {seconds}  {front_numbers(hypervolume, members)}")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from methods.training.evaluation import evaluate
 from search.fronts.dominance import non_dominated
 from search.fronts.front import Front
+from search.objectives.quality import measure_quality
 from search.report.plots import save_front
 from search.store.files import write_atomically, write_json
 from search.store.studies import StudyFiles
@@ -25,15 +25,15 @@ def finish_front(files: StudyFiles, workload: Workload, setting: Setting) -> tup
         setting: Holds the dense network.
 
     Returns:
-        The front with test accuracies, and its files by name.
+        The front with the metrics on the test set, and its files by name.
     """
     front = files.front()
     tested = files.tested()
     if "dense" not in tested:
-        tested["dense"] = evaluate(setting.model.cpu(), workload.data.test).accuracy
+        tested["dense"] = measure_quality(setting.model.cpu(), workload.data.test, setting.task)
     for member in front.members:
         if str(member.trial) not in tested:
-            tested[str(member.trial)] = evaluate(member.model(), workload.data.test).accuracy
+            tested[str(member.trial)] = measure_quality(member.model(), workload.data.test, setting.task)
     files.write_tested(tested)
     front = files.front()
     paths = {f"front.{suffix}": files.root / f"front.{suffix}" for suffix in ("json", "csv", "png", "html")}

@@ -14,8 +14,7 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel, count
-from methods.training.evaluation import evaluate
-from search.objectives import load_objectives, require_reports
+from search.objectives import MeasureContext, load_objectives, require_reports
 from search.records.outcome import DenseRow
 from search.speed.conditions import Conditions, channel_step, conditions
 from search.speed.measure import check_targets, measure_dense
@@ -26,7 +25,7 @@ from search.tasks.dense import dense_network
 from search.tasks.recipes import resolved
 from search.tasks.workload import Workload
 from search.trials.feasible import check_methods
-from search.trials.trial import Setting
+from search.trials.trial import Setting, measure_metrics
 from spaces import InputError, LayerGroup, Space, Uniform, Value
 from spaces.sparsity import HIGHEST_RATIO
 
@@ -261,14 +260,9 @@ def dense_setting(
     )
     # One thread, as in the trials: a validation example on the edge must not fall to the other side here.
     torch.set_num_threads(setting.threads)
-    row = DenseRow(
-        accuracy=evaluate(trained.model, data.validation).accuracy,
-        flops=plan.cost.dense,
-        params=plan.params,
-        seconds=trained.seconds,
-        latency=latency,
-    )
-    return setting, row
+    context = MeasureContext(trained.model, data.example, data.validation, setting.task)
+    metrics = measure_metrics(context, load_objectives(config.objectives)) | {"seconds": trained.seconds}
+    return setting, DenseRow(metrics if latency is None else metrics | {"latency": latency})
 
 
 def _dense_threads(flops: int) -> int:

@@ -232,6 +232,7 @@ def _created(planned: Plan, dense: DenseRow) -> StudyFiles:
     files.create({
         "config": config.model_dump(mode="json"),
         "dense": dense.to_json(),
+        "objectives": [objective.to_json() for objective in load_objectives(config.objectives)],
         "task": {"classes": planned.workload.data.classes, "example_shape": list(planned.workload.example.shape)},
         "space": planned.space.to_json(),
         "lag": max(MIN_LAG, 2 * (config.resources.max_concurrent or 1)),

@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from search.fronts.dominance import hypervolume, knee, non_dominated
-from search.fronts.limits import parse_latency, parse_limit, parse_share
 from search.objectives import Objective
+from search.objectives.limits import parse_latency, parse_limit, parse_share
 from search.records.outcome import DenseRow, Outcome
 from spaces import InputError, unknown
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from search.objectives.accuracy import ACCURACY
-from search.objectives.base import Measure, Objective
+from search.objectives.base import Measure, MeasureContext, Objective
 from search.objectives.flops import FLOPS
 from search.objectives.latency import LATENCY
 from search.objectives.parameters import PARAMS
@@ -21,7 +21,7 @@ from spaces import InputError, unknown
 if TYPE_CHECKING:
     from methods.contract.method import Method
 
-__all__ = ["OBJECTIVES", "Measure", "Objective", "load_objectives", "require_reports"]
+__all__ = ["OBJECTIVES", "Measure", "MeasureContext", "Objective", "load_objectives", "require_reports"]
 
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
     "accuracy": ACCURACY,

@@ -18,7 +18,6 @@ from search.objectives.base import Objective
 
 if TYPE_CHECKING:
     from methods.contract.method import Method, Problem
-    from search.records.outcome import DenseRow
 
 WORST = 1.0
 """Counts 0 in the hypervolume: with a loss higher by 1, right answers are ``e`` times less probable."""
@@ -54,34 +53,14 @@ def predicts(method: type[Method]) -> bool:
     return issubclass(method, Predicting)
 
 
-def nats(value: float) -> str:
-    """Write a predicted damage with three significant digits.
-
-    Args:
-        value: Increase of the loss, ``>= 0``.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> [nats(value) for value in (0.0, 0.01234, 1.5, 1234.5)]
-        ['0', '0.0123', '1.5', '1.23e+03']
-    """
-    return f"{value:.3g}"
-
-
-def _reference(dense: DenseRow) -> float:
-    return WORST
-
-
 PREDICTED_DAMAGE = Objective(
     name="predicted_damage",
     title="predicted damage",
     direction="minimise",
     unit="increase of the loss",
-    ideal=0.0,
-    reference=_reference,
-    format=nats,
+    style=".3g",
+    heading="damage",
+    worst=WORST,
     reported_by=predicts,
     quality=True,
 )

@@ -6,20 +6,22 @@ are written as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, and co
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search.records.timing import Timing
-
-if TYPE_CHECKING:
-    from spaces import Value
+from spaces import Value
 
 State = Literal["complete", "failed"]
 
-MEASURED = ("accuracy", "flops", "params", "seconds")
-"""Metrics that every complete outcome has."""
+MEASURED = ("flops", "params", "seconds")
+"""Metrics that every complete outcome has, beside those of its task."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Outcome:
         method: Name of the pruning method.
         point: Value of each parameter by the method's own names (without the method's prefix).
         state: ``"complete"``, or ``"failed"`` when an exception ended the trial.
-        metrics: Measurements of the pruned network by objective: ``accuracy`` on validation in 0..1,
-            ``flops`` (multiply–accumulates for one input), ``params``, ``seconds``, and ``latency`` (seconds of
-            one forward pass on the first target) where it could be measured.
+        metrics: Measurements of the pruned network by name: the metrics of the task on validation (``accuracy`` in
+            0..1), ``flops`` (multiply–accumulates for one input), ``params``, ``seconds``, every objective of the
+            study, and ``latency`` (seconds of one forward pass on the first target) where it could be measured.
         history: One record per epoch.
         widths: Kept and dense channel units by group, in order of depth.
         extra: The method's own results, never mixed with the objectives.
@@ -41,11 +43,13 @@ class Outcome:
         error: The traceback of a failed trial, ``None`` for a complete one.
         started: When the trial began, seconds since the epoch (UTC).
         seconds: Wall-clock seconds from beginning to end.
-        test_accuracy: Accuracy on the test set in 0..1, once it was looked at.
+        test_metrics: Metrics of the task on the test set by name, once it was looked at.
         profiles: Numbers along an axis of the method's own: pairs of position and value, by name.
         timings: The pruned network beside the dense one by target, where latency was asked for.
         untimed: Why there is no timing, by target.
     """
+
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings", extra="ignore")
 
     number: int
     method: str
@@ -59,7 +63,7 @@ class Outcome:
     error: str | None
     started: float
     seconds: float
-    test_accuracy: float | None = None
+    test_metrics: dict[str, float] = field(default_factory=dict)
     profiles: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     timings: dict[str, Timing] = field(default_factory=dict)
     untimed: dict[str, str] = field(default_factory=dict)
@@ -83,6 +87,11 @@ class Outcome:
             if not math.isfinite(value):
                 raise ValueError(f"trial {self.number} is complete but {name} = {value} is not finite")
 
+    @property
+    def test_accuracy(self) -> float | None:
+        """Accuracy on the test set in 0..1, once it was looked at and where the task has one."""
+        return self.test_metrics.get("accuracy")
+
     def lacks(self, objectives: Iterable[str]) -> list[str]:
         """Name the objectives that were not measured.
 
@@ -99,56 +108,31 @@ class Outcome:
         """Return the outcome in JSON's types.
 
         Returns:
-            A mapping that ``json.dumps(..., allow_nan=False)`` accepts and :meth:`from_json` reads.
+            A mapping that ``json.dumps(..., allow_nan=False)`` accepts and :meth:`from_json` reads;
+            ``test_accuracy`` is told beside ``test_metrics`` where the task has an accuracy.
         """
-        return {
-            **{name: getattr(self, name) for name in ("number", "method", "state", "seed", "error")},
-            "point": dict(self.point),
-            "metrics": _written(self.metrics),
-            "history": [_written(record) for record in self.history],
-            "widths": {group: list(pair) for group, pair in self.widths.items()},
-            "extra": _written(self.extra),
-            "started": self.started,
-            "seconds": self.seconds,
-            "test_accuracy": self.test_accuracy,
-            "profiles": {name: [_written_pair(*pair) for pair in pairs] for name, pairs in self.profiles.items()},
-            "timings": {target: timing.to_json() for target, timing in self.timings.items()},
-            "untimed": dict(self.untimed),
-        }
+        data: dict[str, Any] = json.loads(_codec().dump_json(self))
+        return data | ({"test_accuracy": self.test_accuracy} if "accuracy" in self.metrics else {})
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote; keys of later versions are passed over.
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """Read what :meth:`to_json` wrote; keys of later versions are passed over, and those of earlier ones read.
 
         Args:
             data: The parsed JSON object.
 
         Returns:
             The outcome.
+
+        Raises:
+            ValueError: If something is missing or of another type.
         """
-        given = _required(data, cls, optional=("test_accuracy", "profiles", "timings", "untimed"))
-        test = data.get("test_accuracy")
-        return cls(
-            number=int(given["number"]),
-            method=str(given["method"]),
-            point=dict(given["point"]),
-            state=given["state"],
-            metrics=_read(given["metrics"]),
-            history=[_read(record) for record in given["history"]],
-            widths={group: (int(kept), int(dense)) for group, (kept, dense) in given["widths"].items()},
-            extra=_read(given["extra"]),
-            seed=int(given["seed"]),
-            error=given["error"],
-            started=float(given["started"]),
-            seconds=float(given["seconds"]),
-            test_accuracy=None if test is None else float(test),
-            profiles={
-                name: [(float(position), float(value)) for position, value in pairs]
-                for name, pairs in data.get("profiles", {}).items()
-            },
-            timings={target: Timing.from_json(timing) for target, timing in data.get("timings", {}).items()},
-            untimed=dict(data.get("untimed", {})),
-        )
+        try:
+            return _codec().validate_python({**data, "test_metrics": _test_metrics(data)})
+        except ValidationError as error:
+            missing = [str(each["loc"][0]) for each in error.errors() if each["type"] == "missing" and each["loc"]]
+            why = f"it lacks {', '.join(missing)}" if missing else str(error)
+            raise ValueError(f"this is no Outcome: {why}") from error
 
 
 @dataclass(frozen=True)
@@ -156,23 +140,20 @@ class DenseRow:
     """The dense network that a study prunes: the first row of every table.
 
     Attributes:
-        accuracy: Accuracy on validation, 0..1.
-        flops: Multiply–accumulates for one input.
-        params: Number of parameters.
-        seconds: Wall-clock seconds of its training; 0 when it came with its weights.
-        test_accuracy: Accuracy on the test set in 0..1, once it was looked at.
-        latency: Seconds of one forward pass on the first target, where latency is measured.
+        metrics: Measurements by name, as those of :class:`Outcome`: the metrics of the task on validation, ``flops``,
+            ``params``, ``seconds`` (of its training; 0 when it came with its weights), every other objective of the
+            study that can be measured on it, and ``latency`` where latency is measured.
+        test_metrics: Metrics of the task on the test set by name, once it was looked at.
     """
 
-    accuracy: float
-    flops: int
-    params: int
-    seconds: float
-    test_accuracy: float | None = None
-    latency: float | None = None
+    metrics: dict[str, float]
+    test_metrics: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.accuracy <= 1:
+        for name in MEASURED:
+            if name not in self.metrics:
+                raise ValueError(f"the dense network's metrics lack {name!r}")
+        if not 0 <= self.metrics.get("accuracy", 0.0) <= 1:
             raise ValueError(f"accuracy {self.accuracy} of the dense network is not in 0..1")
         if self.flops < 1 or self.params < 1:
             raise ValueError(f"{self.flops} FLOPs and {self.params} parameters are not those of a network")
@@ -180,58 +161,96 @@ class DenseRow:
             raise ValueError(f"the dense network's training time of {self.seconds} s is not a time")
         if self.latency is not None and not 0 < self.latency < math.inf:
             raise ValueError(f"the dense network's latency of {self.latency} s is not a latency")
+        for name, value in self.metrics.items():
+            if not math.isfinite(value):
+                raise ValueError(f"the dense network's {name} = {value} is not finite")
+
+    @classmethod
+    def of(cls, test_metrics: Mapping[str, float] | None = None, **metrics: float) -> Self:
+        """Make the row from measurements by name.
+
+        Args:
+            test_metrics: Metrics of the task on the test set.
+            **metrics: The measurements.
+
+        Returns:
+            The row.
+
+        Example:
+            >>> DenseRow.of(accuracy=0.98, flops=2_140_000, params=78_100, seconds=9.0).flops
+            2140000
+        """
+        return cls({name: float(value) for name, value in metrics.items()}, dict(test_metrics or {}))
+
+    @property
+    def flops(self) -> int:
+        """Multiply–accumulates for one input."""
+        return round(self.metrics["flops"])
+
+    @property
+    def params(self) -> int:
+        """Number of parameters."""
+        return round(self.metrics["params"])
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of its training; 0 when it came with its weights."""
+        return self.metrics["seconds"]
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on validation, 0..1; a ``KeyError`` where the task has none."""
+        return self.metrics["accuracy"]
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds of one forward pass on the first target, where latency is measured."""
+        return self.metrics.get("latency")
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Accuracy on the test set in 0..1, once it was looked at and where the task has one."""
+        return self.test_metrics.get("accuracy")
 
     def to_json(self) -> dict[str, Any]:
         """Return the row in JSON's types.
 
         Returns:
-            A mapping that :meth:`from_json` reads.
+            A mapping that :meth:`from_json` reads; the usual measurements stand at its top, too.
         """
-        return asdict(self)
+        usual: dict[str, Any] = {"flops": self.flops, "params": self.params, "seconds": self.seconds}
+        if "accuracy" in self.metrics:
+            usual = {"accuracy": self.accuracy, **usual, "test_accuracy": self.test_accuracy}
+        whole = {"metrics": dict(self.metrics), "test_metrics": dict(self.test_metrics)}
+        return {**usual, "latency": self.latency, **whole}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote; keys of later versions are passed over.
+        """Read what :meth:`to_json` wrote; keys of later versions are passed over, and those of earlier ones read.
 
         Args:
             data: The parsed JSON object.
 
         Returns:
             The row.
+
+        Raises:
+            ValueError: If something is missing.
         """
-        given = _required(data, cls, optional=("test_accuracy", "latency"))
-        test, latency = data.get("test_accuracy"), data.get("latency")
-        return cls(
-            accuracy=float(given["accuracy"]),
-            flops=int(given["flops"]),
-            params=int(given["params"]),
-            seconds=float(given["seconds"]),
-            test_accuracy=None if test is None else float(test),
-            latency=None if latency is None else float(latency),
-        )
+        flat = {name: data[name] for name in (*MEASURED, "accuracy", "latency") if data.get(name) is not None}
+        if missing := [name for name in MEASURED if name not in data.get("metrics", flat)]:
+            raise ValueError(f"this is no DenseRow: it lacks {', '.join(missing)}")
+        metrics = {name: float(value) for name, value in data.get("metrics", flat).items()}
+        return cls(metrics, {name: float(value) for name, value in _test_metrics(data).items()})
 
 
-def _required(data: Mapping[str, Any], kind: type[Any], optional: Iterable[str]) -> Mapping[str, Any]:
-    # The data, once all fields of the dataclass that are not optional are found in it.
-    missing = [name for name in kind.__dataclass_fields__ if name not in data and name not in optional]
-    if missing:
-        raise ValueError(f"this is no {kind.__name__}: it lacks {', '.join(missing)}")
-    return data
+def _test_metrics(data: Mapping[str, Any]) -> dict[str, float]:
+    """Read the metrics on the test set; earlier versions knew an accuracy alone."""
+    if data.get("test_metrics"):
+        return dict(data["test_metrics"])
+    return {} if data.get("test_accuracy") is None else {"accuracy": data["test_accuracy"]}
 
 
-def _written(numbers: Mapping[str, float]) -> dict[str, float | str]:
-    """Return the numbers with names in place of those that JSON does not know."""
-    return {name: value if math.isfinite(value) else _name(value) for name, value in numbers.items()}
-
-
-def _written_pair(position: float, value: float) -> list[float | str]:
-    return [number if math.isfinite(number) else _name(number) for number in (position, value)]
-
-
-def _name(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _read(numbers: Mapping[str, float | str]) -> dict[str, float]:
-    """Return what :func:`_written` was given (``float`` knows the three names)."""
-    return {name: float(value) for name, value in numbers.items()}
+@cache
+def _codec() -> TypeAdapter[Outcome]:
+    return TypeAdapter(Outcome)

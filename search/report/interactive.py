@@ -8,10 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from search.objectives import OBJECTIVES
-from search.objectives.accuracy import percent
-from search.objectives.flops import human
-from search.objectives.latency import written
-from search.objectives.seconds import duration
+from search.objectives.units import write_count, write_duration, write_latency, write_percent
 from search.report.palette import DENSE, INK, MUTED, RULE, Style, styles
 from search.report.plane import Dot, Plane, planes
 
@@ -140,14 +137,14 @@ def _text(front: Front, member: Member) -> str:
     """Return what the pointer tells about a trial, in the few tags that plotly knows."""
     lines = [
         f"<b>trial {member.trial} · {escape(member.method)}</b>",
-        f"accuracy {percent(member.accuracy)} ({_beside(front.drop(member))})",
-        f"FLOPs {human(member.flops)} ({100 * member.flops_share:.1f} % of dense)",
-        f"parameters {human(member.params)} ({100 * member.params_share:.1f} % of dense)",
+        f"accuracy {write_percent(member.accuracy)} ({_beside(front.drop(member))})",
+        f"FLOPs {write_count(member.flops)} ({100 * member.flops_share:.1f} % of dense)",
+        f"parameters {write_count(member.params)} ({100 * member.params_share:.1f} % of dense)",
         *_timed(member),
-        f"took {duration(member.seconds)}",
+        f"took {write_duration(member.seconds)}",
     ]
     if member.test_accuracy is not None:
-        lines.insert(2, f"test accuracy {percent(member.test_accuracy)}")
+        lines.insert(2, f"test accuracy {write_percent(member.test_accuracy)}")
     known = {"accuracy", "flops", "params", "seconds", "latency"}
     for name, objective in OBJECTIVES.items():
         if name in member.metrics and name not in known:
@@ -161,7 +158,7 @@ def _timed(member: Member) -> list[str]:
     if member.latency is None or member.latency_share is None:
         return []
     told = f"{100 * member.latency_share:.1f} % of dense, efficiency {member.efficiency:.2f}"
-    return [f"latency {written(member.latency)} ({told}{', noisy' * member.noisy})"]
+    return [f"latency {write_latency(member.latency)} ({told}{', noisy' * member.noisy})"]
 
 
 def _value(value: object) -> str:
@@ -174,10 +171,10 @@ def _beside(drop: float) -> str:
 
 def _dense_text(front: Front) -> str:
     dense = front.dense
-    test = [] if dense.test_accuracy is None else [f"test accuracy {percent(dense.test_accuracy)}"]
-    cost = [f"FLOPs {human(dense.flops)}", f"parameters {human(dense.params)}"]
-    cost += [] if dense.latency is None else [f"latency {written(dense.latency)}"]
-    return "<br>".join(["<b>dense network</b>", f"accuracy {percent(dense.accuracy)}", *test, *cost])
+    test = [] if dense.test_accuracy is None else [f"test accuracy {write_percent(dense.test_accuracy)}"]
+    cost = [f"FLOPs {write_count(dense.flops)}", f"parameters {write_count(dense.params)}"]
+    cost += [] if dense.latency is None else [f"latency {write_latency(dense.latency)}"]
+    return "<br>".join(["<b>dense network</b>", f"accuracy {write_percent(dense.accuracy)}", *test, *cost])
 
 
 def _layout(front: Front, shown: Plane) -> dict[str, Any]:

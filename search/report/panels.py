@@ -13,10 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.objectives import OBJECTIVES
-from search.objectives.accuracy import percent
-from search.objectives.flops import human
-from search.objectives.latency import written
-from search.objectives.seconds import duration
+from search.objectives.units import write_count, write_duration, write_latency, write_percent
 
 if TYPE_CHECKING:
     from search.records.outcome import DenseRow, Outcome
@@ -38,7 +35,7 @@ def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
     """
     started = datetime.fromtimestamp(outcome.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     facts = {"method": outcome.method, "seed": str(outcome.seed), "started": started}
-    facts["took"] = duration(outcome.seconds)
+    facts["took"] = write_duration(outcome.seconds)
     parts: list[RenderableType] = [_pairs(facts.items())]
     if outcome.metrics:
         parts += _section("Result", _pairs(_results(outcome, dense)))
@@ -72,17 +69,20 @@ def _results(outcome: Outcome, dense: DenseRow) -> Iterable[tuple[str, str]]:
     metrics = outcome.metrics
     if "accuracy" in metrics:
         drop = 100 * (dense.accuracy - metrics["accuracy"])
-        beside = f"{abs(drop):.2f} points {'below' if drop >= 0 else 'above'} dense {percent(dense.accuracy)}"
-        yield "accuracy", f"{percent(metrics['accuracy'])} ({beside})"
+        beside = f"{abs(drop):.2f} points {'below' if drop >= 0 else 'above'} dense {write_percent(dense.accuracy)}"
+        yield "accuracy", f"{write_percent(metrics['accuracy'])} ({beside})"
     if outcome.test_accuracy is not None:
-        known = "" if dense.test_accuracy is None else f" (dense {percent(dense.test_accuracy)})"
-        yield "test accuracy", percent(outcome.test_accuracy) + known
+        known = "" if dense.test_accuracy is None else f" (dense {write_percent(dense.test_accuracy)})"
+        yield "test accuracy", write_percent(outcome.test_accuracy) + known
     for name, whole in (("flops", dense.flops), ("params", dense.params)):
         if name in metrics:
-            yield name, f"{human(metrics[name])} ({100 * metrics[name] / whole:.1f} % of dense {human(whole)})"
+            yield (
+                name,
+                f"{write_count(metrics[name])} ({100 * metrics[name] / whole:.1f} % of dense {write_count(whole)})",
+            )
     if "latency" in metrics and dense.latency is not None:
-        share = f"{100 * metrics['latency'] / dense.latency:.1f} % of dense {written(dense.latency)}"
-        yield "latency", f"{written(metrics['latency'])} ({share})"
+        share = f"{100 * metrics['latency'] / dense.latency:.1f} % of dense {write_latency(dense.latency)}"
+        yield "latency", f"{write_latency(metrics['latency'])} ({share})"
     for name, value in metrics.items():
         if name not in ("accuracy", "flops", "params", "latency", "seconds"):  # seconds are told as what it took
             yield name, OBJECTIVES[name].format(value) if name in OBJECTIVES else f"{value:.6g}"
@@ -102,7 +102,12 @@ def _timings(outcome: Outcome, dense: DenseRow) -> Table:
     for title in ("target", "dense", "pruned", "of dense", "efficiency", ""):
         table.add_column(title, justify="left" if title in ("target", "") else "right", overflow="fold")
     for target, timing in outcome.timings.items():
-        cells = [target, written(timing.dense.median), written(timing.pruned.median), f"{100 * timing.share:.1f} %"]
+        cells = [
+            target,
+            write_latency(timing.dense.median),
+            write_latency(timing.pruned.median),
+            f"{100 * timing.share:.1f} %",
+        ]
         efficiency = f"{timing.efficiency(outcome.metrics['flops'] / dense.flops):.2f}"
         table.add_row(*map(Text, [*cells, efficiency, "noisy" if timing.noisy else ""]))
     for target, reason in outcome.untimed.items():

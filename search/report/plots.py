@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.objectives.accuracy import percent
-from search.objectives.flops import human
+from search.objectives.units import write_count, write_percent
 from search.report.interactive import front_html
 from search.report.labels import label_front
 from search.report.palette import DENSE, INK, MUTED, RULE, Style, styles
@@ -270,7 +269,7 @@ def widths_figure(outcome: Outcome) -> Figure:
         spine.set_visible(False)
     title = f"Trial {outcome.number} · {outcome.method}"
     axes.set_title(title, loc="left", fontsize=14, fontweight="bold", color=INK, pad=12, parse_math=False)
-    told = f"{percent(outcome.metrics['accuracy'])} at {human(outcome.metrics['flops'])} FLOPs · "
+    told = f"{write_percent(outcome.metrics['accuracy'])} at {write_count(outcome.metrics['flops'])} FLOPs · "
     told += f"all {sum(whole)} channels kept" if kept == whole else f"{sum(kept)} of {sum(whole)} channels kept"
     axes.set_title(told, loc="right", fontsize=10, color=MUTED, pad=12)
     return figure

@@ -8,8 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from search.objectives.flops import human
-from search.objectives.latency import written
+from search.objectives.units import write_count, write_latency
 from search.report.palette import INK, MUTED, RULE, styles
 
 if TYPE_CHECKING:
@@ -55,9 +54,12 @@ def profile_table(profile: Profile, name: str) -> Table:
 def _cells(profile: Profile, layer: Layer, savings: tuple[Saving, ...], cuts: int) -> list[Text]:
     """Write a layer: name and shape, FLOPs and time with their shares, and what each cut saves."""
     tilde = "~" if layer.name in profile.noisy else ""
-    seconds = _UNKNOWN if layer.seconds is None else tilde + written(layer.seconds)
+    seconds = _UNKNOWN if layer.seconds is None else tilde + write_latency(layer.seconds)
     share = "" if layer.seconds is None else f"{100 * layer.seconds / profile.modules:.1f} %"
-    cells = [_two(layer.name, layer.shape), _two(human(layer.flops), f"{100 * layer.flops / profile.flops:.1f} %")]
+    cells = [
+        _two(layer.name, layer.shape),
+        _two(write_count(layer.flops), f"{100 * layer.flops / profile.flops:.1f} %"),
+    ]
     cells.append(_two(seconds, share))
     for saving in savings:
         cells.append(_two(f"{100 * saving.flops / profile.flops:.1f} %", _saved(saving.seconds)))
@@ -74,14 +76,14 @@ def _two(first: str, second: str) -> Text:
 def _saved(seconds: float | None) -> str:
     if seconds is None:
         return _UNKNOWN
-    return written(seconds) if seconds >= 0 else f"-{written(-seconds)}"
+    return write_latency(seconds) if seconds >= 0 else f"-{write_latency(-seconds)}"
 
 
 def _caption(profile: Profile) -> str:
     """Say what the numbers are."""
     lines = [
         f"batch of {profile.batch_size}, {profile.threads} thread{'s' * (profile.threads > 1)}: "
-        f"{written(profile.seconds)} a pass; modules timed alone add up to {written(profile.modules)}",
+        f"{write_latency(profile.seconds)} a pass; modules timed alone add up to {write_latency(profile.modules)}",
         "cut: FLOPs and time that the whole network saves when the group of this layer loses these units",
     ]
     if profile.noisy:
@@ -112,7 +114,7 @@ def profile_figure(profile: Profile, name: str) -> Figure:
     left, right = figure.subplots(1, 2)
     _draw_shares(left, profile)
     _draw_savings(right, profile)
-    batch = f"batch of {profile.batch_size}, {written(profile.seconds)} a pass on {profile.target}"
+    batch = f"batch of {profile.batch_size}, {write_latency(profile.seconds)} a pass on {profile.target}"
     left.set_title(name, loc="left", fontsize=15, fontweight="bold", color=INK, pad=12, parse_math=False)
     right.set_title(batch, loc="right", fontsize=10, color=MUTED, pad=12, parse_math=False)
     return figure

@@ -13,9 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from search.objectives.accuracy import percent
-from search.objectives.flops import human
-from search.objectives.latency import written
+from search.objectives.units import write_count, write_latency, write_percent
 from search.report.panels import trial_panel
 
 if TYPE_CHECKING:
@@ -61,11 +59,11 @@ def front_table(front: Front, members: Sequence[Member] | None = None) -> Table:
         _columns(table, "test")
     flops, params = Scale(front.dense.flops), Scale(front.dense.params)
     test = [_or_missing(front.dense.test_accuracy)] if tested else []
-    dense = [percent(front.dense.accuracy), "", flops.text(front.dense.flops), "100.0 %"]
+    dense = [write_percent(front.dense.accuracy), "", flops.text(front.dense.flops), "100.0 %"]
     _row(table, ["dense", "", *dense, params.text(front.dense.params), *test], style="bold")
     for row in rows:
         trial = f"{'*' if row.trial == knee else ''}{row.trial}"
-        accuracy = [percent(row.accuracy), f"{front.drop(row):.2f}"]
+        accuracy = [write_percent(row.accuracy), f"{front.drop(row):.2f}"]
         cost = [flops.text(row.flops), _share(row.flops_share), params.text(row.params)]
         test = [_or_missing(row.test_accuracy)] if tested else []
         _row(table, [row.method, trial, *accuracy, *cost, *test])
@@ -89,13 +87,13 @@ def _timed_table(front: Front, rows: Sequence[Member]) -> Table:
     _columns(table, "method:fold", "trial", "accuracy", "FLOPs", "latency", "time", "eff.")
     _columns(table, *(["params"] if sized else []), *(["test"] if tested else []))
     dense = front.dense
-    last = [human(dense.params)] * sized + [_or_missing(dense.test_accuracy)] * tested
-    first = ["dense", "", percent(dense.accuracy), "100.0 %", written(dense.latency or 0.0), "100.0 %", ""]
+    last = [write_count(dense.params)] * sized + [_or_missing(dense.test_accuracy)] * tested
+    first = ["dense", "", write_percent(dense.accuracy), "100.0 %", write_latency(dense.latency or 0.0), "100.0 %", ""]
     _row(table, [*first, *last], style="bold")
     for row in rows:
         trial = f"{'*' if row.trial == knee else ''}{row.trial}"
-        last = [human(row.params)] * sized + [_or_missing(row.test_accuracy)] * tested
-        numbers = [row.method, trial, percent(row.accuracy), _share(row.flops_share)]
+        last = [write_count(row.params)] * sized + [_or_missing(row.test_accuracy)] * tested
+        numbers = [row.method, trial, write_percent(row.accuracy), _share(row.flops_share)]
         _row(table, [*numbers, *_timed_cells(row), *last])
     return table
 
@@ -104,7 +102,7 @@ def _timed_cells(row: Member) -> list[str]:
     """Write latency, its share and the efficiency; a tilde marks what scattered."""
     if row.latency is None or row.latency_share is None or row.efficiency is None:
         return [_MISSING] * 3
-    return [f"{'~' * row.noisy}{written(row.latency)}", _share(row.latency_share), f"{row.efficiency:.2f}"]
+    return [f"{'~' * row.noisy}{write_latency(row.latency)}", _share(row.latency_share), f"{row.efficiency:.2f}"]
 
 
 def _front_caption(front: Front) -> str:
@@ -191,7 +189,7 @@ def compare_table(fronts: Iterable[Front]) -> Table:
     for row in rows:
         counts = [f"{row['members']} of {row['trials']}", f"{row['hypervolume']:.4f}"]
         best = [_or_missing(accuracy) for accuracy in row["best_accuracy"].values()]
-        _row(table, [row["study"], *counts, percent(row["dense_accuracy"]), *best])
+        _row(table, [row["study"], *counts, write_percent(row["dense_accuracy"]), *best])
     return table
 
 
@@ -257,7 +255,7 @@ class Scale:
     """
 
     def __init__(self, largest: float) -> None:
-        self._unit = human(largest).partition(" ")[2]
+        self._unit = write_count(largest).partition(" ")[2]
         self._factor = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}[self._unit]
         self._digits = 0 if not self._unit else 2 if largest < 100 * self._factor else 1
 
@@ -302,4 +300,4 @@ def _share(share: float) -> str:
 
 
 def _or_missing(accuracy: float | None) -> str:
-    return _MISSING if accuracy is None else percent(accuracy)
+    return _MISSING if accuracy is None else write_percent(accuracy)

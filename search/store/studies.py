@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from search.fronts.front import Front
+    from search.objectives import Objective
     from search.study.config import StudyConfig
     from search.trials.trial import Finished
 
@@ -120,7 +121,7 @@ class StudyFiles:
         Returns:
             The row.
         """
-        return replace(DenseRow.from_json(self.record()["dense"]), test_accuracy=self.tested().get("dense"))
+        return replace(DenseRow.from_json(self.record()["dense"]), test_metrics=self.tested().get("dense", {}))
 
     # Trials
 
@@ -176,7 +177,7 @@ class StudyFiles:
             finished = self.numbers()
             listed = f"{finished[0]}..{finished[-1]}" if finished else "none"
             raise InputError(f"trial {number} of study {self.name!r} is not finished (finished: {listed})")
-        return replace(self._read(number), test_accuracy=self.tested().get(str(number)))
+        return replace(self._read(number), test_metrics=self.tested().get(str(number), {}))
 
     def numbers(self) -> list[int]:
         """List the finished trials, readable or not.
@@ -197,7 +198,7 @@ class StudyFiles:
         outcomes = []
         for number in self.numbers():
             try:
-                outcomes.append(replace(self._read(number), test_accuracy=tested.get(str(number))))
+                outcomes.append(replace(self._read(number), test_metrics=tested.get(str(number), {})))
             except InputError as error:
                 warnings.warn(str(error), StoreWarning, stacklevel=2)
         return outcomes
@@ -302,6 +303,19 @@ class StudyFiles:
 
     # The front
 
+    def objectives(self) -> tuple[Objective, ...]:
+        """Read what the study searches for.
+
+        Returns:
+            The objectives as they were when the study was begun: the module of a user's own is not needed.
+        """
+        from search.objectives import Objective, load_objectives
+
+        stored = self.record().get("objectives")
+        if stored is None:  # a study of an earlier version knows the names of ours alone
+            return load_objectives(self.config().objectives)
+        return tuple(Objective.from_json(each) for each in stored)
+
     def front(self) -> Front:
         """Read the front of what is finished so far.
 
@@ -309,35 +323,36 @@ class StudyFiles:
             The front, over all complete trials.
         """
         from search.fronts.front import Front
-        from search.objectives import load_objectives
 
-        names = self.config().objectives
+        objectives = self.objectives()
+        names = [objective.name for objective in objectives]
         # A network that could not be timed is kept, but has no place on a front with latency.
         measured = [each for each in self.outcomes() if each.state == "complete" and not each.lacks(names)]
         return Front(
             study=self.name,
             dense=self.dense(),
             outcomes=measured,
-            objectives=load_objectives(names),
+            objectives=objectives,
             rebuild=self.rebuild,
         )
 
-    def tested(self) -> dict[str, float]:
-        """Read the accuracies on the test set.
+    def tested(self) -> dict[str, dict[str, float]]:
+        """Read the metrics on the test set.
 
         Returns:
-            Accuracy in 0..1 by trial number (as text), and under ``"dense"``; only networks that were on a
-            finished front.
+            Metrics of the task by trial number (as text), and under ``"dense"``; only networks that were on a
+            finished front. A study of an earlier version has accuracies alone.
         """
-        return _note(self.root / "test.json")
+        found = _note(self.root / "test.json")
+        return {key: value if isinstance(value, dict) else {"accuracy": value} for key, value in found.items()}
 
-    def write_tested(self, accuracies: Mapping[str, float]) -> None:
-        """Keep accuracies on the test set.
+    def write_tested(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Keep metrics on the test set.
 
         Args:
-            accuracies: As :meth:`tested` returns them.
+            metrics: As :meth:`tested` returns them.
         """
-        write_json(self.root / "test.json", accuracies)
+        write_json(self.root / "test.json", metrics)
 
     def tracked(self) -> dict[str, str]:
         """Read which MLflow runs mirror the study.

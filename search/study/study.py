@@ -43,7 +43,7 @@ class Study:
     ) -> None:
         self._study = study
         self._space = space
-        self._objectives = tuple(objectives)
+        self._objectives = tuple(objective.name for objective in load_objectives(objectives))
         self._seed = seed
         self._sampler = resolved_sampler(sampler, space)
 
@@ -87,7 +87,7 @@ class Study:
                 f"Optuna's storage {storage} already has a study {name!r}; choose another --name"
             ) from error
         with _experimental():
-            study.set_metric_names(list(objectives))
+            study.set_metric_names([objective.name for objective in load_objectives(objectives)])
         for point in first:
             study.enqueue_trial(point)
         return cls(study, space, objectives, seed, sampler)

@@ -117,8 +117,7 @@ def trial_metrics(outcome: Outcome, dense: DenseRow | None) -> list[MetricPoint]
     """
     extra = {f"extra/{name}": value for name, value in outcome.extra.items()}
     final = {**outcome.metrics, **shares(outcome, dense), **timed(outcome, dense), **extra}
-    if outcome.test_accuracy is not None:
-        final["test_accuracy"] = outcome.test_accuracy
+    final |= {f"test_{name}": value for name, value in outcome.test_metrics.items()}
     end = milliseconds(outcome.started + outcome.seconds)
     points = [MetricPoint(name, value, end, 0) for name, value in cleaned(final).items()]
     for index, record in enumerate(outcome.history):

@@ -164,7 +164,8 @@ class Tracker:
         Args:
             dense: The dense network.
         """
-        numbers = {f"dense_{name}": value for name, value in dense.to_json().items() if value is not None}
+        numbers = {f"dense_{name}": value for name, value in dense.metrics.items()}
+        numbers |= {f"dense_test_{name}": value for name, value in dense.test_metrics.items()}
         self._outbox.submit("the dense network", partial(self._send_numbers, numbers))
 
     def log_trial(self, outcome: Outcome, dense: DenseRow | None, files: Mapping[str, Path] | None = None) -> None:

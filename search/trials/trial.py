@@ -6,6 +6,7 @@ trial runs wherever torch runs.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,8 @@ from methods.contract.recipe import Recipe
 from methods.contract.task import Classification, Task
 from methods.network.architecture import describe
 from methods.network.channels import channel_groups
-from search.objectives import load_objectives
-from search.records.outcome import MEASURED, Outcome
+from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives
+from search.records.outcome import Outcome
 from search.records.text import printable
 from search.records.timing import Timing
 from search.speed.conditions import Conditions
@@ -226,15 +227,37 @@ def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress
 
 
 def _measure(setting: Setting, pruned: Pruned, seconds: float) -> dict[str, float]:
-    """Measure every objective, and what every outcome has, on the cut network."""
-    metrics = {"seconds": seconds}
-    for objective in load_objectives(tuple(dict.fromkeys(MEASURED + setting.objectives))):
-        if objective.measure is not None:
-            metrics[objective.name] = objective.measure(pruned.model, setting.example, setting.validation)
-        elif objective.reported_by is not None:
+    """Measure the metrics of the task, every objective, and what every outcome has, on the cut network."""
+    objectives = load_objectives(setting.objectives)
+    metrics = measure_metrics(MeasureContext(pruned.model, setting.example, setting.validation, setting.task), objectives)
+    for objective in objectives:
+        if objective.reported_by is not None:
             if objective.name not in pruned.extra:
                 raise RuntimeError(f"the method did not report {objective.name}, which it is known to report")
             metrics[objective.name] = pruned.extra[objective.name]
+    return metrics | {"seconds": seconds}
+
+
+def measure_metrics(context: MeasureContext, objectives: Sequence[Objective]) -> dict[str, float]:
+    """Measure all that can be measured on a network by itself.
+
+    Args:
+        context: The network.
+        objectives: What is searched for.
+
+    Returns:
+        By name: the metrics of the task, ``flops``, ``params``, and the objectives that are measured on a network.
+
+    Raises:
+        RuntimeError: If an objective gives something that is not a finite number.
+    """
+    metrics = dict(context.metrics)
+    for objective in dict.fromkeys((OBJECTIVES["flops"], OBJECTIVES["params"], *objectives)):
+        if objective.measure is not None:
+            value = objective.measure(context)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise RuntimeError(f"objective {objective.name!r} gave {value!r}, which is not a finite number")
+            metrics[objective.name] = float(value)
     return metrics
 
 

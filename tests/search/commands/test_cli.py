@@ -27,7 +27,7 @@ from search.study.config import StudyConfig
 from spaces import InputError
 from tests.search.cases import outcome, quick_config
 
-DENSE = DenseRow(accuracy=0.95, flops=1000, params=100, seconds=2.0)
+DENSE = DenseRow.of(accuracy=0.95, flops=1000, params=100, seconds=2.0)
 ERROR = "Traceback (most recent call last):\n  ...\nValueError: nothing left"
 TRIALS = (  # method, accuracy, flops
     ("magnitude", 0.90, 500.0),

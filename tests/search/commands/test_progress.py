@@ -12,7 +12,7 @@ from search.records.listener import Listener
 from search.records.outcome import DenseRow
 from tests.search.cases import outcome
 
-DENSE = DenseRow(accuracy=0.9861, flops=1000, params=78_100, seconds=9.0)
+DENSE = DenseRow.of(accuracy=0.9861, flops=1000, params=78_100, seconds=9.0)
 ERROR = "Traceback (most recent call last):\n  ...\nValueError: [b]0 channels[/b] left"
 
 

@@ -21,7 +21,7 @@ from search.records.outcome import DenseRow, Outcome
 from spaces import InputError
 from tests.search.cases import outcome
 
-DENSE = DenseRow(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_accuracy=0.97)
+DENSE = DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_metrics={"accuracy": 0.97})
 SIDE = 5  # integer coordinates 0..SIDE make ties and duplicates common
 
 patient = settings(deadline=None, max_examples=60)
@@ -178,7 +178,8 @@ def test_ties_for_the_knee_go_to_the_first() -> None:
         (1, 123_000),
         ("100 %", 123_000),
         ("1e-1", 12_300),
-        ("2", 2),
+        ("2000", 2000),
+        ("123", 123),
         ("61500", 61_500),
         (61_500.0, 61_500),
         ("20k", 20_000),
@@ -189,6 +190,12 @@ def test_ties_for_the_knee_go_to_the_first() -> None:
 )
 def test_limits_are_shares_or_counts(text: str | float, limit: int) -> None:
     assert parse_limit(text, 123_000, "max-flops") == limit
+
+
+def test_a_handful_of_flops_is_asked_back() -> None:
+    with pytest.raises(InputError, match=r"max-flops: 50 of the dense network's 123,000 .* did you mean '50%'\?"):
+        parse_limit(50, 123_000, "max-flops")
+    assert parse_limit(50, 200, "max-params") == 50, "a tiny network may have so few"
 
 
 @given(st.integers(1, 100), st.integers(1, 10**12))
@@ -391,7 +398,7 @@ def test_json_is_what_others_build_on() -> None:
 
 
 def test_test_accuracy_is_told_once_it_is_known() -> None:
-    tested = outcome(0, metrics=trial(0, 0.9, 100).metrics, test_accuracy=0.89)
+    tested = outcome(0, metrics=trial(0, 0.9, 100).metrics, test_metrics={"accuracy": 0.89})
     assert small_front(outcomes=[tested]).to_json()["members"][0]["test_accuracy"] == 0.89
 
 

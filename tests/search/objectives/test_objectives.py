@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from search.objectives import OBJECTIVES, Objective, load_objectives
-from search.objectives.flops import human
-from search.objectives.latency import written
-from search.objectives.seconds import UNKNOWN_TRAINING_SECONDS, duration
+from methods.contract.task import Classification, Metric
+
+from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives
+from search.objectives.seconds import UNKNOWN_TRAINING_SECONDS
+from search.objectives.units import write_count, write_duration, write_latency
 from search.records.outcome import DenseRow
 from spaces import InputError
 
-DENSE = DenseRow(accuracy=0.98, flops=1_000_000, params=50_000, seconds=20.0, latency=0.002)
+DENSE = DenseRow.of(accuracy=0.98, flops=1_000_000, params=50_000, seconds=20.0, latency=0.002)
 
 
 class EightDigits:
@@ -53,7 +54,7 @@ def network() -> nn.Module:
 def measured(name: str) -> float:
     measure = OBJECTIVES[name].measure
     assert measure is not None
-    return measure(network(), torch.zeros(1, 2, 4, 4), EightDigits())
+    return measure(MeasureContext(network(), torch.zeros(1, 2, 4, 4), EightDigits(), Classification()))
 
 
 def test_accuracy_is_the_share_of_right_answers() -> None:
@@ -74,13 +75,13 @@ def test_what_the_trial_times_is_not_measured_on_a_network_alone(name: str) -> N
 
 
 def test_without_the_dense_latency_there_is_nothing_to_compare_with() -> None:
-    with pytest.raises(ValueError, match="was not timed"):
-        OBJECTIVES["latency"].gain(0.001, DenseRow(accuracy=0.98, flops=1, params=1, seconds=0.0))
+    with pytest.raises(ValueError, match="the latency of this study.s dense network was not measured"):
+        OBJECTIVES["latency"].gain(0.001, DenseRow.of(accuracy=0.98, flops=1, params=1, seconds=0.0))
 
 
 @given(st.floats(1e-6, 900.0))
 def test_a_latency_is_written_with_three_digits(seconds: float) -> None:
-    number, _, unit = written(seconds).partition(" ")
+    number, _, unit = write_latency(seconds).partition(" ")
     assert math.isclose(float(number) * {"s": 1.0, "ms": 1e-3, "us": 1e-6}[unit], seconds, rel_tol=0.0051)
     assert len(number.replace(".", "")) <= 3
 
@@ -125,14 +126,14 @@ def test_gain_rises_where_the_objective_says(objective: Objective, a: float, b: 
 
 
 def test_a_dense_network_that_came_with_its_weights_has_a_reference_time() -> None:
-    untrained = DenseRow(accuracy=0.98, flops=1, params=1, seconds=0.0)
+    untrained = DenseRow.of(accuracy=0.98, flops=1, params=1, seconds=0.0)
     assert OBJECTIVES["seconds"].reference(untrained) == UNKNOWN_TRAINING_SECONDS
     assert OBJECTIVES["seconds"].gain(UNKNOWN_TRAINING_SECONDS / 4, untrained) == 0.75
 
 
 @given(st.floats(0.5, 9.9e14))
 def test_a_count_is_written_with_three_digits(count: float) -> None:
-    number, _, unit = human(count).partition(" ")
+    number, _, unit = write_count(count).partition(" ")
     factor = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[unit]
     assert math.isclose(float(number) * factor, count, rel_tol=0.0051, abs_tol=0.5)
     assert len(number.replace(".", "")) <= 3
@@ -140,7 +141,7 @@ def test_a_count_is_written_with_three_digits(count: float) -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(59.96, "1 min 00 s"), (3599.7, "1 h 00 min"), (7260.0, "2 h 01 min")])
 def test_times_carry_over(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert write_duration(seconds) == text
 
 
 def test_reading_fronts_imports_no_heavy_library() -> None:
@@ -155,3 +156,66 @@ def test_every_objective_that_training_changes_is_one_of_quality() -> None:
     """Otherwise a study without training could be one that only looks for small networks."""
     assert {name for name, objective in OBJECTIVES.items() if objective.quality} == {"accuracy", "predicted_damage"}
     assert {name for name, objective in OBJECTIVES.items() if objective.trained} == {"accuracy"}
+
+
+def test_a_metric_of_a_task_is_an_objective() -> None:
+    (accuracy,) = Classification().metrics
+    made = Objective.of_metric(accuracy)
+    assert made == OBJECTIVES["accuracy"].__class__(**{**OBJECTIVES["accuracy"].to_json(), "unit": ""})
+    context = MeasureContext(network(), torch.zeros(1, 2, 4, 4), EightDigits(), Classification())
+    assert made.measure is not None and made.measure(context) == 3 / 8
+    error = Objective.of_metric(Metric("rmse", "RMSE", "minimize", unit="K", ideal=0.0))
+    assert (error.maximise, error.quality, error.ideal) == (False, True, 0.0)
+    dense = DenseRow(DENSE.metrics | {"rmse": 4.0})
+    assert error.gain(1.0, dense) == 0.75, "no worse than the dense network"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "my energy"}, "an objective cannot be called 'my energy': use letters"),
+        ({"name": "drop"}, "cannot be called 'drop'"),
+        ({"direction": "down"}, "direction 'down' is not 'maximise' or 'minimise'"),
+        ({"direction": "maximise"}, "objective 'energy' is maximised: give its ideal"),
+        ({"style": "joules"}, "style 'joules' writes no number; take 'count'"),
+    ],
+)
+def test_an_objective_that_cannot_be_shown_is_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Objective(**{"name": "energy", "title": "energy", "direction": "minimise", **changes})  # type: ignore[arg-type]
+
+
+@given(st.sampled_from(list(OBJECTIVES.values())))
+def test_a_description_survives_json(objective: Objective) -> None:
+    assert Objective.from_json(objective.to_json() | {"later": 1}) == objective
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "limit"),
+    [
+        ("accuracy", "95%", 0.95),
+        ("flops", "50%", 500_000),
+        ("params", "20k", 20_000),
+        ("latency", "50%", 0.001),
+        ("seconds", "2s", 2.0),
+        ("predicted_damage", "0.1", 0.1),
+        ("predicted_damage", "1e-3", 0.001),
+    ],
+)
+def test_a_limit_is_written_as_the_values_are(name: str, text: str, limit: float) -> None:
+    assert OBJECTIVES[name].parse_limit(text, DENSE, f"limit {name}") == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("text", ["much", "nan", "50%", "0.1 J"])
+def test_a_number_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="max-predicted_damage: .* is not a limit; write a number, such as '0.25'"):
+        OBJECTIVES["predicted_damage"].parse_limit(text, DENSE, "max-predicted_damage")
+
+
+def test_a_cost_of_ones_own_may_be_limited_by_a_share() -> None:
+    energy = Objective(name="energy", title="energy", direction="minimise", style=".3g", unit="J")
+    dense = DenseRow(DENSE.metrics | {"energy": 8.0})
+    assert energy.parse_limit("25%", dense, "max-energy") == 2.0
+    assert energy.gain(2.0, dense) == 0.75
+    with pytest.raises(InputError, match="or a share of the dense network's 8, such as '50%'"):
+        energy.parse_limit("few", dense, "max-energy")

@@ -28,7 +28,7 @@ from search.report.plane import LEAST_WINDOW, plane
 from spaces import Categorical, Condition, InputError, Integer, LogReal, Real, Space
 from tests.search.cases import outcome
 
-DENSE = DenseRow(accuracy=0.9861, flops=3_050_000, params=77_850, seconds=9.4)
+DENSE = DenseRow.of(accuracy=0.9861, flops=3_050_000, params=77_850, seconds=9.4)
 METHODS = ("eigendamage", "greedy", "increg", "magnitude", "pivoting", "random", "sdprun", "spp")
 HOSTILE = "</script><script>alert(1)</script> [red]$x$"
 
@@ -79,7 +79,7 @@ def test_the_front_table_takes_any_order_and_selection() -> None:
 
 def test_test_accuracy_has_a_column_once_it_is_known() -> None:
     assert "test" not in printed(tables.front_table(front()))
-    tested = [trial(0, 0.98, 0.5, test_accuracy=0.97), trial(1, 0.97, 0.25)]
+    tested = [trial(0, 0.98, 0.5, test_metrics={"accuracy": 0.97}), trial(1, 0.97, 0.25)]
     rows = rows_of(printed(tables.front_table(Front("s", DENSE, tested, load_objectives("accuracy,flops")))))
     assert [row[-1] for row in rows if row[0] in ("dense", "magnitude")] == ["–", "–", "97.00 %"]
 
@@ -153,9 +153,8 @@ def test_the_space_table_tells_kind_range_default_and_condition() -> None:
 
 
 def test_the_trial_panel_tells_everything() -> None:
-    done = trial(
-        12, 0.98, 0.25, point={"a": 1e-4}, extra={"forced": 3.0}, widths={"conv1": (4, 16)}, test_accuracy=0.97
-    )
+    reported: dict[str, Any] = {"extra": {"forced": 3.0}, "widths": {"conv1": (4, 16)}}
+    done = trial(12, 0.98, 0.25, point={"a": 1e-4}, test_metrics={"accuracy": 0.97}, **reported)
     text = printed(tables.trial_panel(done, DENSE))
     for part in (
         "trial 12 · complete",

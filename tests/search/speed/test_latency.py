@@ -42,7 +42,7 @@ from spaces import InputError, LayerGroup
 from tests.search.cases import outcome, quick_config
 from tests.search.report.test_report import printed, rows_of
 
-DENSE = DenseRow(accuracy=0.95, flops=1000, params=100, seconds=2.0, latency=0.004)
+DENSE = DenseRow.of(accuracy=0.95, flops=1000, params=100, seconds=2.0, latency=0.004)
 GROUPS = [LayerGroup("conv1", 16, "8x8", 0.0), LayerGroup("conv2", 32, "4x4", 1.0)]
 CALM, WILD = [1.0] * 4, [1.0, 1.0, 1.5, 1.5]
 
@@ -130,7 +130,12 @@ def test_front_is_sorted_by_latency_and_efficiency() -> None:
 
 
 def test_studies_without_latencies_say_so() -> None:
-    untimed = Front("digits", replace(DENSE, latency=None), front().outcomes, load_objectives("accuracy,flops"))
+    untimed = Front(
+        "digits",
+        DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0),
+        front().outcomes,
+        load_objectives("accuracy,flops"),
+    )
     for ask in (lambda: untimed.filter(max_latency="2ms"), lambda: untimed.sorted("latency")):
         with pytest.raises(InputError, match="no latency was measured in study 'digits'; run a sweep with --obj"):
             ask()
@@ -170,8 +175,8 @@ def test_the_table_sets_flops_and_time_side_by_side() -> None:
 
 
 def test_the_table_with_latency_fits_eighty_columns() -> None:
-    dense = replace(DENSE, test_accuracy=0.95)
-    tested = [replace(each, test_accuracy=0.9, method="matrix_pivoting") for each in front().outcomes]
+    dense = replace(DENSE, test_metrics={"accuracy": 0.95})
+    tested = [replace(each, test_metrics={"accuracy": 0.9}, method="matrix_pivoting") for each in front().outcomes]
     text = printed(tables.front_table(Front("digits", dense, tested, load_objectives("accuracy,flops,latency"))))
     assert max(map(len, text.splitlines())) <= 80
     assert "~3.20 ms" in text and "90.00 %" in text

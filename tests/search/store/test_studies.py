@@ -65,13 +65,19 @@ def test_front_is_read_from_files(tmp_path: Path) -> None:
     files = study(tmp_path)
     files.write(finished(0))
     files.write(finished(1, error="Traceback\nValueError: no"))
-    files.write_tested({"dense": 0.94, "0": 0.89})
+    files.write_tested({"dense": {"accuracy": 0.94}, "0": {"accuracy": 0.89}})
     front = files.front()
     assert [m.trial for m in front.members] == [0]
     assert front.members[0].test_accuracy == 0.89
     assert front.dense.test_accuracy == 0.94
     with pytest.raises(InputError, match="trial 1 of study 'one' failed: it has no network"):
         files.rebuild(1)
+
+
+def test_accuracies_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    files = study(tmp_path)
+    (files.root / "test.json").write_text('{"dense": 0.94, "0": 0.89}')
+    assert files.tested() == {"dense": {"accuracy": 0.94}, "0": {"accuracy": 0.89}}
 
 
 def test_latest_study_is_the_default_and_unknown_ones_are_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from search.tracking.records import (
     trial_params,
 )
 
-DENSE = DenseRow(0.99, 1_000_000, 80_000, 12.0)
+DENSE = DenseRow.of(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
 COMPLETE = Outcome(
     number=7,
     method="increg",
@@ -61,7 +61,7 @@ def test_params_are_method_seed_and_point() -> None:
 
 
 def test_final_numbers_at_the_end_and_epochs_before_it() -> None:
-    points = trial_metrics(replace(COMPLETE, test_accuracy=0.97), DENSE)
+    points = trial_metrics(replace(COMPLETE, test_metrics={"accuracy": 0.97}), DENSE)
     final = {point.name: point.value for point in points if not point.name.startswith("epoch/")}
     assert final == {
         **COMPLETE.metrics,

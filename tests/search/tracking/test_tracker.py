@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-DENSE = DenseRow(0.99, 1_000_000, 80_000, 12.0)
+DENSE = DenseRow.of(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
 STARTED = 1_700_000_000.25
 
 

@@ -125,7 +125,7 @@ def test_views_are_small_json_with_columns_and_charts() -> None:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one sweep of eight trials, one of them failed."""
     home = tmp_path_factory.mktemp("ui") / "mlruns"
-    dense = DenseRow(0.99, 1_000_000, 80_000, 12.0)
+    dense = DenseRow.of(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
     tracker = Tracker.open(home, f"sqlite:///{home}/mlflow.db")
     tracker.start_sweep("digits-001", {"model": "digits"}, dense)
     for number in range(8):

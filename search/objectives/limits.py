@@ -1,8 +1,10 @@
-"""Limits as people write them: ``50%``, ``0.5``, ``20M``, ``2ms``."""
+"""Limits as people write them: ``50%``, ``0.5``, ``20M``, ``2ms``, ``1e-3``."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 from spaces import InputError
@@ -10,6 +12,8 @@ from spaces import InputError
 _NUMBER = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(?:[eE]([+-]?\d{1,2}))?\s*([%kKmMgG]?)")
 _FACTORS = {"k": 10**3, "m": 10**6, "g": 10**9}
 _DURATION = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(?:[eE]([+-]?\d{1,2}))?\s*(%|s|ms|us|µs|μs)")
+_FEW = 1000
+"""A bare count that is this many times less than the dense network's, and no more than 100, was meant as percent."""
 _SECONDS = {
     "s": Fraction(1),
     "ms": Fraction(1, 10**3),
@@ -50,6 +54,11 @@ def parse_limit(text: str | float, dense_value: int, name: str) -> int:
     count = number * _FACTORS.get(suffix, 1)
     if count.denominator != 1:
         raise InputError(f"{name}: {text!r} is neither a share (shares end at 1) nor a whole number; {examples}")
+    if not suffix and count <= 100 and count * _FEW < dense_value:
+        raise InputError(
+            f"{name}: {text} of the dense network's {dense_value:,} is next to nothing; did you mean '{text}%'? "
+            f"({examples})"
+        )
     return int(count)
 
 
@@ -104,7 +113,42 @@ def parse_latency(text: str, dense_seconds: float, name: str) -> float:
     number = Fraction(digits) * Fraction(10) ** int(exponent or 0)
     if number == 0:
         raise InputError(f"{name}: {text!r} leaves nothing; {examples}")
+    if unit == "%" and math.isnan(dense_seconds):
+        raise InputError(f"{name}: the dense network's time is not known; write a time with its unit ('2ms', '0.5s')")
     return float(number * _SECONDS[unit]) if unit != "%" else float(number / 100) * dense_seconds
+
+
+def parse_number(text: str | float, dense_value: float | None, name: str, write: Callable[[float], str] = str) -> float:
+    """Read a limit on a plain number, or a share of the dense network's.
+
+    Args:
+        text: What the user wrote: ``0.1``, ``"1e-3"``, ``"-2"`` or, where the dense network has a value, ``"50%"``.
+        dense_value: The value of the dense network; ``None`` where shares of it say nothing.
+        name: Name of the limit, for the message.
+        write: Writes a value, for the message.
+
+    Returns:
+        The number.
+
+    Raises:
+        InputError: If the text is no number.
+
+    Example:
+        >>> [parse_number(text, 8.0, "max-energy") for text in ("50%", "1e-3", 3)]
+        [4.0, 0.001, 3.0]
+    """
+    examples = "write a number, such as '0.25'"
+    if dense_value is not None:
+        examples += f", or a share of the dense network's {write(dense_value)}, such as '50%'"
+    plain = str(text).strip()
+    share = plain.endswith("%") and dense_value is not None
+    try:
+        number = float(plain.removesuffix("%") if share else plain)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or isinstance(text, bool) or (share and number <= 0):
+        raise InputError(f"{name}: {text!r} is not a limit; {examples}")
+    return number / 100 * dense_value if share and dense_value is not None else number
 
 
 def _parse(text: str | float, name: str, examples: str) -> tuple[Fraction, str]:
