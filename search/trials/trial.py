@@ -229,7 +229,9 @@ def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress
 def _measure(setting: Setting, pruned: Pruned, seconds: float) -> dict[str, float]:
     """Measure the metrics of the task, every objective, and what every outcome has, on the cut network."""
     objectives = load_objectives(setting.objectives)
-    metrics = measure_metrics(MeasureContext(pruned.model, setting.example, setting.validation, setting.task), objectives)
+    metrics = measure_metrics(
+        MeasureContext(pruned.model, setting.example, setting.validation, setting.task), objectives
+    )
     for objective in objectives:
         if objective.reported_by is not None:
             if objective.name not in pruned.extra:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from methods.contract.task import Classification, Metric
-
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives
 from search.objectives.seconds import UNKNOWN_TRAINING_SECONDS
 from search.objectives.units import write_count, write_duration, write_latency
