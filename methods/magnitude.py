@@ -14,13 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from methods.contract.method import Method, Problem, Pruned
-from methods.network.channels import ChannelGroup
-from methods.network.units import Units
+from methods.network.importance import l1_importance
 from methods.training.one_shot import prune_once
 from spaces import LayerGroup, Space, Sparsity, sparsity_space
 
@@ -60,24 +57,4 @@ class Magnitude(Method):
         Returns:
             The smaller network.
         """
-        return prune_once(problem, self.sparsity, self.round_to, lambda group: magnitude(problem.model, group))
-
-
-def magnitude(model: nn.Module, group: ChannelGroup) -> Tensor:
-    """Add up the L1 norms of a unit's filters, relative to the mean of their layer.
-
-    Args:
-        model: The network.
-        group: One of its channel groups.
-
-    Returns:
-        Importance of each unit, ``[units]``; its mean over units is the number of layers that produce them.
-    """
-    score = torch.zeros(group.channels, device=next(model.parameters()).device)
-    for slot in Units(model, [group]).producers:
-        with torch.no_grad():
-            norms = slot.parameter.abs().sum([d for d in range(slot.parameter.ndim) if d != slot.dim]).float()
-        owned = slot.units < group.channels
-        layer = torch.zeros_like(score).index_add(0, slot.units[owned], norms[owned])
-        score += layer / layer.mean().clamp_min(torch.finfo(layer.dtype).tiny)
-    return score
+        return prune_once(problem, self.sparsity, self.round_to, lambda group: l1_importance(problem.model, group))

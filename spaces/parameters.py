@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from spaces.errors import InputError, unknown
 from spaces.ranges import Integer, LogReal, Real, check_keys
 
-__all__ = ["Categorical", "Integer", "LogReal", "Parameter", "Real", "Value", "parameter_from_json"]
+__all__ = ["Categorical", "Integer", "LogReal", "Parameter", "Real", "Value", "fixed", "parameter_from_json"]
 
 Value = bool | int | float | str
 """What a parameter can be set to."""
@@ -138,6 +138,38 @@ class Categorical:
 
 Parameter = Real | LogReal | Integer | Categorical
 """Any kind of parameter."""
+
+
+def fixed(parameter: Parameter, name: str, value: object) -> Parameter:
+    """Return a parameter that has one value left, which may lie outside what is searched.
+
+    Args:
+        parameter: The parameter.
+        name: Its name, for the message.
+        value: The value; of the parameter's type.
+
+    Returns:
+        A parameter with that one value, which is its default as well.
+
+    Raises:
+        InputError: If the value is of another type: no finite number for a range, no whole number for a range of
+            whole numbers.
+
+    Example:
+        >>> fixed(LogReal(0.1, 1.0), "factor", 0.05).only
+        0.05
+    """
+    given: Any = value
+    try:
+        match parameter:
+            case Integer():
+                return Integer(given, given, default=given)
+            case Categorical():
+                return Categorical((given,), default=given)
+            case _:
+                return Real(given, given, default=given)
+    except ValueError as error:
+        raise InputError(f"parameter {name!r} = {value!r} is not allowed; give {parameter.allowed}") from error
 
 
 def parameter_from_json(data: Mapping[str, Any]) -> Parameter:

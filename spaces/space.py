@@ -7,13 +7,13 @@ asking for values (``spaces.dialects``) are such walks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from spaces.errors import InputError, unknown
-from spaces.parameters import Categorical, Parameter, Value, parameter_from_json
+from spaces.parameters import Categorical, Parameter, Value, fixed, parameter_from_json
 
 Point = Mapping[str, Value]
 """Values by name of parameter: one for each parameter that applies."""
@@ -177,13 +177,16 @@ class Space(Mapping[str, Parameter]):
                 raise InputError(f"parameter {name!r} does not apply: {self._obstacle(name, checked)}")
         return checked
 
-    def narrowed(self, bounds: Mapping[str, Mapping[str, object] | Value]) -> Space:
+    def narrowed(
+        self, bounds: Mapping[str, Mapping[str, object] | Value], beyond: Collection[str] = frozenset()
+    ) -> Space:
         """Return a smaller space.
 
         Children that can no longer apply are left out.
 
         Args:
             bounds: By name of parameter: ``low`` and ``high``, ``choices``, or a bare value to fix it.
+            beyond: Names of parameters that may be fixed at values which are not searched.
 
         Returns:
             The smaller space.
@@ -216,7 +219,8 @@ class Space(Mapping[str, Parameter]):
                 if not left:
                     continue
                 conditions[name] = Condition(condition.parameter, left)
-            parameters[name] = _narrowed(name, parameter, bounds[name]) if name in bounds else parameter
+            bound = bounds.get(name)
+            parameters[name] = parameter if bound is None else _narrowed(name, parameter, bound, name in beyond)
         return Space(parameters, conditions)
 
     def prefixed(self, prefix: str) -> Space:
@@ -387,9 +391,15 @@ def _values_left(condition: Condition, parameters: Mapping[str, Parameter]) -> t
     return tuple(value for value in condition.values if value in parent.choices)
 
 
-def _narrowed(name: str, parameter: Parameter, bound: Mapping[str, object] | Value) -> Parameter:
-    """Return a parameter narrowed by bounds or by a bare value."""
-    return parameter.narrowed(name, bound if isinstance(bound, Mapping) else {"value": bound})
+def _narrowed(name: str, parameter: Parameter, bound: Mapping[str, object] | Value, beyond: bool) -> Parameter:
+    """Return a parameter narrowed by bounds or by a bare value, which may lie beyond what is searched."""
+    bounds = bound if isinstance(bound, Mapping) else {"value": bound}
+    if not beyond or bounds.keys() != {"value"}:
+        return parameter.narrowed(name, bounds)
+    try:
+        return parameter.narrowed(name, bounds)
+    except InputError:
+        return fixed(parameter, name, bounds["value"])
 
 
 def _add(parameters: dict[str, Parameter], more: Mapping[str, Parameter]) -> None:

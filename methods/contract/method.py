@@ -16,10 +16,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from methods.contract.analyses import Analyses, Fresh, Progress, unheard
@@ -151,6 +151,25 @@ class Method(BaseModel, ABC):
         Returns:
             The smaller network, what was kept, and the history.
         """
+
+    @classmethod
+    def check_field(cls, name: str, value: object) -> None:
+        """Refuse a value that a field of the method must not have, whatever the others are.
+
+        Args:
+            name: Name of the field.
+            value: The value.
+
+        Raises:
+            InputError: If it is not allowed.
+        """
+        field = cls.model_fields[name]
+        wanted: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        try:
+            TypeAdapter(wanted).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise InputError(f"method {cls.__name__}: {name} = {value!r} is not allowed: {message}") from error
 
     @classmethod
     def from_point(cls, point: Point) -> Self:

@@ -92,7 +92,8 @@ class IncReg(Method):
             given, the length of the pruning phase follows from it and ``prune_frac`` is not used.
         stabilize_frac: Share of the budget for training on after the last removal, before the cut.
         lr_prune_factor: Constant learning rate until the cut, in units of the recipe's.
-        weight_decay: Weight decay until the cut; by default half of the recipe's, as the authors have it.
+        weight_decay_factor: Weight decay until the cut, in units of the recipe's; the authors have half of it.
+        weight_decay: The same as a number; if given, the factor is not used.
         increment: How the change of a penalty falls with the rank: ``"linear"`` (the paper), ``"exp"`` (the
             authors' code) or ``"jump"`` (their second scheme).
         exp_flatness: Value at the centre of the exponential (``u``).
@@ -117,6 +118,7 @@ class IncReg(Method):
     penalty_step: float | None = Field(default=None, gt=0)
     stabilize_frac: float = Field(default=0.05, ge=0, lt=1)
     lr_prune_factor: float = Field(default=1.0, gt=0)
+    weight_decay_factor: float = Field(default=0.5, ge=0)
     weight_decay: float | None = Field(default=None, ge=0)
     increment: Literal["linear", "exp", "jump"] = "linear"
     exp_flatness: float = Field(default=0.25, gt=0, lt=1)
@@ -173,8 +175,8 @@ class IncReg(Method):
             "rank_ema": Real(0.9, 0.999, default=0.99),
             "update_interval": Integer(1, 20, log=True, default=1),
             "stabilize_frac": Real(0.0, 0.2, default=0.05),  # with prune_frac at most the whole budget
-            "lr_prune_factor": LogReal(0.1, 1.0, default=1.0),
-            "weight_decay": LogReal(1e-5, 1e-3, default=2.5e-4),
+            "lr_prune_factor": LogReal(0.05, 1.0, default=1.0),
+            "weight_decay_factor": LogReal(0.02, 4.0, default=0.5),
             "bn_affine_reg": Categorical((False, True), default=True),
         }
         conditions = {
@@ -411,7 +413,7 @@ class IncReg(Method):
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of the pruning phase: constant learning rate, or removals would be abrupt."""
-        decay = recipe.weight_decay / 2 if self.weight_decay is None else self.weight_decay
+        decay = recipe.weight_decay * self.weight_decay_factor if self.weight_decay is None else self.weight_decay
         lr = recipe.lr * self.lr_prune_factor
         return recipe.replaced(lr=lr, schedule="constant", warmup=0, weight_decay=decay)
 

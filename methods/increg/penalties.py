@@ -121,11 +121,10 @@ class Penalties(Hook):
 
     def _update(self) -> None:
         self.updates += 1
-        score = self.units.table.l1()
         before = self.standing
         self.standing = updated(
             before,
-            score,
+            self.units.table.importance(),
             self.units.table.valid,
             self.to_remove,
             penalty_step=self._steps_of_rows,
@@ -133,14 +132,15 @@ class Penalties(Hook):
             increment=self._increment,
             average=lambda history, rank: self._average(history, rank, self.updates),
         )
-        self._note(before, score)
+        if self._may_have_removed:
+            self._note(before)
         self._refresh()
 
     def _force(self) -> None:
         before = self.standing
         self.standing = forced(before, self.units.table.valid, self.to_remove)
         self._forced += (self.standing.removed & ~before.removed).sum()
-        self._note(before, self.units.table.l1())
+        self._note(before)
         self._refresh()
         self.units.close(~self.standing.removed)
 
@@ -151,9 +151,9 @@ class Penalties(Hook):
         if self._may_have_removed:
             self.units.close(kept)
 
-    def _note(self, before: Standing, score: Tensor) -> None:
+    def _note(self, before: Standing) -> None:
         """Note what is removed now, and how much of it is left."""
-        left = (score / self._first_l1).nan_to_num(0.0, 0.0, 0.0)
+        left = (self.units.table.l1() / self._first_l1).nan_to_num(0.0, 0.0, 0.0)
         self._residual += left.masked_fill(before.removed | ~self.standing.removed, 0.0).sum()
 
     def results(self) -> Record:

@@ -97,7 +97,7 @@ def carry_over(
         whole_squared[row, : len(left)] = squared[row, left]
     new.dead_squared = (whole_squared - new.squared_norms()).clamp_min(0)
     new.element_kappas, new.least = list(old.element_kappas), old.least
-    after.update({key: before[key] for key in ("lr", "scale", "n", "threshold", "hold")})
+    after.update({key: before[key] for key in ("lr", "scale", "n", "threshold", "hold", "level")})
     new.set_factors(factors)
 
 

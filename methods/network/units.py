@@ -27,6 +27,9 @@ class Scored(Protocol):
     def l1(self) -> Tensor:
         """Return the L1 norm of each unit, ``[layers, widest]``."""
 
+    def importance(self) -> Tensor:
+        """Return what units are ranked by within their row, ``[layers, widest]``: L1 norms relative to their layer."""
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -73,6 +76,7 @@ class Units:
         self.affine = [slot for slot in outs if slot.parameter.ndim == 1]
         self.consumers = ins
         self._rows = self._rows_of_units()
+        self._parts, self._members, self._part_sizes = self._parts_of_layers()
 
     def _owners(self, model: nn.Module, side: str) -> list[Slot]:
         """Find the tensors on one side of the modules, each once, with the unit of every channel."""
@@ -110,20 +114,65 @@ class Units:
         padded = [own + [len(owners)] * (most - len(own)) for own in rows]
         return torch.tensor(padded, device=self.valid.device)
 
+    def _parts_of_layers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sort all filters into parts, one for each layer and group.
+
+        Returns:
+            The part of each filter, ``[filters + 1]``; the filters of each part, ``[parts, most]``, padded; and how
+            many units the group of each part has, ``[parts]``. The last part holds the filters of no unit.
+        """
+        width, parts = self.valid.shape[1], dict[tuple[int, int], list[int]]()
+        offset = 0
+        for number, slot in enumerate(self.producers):
+            for place, unit in enumerate(slot.units.tolist()):
+                row = unit // width if unit < self.valid.numel() else -1
+                parts.setdefault((number, row), []).append(offset + place)
+            offset += len(slot.units)
+        own = [(row, members) for (_, row), members in parts.items() if row >= 0]
+        of_filters = torch.full((offset + 1,), len(own))
+        for part, (_, members) in enumerate(own):
+            of_filters[members] = part
+        most = max(len(members) for _, members in own)
+        padded = [members + [offset] * (most - len(members)) for _, members in own]
+        sizes = [self.groups[row].channels for row, _ in own]
+        device = self.valid.device
+        return of_filters.to(device), torch.tensor(padded, device=device), torch.tensor(sizes, device=device)
+
+    def _norms(self) -> Tensor:
+        """Sum the absolute weights of each filter: ``[filters + 1]``, float32 at least; the last one is 0."""
+        norms = [
+            slot.parameter.detach().abs().sum([d for d in range(slot.parameter.ndim) if d != slot.dim])
+            for slot in self.producers
+        ]
+        together = torch.cat([*norms, norms[0].new_zeros(1)])
+        return together.to(torch.promote_types(together.dtype, torch.float32))
+
+    def _by_unit(self, filters: Tensor) -> Tensor:
+        # A gather, not a scatter: sums in the same order every time, also on a GPU.
+        return filters[self._rows].sum(1).view_as(self.valid)
+
     def l1(self) -> Tensor:
         """Sum the absolute weights of all filters of each unit.
 
         Returns:
             ``[groups, widest]``; 0 where there is no unit.
         """
-        with torch.no_grad():
-            norms = [
-                slot.parameter.abs().sum([d for d in range(slot.parameter.ndim) if d != slot.dim])
-                for slot in self.producers
-            ]
-            # A gather, not a scatter: sums in the same order every time, also on a GPU.
-            rows = torch.cat([*norms, norms[0].new_zeros(1)])[self._rows].sum(1)
-        return rows.view_as(self.valid)
+        return self._by_unit(self._norms())
+
+    def importance(self) -> Tensor:
+        """Add up the L1 norms of a unit's filters, relative to the mean of their layer (Li et al., arXiv 1608.08710).
+
+        Where a shortcut ties layers together, each of them has an equal say, however many weights it has.
+
+        Returns:
+            ``[groups, widest]``; its mean over the units of a group is the number of layers that produce them; 0 where
+            there is no unit.
+        """
+        norms = self._norms()
+        # sum over layers l of |F_l,u|_1 / mean over units of |F_l|_1
+        means = norms[self._members].sum(1) / self._part_sizes
+        scales = torch.cat([means.clamp_min(torch.finfo(means.dtype).tiny).reciprocal(), means.new_zeros(1)])
+        return self._by_unit(norms * scales[self._parts])
 
     def kept(self, removed: Tensor) -> dict[str, list[int]]:
         """List what is left of each group.

@@ -38,9 +38,9 @@ from torch import nn
 
 from methods.contract.method import Method, Problem, Pruned, Record
 from methods.contract.recipe import derived
-from methods.magnitude import magnitude
 from methods.network.channels import ChannelGroup, Kept, channel_groups, cut
 from methods.network.cost import CostModel, count
+from methods.network.importance import l1_importance
 from methods.pivoting.block_budget import (
     Candidates,
     Damage,
@@ -326,7 +326,7 @@ class Pivoting(Method):
         self, problem: Problem, groups: list[ChannelGroup], widths: Mapping[str, int], seed: int
     ) -> tuple[nn.Module, dict[str, list[int]]]:
         """Remove channels by the L1 norms of their filters."""
-        kept = {group.name: keep_top(magnitude(problem.model, group), widths[group.name]) for group in groups}
+        kept = {group.name: keep_top(l1_importance(problem.model, group), widths[group.name]) for group in groups}
         model = cut(problem.model, groups, kept)
         if any(group.channels > widths[group.name] for group in groups):
             recipe = problem.recipe

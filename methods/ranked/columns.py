@@ -110,6 +110,14 @@ class Columns:
                 bundled = [norm.sum(1 if self._bundle == "in_channel" else 0) for norm in norms]
             return nn.utils.rnn.pad_sequence(bundled, batch_first=True)
 
+    def importance(self) -> Tensor:
+        """Return what columns are ranked by: their L1 norms, for each row is one layer.
+
+        Returns:
+            ``[layers, widest]``; 0 where there is no column.
+        """
+        return self.l1()
+
     def flops(self, kept: Mapping[str, int]) -> int:
         """Count multiply–accumulates as if columns that are gone cost nothing.
 

@@ -60,12 +60,12 @@ def shrinkage(norms: Tensor, thresholds: Tensor | float) -> Tensor:
     return (1 - thresholds / norms.clamp_min(torch.finfo(norms.dtype).tiny)).masked_fill(norms <= thresholds, 0.0)
 
 
-def soft_threshold(values: list[Tensor], thresholds: list[float]) -> list[Tensor]:
+def soft_threshold(values: list[Tensor], thresholds: list[float] | list[Tensor]) -> list[Tensor]:
     """Shrink every number by itself (equation 3 for groups of one).
 
     Args:
         values: Tensors of any shapes.
-        thresholds: What is taken from the size of each number, by tensor.
+        thresholds: What is taken from the size of each number, by tensor: numbers, or tensors without dimensions.
 
     Returns:
         ``sign(v) max(0, |v| - threshold)``.
@@ -186,7 +186,8 @@ class GroupDualAveraging(torch.optim.Optimizer):
     """Equations (1) to (3) for a whole network.
 
     All that changes is in the state dictionary: ``v`` of every parameter, and in the one parameter group ``n``,
-    ``threshold`` (``G``), ``scale`` (``c``), ``kappa``, ``factors`` (what (3) leaves of each unit) and ``hold``.
+    ``threshold`` (``G``), ``scale`` (``c``), ``kappa``, ``factors`` (what (3) leaves of each unit), ``hold``, and
+    ``level``, the median of the groups' own thresholds where these rule in place of ``G`` (0 where ``G`` does).
 
     Args:
         parameters: All parameters of the network.
@@ -224,7 +225,8 @@ class GroupDualAveraging(torch.optim.Optimizer):
     ) -> None:
         constants = {"mu": mu, "momentum": momentum, "prox_every": prox_every, "sticky": sticky}
         changing = {"lr": lr, "scale": scale, "n": 0, "threshold": 0.0, "hold": False}
-        super().__init__(parameters, constants | changing | {"kappa": kappa, "factors": valid.to(kappa.dtype)})
+        tables = {"kappa": kappa, "factors": valid.to(kappa.dtype), "level": kappa.new_zeros(())}
+        super().__init__(parameters, constants | changing | tables)
         self.norms = UnitNorms(slots, valid.shape)
         self.valid = valid
         least = [min_keep] * len(valid) if isinstance(min_keep, int) else list(min_keep)
@@ -370,6 +372,8 @@ class GroupDualAveraging(torch.optim.Optimizer):
         group = self.param_groups[0]
         ratios = self.ratios()
         threshold = group["threshold"] if self.levels is None else self.levels(ratios)
+        # Numbers that are shrunk one by one are in no group: theirs is the usual one of the groups.
+        group["level"] = self.kappa.new_zeros(()) if self.levels is None else threshold.median().to(self.kappa)
         factors = shrinkage(ratios, threshold)  # kappa G / |v| = G / (|v| / kappa)
         candidates = self.alive if group["hold"] or (group["sticky"] and self.levels is None) else self.valid
         if group["hold"]:
@@ -391,7 +395,8 @@ class GroupDualAveraging(torch.optim.Optimizer):
         torch._foreach_copy_(parameters, [self.dual(parameter) for parameter in parameters])
         torch._foreach_mul_(self._shown.parameters, self._shown.factors)
         if self._elementwise:
-            thresholds = [size * self.threshold for size in self.element_kappas]
+            usual = self.threshold + self.param_groups[0]["level"]  # one of them is 0
+            thresholds = [size * usual for size in self.element_kappas]
             torch._foreach_copy_(self._elementwise, soft_threshold(self._elementwise, thresholds))
         if self._seen is not None:
             self._blindfold(self._seen.parameters)

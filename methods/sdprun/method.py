@@ -96,7 +96,8 @@ class SDPrun(Method):
             budget.
         thresholds: With a steered threshold, whether all groups have the same one, in units of ``kappa``
             (``"shared"``), or each its own, so that all lose the same share of their units (``"even"``).
-        mu: Exponent of the growth of the threshold; where it is steered, only between two looks at the norms.
+        mu: Exponent of the growth of the threshold; only where it is not steered (a steered threshold goes from one
+            look at the norms to the next in equal steps, as long as the learning rate is constant).
         lr_factor: Highest learning rate, in units of that with which SGD without momentum moves as fast as the
             recipe: ``lr / (1 - momentum)``. For another optimiser the unit is 0.1, the papers' learning rate.
         lr_schedule: ``"const_then_linear"`` (constant, then linearly down to 1 % at nine tenths of the budget),
@@ -180,6 +181,10 @@ class SDPrun(Method):
             raise ValueError(f"stage_mult must be positive, got {self.stage_mult}")
         if bool(self.stage_mult) != (self.kappa_by == "stage"):
             raise ValueError(f"stage_mult goes with kappa_by 'stage', got {self.stage_mult} and {self.kappa_by!r}")
+        idle = {"flops": ("mu", "g_end"), "off": ("target_flops", "thresholds")}[self.steer]
+        for name in idle:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} = {getattr(self, name)!r} has no effect with steer {self.steer!r}")
         return self
 
     @classmethod
@@ -299,7 +304,7 @@ class SDPrun(Method):
             kappa,
             units.valid,
             lr=USUAL_LR,  # until the trainer sets another
-            mu=self.mu,
+            mu=self.exponent,
             momentum=self.momentum,
             prox_every=self.prox_every,
             min_keep=self.least(groups),
@@ -307,6 +312,11 @@ class SDPrun(Method):
             consumers=units.consumers,
             elementwise=[(parameter, usual) for parameter in elementwise],
         )
+
+    @property
+    def exponent(self) -> float:
+        """Exponent of the growth of the threshold; 1, where it is steered: the looks at the norms say how far."""
+        return self.mu if self.steer == "off" else 1.0
 
     def least(self, groups: Sequence[ChannelGroup]) -> list[int]:
         """Return how many units stay in any case.
@@ -331,7 +341,7 @@ class SDPrun(Method):
         """
         steps, per_epoch = problem.steps, problem.train.steps(problem.recipe.batch_size)
         first = int(self.threshold_warmup * steps)
-        increments = [threshold_increment(lr, n, self.mu) for n, lr in enumerate(self.rates(problem), 1)]
+        increments = [threshold_increment(lr, n, self.exponent) for n, lr in enumerate(self.rates(problem), 1)]
         grown = [0.0, *accumulate(increments)]
         if self.steer == "off":
             return Timetable(first, steps, grown, threshold=self.g_end)

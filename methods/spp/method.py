@@ -111,7 +111,8 @@ class SPP(Method):
         rates: Whether probabilities of all layers change equally fast (``"network"``) or as ``layer_rates`` has it.
         layer_rates: By name of channel group or layer, what its changes are multiplied with; 1 where not named.
         lr_prune_factor: Constant learning rate until the cut, in units of the recipe's.
-        weight_decay: Weight decay until the cut; by default half of the recipe's, as the authors have it.
+        weight_decay_factor: Weight decay until the cut, in units of the recipe's; the authors have half of it.
+        weight_decay: The same as a number; if given, the factor is not used.
         granularity: What a unit is: ``"filter"``, a coupled output channel; ``"column"``, a column of an unrolled
             convolution (the paper); or ``"in_channel"``, all columns of one input channel. The latter two save time in
             theory only, but for channels that nobody reads any more; a FLOPs target counts them as saved.
@@ -132,6 +133,7 @@ class SPP(Method):
     rates: Literal["network", "layer"] = "network"
     layer_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     lr_prune_factor: float = Field(default=1.0, gt=0)
+    weight_decay_factor: float = Field(default=0.5, ge=0)
     weight_decay: float | None = Field(default=None, ge=0)
     granularity: Literal["filter", "column", "in_channel"] = "filter"
     round_to: int = Field(default=1, ge=1)
@@ -173,7 +175,7 @@ class SPP(Method):
             "rank_average": Categorical(("none", "ema", "mean"), default="none"),
             "rank_ema": Real(0.5, 0.99, default=0.9),
             "lr_prune_factor": LogReal(0.1, 3.0, default=1.0),
-            "weight_decay": LogReal(1e-5, 1e-3, default=2.5e-4),
+            "weight_decay_factor": LogReal(0.02, 4.0, default=0.5),
         }
         conditions = {"rank_ema": Condition("rank_average", ("ema",))}
         conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
@@ -341,7 +343,7 @@ class SPP(Method):
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of the pruning phase: survivors must be able to learn as long as units go."""
-        decay = recipe.weight_decay / 2 if self.weight_decay is None else self.weight_decay
+        decay = recipe.weight_decay * self.weight_decay_factor if self.weight_decay is None else self.weight_decay
         lr = recipe.lr * self.lr_prune_factor
         return recipe.replaced(lr=lr, schedule="constant", warmup=0, weight_decay=decay)
 

@@ -194,7 +194,7 @@ class Probabilities(Hook):
         self.updates += 1
         self.standing = moved(
             self.standing,
-            self.table.l1(),
+            self.table.importance(),
             self.table.valid,
             self.to_remove,
             self._steps_of_rows,

@@ -372,10 +372,12 @@ def distillation(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
         temperature: What both are divided by.
 
     Returns:
-        Mean Kullback–Leibler divergence times the squared temperature, so that its gradient keeps its size.
+        Mean Kullback–Leibler divergence times the squared temperature, so that its gradient keeps its size. Taken in
+        float32 at least: in bfloat16 the divergence of near answers is nothing but rounding.
     """
-    student = F.log_softmax(logits / temperature, dim=-1)
-    teacher = F.log_softmax(target / temperature, dim=-1)
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    student = F.log_softmax(logits.to(precise) / temperature, dim=-1)
+    teacher = F.log_softmax(target.to(precise) / temperature, dim=-1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 

@@ -20,7 +20,7 @@ from search.speed.conditions import Conditions, channel_step, conditions
 from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
 from search.study.config import StudyConfig
-from search.study.space import first_points, rounds, study_space
+from search.study.space import first_points, refuse_idle_bounds, rounds, study_space
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolved
 from search.tasks.workload import Workload
@@ -201,6 +201,7 @@ def _first(config: StudyConfig, space: Space) -> list[dict[str, Value]]:
             f"{len(config.shares)} shares of the FLOPs), trials = {config.trials} are too many; set trials = "
             f"{len(points)}"
         )
+    refuse_idle_bounds(space, points, config.space)
     return points
 
 

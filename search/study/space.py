@@ -80,12 +80,19 @@ def method_space(
     for settled in method.settled - bounds.keys():
         if (usual := space[settled].default) is not None:
             space = space.narrowed({settled: usual})
-    fields = {key: value for key, value in bounds.items() if key not in space and _is_field(name, key, value)}
+    values = {key: value for key, bound in bounds.items() if (value := fixed_value(bound)) is not None}
+    fields = {key: value for key, value in values.items() if key not in space and key in method.model_fields}
     try:
-        space = space.narrowed({key: value for key, value in bounds.items() if key not in fields})
+        for key, value in values.items():
+            if key in method.model_fields:
+                method.check_field(key, value)
+        # What the search leaves out may be right all the same: the field decides about a value that is fixed.
+        decided = method.model_fields.keys() | (space.defaults() or {}).keys()
+        searched = {key: value for key, value in bounds.items() if key not in fields}
+        space = space.narrowed(searched, beyond=values.keys() & decided)
         space |= Space({key: Categorical((value,), default=value) for key, value in fields.items()})
-        if fields and (usual_point := space.defaults()) is not None:
-            method.from_point(usual_point)  # what a field must not be is said before anything is trained
+        if values and (usual_point := space.defaults()) is not None:
+            method.from_point(usual_point)  # what does not go together is said before anything is trained
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
     for target in TARGETS:
@@ -94,9 +101,42 @@ def method_space(
     return space
 
 
-def _is_field(method: str, key: str, value: object) -> bool:
-    """Whether a bound is the value of a field of the method."""
-    return key in load_method(method).model_fields and isinstance(value, bool | int | float | str)
+def fixed_value(bound: object) -> Value | None:
+    """Return the one value that a bound leaves.
+
+    Args:
+        bound: A value, or a table of bounds.
+
+    Returns:
+        The value; None for bounds that leave several.
+    """
+    if isinstance(bound, Mapping):
+        bound = bound["value"] if bound.keys() == {"value"} else None
+    return bound if isinstance(bound, bool | int | float | str) else None
+
+
+def refuse_idle_bounds(
+    space: Space, points: Sequence[Mapping[str, Value]], bounds: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse bounds that none of the points of a study looks at.
+
+    Args:
+        space: The space of the study.
+        points: All points that will be tried.
+        bounds: Bounds by method and parameter.
+
+    Raises:
+        InputError: If a parameter has bounds and applies in no point of its method; the message says what it needs.
+    """
+    for method, own in bounds.items():
+        mine = [point for point in points if point[METHOD] == method]
+        for key in own:
+            name = f"{method}.{key}"
+            if mine and name in space and not any(name in point for point in mine):
+                raise InputError(
+                    f"[space.{method}]: {key} = {own[key]!r} would change nothing: it applies only when "
+                    f"{space.condition(name)}, and with sampler 'defaults' no point has that; set that too"
+                )
 
 
 def rounds(method: str) -> bool:

@@ -498,8 +498,8 @@ def test_the_space_is_that_of_the_paper() -> None:
         "rank_ema": Real(0.9, 0.999, 0.99),
         "update_interval": Integer(1, 20, log=True, default=1),
         "stabilize_frac": Real(0, 0.2, 0.05),
-        "lr_prune_factor": LogReal(0.1, 1, 1),
-        "weight_decay": LogReal(1e-5, 1e-3, 2.5e-4),
+        "lr_prune_factor": LogReal(0.05, 1, 1),
+        "weight_decay_factor": LogReal(0.02, 4, 0.5),
         "bn_affine_reg": Categorical((False, True), True),
     }
     conditions = {name: str(space.condition(name)) for name in own if space.condition(name)}
@@ -515,9 +515,7 @@ def test_defaults_are_those_of_the_method() -> None:
     point = IncReg.space(LAYERS).defaults()
     assert point is not None
     method = IncReg.from_point(point)
-    assert method.weight_decay == 2.5e-4 and method.granularity == "filter"
-    unset = IncReg.model_validate({"sparsity": method.sparsity})
-    assert method.model_copy(update={"weight_decay": None}) == unset
+    assert method == IncReg.model_validate({"sparsity": method.sparsity})
 
 
 @pytest.mark.parametrize("granularity", ["filter", "column", "in_channel", "spatial"])
@@ -554,8 +552,10 @@ def test_messages(fields: dict[str, Any], message: str) -> None:
         increg(**fields)
 
 
-def test_weight_decay_is_halved_while_pruning() -> None:
-    method, recipe = increg(lr_prune_factor=0.5), Recipe(weight_decay=4e-4, warmup=0.1, lr=0.1)
-    pruning = method._recipe(recipe)
-    assert pruning == recipe.replaced(weight_decay=2e-4, lr=0.05, schedule="constant", warmup=0)
+@pytest.mark.parametrize("decay", [1e-4, 5e-4])
+def test_weight_decay_is_halved_while_pruning_whatever_the_recipe_has(decay: float) -> None:
+    point, recipe = IncReg.space(LAYERS).defaults(), Recipe(weight_decay=decay, warmup=0.1, lr=0.1)
+    assert point is not None
+    pruning = IncReg.from_point(point | {"lr_prune_factor": 0.05})._recipe(recipe)
+    assert pruning == recipe.replaced(weight_decay=decay / 2, lr=0.005, schedule="constant", warmup=0)
     assert increg(weight_decay=0.0)._recipe(recipe).weight_decay == 0

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from methods.network.channels import channel_groups, masked
+from methods.network.importance import l1_importance
 from methods.network.units import Spread, Units
 from tests.methods import cases
 
@@ -63,3 +64,27 @@ def test_l1_of_units_adds_all_their_filters() -> None:
             assert table[index, unit].item() == pytest.approx(float(sum(norms)), rel=1e-5)
         assert not table[index, group.channels :].any()
     assert max(len(group.producers(model)) for group in groups) == 2
+
+
+@pytest.mark.parametrize("net", ["projection", "zero_pad", "grouped", "depthwise"])
+def test_importance_ranks_all_groups_as_one_group_alone_is_ranked(net: str) -> None:
+    """One L1 for all methods: whoever ranks a whole network ranks each group as magnitude does."""
+    model = cases.seeded(cases.NETS[net], trained=True)
+    groups = channel_groups(model, EXAMPLE)
+    table = Units(model, groups).importance()
+    for row, group in enumerate(groups):
+        torch.testing.assert_close(table[row, : group.channels], l1_importance(model, group))
+        assert not table[row, group.channels :].any()
+
+
+def test_a_layer_with_many_weights_has_no_larger_say() -> None:
+    """The sum of L1 norms would follow the layer with the largest weights alone."""
+    model = cases.seeded(cases.projection_net, trained=True)
+    groups = channel_groups(model, EXAMPLE)
+    row = next(n for n, group in enumerate(groups) if len(group.producers(model)) == 2)
+    units = Units(model, groups)
+    before, raw = units.importance()[row].argsort(), units.l1()[row].argsort()
+    with torch.no_grad():
+        model.get_parameter(f"{groups[row].producers(model)[0].module}.weight").mul_(100)
+    assert torch.equal(units.importance()[row].argsort(), before)
+    assert not torch.equal(units.l1()[row].argsort(), raw)

@@ -825,6 +825,30 @@ def test_other_groups_land_as_well(net: str, bn_mode: Any) -> None:
     assert 0.3 < pruned.extra["flops_share"] <= 0.5
 
 
+@pytest.mark.parametrize("thresholds", ["even", "shared"])
+def test_numbers_of_norms_are_shrunk_all_along_the_way(thresholds: Any) -> None:
+    """With thresholds of the groups' own, single numbers have the usual one of them, from first to last."""
+    problem = replace(problem_for("vgg", steps=60), model=cases.seeded(Wide, trained=True))
+    method = SDPrun(target_flops=0.3, bn_mode="elementwise_bn", thresholds=thresholds)
+    model = copy.deepcopy(problem.model)
+    groups, chosen, shares = method._reachable(problem)
+    optimizer = method.optimizer(model, chosen)
+    raising = method.raising(optimizer, chosen, shares, plan := method.timetable(problem))
+    norms = [module.weight for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    shrunk = []
+    for step in range(plan.end):
+        raising.before_step(step)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        taken = torch.cat([(optimizer.dual(norm).abs() - norm.abs()).flatten() for norm in norms])
+        # What a soft threshold takes from a number that it does not bring to zero is the threshold itself.
+        shrunk.append(float(taken.detach().max()) / optimizer.element_kappas[0])
+        assert shrunk[-1] == pytest.approx(raising.threshold(), rel=1e-4, abs=1e-7)
+    assert all(later >= before - 1e-6 for before, later in pairwise(shrunk))
+    assert shrunk[plan.lead // 2] > 0 and shrunk[plan.end // 2] > 0.2 * shrunk[-1]
+
+
 def test_kappas_by_hand() -> None:
     norms = torch.tensor([[1.0, 3.0, 5.0], [2.0, 4.0, 0.0]])
     sizes = torch.tensor([[4, 4, 4], [16, 16, 0]])
@@ -940,6 +964,9 @@ WAYS = {"line": LINE_POINTS, "curve": CURVE_POINTS}
     [
         ({"target_flops": 1.5}, r"target_flops = 1\.5 is not allowed"),
         ({"mu": 1.0}, r"mu = 1\.0 is not allowed"),
+        ({"mu": 0.6}, r"mu = 0\.6 has no effect with steer 'flops'"),
+        ({"mu": 0.6, "thresholds": "shared"}, r"mu = 0\.6 has no effect with steer 'flops'"),
+        ({"steer": "off", "target_flops": 0.5}, r"target_flops = 0\.5 has no effect with steer 'off'"),
         ({"steer": "flop"}, "steer = 'flop' is not allowed: .*'flops' or 'off'"),
         ({"threshold_warmup": 0.6}, r"threshold_warmup must be below const_frac, got 0\.6 and 0\.5"),
         ({"stage_mult[8x8]": 2.0}, "stage_mult goes with kappa_by 'stage'"),

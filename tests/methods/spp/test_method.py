@@ -439,7 +439,7 @@ def test_the_space_is_that_of_the_paper() -> None:
         "prune_frac": 0.5,
         "rank_average": "none",
         "lr_prune_factor": 1.0,
-        "weight_decay": 2.5e-4,
+        "weight_decay_factor": 0.5,
     }
     by_layer = {**defaults, "rates": "layer", **{f"layer_rates[{layer.name}]": 2.0 for layer in LAYERS}}
     assert SPP.from_point(space.check(by_layer)).layer_rates == {"thin": 2.0, "wide": 2.0}

@@ -98,6 +98,9 @@ class Layers:
         plan = Plan(step, 1, limit)
         self.hook = Probabilities(self, names, to_remove, plan, thinning, SHAPE, average, 0, rates)
 
+    def importance(self) -> Tensor:
+        return self.l1()
+
     def l1(self) -> Tensor:
         return self.score
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods.contract.method import Problem
-from methods.magnitude import Magnitude, magnitude
+from methods.magnitude import Magnitude
 from methods.network.channels import channel_groups
+from methods.network.importance import l1_importance
 from methods.random_channels import RandomChannels
 from methods.training.one_shot import cut_and_finetune, drawn_seed, keep_top
 from methods.training.trainer import Recipe, Trainer, evaluate
@@ -48,7 +49,7 @@ def test_magnitude_by_hand() -> None:
         weight = model.get_parameter(f"{member.module}.weight").detach()
         norms = torch.stack([weight[channel].abs().sum() for channel in range(stage.channels)])
         expected += norms / norms.mean()
-    torch.testing.assert_close(magnitude(model, stage), expected)
+    torch.testing.assert_close(l1_importance(model, stage), expected)
     assert expected.mean().item() == pytest.approx(2, rel=1e-5)
 
 
@@ -57,7 +58,7 @@ def test_magnitude_of_dead_layers_is_zero() -> None:
     with torch.no_grad():
         model.get_parameter("2.0.weight").zero_()
     group = next(g for g in channel_groups(model, EXAMPLE) if g.name == "2.0")
-    assert magnitude(model, group).tolist() == [0] * 12
+    assert l1_importance(model, group).tolist() == [0] * 12
 
 
 def test_magnitude_removes_the_weakest() -> None:

@@ -472,3 +472,23 @@ def test_recipe_is_frozen_data() -> None:
 def test_derived_seeds_differ() -> None:
     seeds = {derived(seed, *path) for seed in range(20) for path in [(), (0,), (1,), (0, 1), (10,)]}
     assert len(seeds) == 100 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.05, 2.0])
+def test_distillation_in_bf16_is_that_of_float32(noise: float) -> None:
+    """Near the teacher above all: there the divergence is smaller than the spacing of bfloat16."""
+    generator = torch.Generator().manual_seed(0)
+    teacher = 3 * torch.randn(64, 10, generator=generator)
+    student = teacher + noise * torch.randn(64, 10, generator=generator)
+    losses, gradients = [], []
+    for bf16 in (False, True):
+        logits = student.bfloat16().float().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            answers = logits.bfloat16() if bf16 else logits
+            loss = distillation(answers, teacher.bfloat16() if bf16 else teacher.bfloat16().float(), 4.0)
+        torch.autograd.backward(loss)
+        assert logits.grad is not None
+        losses.append(loss.item())
+        gradients.append(logits.grad)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6) and losses[0] > 0
+    assert (gradients[1] - gradients[0]).norm() < 0.01 * gradients[0].norm()

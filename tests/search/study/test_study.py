@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
-from search.study.space import first_points, method_space, study_space
+from methods import load_method
+from search.study.space import first_points, method_space, refuse_idle_bounds, study_space
 from search.study.study import Study, resolved_sampler, trial_seed
 from spaces import InputError, LayerGroup, Space
 from tests.search.cases import outcome
@@ -71,6 +73,62 @@ def test_fields_that_are_not_searched_can_be_set() -> None:
         method_space("sdprun", GROUPS, "flops", {"start": "scratchy"})
     with pytest.raises(InputError, match=r"\[space\.sdprun\]: unknown parameter 'startt'"):
         method_space("sdprun", GROUPS, "flops", {"startt": "scratch"})
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        ("increg", "lr_prune_factor", 0.02),  # below what is searched
+        ("sdprun", "const_frac", 0.1),
+        ("eigendamage", "fisher_samples", 1000),  # between the choices
+        ("spp", "weight_decay", 0.0),  # a field that is not searched
+        ("greedy", "num_candidates", 5000),
+        ("magnitude", "sparsity.flops", 0.01),  # a field of a field
+    ],
+)
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_fixed_value_may_lie_outside_what_is_searched(method: str, name: str, value: float, bare: bool) -> None:
+    bounds = {name: value if bare else {"value": value}, **({"procedure": "sequential"} if method == "greedy" else {})}
+    space = method_space(method, GROUPS, "flops", bounds)
+    point = space.defaults()
+    assert point is not None and point[name] == value
+    assert space.check(point) == point and Space.from_json(space.to_json()) == space
+    load_method(method).from_point(point)
+
+
+@pytest.mark.parametrize(
+    ("method", "bounds", "message"),
+    [
+        ("increg", {"prune_frac": 1.5}, r"prune_frac = 1\.5 is not allowed: Input should be less than 1"),
+        ("increg", {"exp_flatness": 1.5}, r"exp_flatness = 1\.5 is not allowed: Input should be less than 1"),
+        ("increg", {"prune_frac": 0.98}, r"prune_frac \+ stabilize_frac must be at most 1, got 0\.98"),
+        (
+            "increg",
+            {"prune_frac": {"low": 0.01}},
+            r"low of parameter 'prune_frac' = 0\.01 is not allowed",
+        ),
+        ("increg", {"update_interval": 0}, r"update_interval = 0 is not allowed"),
+        ("increg", {"increment": "square"}, r"increment = 'square' is not allowed"),
+        ("increg", {"increment": "linear", "exp_flatness": 0.3}, "applies only when increment = 'exp'"),
+        ("sdprun", {"steer": "flops", "mu": 0.6}, "applies only when steer = 'off'"),
+        ("sdprun", {"steer": "flops", "mu": 0.95}, "applies only when steer = 'off'"),
+        ("magnitude", {"sparsity.flops": 1.5}, r"sparsity\.flops = 1\.5 is not allowed"),
+    ],
+)
+def test_fixed_values_that_no_field_allows(method: str, bounds: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=rf"\[space\.{method}\]: .*{message}"):
+        method_space(method, GROUPS, "flops", bounds)
+
+
+def test_bounds_that_no_default_point_looks_at_are_refused() -> None:
+    bounds: dict[str, dict[str, Any]] = {"sdprun": {"mu": 0.6}, "increg": {"penalty_max": 2}}
+    space = study_space(("sdprun", "increg"), GROUPS, "flops", bounds)
+    points = first_points(space, ("sdprun", "increg"), (0.5,))
+    with pytest.raises(InputError, match=r"\[space\.sdprun\]: mu = 0\.6 would change nothing.*steer = 'off'"):
+        refuse_idle_bounds(space, points, bounds)
+    bounds["sdprun"]["steer"] = "off"
+    space = study_space(("sdprun", "increg"), GROUPS, "flops", bounds)
+    refuse_idle_bounds(space, first_points(space, ("sdprun", "increg"), (0.5,)), bounds)
 
 
 def test_same_seed_asks_the_same_points_and_others_do_not(tmp_path: Path) -> None:
