@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from methods.pivoting.arrangement import PivotSpec
-from methods.pivoting.blocks import pivoted
+from methods.pivoting.blocks import keep_blocks
 from methods.pivoting.dispatch import MASKED, fastest
 
 LAYERS = (
@@ -129,7 +129,7 @@ def measured(inputs: int, outputs: int, side: int, blocks: int, batch: int, roun
     """
     # Inputs lie as the layer before leaves them where orders are folded: in a perfect shuffle.
     spec = PivotSpec(torch.arange(inputs).reshape(-1, blocks).T, torch.arange(blocks), torch.arange(outputs))
-    layer = pivoted(nn.Conv2d(inputs, outputs, 3, padding=1), spec).eval()
+    layer = keep_blocks(nn.Conv2d(inputs, outputs, 3, padding=1), spec).eval()
     images = torch.randn(batch, inputs, side, side).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         _, timing = fastest(layer, images, rounds)

@@ -24,9 +24,9 @@ from torch import nn
 
 from search.records.environment import versions
 from search.speed.conditions import Conditions
-from search.speed.interleaved import Effort, sampled
+from search.speed.interleaved import Effort, time_until_steady
 from search.speed.measure import turn
-from search.speed.targets import prepared, threads_of, watch
+from search.speed.targets import prepare, threads_of, watch
 
 WIDTHS = range(16, 49, 2)
 STEPS = (4, 8, 16)
@@ -62,8 +62,8 @@ def seconds(target: str, kernel: int, batch: int, threads: int) -> dict[int, flo
     """
     setting = Conditions((target,), batch, threads)
     with turn(), threads_of(setting):
-        runs = [prepared(target, layer(w, kernel), torch.zeros(1, w, SIDE, SIDE), setting) for w in WIDTHS]
-        samples = sampled(watch(target, threads), runs, EFFORT)
+        runs = [prepare(target, layer(w, kernel), torch.zeros(1, w, SIDE, SIDE), setting) for w in WIDTHS]
+        samples = time_until_steady(watch(target, threads), runs, EFFORT)
     return {width: median(rounds) for width, rounds in zip(WIDTHS, samples, strict=True)}
 
 

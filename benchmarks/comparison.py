@@ -31,7 +31,7 @@ from search.speed.conditions import Conditions, checked_targets
 from search.speed.measure import measure_pair
 from search.store.files import write_json
 from search.tasks.dense import dense_network
-from search.tasks.recipes import resolved
+from search.tasks.recipes import resolve_recipe
 from spaces import InputError
 
 Record = dict[str, Any]
@@ -50,7 +50,7 @@ def dense_of(files: StudyFiles) -> tuple[nn.Module, Any]:
     """
     config = files.config()
     planned = plan(config)
-    recipe, epochs = resolved(config.dense, "dense", config.data)
+    recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
     dense = dense_network(planned.workload, recipe, epochs, config.seed, config.directory)
     return dense.model.cpu().eval(), planned.workload
 

@@ -46,15 +46,15 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.magnitude import Magnitude
 from methods.network.cost import count
-from methods.network.folding import folded
+from methods.network.folding import fold_norms
 from methods.pivoting.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
-from methods.pivoting.dispatch import dispatch, undecided
+from methods.pivoting.dispatch import dispatch, undecided_layers
 from methods.pivoting.method import Pivoting
 from search.records.environment import versions
 from search.speed.conditions import Conditions
-from search.speed.interleaved import Effort, Run, sampled
+from search.speed.interleaved import Effort, Run, time_until_steady
 from search.speed.measure import turn
-from search.speed.targets import like, prepared, threads_of, watch
+from search.speed.targets import like, prepare, threads_of, watch
 from search.tasks.models import build_model
 from spaces import FlopsTarget
 
@@ -245,13 +245,13 @@ def variants(case: Case, networks: dict[str, nn.Module]) -> tuple[dict[str, nn.M
         Networks by variant, and what was decided about them.
     """
     blocks = networks["pivoted"]
-    masked = {"masked": replaced(folded(blocks), dense)} if undecided(blocks) else {}
+    masked = {"masked": replaced(fold_norms(blocks), dense)} if undecided_layers(blocks) else {}
     if case.target not in ("cpu", "cuda-eager", "cuda"):
         return {**networks, **masked}, {}
     device = "cpu" if case.target == "cpu" else "cuda"
     example = like(torch.zeros(1, *SHAPE), case.batch).to(device)
     ready, decisions = {}, {}
-    plain = {f"{name}, prepared" if name == "dense" else name: folded(model) for name, model in networks.items()}
+    plain = {f"{name}, prepared" if name == "dense" else name: fold_norms(model) for name, model in networks.items()}
     for name, model in {**plain, **masked}.items():
         ready[name], decision = dispatch(model.to(device), example, rounds=3)
         decisions[name] = decision.to_json()
@@ -269,7 +269,7 @@ def sparsified(blocks: nn.Module) -> dict[str, nn.Module]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse (BSR|CSR) tensor support is in beta state")
-        return {kind: replaced(folded(blocks), partial(SparseLayer, kind=kind)) for kind in ("bsr", "csr")}
+        return {kind: replaced(fold_norms(blocks), partial(SparseLayer, kind=kind)) for kind in ("bsr", "csr")}
 
 
 def plainly(model: nn.Module, example: Tensor, setting: Conditions) -> Run:
@@ -299,12 +299,14 @@ def measured(case: Case, networks: dict[str, nn.Module], threads: int) -> dict[s
     flops = {name: count(model, example).flops for name, model in networks.items()}
     with turn(), threads_of(setting):
         ready, decisions = variants(case, networks)
-        sparse = sparsified(networks["pivoted"]) if case.target == "cpu" and undecided(networks["pivoted"]) else {}
+        sparse = (
+            sparsified(networks["pivoted"]) if case.target == "cpu" and undecided_layers(networks["pivoted"]) else {}
+        )
         clock = ThreadWatch() if threads == 1 and not case.target.startswith("cuda") else watch(case.target, threads)
-        runs = [prepared(case.target, model, example, setting) for model in ready.values()]
-        samples = sampled(clock, runs, EFFORT)
+        runs = [prepare(case.target, model, example, setting) for model in ready.values()]
+        samples = time_until_steady(clock, runs, EFFORT)
         slow = [runs[0], *(plainly(model, example, setting) for model in sparse.values())]
-        slow_samples = sampled(clock, slow, SPARSE_EFFORT) if sparse else []
+        slow_samples = time_until_steady(clock, slow, SPARSE_EFFORT) if sparse else []
     return {
         **case.__dict__,
         "threads": threads,

@@ -37,7 +37,7 @@ def _check_neighbour(name: str) -> None:
 
 _check_neighbour("spaces")
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from methods.contract.method import Method, Problem, Pruned
@@ -105,13 +105,13 @@ def load_method(name: str) -> type[Method]:
     claims = [point.value for point in entry_points(group=GROUP, name=name)]
     places = [METHODS[name], *claims] if name in METHODS else claims
     if not places:
-        raise InputError(unknown("method", name, method_names()))
+        raise InputError(unknown_name("method", name, method_names()))
     if len(places) > 1:
         raise InputError(f"method {name!r} is registered more than once: {', '.join(places)}")
-    return _imported(EntryPoint(name, places[0], GROUP))
+    return _import_method(EntryPoint(name, places[0], GROUP))
 
 
-def _imported(point: EntryPoint) -> type[Method]:
+def _import_method(point: EntryPoint) -> type[Method]:
     """Import what an entry point names.
 
     Args:

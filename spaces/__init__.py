@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, unknown_name
 from spaces.parameters import Categorical, Integer, LogReal, Parameter, Real, Value
 from spaces.space import Condition, Point, Space
 
@@ -48,7 +48,7 @@ __all__ = [
     "rounded_down",
     "rounded_up",
     "sparsity_space",
-    "unknown",
+    "unknown_name",
 ]
 
 

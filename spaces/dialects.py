@@ -38,7 +38,7 @@ def suggest(space: Space, trial: BaseTrial) -> dict[str, Value]:
     """
 
     def choose(name: str, parameter: Parameter) -> Value:
-        return parameter.check(name, _suggested(trial, name, parameter))
+        return parameter.check(name, _suggest_parameter(trial, name, parameter))
 
     return space.walk(choose)
 
@@ -84,7 +84,7 @@ def from_tune(space: Space, config: Mapping[str, Any]) -> dict[str, Value]:
     return space.walk(lambda name, parameter: parameter.check(name, config[name]))
 
 
-def _suggested(trial: BaseTrial, name: str, parameter: Parameter) -> Value | None:
+def _suggest_parameter(trial: BaseTrial, name: str, parameter: Parameter) -> Value | None:
     """Return what an Optuna trial answers for one parameter."""
     match parameter:
         case Real(low, high):

@@ -21,7 +21,7 @@ class InputError(ValueError):
     """A value, name or file given by the user cannot be used; the message says why and what would do."""
 
 
-def unknown(kind: str, given: str, known: Iterable[str]) -> str:
+def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
     """Say that a name is not known, and which ones are.
 
     Args:
@@ -33,7 +33,7 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
         The message of an :class:`InputError`. Of many names only the most similar ones are listed.
 
     Example:
-        >>> print(unknown("method", "incregg", ["increg", "magnitude"]))
+        >>> print(unknown_name("method", "incregg", ["increg", "magnitude"]))
         unknown method 'incregg'; did you mean 'increg'? (known: increg, magnitude)
     """
     names = sorted(known)
@@ -47,7 +47,7 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {given!r}{hint} (known: {listed})"
 
 
-def explained(error: ValidationError, model: type[BaseModel], where: str) -> str:
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """Say in one sentence what is wrong with the first value that a pydantic model refused.
 
     Args:
@@ -62,18 +62,18 @@ def explained(error: ValidationError, model: type[BaseModel], where: str) -> str
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
         return f"{where}: {cause}"
-    path, owner = _followed(model, [str(part) for part in first["loc"]])
+    path, owner = _follow_location(model, [str(part) for part in first["loc"]])
     if first["type"] == "extra_forbidden":
         section = ".".join(path[:-1])
         kind = f"key in {where}{f', section {section}' if section else ''}:"
-        return unknown(kind, path[-1], owner.model_fields)
+        return unknown_name(kind, path[-1], owner.model_fields)
     if first["type"] == "missing":
         return f"{where}: {'.'.join(path)} needs a value"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {'.'.join(path)} = {first['input']!r} is not allowed: {message}"
 
 
-def _followed(model: type[BaseModel], location: list[str]) -> tuple[list[str], type[BaseModel]]:
+def _follow_location(model: type[BaseModel], location: list[str]) -> tuple[list[str], type[BaseModel]]:
     """Follow an error's location: the keys as the user wrote them, and the model that owns the last one."""
     keys: list[str] = []
     owner = model

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from random import Random
 from typing import Any, ClassVar
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, unknown_name
 from spaces.ranges import Integer, LogReal, Real, check_keys
 
 __all__ = ["Categorical", "Integer", "LogReal", "Parameter", "Real", "Value", "fixed", "parameter_from_json"]
@@ -201,7 +201,7 @@ def parameter_from_json(data: Mapping[str, Any]) -> Parameter:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{dict(data)!r} does not describe a parameter: {error}") from error
     kinds = [each.kind for each in (Real, LogReal, Integer, Categorical)]
-    raise InputError(unknown("kind of parameter", str(kind), kinds))
+    raise InputError(unknown_name("kind of parameter", str(kind), kinds))
 
 
 def _same(value: object, choice: Value) -> bool:

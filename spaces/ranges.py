@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, ClassVar, TypeVar
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, unknown_name
 
 _N = TypeVar("_N", int, float)
 
@@ -277,7 +277,7 @@ def check_keys(name: str, bounds: Mapping[str, object], known: tuple[str, ...]) 
         raise InputError(f"bounds of parameter {name!r} are empty; give {' or '.join(known)}")
     for key in bounds:
         if key not in known:
-            raise InputError(unknown(f"bound of parameter {name!r}:", str(key), known))
+            raise InputError(unknown_name(f"bound of parameter {name!r}:", str(key), known))
     if "value" in bounds and len(bounds) > 1:
         others = ", ".join(sorted(set(bounds) - {"value"}))
         raise InputError(f"parameter {name!r}: give either value or {others}, not both")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, unknown_name
 from spaces.parameters import Categorical, Parameter, Value, fixed, parameter_from_json
 
 Point = Mapping[str, Value]
@@ -164,7 +164,7 @@ class Space(Mapping[str, Parameter]):
         """
         for name in point:
             if name not in self._parameters:
-                raise InputError(unknown("parameter", name, self._parameters))
+                raise InputError(unknown_name("parameter", name, self._parameters))
 
         def choose(name: str, parameter: Parameter) -> Value:
             if name not in point:
@@ -204,7 +204,7 @@ class Space(Mapping[str, Parameter]):
         """
         for name in bounds:
             if name not in self._parameters:
-                raise InputError(unknown("parameter", name, self._parameters))
+                raise InputError(unknown_name("parameter", name, self._parameters))
         parameters: dict[str, Parameter] = {}
         conditions: dict[str, Condition] = {}
         for name, parameter in self._parameters.items():
@@ -220,7 +220,7 @@ class Space(Mapping[str, Parameter]):
                     continue
                 conditions[name] = Condition(condition.parameter, left)
             bound = bounds.get(name)
-            parameters[name] = parameter if bound is None else _narrowed(name, parameter, bound, name in beyond)
+            parameters[name] = parameter if bound is None else _narrow_parameter(name, parameter, bound, name in beyond)
         return Space(parameters, conditions)
 
     def prefixed(self, prefix: str) -> Space:
@@ -391,7 +391,7 @@ def _values_left(condition: Condition, parameters: Mapping[str, Parameter]) -> t
     return tuple(value for value in condition.values if value in parent.choices)
 
 
-def _narrowed(name: str, parameter: Parameter, bound: Mapping[str, object] | Value, beyond: bool) -> Parameter:
+def _narrow_parameter(name: str, parameter: Parameter, bound: Mapping[str, object] | Value, beyond: bool) -> Parameter:
     """Return a parameter narrowed by bounds or by a bare value, which may lie beyond what is searched."""
     bounds = bound if isinstance(bound, Mapping) else {"value": bound}
     if not beyond or bounds.keys() != {"value"}:

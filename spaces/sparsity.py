@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, unknown_name
 from spaces.parameters import Categorical, Parameter, Real
 from spaces.space import Condition, Space
 
@@ -104,7 +104,7 @@ class Uniform(Allocation):
         Returns:
             Kept units by name of group.
         """
-        return {group.name: _kept(group, self.ratio, round_to) for group in groups}
+        return {group.name: _rounded_width(group, self.ratio, round_to) for group in groups}
 
 
 class PerStage(Allocation):
@@ -129,7 +129,7 @@ class PerStage(Allocation):
             Kept units by name of group. A stage that is missing or unknown is an ``InputError``.
         """
         _check_names("stage", self.stages, [group.stage for group in groups])
-        return {group.name: _kept(group, self.stages[group.stage], round_to) for group in groups}
+        return {group.name: _rounded_width(group, self.stages[group.stage], round_to) for group in groups}
 
 
 class PerLayer(Allocation):
@@ -154,7 +154,7 @@ class PerLayer(Allocation):
             Kept units by name of group. A group that is missing or unknown is an ``InputError``.
         """
         _check_names("layer", self.layers, [group.name for group in groups])
-        return {group.name: _kept(group, self.layers[group.name], round_to) for group in groups}
+        return {group.name: _rounded_width(group, self.layers[group.name], round_to) for group in groups}
 
 
 class ByEnergy(Allocation):
@@ -186,7 +186,7 @@ class ByEnergy(Allocation):
         Returns:
             Kept units by name of group.
         """
-        return {group.name: _kept(group, self.ratio(group), round_to) for group in groups}
+        return {group.name: _rounded_width(group, self.ratio(group), round_to) for group in groups}
 
     def ratio(self, group: LayerGroup) -> float:
         """Return the share of the units that is removed: ``1 - rank / number of components``.
@@ -263,7 +263,7 @@ class FlopsTarget(Allocation):
                 wide = middle
             else:
                 narrow = middle
-        return self._filled(groups, narrow, round_to, cost, target)
+        return self._fill_up(groups, narrow, round_to, cost, target)
 
     def _ratio(self, group: LayerGroup, base: float) -> float:
         """Return the ratio of a group."""
@@ -276,7 +276,7 @@ class FlopsTarget(Allocation):
             for group in groups
         }
 
-    def _filled(
+    def _fill_up(
         self, groups: Sequence[LayerGroup], base: float, step: int, cost: Cost, target: float
     ) -> dict[str, int]:
         """Return the widths at a base, rounded up instead of down where the target allows it."""
@@ -350,7 +350,7 @@ def sparsity_space(
     return Space(parameters, conditions).prefixed("sparsity")
 
 
-def _kept(group: LayerGroup, ratio: float, step: int) -> int:
+def _rounded_width(group: LayerGroup, ratio: float, step: int) -> int:
     """Return the width left by a ratio: the papers' rule, then rounded to the nearest allowed width."""
     # 0.07 times 100 channels gives 7.000000000000001; that must not remove an eighth one.
     removed = min(math.ceil(ratio * group.channels - 1e-9), group.channels - 1)
@@ -411,7 +411,7 @@ def _check_names(kind: str, given: Mapping[str, float], needed: Sequence[str]) -
     """
     for name in given:
         if name not in needed:
-            raise InputError(unknown(kind, name, set(needed)))
+            raise InputError(unknown_name(kind, name, set(needed)))
     for name in needed:
         if name not in given:
             raise InputError(f"no ratio for {kind} {name!r}; give one for every {kind} (0 keeps it whole)")

@@ -25,7 +25,7 @@ Settings = Mapping[str, str | int | float | bool | None]
 Tensors = dict[str, Tensor]
 
 
-def unheard(what: str, done: int, total: int) -> None:
+def ignore_progress(what: str, done: int, total: int) -> None:
     """Tell nobody how far something is.
 
     Args:

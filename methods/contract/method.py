@@ -22,18 +22,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from methods.contract.analyses import Analyses, Fresh, Progress, unheard
+from methods.contract.analyses import Analyses, Fresh, Progress, ignore_progress
 from methods.contract.data import Split
 from methods.contract.recipe import Recipe
 from methods.contract.task import Classification, Task
 from spaces import InputError, LayerGroup, Point, Space
-from spaces.errors import explained
+from spaces.errors import explain
 
 Record = dict[str, float]
 Report = Callable[[Record], None]
 
 
-def silent(record: Record) -> None:
+def ignore_record(record: Record) -> None:
     """Report nothing (the default of :attr:`Problem.report`).
 
     Args:
@@ -68,10 +68,10 @@ class Problem:
     recipe: Recipe
     steps: int
     generator: torch.Generator
-    report: Report = silent
+    report: Report = ignore_record
     ignored: frozenset[str] = frozenset()
     analyses: Analyses = Fresh()
-    progress: Progress = unheard
+    progress: Progress = ignore_progress
     task: Task = field(default_factory=Classification)
 
 
@@ -112,7 +112,7 @@ class Method(BaseModel, ABC):
     """One line for tables: what the method does."""
     source: ClassVar[str]
     """The paper: authors, year, identifier."""
-    settled: ClassVar[frozenset[str]] = frozenset()
+    fixed_by_default: ClassVar[frozenset[str]] = frozenset()
     """Parameters of the space that a study leaves at their default unless its configuration names them: what a unit is,
     say, or an alternative that is seldom better. Searching them is a decision."""
 
@@ -190,7 +190,7 @@ class Method(BaseModel, ABC):
         try:
             return cls.model_validate(nested(point))
         except ValidationError as error:
-            raise InputError(explained(error, cls, f"method {cls.__name__}")) from error
+            raise InputError(explain(error, cls, f"method {cls.__name__}")) from error
 
 
 def nested(point: Point) -> dict[str, Any]:

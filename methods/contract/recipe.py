@@ -109,7 +109,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.lr
 
 
-def derived(seed: int, *path: int) -> int:
+def derive_seed(seed: int, *path: int) -> int:
     """Derive the seed of one part of a computation from the seed of the whole.
 
     Args:
@@ -120,7 +120,7 @@ def derived(seed: int, *path: int) -> int:
         A seed in ``0 .. 2**63 - 1`` that differs unpredictably between parts.
 
     Example:
-        >>> derived(0, 1) == derived(0, 1), derived(0, 1) == derived(0, 2)
+        >>> derive_seed(0, 1) == derive_seed(0, 1), derive_seed(0, 1) == derive_seed(0, 2)
         (True, False)
     """
     text = ",".join(str(number) for number in (seed, *path))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.contract.analyses import Progress, Settings, unheard
+from methods.contract.analyses import Progress, Settings, ignore_progress
 from methods.contract.data import Batch, Split
-from methods.contract.recipe import derived
+from methods.contract.recipe import derive_seed
 from methods.curvature.fisher import Fisher
 
 
@@ -65,9 +65,9 @@ class Sampling:
         Returns:
             A fresh CPU generator.
         """
-        return torch.Generator().manual_seed(derived(self.seed, 1))
+        return torch.Generator().manual_seed(derive_seed(self.seed, 1))
 
-    def batches(self, split: Split, what: str = "examples", progress: Progress = unheard) -> Iterator[Batch]:
+    def batches(self, split: Split, what: str = "examples", progress: Progress = ignore_progress) -> Iterator[Batch]:
         """Yield the inputs.
 
         Args:
@@ -79,7 +79,7 @@ class Sampling:
             Inputs and labels, ``samples`` in all.
         """
         left = self.samples
-        for inputs, labels in split.epoch(self.batch_size, derived(self.seed, 0)):
+        for inputs, labels in split.epoch(self.batch_size, derive_seed(self.seed, 0)):
             progress(what, self.samples - left, self.samples)
             yield inputs[:left], labels[:left]
             left -= len(inputs)

@@ -29,7 +29,7 @@ def pads(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     return height, width
 
 
-def padded(layer: nn.Conv2d, x: Tensor) -> Tensor:
+def pad(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """Pad as a convolution does.
 
     Args:
@@ -57,7 +57,7 @@ def windows(layer: nn.Conv2d, x: Tensor) -> Tensor:
         A view of the padded images, ``[batch, channels, kernel height, kernel width, out height, out width]``.
         Its entries ``[b, :, :, :, t, u]`` in row-major order are one column of im2col.
     """
-    view = padded(layer, x)
+    view = pad(layer, x)
     for dim in (2, 3):
         kernel, stride, dilation = layer.kernel_size[dim - 2], layer.stride[dim - 2], layer.dilation[dim - 2]
         # unfold appends the entries of the kernel as the last dimension

@@ -80,7 +80,7 @@ class Im2colCovariance:
         for axis in (0, 1):
             stride, dilation = self._layer.stride[axis], self._layer.dilation[axis]
             entries, lines = stride // gcd(stride, dilation), dilation // gcd(stride, dilation)
-            before = _moved(pair, axis, -entries)
+            before = _shift(pair, axis, -entries)
             # Lines that overlap, or more of them than half of all, are no gain.
             if before in known and 2 * lines < columns.shape[axis - 2]:
                 block = known[before]
@@ -110,7 +110,7 @@ def _product(one: Tensor, other: Tensor) -> Tensor:
     return one @ other.mT
 
 
-def _moved(pair: _Pair, axis: int, by: int) -> _Pair:
+def _shift(pair: _Pair, axis: int, by: int) -> _Pair:
     (row, column), (other_row, other_column) = pair
     if axis == 0:
         return (row + by, column), (other_row + by, other_column)

@@ -21,7 +21,7 @@ from methods.curvature.finite import not_finite, origin
 from methods.curvature.fisher import Gradients
 from methods.training.evaluation import _eval_mode
 from spaces import InputError
-from spaces.errors import unknown
+from spaces.errors import unknown_name
 
 WatchedLayer = nn.Conv2d | nn.Linear
 """What can be watched."""
@@ -83,7 +83,7 @@ def watched_layers(model: nn.Module, names: Sequence[str]) -> dict[str, WatchedL
     layers: dict[str, WatchedLayer] = {}
     for name in names:
         if name not in modules:
-            raise InputError(unknown("layer", name, modules))
+            raise InputError(unknown_name("layer", name, modules))
         layer = modules[name]
         if not isinstance(layer, WatchedLayer):
             kind = type(layer).__name__

@@ -77,7 +77,7 @@ def collect_second_moments(
     return {name: watcher.squares / seen.samples for name, watcher in sums.items()}
 
 
-def rotated(x: Tensor, basis: Tensor) -> Tensor:
+def rotate_channels(x: Tensor, basis: Tensor) -> Tensor:
     """Rotate channels, group by group.
 
     Args:
@@ -104,14 +104,14 @@ def squared_gradients(layer: WatchedLayer, calls: Sequence[_Call]) -> Tensor:
         ``[groups, O/g, k * k, I/g]``.
     """
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    gradients = _joined([_grouped(gradient, groups) for _, gradient in calls])
+    gradients = _join_calls([_split_groups(gradient, groups) for _, gradient in calls])
     squares = []
     for parts in zip(*(_read(layer, x) for x, _ in calls), strict=True):  # one kernel entry after the other
-        squares.append(_summed_squares(gradients, _joined([_grouped(part, groups) for part in parts])))
+        squares.append(_summed_squares(gradients, _join_calls([_split_groups(part, groups) for part in parts])))
     return torch.stack(squares, dim=2)
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def _join_calls(parts: Sequence[Tensor]) -> Tensor:
     """Put the positions of all calls in a row; a single call is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=3)
 
@@ -128,7 +128,7 @@ def _summed_squares(gradients: Tensor, inputs: Tensor) -> Tensor:
     return total
 
 
-def _grouped(x: Tensor, groups: int) -> Tensor:
+def _split_groups(x: Tensor, groups: int) -> Tensor:
     """Return ``[batch, groups, channels / groups, positions]``."""
     return x.reshape(len(x), groups, x.shape[1] // groups, -1)
 
@@ -186,4 +186,4 @@ class _Squares:
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         if self._bases is None:
             return x.clone()
-        return rotated(x.flatten(2), self._bases[side]).reshape(x.shape)
+        return rotate_channels(x.flatten(2), self._bases[side]).reshape(x.shape)

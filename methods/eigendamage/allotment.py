@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
-from methods.eigendamage.directions import CostOf, Ranking, by_place, keep_above, least, meet_cost, scaled
+from methods.eigendamage.directions import CostOf, Ranking, by_place, keep_above, least, meet_cost, scale_scores
 from spaces import FlopsTarget, InputError, Sparsity, Uniform
 
 Selection = Literal["global", "per_layer"]
@@ -128,7 +128,7 @@ def competing(tilt: float, selection: Selection, rankings: Sequence[Ranking], si
     for ranking, side in zip(rankings, sides, strict=True):
         lean = tilt * (side.depth - 0.5)
         if selection == "global":
-            changed.append(scaled(ranking, 10 ** (-DECADES_PER_TILT * lean)))
+            changed.append(scale_scores(ranking, 10 ** (-DECADES_PER_TILT * lean)))
         elif side.coupled:
             changed.append(by_place(ranking, side.size, lean))
         else:

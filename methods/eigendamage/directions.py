@@ -72,7 +72,7 @@ class Ranking:
         return below if count - below < above - count else above
 
 
-def limited(size: int, limit: float) -> int:
+def limit_ranking(size: int, limit: float) -> int:
     """Return how many of a ranking stay in any case.
 
     Args:
@@ -85,7 +85,7 @@ def limited(size: int, limit: float) -> int:
     return max(1, ceil(size * (1 - limit) - 1e-9))
 
 
-def scaled(ranking: Ranking, factor: float) -> Ranking:
+def scale_scores(ranking: Ranking, factor: float) -> Ranking:
     """Multiply the scores of a ranking.
 
     Args:

@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from methods.contract.analyses import Analyses, Progress, Tensors, unheard
+from methods.contract.analyses import Analyses, Progress, Tensors, ignore_progress
 from methods.contract.data import Split
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
 from methods.curvature.second_moments import collect_second_moments
-from methods.eigendamage.directions import Ranking, limited, scaled
+from methods.eigendamage.directions import Ranking, limit_ranking, scale_scores
 from methods.eigendamage.kronecker import Basis, Directions, blocks, damage, directions, eigenbases, measured_damage
-from methods.eigendamage.rotation import Parts, core_name, core_of, groups_of, parts, realised, rotations, three_part
+from methods.eigendamage.rotation import Parts, core_name, core_of, groups_of, parts, realise, rotations, three_part
 from methods.eigendamage.rotation_cost import Form, Forms, Shape
 from methods.eigendamage.separable import Separated, separable
 
@@ -31,14 +31,14 @@ ScoreNorm = Literal["none", "layer_sum", "per_mac", "per_param"]
 """What scores of directions are divided by before layers are compared."""
 
 
-def analysed(
+def analyse(
     model: nn.Module,
     split: Split,
     layers: Sequence[str],
     sampling: Sampling,
     measured: bool,
     analyses: Analyses,
-    progress: Progress = unheard,
+    progress: Progress = ignore_progress,
 ) -> Tensors:
     """Find the eigenbases of layers, and what deleting each entry of their rotated weights costs.
 
@@ -134,7 +134,7 @@ class Eigenspace:
     Args:
         model: The network, some of whose layers may have three parts already.
         shapes: Shapes of the dense layers, by name.
-        analysis: What :func:`analysed` found.
+        analysis: What :func:`analyse` found.
         forms: Which forms the layers take in the end.
         rest: Multiply-accumulates of everything else.
     """
@@ -168,7 +168,9 @@ class Eigenspace:
             sides = (found.column_scores, shape.columns), (found.row_scores, shape.rows)
             for (scores, size), price in zip(sides, _divisors(shape, found, norm), strict=True):
                 values = tuple(scores.tolist())
-                ranked.append(scaled(Ranking(values, min(limited(size, limit), len(values)), step), 1 / price))
+                ranked.append(
+                    scale_scores(Ranking(values, min(limit_ranking(size, limit), len(values)), step), 1 / price)
+                )
         return ranked
 
     def flops(self, choice: Sequence[int]) -> int:
@@ -244,7 +246,7 @@ class Eigenspace:
                 errors[name] = separated.error
                 harm += self._separation_damage(name, each, found, separated)
                 continue
-            built = realised(three_part(module, found), each.form.segments)
+            built = realise(three_part(module, found), each.form.segments)
             fixed += rotations(built, each.form.segments)
             smaller.set_submodule(name, built)
         return Rewritten(smaller, fixed, errors, harm)
@@ -261,7 +263,9 @@ class Eigenspace:
 
     def _parts(self, name: str, module: nn.Module, kept: Kept) -> Parts:
         found, (inputs, outputs) = self._directions[name], self._bases[name]
-        return parts(module, _taken(inputs, found.columns, kept.columns), _taken(outputs, found.rows, kept.rows))
+        return parts(
+            module, _take_first(inputs, found.columns, kept.columns), _take_first(outputs, found.rows, kept.rows)
+        )
 
     def _pairs(self, choice: Sequence[int]) -> zip[tuple[str, tuple[int, int]]]:
         return zip(self.shapes, zip(choice[::2], choice[1::2], strict=True), strict=True)
@@ -317,7 +321,7 @@ def three_part_rotations(model: nn.Module, layers: Sequence[str]) -> list[nn.Par
     return [weight for module in modules for weight in rotations(module, (1, 1, 1))]
 
 
-def _taken(basis: Tensor, order: Tensor, kept: int) -> Tensor:
+def _take_first(basis: Tensor, order: Tensor, kept: int) -> Tensor:
     """Take the first directions of every group: ``[groups, n, kept]``."""
     index = order[:, None, :kept].expand(-1, basis.shape[1], -1)
     return basis.gather(2, index)
@@ -330,10 +334,10 @@ def _divisors(shape: Shape, found: Directions, norm: ScoreNorm) -> tuple[float, 
     if norm == "layer_sum":
         total = max(float(found.kept_damage[-1, -1]), 1e-300)
         return total, total
-    whole = shape.realised(shape.columns, shape.rows)[1, 1, 1]
+    whole = shape.realisation_costs(shape.columns, shape.rows)[1, 1, 1]
     one_less = (
-        shape.realised(shape.columns - 1, shape.rows)[1, 1, 1],
-        shape.realised(shape.columns, shape.rows - 1)[1, 1, 1],
+        shape.realisation_costs(shape.columns - 1, shape.rows)[1, 1, 1],
+        shape.realisation_costs(shape.columns, shape.rows - 1)[1, 1, 1],
     )
     field = {"per_mac": "flops", "per_param": "params"}[norm]
     column, row = (float(getattr(whole, field) - getattr(less, field)) for less in one_less)

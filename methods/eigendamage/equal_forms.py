@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from methods.eigendamage.rotation import realised, segmentations
+from methods.eigendamage.rotation import realise, segmentations
 
 
 def chains(model: nn.Module) -> dict[str, nn.Sequential]:
@@ -47,7 +47,7 @@ def forms(chain: nn.Sequential) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for segments in segmentations(len(chain)):
         try:
-            found["+".join(map(str, segments))] = realised(chain, segments)
+            found["+".join(map(str, segments))] = realise(chain, segments)
         except ValueError:
             continue  # two kernels with an extent, say
     return found

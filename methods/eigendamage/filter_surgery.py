@@ -23,7 +23,7 @@ from methods.eigendamage.rotation import core_of, groups_of
 from methods.eigendamage.surgeon import (
     c_obs,
     c_obs_update,
-    damped,
+    damp,
     deletion,
     inverse,
     joint_update,
@@ -100,7 +100,7 @@ class KronDamage:
 
     def removal(self, removed: Tensor) -> tuple[Tensor, float]:
         """Delete; damage includes what the removed filters have to do with each other."""
-        return _mixed(self.weight, deletion(removed), self.gradients, self.moments)
+        return _mix_filters(self.weight, deletion(removed), self.gradients, self.moments)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class KronSurgery:
     def removal(self, removed: Tensor) -> tuple[Tensor, float]:
         """Delete and correct."""
         correct = {"joint": joint_update, "independent": kron_obs_update}[self.update]
-        return _mixed(self.weight, correct(removed, self.inverse), self.gradients, self.moments)
+        return _mix_filters(self.weight, correct(removed, self.inverse), self.gradients, self.moments)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class WeightSurgery:
 
     def scores(self) -> Tensor:
         """Return the damage of each filter, ``[groups, outputs]``."""
-        diagonal = (self.input_vectors.square() / damped(self.input_values, self.damping)[:, None, :]).sum(2)
+        diagonal = (self.input_vectors.square() / damp(self.input_values, self.damping)[:, None, :]).sum(2)
         return c_obs(self.weight, self.inverse, diagonal)
 
     def removal(self, removed: Tensor) -> tuple[Tensor, float]:
@@ -169,7 +169,7 @@ class WeightSurgery:
         return change, quadratic(self.gradients, (turned * self.input_values[:, None, :]) @ turned.mT)
 
 
-def _mixed(weight: Tensor, mixing: Tensor, gradients: Tensor, moments: Tensor) -> tuple[Tensor, float]:
+def _mix_filters(weight: Tensor, mixing: Tensor, gradients: Tensor, moments: Tensor) -> tuple[Tensor, float]:
     """Return the change ``T W`` and its damage ``1/2 tr(G T W A W^T T^T)``."""
     return mixing @ weight, quadratic(gradients, mixing @ moments @ mixing.mT)
 

@@ -54,7 +54,7 @@ def blocks(weight: Tensor, groups: int) -> Tensor:
     return weight.detach().double().reshape(groups, outputs // groups, inputs, -1).transpose(2, 3)
 
 
-def unblocked(block: Tensor, kernel: tuple[int, ...]) -> Tensor:
+def undo_blocks(block: Tensor, kernel: tuple[int, ...]) -> Tensor:
     """Undo :func:`blocks`.
 
     Args:
@@ -79,7 +79,7 @@ def eigenbases(factors: Mapping[str, Factors]) -> dict[str, Basis]:
     """
     matrices = {(name, "inputs"): each.inputs for name, each in factors.items()}
     matrices |= {(name, "outputs"): each.outputs for name, each in factors.items()}
-    solved = _eigen(matrices)
+    solved = _solve_batch(matrices)
     return {
         name: Basis(
             inputs=solved[name, "inputs"][1],
@@ -91,7 +91,7 @@ def eigenbases(factors: Mapping[str, Factors]) -> dict[str, Basis]:
     }
 
 
-def _eigen(matrices: Mapping[tuple[str, str], Tensor]) -> dict[tuple[str, str], tuple[Tensor, Tensor]]:
+def _solve_batch(matrices: Mapping[tuple[str, str], Tensor]) -> dict[tuple[str, str], tuple[Tensor, Tensor]]:
     """Solve batches ``[groups, n, n]`` of symmetric matrices, all of one size at once."""
     by_size: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for key, matrix in matrices.items():
@@ -107,7 +107,7 @@ def _eigen(matrices: Mapping[tuple[str, str], Tensor]) -> dict[tuple[str, str], 
     return solved
 
 
-def rotated(weight: Tensor, inputs: Tensor, outputs: Tensor) -> Tensor:
+def rotate(weight: Tensor, inputs: Tensor, outputs: Tensor) -> Tensor:
     """Express a weight in other bases: ``W' = Q_G^T W Q_A`` at every kernel offset.
 
     Args:
@@ -132,7 +132,7 @@ def damage(weight: Tensor, basis: Basis) -> Tensor:
         ``Theta[r, s] = 1/2 lambda_G[r] lambda_A[s] sum_d W'[r, d, s]^2``, ``[groups, outputs, inputs]``, as an
         increase of the loss.
     """
-    squares = rotated(weight, basis.inputs, basis.outputs).square().sum(2)
+    squares = rotate(weight, basis.inputs, basis.outputs).square().sum(2)
     return squares * basis.output_values[:, :, None] * basis.input_values[:, None, :] / 2
 
 
@@ -150,7 +150,7 @@ def measured_damage(weight: Tensor, basis: Basis, second_moments: Tensor) -> Ten
     Returns:
         ``Theta``, ``[groups, outputs, inputs]``, as an increase of the loss.
     """
-    squares = rotated(weight, basis.inputs, basis.outputs).square()
+    squares = rotate(weight, basis.inputs, basis.outputs).square()
     return (squares * second_moments.to(squares)).sum(2) / 2
 
 

@@ -42,15 +42,15 @@ from torch import nn
 
 from methods.contract.analyses import Fresh
 from methods.contract.method import Method, Problem, Pruned, Record
-from methods.contract.recipe import derived
+from methods.contract.recipe import derive_seed
 from methods.curvature.fisher import Fisher
 from methods.curvature.fisher_sampling import Sampling
 from methods.eigendamage.allotment import Round, Selection, Side, choose, competing, unreachable
-from methods.eigendamage.directions import Ranking, least, limited
+from methods.eigendamage.directions import Ranking, least, limit_ranking
 from methods.eigendamage.eigenspace import (
     Eigenspace,
     ScoreNorm,
-    analysed,
+    analyse,
     flops_of,
     three_part_rotations,
 )
@@ -58,10 +58,10 @@ from methods.eigendamage.filter_surgery import Surgeon, Surgery, Update
 from methods.eigendamage.results import Preview, layer_results, removed_share
 from methods.eigendamage.rewriting_plan import Plan, plan
 from methods.eigendamage.rotation_cost import Forms, Realise
-from methods.eigendamage.unit_damage import Operation, operated, producers, scorable, unit_rankings
+from methods.eigendamage.unit_damage import Operation, operate, producers, scorable, unit_rankings
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
-from methods.training.one_shot import cut_and_finetune, drawn_seed
+from methods.training.one_shot import cut_and_finetune, draw_seed
 from methods.training.trainer import Trainer, evaluate, recalibrate
 from spaces import (
     Categorical,
@@ -272,29 +272,29 @@ class EigenDamage(Method):
     # --- directions --------------------------------------------------------------------------------------------
 
     def _prune_directions(self, problem: Problem) -> Pruned:
-        job, seed = self._plan(problem), drawn_seed(problem.generator)
+        job, seed = self._plan(problem), draw_seed(problem.generator)
         model, harm, history = problem.model, 0.0, list[Record]()
         between = int(self.between_share * problem.steps) // max(1, self.rounds - 1)
         for number in range(1, self.rounds):
-            present, own = Round(number, self.rounds), derived(seed, number)
-            space = self._eigenspace(problem, job, model, present, derived(own, 0))
+            present, own = Round(number, self.rounds), derive_seed(seed, number)
+            space = self._eigenspace(problem, job, model, present, derive_seed(own, 0))
             kept = space.kept(self._choice(problem, job, space, present), final=False)
             harm += sum(each.damage for each in kept.values())
             model = space.three_parts(kept)
-            _reestimate(problem, model, derived(own, 1))
+            _reestimate(problem, model, derive_seed(own, 1))
             fixed = three_part_rotations(model, list(job.shapes))
-            history = self._trained(problem, model, fixed, between, derived(own, 2), history)
-        last, own = Round(self.rounds, self.rounds), derived(seed, self.rounds)
-        space = self._eigenspace(problem, job, model, last, derived(own, 0))
+            history = self._trained(problem, model, fixed, between, derive_seed(own, 2), history)
+        last, own = Round(self.rounds, self.rounds), derive_seed(seed, self.rounds)
+        space = self._eigenspace(problem, job, model, last, derive_seed(own, 0))
         choice = self._choice(problem, job, space, last)
         kept = space.kept(choice)
         harm += sum(each.damage for each in kept.values())
         built = space.rewritten(kept, self.als_iters, self._start_of_separation())
         harm += built.separation_damage
-        _reestimate(problem, built.model, derived(own, 1))
+        _reestimate(problem, built.model, derive_seed(own, 1))
         before = evaluate(built.model, problem.validation, bf16=problem.recipe.bf16)
         left = problem.steps - between * (self.rounds - 1)
-        history = self._trained(problem, built.model, built.rotations, left, derived(own, 2), history)
+        history = self._trained(problem, built.model, built.rotations, left, derive_seed(own, 2), history)
         results = {
             "predicted_damage": harm,
             "accuracy_cut": before.accuracy,
@@ -326,7 +326,7 @@ class EigenDamage(Method):
             sides = job.sides(problem.model, self._ratios(job.groups))
             steps = [shape.step(self.round_to) for shape in job.shapes.values() for _ in ("in", "out")]
             anything = [
-                Ranking((1.0,) * side.size, limited(side.size, self.ratio_limit), step)
+                Ranking((1.0,) * side.size, limit_ranking(side.size, self.ratio_limit), step)
                 for side, step in zip(sides, steps, strict=True)
             ]
             narrowest = least(competing(0.0, self.selection, anything, sides))
@@ -346,12 +346,12 @@ class EigenDamage(Method):
 
     def _start_of_separation(self) -> torch.Generator:
         """Draw where decompositions begin; the same for all trials, so that what was previewed is what comes."""
-        return torch.Generator().manual_seed(derived(self.fisher_seed, 3))
+        return torch.Generator().manual_seed(derive_seed(self.fisher_seed, 3))
 
     def _eigenspace(self, problem: Problem, job: Plan, model: nn.Module, present: Round, seed: int) -> Eigenspace:
         """Analyse the dense network, for all trials at once, or what earlier rounds made of it."""
         first = present.number == 1
-        analysis = analysed(
+        analysis = analyse(
             model,
             problem.train,
             list(job.analysed if first else job.shapes),
@@ -433,7 +433,7 @@ class EigenDamage(Method):
         kept = {group.name: list(range(group.channels)) for group in groups}
         for group, order, count in zip(able, orders, choice, strict=True):
             kept[group.name] = sorted(order[:count])
-        model, harm = operated(problem.model, groups, kept, filters)
+        model, harm = operate(problem.model, groups, kept, filters)
         whole = [group.name for group in groups if group not in able]
         return Operation(groups, kept, model, harm, flops(choice), cost.dense, whole)
 

@@ -6,7 +6,7 @@ all columns kept this is the original layer. The bias is not rotated: a constant
 the core pads with zeros (Wang, Grosse, Fidler, Zhang, 2019, arXiv 1905.05934, section 4).
 
 A *chain* is an ``nn.Sequential`` of convolutions, or of linear layers, with nothing between them. Its members can be
-multiplied out (:func:`merged`); :func:`realisations` lists all ways.
+multiplied out (:func:`merge_layers`); :func:`realisations` lists all ways.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from methods.eigendamage.kronecker import blocks, rotated, unblocked
+from methods.eigendamage.kronecker import blocks, rotate, undo_blocks
 from methods.eigendamage.rotation_cost import SEGMENTS, Segments
 
 Layer = nn.Conv2d | nn.Linear
@@ -88,7 +88,7 @@ def parts(module: nn.Module, columns: Tensor, rows: Tensor) -> Parts:
     layer = core_of(module)
     groups, weight = groups_of(layer), layer.weight
     columns, rows = (basis.to(weight.device, torch.float64) for basis in (columns, rows))
-    core = rotated(blocks(weight, groups), columns, rows)
+    core = rotate(blocks(weight, groups), columns, rows)
     if not isinstance(module, nn.Sequential):
         return Parts(columns.mT[:, :, None, :], core, rows[:, :, None, :])
     first, last = (blocks(_layer(module[place]).weight, groups)[:, :, 0] for place in (0, 2))
@@ -108,7 +108,7 @@ def three_part(module: nn.Module, found: Parts) -> nn.Sequential:
     """
     layer, bias = core_of(module), bias_of(module)
     if isinstance(layer, nn.Linear):
-        weights = [unblocked(each, ()) for each in (found.first, found.core, found.last)]
+        weights = [undo_blocks(each, ()) for each in (found.first, found.core, found.last)]
         return nn.Sequential(*map(linear, weights, (None, None, bias), (layer.weight,) * 3))
     own = geometry(layer)
     plain: dict[str, Any] = {"kernel_size": (1, 1)}
@@ -120,13 +120,13 @@ def three_part(module: nn.Module, found: Parts) -> nn.Sequential:
     tensors = (found.first, found.core, found.last)
     return nn.Sequential(
         *(
-            convolution(unblocked(tensor, place["kernel_size"]), offset, layer.groups, place, layer.weight)
+            convolution(undo_blocks(tensor, place["kernel_size"]), offset, layer.groups, place, layer.weight)
             for tensor, place, offset in zip(tensors, places, (None, None, bias), strict=True)
         )
     )
 
 
-def merged(first: Layer, second: Layer) -> Layer:
+def merge_layers(first: Layer, second: Layer) -> Layer:
     """Multiply out two layers that follow each other with nothing between them.
 
     Args:
@@ -147,17 +147,17 @@ def merged(first: Layer, second: Layer) -> Layer:
     if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)):
         raise ValueError(f"a {type(first).__name__} and a {type(second).__name__} cannot be multiplied out")
     groups = gcd(first.groups, second.groups)
-    one, other = _regrouped(before, first.groups, groups), _regrouped(after, second.groups, groups)
+    one, other = _with_fewer_groups(before, first.groups, groups), _with_fewer_groups(after, second.groups, groups)
     if _plain(first):
         place, product = geometry(second), torch.einsum("gmoi,gnkm->gnki", one, other)
     elif _plain(second):
         place, product = geometry(first), torch.einsum("gmki,gnom->gnki", one, other)
     else:
         raise ValueError("of two convolutions to be multiplied out one must be pointwise, of stride 1, not padding")
-    return convolution(unblocked(product, place["kernel_size"]), second.bias, groups, place, second.weight)
+    return convolution(undo_blocks(product, place["kernel_size"]), second.bias, groups, place, second.weight)
 
 
-def realised(chain: nn.Sequential, segments: Segments) -> nn.Module:
+def realise(chain: nn.Sequential, segments: Segments) -> nn.Module:
     """Multiply out some neighbours of a chain.
 
     Args:
@@ -169,7 +169,9 @@ def realised(chain: nn.Sequential, segments: Segments) -> nn.Module:
     """
     layers = [_layer(module) for module in chain]
     bounds = [0, *accumulate(segments)]
-    built = [reduce(merged, layers[start + 1 : end], _copied(layers[start])) for start, end in pairwise(bounds)]
+    built = [
+        reduce(merge_layers, layers[start + 1 : end], _copy_layer(layers[start])) for start, end in pairwise(bounds)
+    ]
     return built[0] if len(built) == 1 else nn.Sequential(*built)
 
 
@@ -185,7 +187,7 @@ def realisations(layer: nn.Module) -> list[nn.Module]:
     """
     if not isinstance(layer, nn.Sequential) or not all(isinstance(part, nn.Conv2d | nn.Linear) for part in layer):
         return [layer]
-    return [realised(layer, segments) for segments in segmentations(len(layer))]
+    return [realise(layer, segments) for segments in segmentations(len(layer))]
 
 
 def segmentations(length: int) -> tuple[Segments, ...]:
@@ -211,7 +213,7 @@ def rotations(block: nn.Module, segments: Segments) -> list[nn.Parameter]:
     """Return the weights of a rewritten layer that do nothing but rotate.
 
     Args:
-        block: The layer in the form of :func:`realised`.
+        block: The layer in the form of :func:`realise`.
         segments: That form.
 
     Returns:
@@ -302,7 +304,7 @@ def _filled(layer: L, weight: Tensor, bias: Tensor | None, like: Tensor) -> L:
     return layer.eval()
 
 
-def _copied(layer: Layer) -> Layer:
+def _copy_layer(layer: Layer) -> Layer:
     if isinstance(layer, nn.Linear):
         return linear(layer.weight, layer.bias, layer.weight)
     return convolution(layer.weight, layer.bias, layer.groups, geometry(layer), layer.weight)
@@ -318,7 +320,7 @@ def _plain(layer: nn.Conv2d) -> bool:
     return prod(layer.kernel_size) == prod(layer.stride) == 1 and layer.padding in ((0, 0), "valid", "same")
 
 
-def _regrouped(weight: Tensor, groups: int, fewer: int) -> Tensor:
+def _with_fewer_groups(weight: Tensor, groups: int, fewer: int) -> Tensor:
     """Write the weight of a grouped convolution with fewer groups, as blocks with zeros between the old groups."""
     block = blocks(weight, groups)
     times = groups // fewer

@@ -77,7 +77,7 @@ class Shape:
         """Cost of the layer as it is."""
         return self._chain((self.kernel * self.inputs * self.rows, self.pixels_out))
 
-    def realised(self, columns: int, rows: int) -> dict[Segments, Cost]:
+    def realisation_costs(self, columns: int, rows: int) -> dict[Segments, Cost]:
         """Return the costs of the four realisations.
 
         Args:
@@ -178,7 +178,7 @@ class Forms:
             rank = max(1, round(self.rank_share * min(columns, rows)))
             found = [Form((1, 1, 1), shape.separable(rank), rank)]
         else:
-            costs = shape.realised(columns, rows)
+            costs = shape.realisation_costs(columns, rows)
             allowed = SEGMENTS[:1] if self.realise == "three_layer" else SEGMENTS[:3]
             found = [Form(segments, costs[segments]) for segments in allowed]
         if dense:

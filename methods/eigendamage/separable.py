@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.eigendamage.kronecker import unblocked
+from methods.eigendamage.kronecker import undo_blocks
 from methods.eigendamage.rotation import Parts, bias_of, convolution, core_of, geometry
 
 _RIDGE = 1e-12
@@ -60,11 +60,11 @@ def canonical(core: Tensor, rank: int, sweeps: int, generator: torch.Generator) 
             formula = f"abc,{letters[one]}p,{letters[other]}p->{letters[mode]}p"
             right = torch.einsum(formula, core, factors[one], factors[other])
             factors[mode] = torch.linalg.solve(normal, right, left=False)
-    first, second, third = _balanced(factors)
+    first, second, third = _balance_lengths(factors)
     return first, second, third
 
 
-def _balanced(factors: Sequence[Tensor]) -> list[Tensor]:
+def _balance_lengths(factors: Sequence[Tensor]) -> list[Tensor]:
     """Give the vectors of each product the same length: weight decay shall not prefer one of them."""
     lengths = torch.stack([factor.norm(dim=0) for factor in factors])
     common = lengths.prod(0).pow(1 / 3)
@@ -102,9 +102,9 @@ def separable(module: nn.Module, found: Parts, rank: int, sweeps: int, generator
     depthwise = torch.cat(cores)[:, None]  # one group per channel
     kernel, groups, like = geometry(layer), layer.groups, layer.weight
     chain = nn.Sequential(
-        convolution(unblocked(pointwise[0], (1, 1)), None, groups, plain, like),
-        convolution(unblocked(depthwise, layer.kernel_size), None, groups * rank, kernel, like),
-        convolution(unblocked(pointwise[1], (1, 1)), bias_of(module), groups, plain, like),
+        convolution(undo_blocks(pointwise[0], (1, 1)), None, groups, plain, like),
+        convolution(undo_blocks(depthwise, layer.kernel_size), None, groups * rank, kernel, like),
+        convolution(undo_blocks(pointwise[1], (1, 1)), bias_of(module), groups, plain, like),
     )
     missed = torch.stack(misses)
     return Separated(chain, missed, float(missed.sum() / found.core.square().sum().clamp_min(1e-30)) ** 0.5)

@@ -27,10 +27,10 @@ def inverse(values: Tensor, vectors: Tensor, damping: float) -> Tensor:
     Returns:
         ``[groups, n, n]``.
     """
-    return (vectors / damped(values, damping)[:, None, :]) @ vectors.mT
+    return (vectors / damp(values, damping)[:, None, :]) @ vectors.mT
 
 
-def damped(values: Tensor, damping: float) -> Tensor:
+def damp(values: Tensor, damping: float) -> Tensor:
     """Add a share of their mean to the eigenvalues of a second moment.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.method import Problem
-from methods.eigendamage.directions import Ranking, limited, scaled
+from methods.eigendamage.directions import Ranking, limit_ranking, scale_scores
 from methods.eigendamage.eigenspace import ScoreNorm
 from methods.eigendamage.filter_surgery import Filters
 from methods.eigendamage.rotation import core_of, groups_of
@@ -115,9 +115,9 @@ def unit_rankings(
     for group in groups:
         scores, order = unit_scores(model, group, filters).sort(descending=True, stable=True)
         price = max(float(scores.sum()), 1e-300) if norm == "layer_sum" else prices[group.name]
-        ranking = Ranking(tuple(scores.tolist()), limited(group.channels, limit), round_to)
+        ranking = Ranking(tuple(scores.tolist()), limit_ranking(group.channels, limit), round_to)
         orders.append(order.tolist())
-        rankings.append(scaled(ranking, 1 / price))
+        rankings.append(scale_scores(ranking, 1 / price))
     return orders, rankings
 
 
@@ -139,7 +139,7 @@ def _prices(model: nn.Module, groups: Sequence[ChannelGroup], cost: CostModel, n
     return prices
 
 
-def operated(
+def operate(
     model: nn.Module, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]], filters: Mapping[str, Filters]
 ) -> tuple[nn.Module, float]:
     """Delete the filters of removed units and correct the others.

@@ -71,7 +71,7 @@ class Partial:
         """
         return next(group for group in self.groups if group.name == name)
 
-    def pruned(self, masks: Mapping[str, Tensor]) -> Partial:
+    def fold_and_cut(self, masks: Mapping[str, Tensor]) -> Partial:
         """Fold masks into the weights that read their layers, and cut what they leave out.
 
         Args:
@@ -121,7 +121,7 @@ class Tuning:
     keep_scale: bool
 
 
-def tuned(
+def tune(
     partial: Partial, problem: Problem, tuning: Tuning, history: Sequence[Record], seed: int
 ) -> tuple[Partial, list[Record]]:
     """Tune the whole network for a moment.
@@ -209,7 +209,7 @@ class Accurate:
         return float(layer.accuracies(mask)) >= self.wanted
 
 
-def selected(layer: Layer, judges: Sequence[Judge], search: Search, enough: Enough, round_to: int) -> Tensor | None:
+def select_units(layer: Layer, judges: Sequence[Judge], search: Search, enough: Enough, round_to: int) -> Tensor | None:
     """Select units of one layer until they are enough.
 
     Args:

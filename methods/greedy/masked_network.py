@@ -18,7 +18,7 @@ from methods.greedy.rank_one import Linearised
 from methods.greedy.readers import Reader, readers
 from methods.greedy.small_maps import faster
 from methods.network.channels import ChannelGroup
-from methods.network.folding import folded
+from methods.network.folding import fold_norms
 
 CHECKED_INPUTS = 4
 """On so many inputs the two ways are compared before the faster one is used."""
@@ -122,7 +122,7 @@ class WholeNetwork:
             for reader in self._readers
         ]
         try:
-            answers: Tensor = self._model(_repeated(self._inputs, len(masks)))
+            answers: Tensor = self._model(_repeat_batch(self._inputs, len(masks)))
         finally:
             for handle in handles:
                 handle.remove()
@@ -254,13 +254,13 @@ class Replay:
         else:
             inputs = _apart(env[node.all_input_nodes[0]], len(masks))
         module = self._interpreter.submodules[str(node.target)]
-        return module(reader.masked(inputs, reader.factors(masks)))
+        return module(reader.mask_inputs(inputs, reader.factors(masks)))
 
     def _copies(self, node: fx.Node, count: int) -> Any:
         """Repeat what was computed from the batch; a parameter or a number stays as it is."""
         value = self._kept[node]
         of_batch = node in self._from_data and isinstance(value, Tensor) and value.shape[:1] == (self._batch,)
-        return _repeated(value, count) if of_batch else value
+        return _repeat_batch(value, count) if of_batch else value
 
 
 def masked_network(
@@ -312,7 +312,7 @@ def follow(model: nn.Module) -> fx.GraphModule | None:
         depends on its data or is hidden from ``torch.fx`` otherwise. Batch norms are folded into the layers before
         them: it computes the same up to rounding.
     """
-    still = folded(model)
+    still = fold_norms(model)
     try:
         return fx.GraphModule(still, _Tracer().trace(still))
     except _NOT_FOLLOWED:
@@ -340,7 +340,7 @@ def _parts(candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Itera
     yield from zip(candidates.split(at_once), keep.split(at_once), add.split(at_once), strict=True)
 
 
-def _repeated(batch: Tensor, count: int) -> Tensor:
+def _repeat_batch(batch: Tensor, count: int) -> Tensor:
     """Stack copies of a batch."""
     return batch.repeat(count, *[1] * (batch.ndim - 1))
 
@@ -355,6 +355,6 @@ def _masking(reader: Reader, factors: Tensor) -> Any:
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         read = _apart(inputs[0], len(factors))
-        return (reader.masked(read, factors), *inputs[1:])
+        return (reader.mask_inputs(read, factors), *inputs[1:])
 
     return hook

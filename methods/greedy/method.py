@@ -34,17 +34,17 @@ from torch import Tensor, nn
 
 from methods.contract.method import Method, Problem, Pruned, Record
 from methods.greedy.forward_selection import RULES
-from methods.greedy.layerwise import Accurate, Enough, Partial, Tuning, Width, selected, tuned
+from methods.greedy.layerwise import Accurate, Enough, Partial, Tuning, Width, select_units, tune
 from methods.greedy.masked_network import Replay
 from methods.greedy.orderings import Ordered, ordered_layers
-from methods.greedy.readers import uncovered, unreadable
+from methods.greedy.readers import readers_without_covariance, unreadable
 from methods.greedy.selection import OBJECTIVES, BatchMode, Judge, Layer, ObjectiveName, RuleName, Search, layers_of
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
-from methods.network.initial import reinitialised
+from methods.network.initial import reinitialise
 from methods.network.scope import prunable
-from methods.training.one_shot import drawn_seed
-from methods.training.trainer import Trainer, derived, evaluate, recalibrate
+from methods.training.one_shot import draw_seed
+from methods.training.trainer import Trainer, derive_seed, evaluate, recalibrate
 from spaces import (
     Categorical,
     Condition,
@@ -58,7 +58,7 @@ from spaces import (
     Sparsity,
     rounded_up,
     sparsity_space,
-    unknown,
+    unknown_name,
 )
 from spaces.sparsity import PerLayer, PerStage
 
@@ -106,7 +106,7 @@ class Greedy(Method):
 
     title: ClassVar[str] = "channels added one by one, the most useful first"
     source: ClassVar[str] = "Ye, Gong, Nie, Zhou, Klivans, Liu, 2020, arXiv 2003.01794"
-    settled: ClassVar[frozenset[str]] = frozenset({"procedure"})  # the other one is no analysis that trials share
+    fixed_by_default: ClassVar[frozenset[str]] = frozenset({"procedure"})
 
     stop_rule: Literal["count", "tol"] = "count"
     sparsity: Sparsity | None = None
@@ -225,27 +225,29 @@ class Greedy(Method):
         groups, chosen, extra = self._task(problem)
         cost = CostModel(problem.model, problem.example, groups)
         widths = self._widths(groups, chosen, cost)
-        seed = drawn_seed(problem.generator)
+        seed = draw_seed(problem.generator)
         history: list[Record] = []
         if self.procedure == "independent":
             partial = self._independent(problem, groups, chosen, widths, extra)
         else:
-            partial, history = self._sequential(problem, groups, chosen, widths, cost, derived(seed, 0), extra)
+            partial, history = self._sequential(problem, groups, chosen, widths, cost, derive_seed(seed, 0), extra)
         kept = {name: len(units) for name, units in partial.kept.items()}
         extra["flops_share"] = cost.flops(kept) / cost.dense
         extra["layers_whole"] = float(sum(kept[group.name] == group.channels for group in groups))
-        return self._finetuned(problem, partial, history, extra, derived(seed, 1))
+        return self._finetune(problem, partial, history, extra, derive_seed(seed, 1))
 
     def _task(self, problem: Problem) -> tuple[Sequence[ChannelGroup], list[ChannelGroup], dict[str, float]]:
         """List all groups, those that may lose units, and remarks on the others."""
         groups = channel_groups(problem.model, problem.example, problem.ignored)
-        chosen, extra = self._chosen(problem.model, groups)
+        chosen, extra = self._choose_groups(problem.model, groups)
         for stage in self.tol_scale:
             if stage not in (stages := {group.stage for group in chosen}):
-                raise InputError(unknown("stage in tol_scale:", stage, stages))
+                raise InputError(unknown_name("stage in tol_scale:", stage, stages))
         return groups, chosen, extra
 
-    def _chosen(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[list[ChannelGroup], dict[str, float]]:
+    def _choose_groups(
+        self, model: nn.Module, groups: Sequence[ChannelGroup]
+    ) -> tuple[list[ChannelGroup], dict[str, float]]:
         """Choose the groups that may lose units, and name those that cannot for the way they are read."""
         try:
             allowed = prunable(groups, model, "coupled" if self.prune_outputs else "inner_only")
@@ -255,7 +257,9 @@ class Greedy(Method):
                 "groups together; True prunes them"
             ) from error
         foreign = {group.name: unreadable(model, group) for group in allowed}
-        foreign |= {group.name: uncovered(model, group) for group in allowed if not self._judges(model, group)}
+        foreign |= {
+            group.name: readers_without_covariance(model, group) for group in allowed if not self._judges(model, group)
+        }
         chosen = [group for group in allowed if not foreign[group.name]]
         if not chosen:
             listed = sorted({name for names in foreign.values() for name in names})
@@ -267,7 +271,7 @@ class Greedy(Method):
 
     def _judges(self, model: nn.Module, group: ChannelGroup) -> tuple[Judge, ...]:
         """Leave out the imitation where the inputs of a consumer have no covariance."""
-        foreign = bool(uncovered(model, group))
+        foreign = bool(readers_without_covariance(model, group))
         return tuple(judge for judge in OBJECTIVES[self.objective] if not (foreign and judge == "local_gram"))
 
     def _widths(
@@ -294,9 +298,9 @@ class Greedy(Method):
         """Return the network that units are selected from."""
         if self.select_from == "trained":
             return problem.model
-        model = reinitialised(problem.model, derived(seed, 3)).eval()
+        model = reinitialise(problem.model, derive_seed(seed, 3)).eval()
         recipe = problem.recipe
-        recalibrate(model, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 4))
+        recalibrate(model, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 4))
         return model
 
     # --- every layer within the dense network ------------------------------------------------------------------
@@ -332,7 +336,7 @@ class Greedy(Method):
                 losses = [layer.loss(ordering.mask(fewest)) for ordering in rivals]
                 rivals = [rivals[losses.index(min(losses))]]
             masks[group.name] = rivals[0].mask(fewest)
-        return Partial.whole(model, groups).pruned(masks)
+        return Partial.whole(model, groups).fold_and_cut(masks)
 
     def _accurate_width(self, ordered: Ordered, group: ChannelGroup) -> int:
         """Find the smallest width that is accurate enough; the last one is the whole layer."""
@@ -362,7 +366,7 @@ class Greedy(Method):
         history: list[Record] = []
         for turn in range(self.rounds):
             for position, name in enumerate(names):
-                here = derived(seed, 5, turn, position)
+                here = derive_seed(seed, 5, turn, position)
                 what = f"channels of {name} (round {turn + 1} of {self.rounds}), by layer"
                 problem.progress(what, turn * len(names) + position, self.rounds * len(names))
                 group = partial.group(name)
@@ -376,11 +380,11 @@ class Greedy(Method):
                     continue
                 enough = self._enough(layer, width)
                 judges = self._judges(partial.model, group)
-                mask = selected(layer, judges, self._search(), enough, self.round_to)
+                mask = select_units(layer, judges, self._search(), enough, self.round_to)
                 if mask is None:
                     continue  # never enough: the layer stays whole
-                partial = partial.pruned({name: mask})
-                partial, history = tuned(partial, problem, tuning, history, derived(here, 1))
+                partial = partial.fold_and_cut({name: mask})
+                partial, history = tune(partial, problem, tuning, history, derive_seed(here, 1))
         return partial, history
 
     def _in_order(self, chosen: Sequence[ChannelGroup], cost: CostModel) -> list[str]:
@@ -416,15 +420,15 @@ class Greedy(Method):
 
     # --- and then ------------------------------------------------------------------------------------------------
 
-    def _finetuned(
+    def _finetune(
         self, problem: Problem, partial: Partial, history: Sequence[Record], extra: Mapping[str, float], seed: int
     ) -> Pruned:
         """Fine-tune with what is left of the budget, or train anew."""
         recipe, keep_scale = problem.recipe, self.keep_scale
         if self.init_after_prune == "reinit":
-            new = reinitialised(partial.model, derived(seed, 2)).eval()
+            new = reinitialise(partial.model, derive_seed(seed, 2)).eval()
             partial, keep_scale = Partial(new, partial.groups, partial.kept, partial.masks), False
-        recalibrate(partial.model, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 0))
+        recalibrate(partial.model, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 0))
         before = evaluate(partial.model, problem.validation, bf16=recipe.bf16)
         epochs, used = (int(history[-1]["epoch"]), int(history[-1]["step"])) if history else (0, 0)
         with partial.trainable(keep_scale) as model:
@@ -433,7 +437,7 @@ class Greedy(Method):
                 problem.train,
                 recipe,
                 problem.steps - used,
-                derived(seed, 1),
+                derive_seed(seed, 1),
                 validation=problem.validation,
                 teacher=problem.model,
                 report=problem.report,

@@ -62,7 +62,7 @@ def ordered_layers(
         for place, layer in enumerate(layers_of(model, groups, problem.train, search, seed), 1):
             name = layer.group.name
             what = f"channels of {name} (layer {place} of {len(groups)}), by {judge}"
-            ordering = order(layer, judge, search, partial(_told, problem.progress, what, before, total))
+            ordering = order(layer, judge, search, partial(_report_progress, problem.progress, what, before, total))
             before += layer.group.channels
             masks = torch.stack([ordering.mask(width) for width in range(1, layer.group.channels + 1)])
             tensors |= {
@@ -95,6 +95,6 @@ def ordered_layers(
     }
 
 
-def _told(progress: Progress, what: str, before: int, total: int, chosen: int) -> None:
+def _report_progress(progress: Progress, what: str, before: int, total: int, chosen: int) -> None:
     """Tell how many units of all layers are chosen."""
     progress(what, before + chosen, total)

@@ -91,17 +91,17 @@ class Linearised:
         if isinstance(self._module, nn.Linear):
             return torch.einsum("b...cm,com->cb...o", inputs[..., channels], own)
         read = inputs[:, channels.flatten()]
-        parts = self._convolved(read, own.flatten(0, 1), count * self._groups)
+        parts = self._convolve(read, own.flatten(0, 1), count * self._groups)
         return parts.reshape(len(parts), count, -1, *parts.shape[2:]).transpose(0, 1).contiguous()
 
     def _output(self, inputs: Tensor, mask: Tensor, others: float) -> Tensor:
         """Return the output under a mask, without the bias; channels of other groups are read ``others`` times."""
-        read = self._reader.masked(inputs[None], self._reader.factors(mask[None], others))
+        read = self._reader.mask_inputs(inputs[None], self._reader.factors(mask[None], others))
         if isinstance(self._module, nn.Linear):
             return F.linear(read, self._module.weight)
-        return self._convolved(read, self._module.weight, self._groups)
+        return self._convolve(read, self._module.weight, self._groups)
 
-    def _convolved(self, inputs: Tensor, weight: Tensor, groups: int) -> Tensor:
+    def _convolve(self, inputs: Tensor, weight: Tensor, groups: int) -> Tensor:
         module, padding = self._module, self._module.padding
         if module.padding_mode != "zeros":
             inputs = F.pad(inputs, module._reversed_padding_repeated_twice, mode=module.padding_mode)

@@ -57,7 +57,7 @@ class Reader:
         spread = seen[:, :, None].expand(-1, -1, index.shape[1]).flatten(1)
         return masks.new_full((len(masks), self.channels), others).index_copy(1, index.flatten(), spread)
 
-    def masked(self, inputs: Tensor, factors: Tensor) -> Tensor:
+    def mask_inputs(self, inputs: Tensor, factors: Tensor) -> Tensor:
         """Multiply inputs by masks.
 
         Args:
@@ -113,7 +113,7 @@ def unreadable(model: nn.Module, group: ChannelGroup) -> list[str]:
     return others
 
 
-def uncovered(model: nn.Module, group: ChannelGroup) -> list[str]:
+def readers_without_covariance(model: nn.Module, group: ChannelGroup) -> list[str]:
     """Name the readers of a group whose inputs have no covariance (``methods.curvature.covariances``).
 
     Args:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.contract.data import Batch, Split
-from methods.contract.recipe import derived
+from methods.contract.recipe import derive_seed
 from methods.curvature.covariances import collect_factors
 from methods.curvature.finite import origin
 from methods.curvature.passes import full_precision
@@ -283,10 +283,10 @@ def layers_of(
     Yields:
         The layers.
     """
-    graph, subset = follow(model), subset_of(train, search, derived(seed, 0))
+    graph, subset = follow(model), subset_of(train, search, derive_seed(seed, 0))
     for position, group in enumerate(groups):
         network = masked_network(model, graph, group, subset[0][0])
-        yield Layer(model, network, group, train, subset, derived(seed, 1, position), derived(seed, 2))
+        yield Layer(model, network, group, train, subset, derive_seed(seed, 1, position), derive_seed(seed, 2))
 
 
 def subset_of(train: Split, search: Search, seed: int) -> list[Batch]:
@@ -328,7 +328,7 @@ def select(layer: Layer, judge: Judge, search: Search) -> Iterator[Step]:
             finite.
     """
     units = layer.group.channels
-    generator = torch.Generator().manual_seed(derived(layer.seed, 0))
+    generator = torch.Generator().manual_seed(derive_seed(layer.seed, 0))
     objective_at = _JUDGES[judge](layer, search)
     try:
         yield from forward_selection(
@@ -424,9 +424,9 @@ def batches_for(layer: Layer, search: Search) -> Iterator[Batch]:
     if search.batches == "fresh_per_step":
         epoch = 0
         while True:
-            yield from layer.train.epoch(search.batch, derived(layer.seed, 1, epoch))
+            yield from layer.train.epoch(search.batch, derive_seed(layer.seed, 1, epoch))
             epoch += 1
     seed = layer.seed if search.batches == "fixed_per_layer" else layer.shared_seed
-    batch = next(iter(layer.train.epoch(search.batch, derived(seed, 1))))
+    batch = next(iter(layer.train.epoch(search.batch, derive_seed(seed, 1))))
     while True:
         yield batch

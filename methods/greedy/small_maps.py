@@ -65,7 +65,7 @@ OUTPUTS: Mapping[int, Matrix] = {
 """``A``: what the products are multiplied with."""
 
 
-def suited(module: nn.Module) -> bool:
+def suits_small_maps(module: nn.Module) -> bool:
     """Tell whether a layer is a convolution that small maps can be computed faster for.
 
     Args:
@@ -90,7 +90,7 @@ class SmallMaps:
     """A convolution with few products where the map is small.
 
     Args:
-        convolution: One that is :func:`suited`.
+        convolution: One that is :func:`suits_small_maps`.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -120,7 +120,7 @@ class SmallMaps:
         with torch.no_grad():
             own = self._convolution.bias
             bias = x.new_zeros(self._convolution.out_channels) if own is None else own.detach()
-            return transformed(self._convolution.weight, *size).to(x), bias
+            return transform_kernels(self._convolution.weight, *size).to(x), bias
 
     def _applied(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
         """Convolve ``[pixels, images, inputs]``."""
@@ -138,7 +138,7 @@ class SmallMaps:
         return y.view(-1, count, outputs)
 
 
-def transformed(weight: Tensor, height: int, width: int) -> Tensor:
+def transform_kernels(weight: Tensor, height: int, width: int) -> Tensor:
     """Transform kernels, in float64.
 
     Args:
@@ -154,7 +154,7 @@ def transformed(weight: Tensor, height: int, width: int) -> Tensor:
     ).contiguous()
 
 
-def pooled(x: Tensor, height: int, width: int) -> Tensor:
+def pool_windows(x: Tensor, height: int, width: int) -> Tensor:
     """Pool windows that do not overlap, the maximum of each.
 
     Args:
@@ -184,7 +184,7 @@ def faster(graph: fx.GraphModule, nodes: Container[fx.Node]) -> dict[fx.Node, Ca
         if node not in nodes or node.op != "call_module" or len(node.all_input_nodes) != 1 or len(node.args) != 1:
             continue
         module = graph.get_submodule(str(node.target))
-        if suited(module):
+        if suits_small_maps(module):
             assert isinstance(module, nn.Conv2d)
             found[node] = SmallMaps(module)
         elif isinstance(module, nn.MaxPool2d) and (window := _tiles(module)) is not None:
@@ -216,7 +216,7 @@ def _tiles(pool: nn.MaxPool2d) -> tuple[int, int] | None:
 def _pooling(pool: nn.MaxPool2d, height: int, width: int) -> Callable[[Tensor], Tensor]:
     def applied(x: Tensor) -> Tensor:
         whole = x.ndim == 4 and x.shape[2] % height == 0 and x.shape[3] % width == 0
-        y: Tensor = pooled(x, height, width) if whole else pool(x)
+        y: Tensor = pool_windows(x, height, width) if whole else pool(x)
         return y
 
     return applied

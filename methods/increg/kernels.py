@@ -107,7 +107,7 @@ def _windows(height: int, width: int) -> Iterator[Window]:
                     yield Window(top, bottom, left, right)
 
 
-def sliced(convolution: nn.Conv2d, window: Window) -> nn.Module:
+def slice_kernel(convolution: nn.Conv2d, window: Window) -> nn.Module:
     """Make a convolution's kernel smaller.
 
     Args:
@@ -175,7 +175,7 @@ def with_windows(model: nn.Module, windows: Mapping[str, Window]) -> nn.Module:
         assert isinstance(convolution, nn.Conv2d)
         if window.area == convolution.weight[0, 0].numel():
             continue
-        layer = sliced(convolution, window)
+        layer = slice_kernel(convolution, window)
         for place, module in list(smaller.named_modules(remove_duplicate=False)):
             if module is convolution:  # it may be used in several places
                 smaller.set_submodule(place, layer)

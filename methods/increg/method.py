@@ -51,12 +51,12 @@ from methods.network.units import Units
 from methods.ranked.columns import Bundle, Columns, allotted_columns, cut_and_finetune_columns, rates_by_layer, unread
 from methods.ranked.ranking import (
     Increment,
-    averaged,
+    average_ranks,
     exponential_increment,
     jump_increment,
     linear_increment,
 )
-from methods.training.one_shot import allotted, cut_and_finetune, drawn_seed
+from methods.training.one_shot import allot_widths, cut_and_finetune, draw_seed
 from methods.training.trainer import Trainer
 from spaces import (
     Categorical,
@@ -109,7 +109,7 @@ class IncReg(Method):
 
     title: ClassVar[str] = "a penalty for each channel that grows while it is weak"
     source: ClassVar[str] = "Wang, Zhang, Wang, Yu, Hu, 2019, arXiv 1804.09461"
-    settled: ClassVar[frozenset[str]] = frozenset({"granularity"})
+    fixed_by_default: ClassVar[frozenset[str]] = frozenset({"granularity"})
 
     sparsity: Sparsity
     granularity: Granularity = "filter"
@@ -240,7 +240,7 @@ class IncReg(Method):
 
     def _channels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Units, Penalised]:
         """Say which channels of the model are penalised, and how many of them go."""
-        groups, keep = allotted(problem, self.sparsity, self.round_to)
+        groups, keep = allot_widths(problem, self.sparsity, self.round_to)
         units, cost = Units(model, groups), CostModel(model, problem.example, groups)
 
         def measure(removed: Tensor) -> Record:
@@ -336,7 +336,7 @@ class IncReg(Method):
             problem.train,
             recipe,
             plan.prune_steps + plan.stabilize_steps,
-            drawn_seed(problem.generator),
+            draw_seed(problem.generator),
             validation=problem.validation,
             hook=hook,
             teacher=problem.model,
@@ -355,7 +355,7 @@ class IncReg(Method):
         Returns:
             The hook.
         """
-        average = partial(averaged, how=self.rank_average, decay=self.rank_ema)
+        average = partial(average_ranks, how=self.rank_average, decay=self.rank_ema)
         return Penalties(penalised, plan, self.penalty_max, self.increment_by_rank(), average, coupled)
 
     def plan(

@@ -13,7 +13,7 @@ from methods.contract.method import Record
 from methods.increg.pacing import Plan
 from methods.network.thinning import Sliced
 from methods.network.units import Scored, Spread
-from methods.ranked.ranking import Increment, Standing, forced, updated
+from methods.ranked.ranking import Increment, Standing, force_removals, update_penalties
 from methods.training.trainer import Hook
 
 
@@ -122,7 +122,7 @@ class Penalties(Hook):
     def _update(self) -> None:
         self.updates += 1
         before = self.standing
-        self.standing = updated(
+        self.standing = update_penalties(
             before,
             self.units.table.importance(),
             self.units.table.valid,
@@ -138,7 +138,7 @@ class Penalties(Hook):
 
     def _force(self) -> None:
         before = self.standing
-        self.standing = forced(before, self.units.table.valid, self.to_remove)
+        self.standing = force_removals(before, self.units.table.valid, self.to_remove)
         self._forced += (self.standing.removed & ~before.removed).sum()
         self._note(before)
         self._refresh()

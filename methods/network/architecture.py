@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 FORMAT = 2
 
@@ -61,7 +61,7 @@ def describe(dense: nn.Module, pruned: nn.Module) -> dict[str, Any]:
     narrower: dict[str, Any] = {}
     replaced: dict[str, Any] = {}
     for name, before, after in _pairs(dense, pruned):
-        if _replaced(before, after):
+        if _is_replaced(before, after):
             if not name:
                 raise ValueError(f"the whole network was replaced: {_kind(before)} by {_kind(after)}")
             replaced[name] = _spec(after, name)
@@ -155,21 +155,21 @@ def _resize(module: nn.Module, change: Mapping[str, Any]) -> None:
 def _pairs(before: nn.Module, after: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module, nn.Module]]:
     """Walk two networks side by side; what was replaced is not entered."""
     yield name, before, after
-    if not _replaced(before, after):
+    if not _is_replaced(before, after):
         for child, module in before.named_children():
             yield from _pairs(module, getattr(after, child), f"{name}.{child}" if name else child)
 
 
-def _replaced(before: nn.Module, after: nn.Module) -> bool:
+def _is_replaced(before: nn.Module, after: nn.Module) -> bool:
     """Whether a module is more than a narrower version of the other."""
     if type(before) is not type(after):
         return True
     if [child for child, _ in before.named_children()] != [child for child, _ in after.named_children()]:
         return True
-    return _fixed(before) != _fixed(after)
+    return _fixed_settings(before) != _fixed_settings(after)
 
 
-def _fixed(module: nn.Module) -> Settings:
+def _fixed_settings(module: nn.Module) -> Settings:
     """What cutting channels never changes in a layer that can be built anew; of others only their tensors' names."""
     known = _SETTINGS.get(_kind(module))
     settings = {} if known is None else known(module)
@@ -199,7 +199,7 @@ def _built(spec: Mapping[str, Any]) -> nn.Module:
             layers.add_module(name, _built(child))
         return layers
     if kind not in LAYERS and kind not in _BUILDERS:
-        raise InputError(unknown("layer of an architecture", kind, _names()))
+        raise InputError(unknown_name("layer of an architecture", kind, _names()))
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in spec["settings"].items()}
     cls: Callable[..., nn.Module] = _ours(kind) if kind in LAYERS else _BUILDERS[kind]
     try:

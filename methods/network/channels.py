@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch_pruning.pruner.function import BasePruningFunc
 
 from methods.network.layers import ZeroPadShortcut
-from spaces import InputError, LayerGroup, unknown
+from spaces import InputError, LayerGroup, unknown_name
 
 Side = Literal["out", "in"]
 Kept = Mapping[str, Sequence[int]]
@@ -139,7 +139,7 @@ def channel_groups(model: nn.Module, example: Tensor, ignored: Collection[str] =
     names = dict(model.named_modules())
     for name in ignored:
         if name not in names:
-            raise InputError(unknown("module", name, (n for n in names if n)))
+            raise InputError(unknown_name("module", name, (n for n in names if n)))
     with _traceable(model) as traced:
         graph = _dependency_graph(traced, example)
         order, sizes = _execution(traced, example)
@@ -151,7 +151,8 @@ def channel_groups(model: nn.Module, example: Tensor, ignored: Collection[str] =
             "that may be removed (the classifier and ignored modules must stay)"
         )
     return [
-        _named(members, sizes, order, depth=position / max(1, len(found) - 1)) for position, members in enumerate(found)
+        _name_group(members, sizes, order, depth=position / max(1, len(found) - 1))
+        for position, members in enumerate(found)
     ]
 
 
@@ -167,7 +168,7 @@ def cut(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Modu
         A smaller deep copy.
     """
     smaller = copy.deepcopy(model)
-    for (name, side), dropped in _dropped(groups, kept).items():
+    for (name, side), dropped in _dropped_channels(groups, kept).items():
         module = smaller.get_submodule(name)
         pruner = _pruner(module)
         remove = pruner.prune_out_channels if side == "out" else pruner.prune_in_channels
@@ -192,7 +193,7 @@ def masked(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.M
     """
     silent = copy.deepcopy(model)
     with torch.no_grad():
-        for (name, side), dropped in _dropped(groups, kept).items():
+        for (name, side), dropped in _dropped_channels(groups, kept).items():
             module = silent.get_submodule(name)
             index = torch.tensor(sorted(dropped), device=next(silent.parameters()).device)
             if isinstance(module, ZeroPadShortcut):
@@ -220,13 +221,13 @@ def _zero_inputs(module: nn.Module, index: Tensor) -> None:
         weight[rows, channel % inputs] = 0
 
 
-def _dropped(groups: Sequence[ChannelGroup], kept: Kept) -> dict[tuple[str, Side], set[int]]:
+def _dropped_channels(groups: Sequence[ChannelGroup], kept: Kept) -> dict[tuple[str, Side], set[int]]:
     """Collect, per module and side, every channel that has to go, over all groups."""
     by_name = {group.name: group for group in groups}
     dropped: dict[tuple[str, Side], set[int]] = defaultdict(set)
     for name, units in kept.items():
         if name not in by_name:
-            raise InputError(unknown("channel group", name, by_name))
+            raise InputError(unknown_name("channel group", name, by_name))
         group = by_name[name]
         if not units or not set(units) <= set(range(group.channels)):
             raise InputError(
@@ -343,12 +344,12 @@ def _raw_groups(graph: Any, model: nn.Module, ignored: frozenset[str]) -> Iterat
                 columns[name, side][root].add(channel)
         if fixed:
             continue
-        members = _tied(columns, model)
+        members = _tie_channels(columns, model)
         if members and len(members[0].index) > 1:
             yield members
 
 
-def _tied(columns: dict[tuple[str, Side], dict[int, set[int]]], model: nn.Module) -> list[Member]:
+def _tie_channels(columns: dict[tuple[str, Side], dict[int, set[int]]], model: nn.Module) -> list[Member]:
     """Merge channels into units so that grouped convolutions and group norms stay evenly filled."""
     channels = 1 + max(root for column in columns.values() for root in column)
     tie = 1
@@ -364,7 +365,7 @@ def _tied(columns: dict[tuple[str, Side], dict[int, set[int]]], model: nn.Module
         ]
         if len({len(row) for row in rows}) != 1 or not rows[0]:
             return []  # only part of the channels is coupled here: not removable unit by unit
-        if not all(_even(model.get_submodule(name), side, row) for row in rows):
+        if not all(_takes_evenly(model.get_submodule(name), side, row) for row in rows):
             return []  # a grouped layer would be left with groups of different sizes
         members.append(Member(name, side, torch.tensor(rows)))
     return members
@@ -380,7 +381,7 @@ def _tie(module: nn.Module, side: Side) -> int:
     return 1
 
 
-def _even(module: nn.Module, side: Side, unit: list[int]) -> bool:
+def _takes_evenly(module: nn.Module, side: Side, unit: list[int]) -> bool:
     """Whether a unit takes the same positions out of every group of a grouped layer."""
     tie = _tie(module, side)
     if tie == 1:
@@ -398,7 +399,7 @@ def _channels(module: nn.Module, side: Side) -> int:
     return module.out_channels if side == "out" else module.in_channels
 
 
-def _named(members: list[Member], sizes: dict[str, str], order: dict[str, int], depth: float) -> ChannelGroup:
+def _name_group(members: list[Member], sizes: dict[str, str], order: dict[str, int], depth: float) -> ChannelGroup:
     """Name a group after its first producing module in order of execution."""
     first = min((m for m in members if m.side == "out"), key=lambda m: order.get(m.module, len(order)))
     return ChannelGroup(

@@ -102,7 +102,7 @@ def carry_over(
 
 
 @torch.no_grad()
-def expanded(smaller: nn.Module, whole: nn.Module, places: Sequence[Tensor]) -> nn.Module:
+def expand(smaller: nn.Module, whole: nn.Module, places: Sequence[Tensor]) -> nn.Module:
     """Put the weights of a cut network back where they came from, among zeros.
 
     Args:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.network.channels import ChannelGroup
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class CostModel:
         """
         for name in kept:
             if name not in self.units:
-                raise InputError(unknown("channel group", name, self.units))
+                raise InputError(unknown_name("channel group", name, self.units))
         return sum(layer.macs(kept) for layer in self._layers)
 
 

@@ -40,7 +40,7 @@ class Tracer(fx.Tracer):
         return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
-def folded(model: nn.Module) -> nn.Module:
+def fold_norms(model: nn.Module) -> nn.Module:
     """Fold every batch norm that follows a convolution or linear layer, and nothing else, into it.
 
     Activations (``nn.ReLU``) then work in place where nothing else reads what they read.

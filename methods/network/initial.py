@@ -10,7 +10,7 @@ from torch import nn
 from spaces import InputError
 
 
-def reinitialised(model: nn.Module, seed: int) -> nn.Module:
+def reinitialise(model: nn.Module, seed: int) -> nn.Module:
     """Copy a network with new initial weights, as its modules reset themselves.
 
     Args:

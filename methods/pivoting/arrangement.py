@@ -242,7 +242,7 @@ class Arrangement(nn.Module):
         return PivotSpec(columns, self.sums.cpu() if len(self.sums) else torch.arange(self.blocks), rows)
 
 
-def arranged(spec: PivotSpec, inputs: int) -> dict[str, Any]:
+def arrange(spec: PivotSpec, inputs: int) -> dict[str, Any]:
     """Find the arrangement for a specification.
 
     Args:

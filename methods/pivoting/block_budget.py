@@ -172,7 +172,7 @@ def loss_damage(
     return damage
 
 
-def tilted(damage: Damage, shapes: Sequence[Shape], tilt: float) -> Damage:
+def tilt_damages(damage: Damage, shapes: Sequence[Shape], tilt: float) -> Damage:
     """Let deep layers count less (positive tilt) or more.
 
     Args:

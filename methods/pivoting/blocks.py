@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.pivoting.arrangement import Arrangement, PivotSpec, arranged, blocks_of
+from methods.pivoting.arrangement import Arrangement, PivotSpec, arrange, blocks_of
 
 
 class PivotedConv2d(nn.Module):
@@ -67,7 +67,7 @@ class PivotedConv2d(nn.Module):
         """
         if layer.groups != 1 or layer.padding_mode != "zeros":
             raise ValueError(f"a convolution of {layer.groups} groups, padding {layer.padding_mode!r}, has no blocks")
-        pivoted = PivotedConv2d(
+        keep_blocks = PivotedConv2d(
             layer.in_channels,
             layer.out_channels,
             _pair(layer.kernel_size),
@@ -75,10 +75,10 @@ class PivotedConv2d(nn.Module):
             layer.padding if isinstance(layer.padding, str) else _pair(layer.padding),
             _pair(layer.dilation),
             layer.bias is not None,
-            **arranged(spec, layer.in_channels),
+            **arrange(spec, layer.in_channels),
         )
-        _fill(pivoted, spec, layer.weight, layer.bias)
-        return pivoted
+        _fill(keep_blocks, spec, layer.weight, layer.bias)
+        return keep_blocks
 
     def settings(self) -> dict[str, Any]:
         """Return what builds a layer of the same shapes.
@@ -155,10 +155,10 @@ class PivotedLinear(nn.Module):
         Returns:
             A layer that computes what the dense one does with all other entries zero.
         """
-        shape = arranged(spec, layer.in_features)
-        pivoted = PivotedLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, **shape)
-        _fill(pivoted, spec, layer.weight, layer.bias)
-        return pivoted
+        shape = arrange(spec, layer.in_features)
+        keep_blocks = PivotedLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, **shape)
+        _fill(keep_blocks, spec, layer.weight, layer.bias)
+        return keep_blocks
 
     def settings(self) -> dict[str, Any]:
         """Return what builds a layer of the same shapes.
@@ -198,7 +198,7 @@ def _pair(value: tuple[int, ...]) -> tuple[int, int]:
 Pivoted = PivotedConv2d | PivotedLinear
 
 
-def pivoted(layer: nn.Conv2d | nn.Linear, spec: PivotSpec) -> Pivoted:
+def keep_blocks(layer: nn.Conv2d | nn.Linear, spec: PivotSpec) -> Pivoted:
     """Keep the blocks of a dense layer.
 
     Args:

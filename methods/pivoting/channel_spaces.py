@@ -114,7 +114,7 @@ def channel_spaces(model: nn.Module, example: Tensor) -> ChannelSpaces:
     """
     still = copy.deepcopy(model).eval()
     try:
-        return _Walk(still, _traced(still)).result(example)
+        return _Walk(still, _trace(still)).result(example)
     except _UNTRACEABLE as error:
         return _apart(still, example, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
 
@@ -126,7 +126,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, ZeroPadShortcut) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _traced(model: nn.Module) -> fx.Graph:
+def _trace(model: nn.Module) -> fx.Graph:
     """Trace a network in eval mode, and make sure that it does the same operations while training."""
     graph = _Tracer().trace(model)
     training = _Tracer().trace(copy.deepcopy(model).train())
@@ -347,7 +347,10 @@ class _Walk:
         return known[0]
 
     def _flattening(self, node: fx.Node) -> _Value | None:
-        value, after = self._only(node) if len(node.all_input_nodes) == 1 else self._sized(node), self.shapes[node.name]
+        value, after = (
+            self._only(node) if len(node.all_input_nodes) == 1 else self._reshaped_tensor(node),
+            self.shapes[node.name],
+        )
         if value is None:
             return None
         before = self.shapes[node.all_input_nodes[0].name]
@@ -358,7 +361,7 @@ class _Walk:
         pixels = prod(before[2:])
         return _Value(tuple(Part(p.slot, p.channels, p.repeat * pixels) for p in value.layout), 1)
 
-    def _sized(self, node: fx.Node) -> _Value | None:
+    def _reshaped_tensor(self, node: fx.Node) -> _Value | None:
         """The tensor of a reshape whose other arguments are sizes."""
         tensors = [used for used in node.all_input_nodes if self.shapes[used.name] is not None]
         return self.values.get(tensors[0].name) if tensors == node.all_input_nodes[:1] else None

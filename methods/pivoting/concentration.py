@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from methods.contract.data import Split
 from methods.contract.method import Record
 from methods.pivoting.block_matrices import Booleans, Floats, Pivots
-from methods.pivoting.pivoted_network import Plan, expanded
+from methods.pivoting.pivoted_network import Plan, expand_mask
 from methods.pivoting.pivots import search
 from methods.training.trainer import Hook
 
@@ -203,7 +203,7 @@ class Concentration(Hook):
                 weight.sub_(weight * outside, alpha=shrink)
         done = step + 1
         if done % self.interval == 0 and done <= 0.75 * self.steps and self._inside() < ENOUGH:
-            entries = self.plan.scored(self.scores.entries())
+            entries = self.plan.fill_scores(self.scores.entries())
             self._take(search(entries, self.plan.slots, start=self.pivots.orders, still=self.plan.still))
 
     def epoch_end(self) -> Record:
@@ -242,7 +242,7 @@ class Concentration(Hook):
     def _take(self, pivots: Pivots) -> None:
         self.pivots = pivots
         self.masks = self.plan.masks(pivots)
-        self._outside = {name: 1 - expanded(mask, self.scores.weights[name]) for name, mask in self.masks.items()}
+        self._outside = {name: 1 - expand_mask(mask, self.scores.weights[name]) for name, mask in self.masks.items()}
 
     def _inside(self) -> float:
         shares = retained(self.scores.entries(), self.masks)

@@ -69,7 +69,7 @@ class Dispatch:
         """Return the decision and the measurements in JSON's types.
 
         Returns:
-            A mapping; times in seconds. ``channels_last`` and ``ways`` of it are what :func:`executed` needs.
+            A mapping; times in seconds. ``channels_last`` and ``ways`` of it are what :func:`execute_as_decided` needs.
         """
         return asdict(self)
 
@@ -102,7 +102,7 @@ class Decided(nn.Module):
         return answer
 
 
-def undecided(model: nn.Module) -> list[str]:
+def undecided_layers(model: nn.Module) -> list[str]:
     """Name the layers of blocks that may run in several ways.
 
     Args:
@@ -116,7 +116,7 @@ def undecided(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, PivotedConv2d | PivotedLinear)]
 
 
-def executed(model: nn.Module, ways: Mapping[str, str], channels_last: bool = False) -> Decided:
+def execute_as_decided(model: nn.Module, ways: Mapping[str, str], channels_last: bool = False) -> Decided:
     """Build a network that runs as decided.
 
     Args:
@@ -136,7 +136,7 @@ def executed(model: nn.Module, ways: Mapping[str, str], channels_last: bool = Fa
         layer = quick.get_submodule(name)
         if not isinstance(layer, PivotedConv2d | PivotedLinear):
             raise ValueError(f"{name} is a {type(layer).__name__}, not a layer of blocks")
-        tail = _taken(quick, behind.get(name, ())) if way == PORTIONS else ()
+        tail = _take_modules(quick, behind.get(name, ())) if way == PORTIONS else ()
         known = executions(layer, tail)
         if way not in known:
             raise ValueError(f"{name} cannot be run as {way!r}; known: {', '.join(known)}")
@@ -160,13 +160,13 @@ def dispatch(
         A copy in eval mode, for inference only, and the decision.
     """
     choices = layouts if example.ndim == 4 else (False,)
-    decided = {last: _decided(model, example, last, rounds) for last in choices}
+    decided = {last: _decide_layers(model, example, last, rounds) for last in choices}
     plans = {}
     for last, timings in decided.items():
         suffix = "_nhwc" if last else ""
         plans[f"blocks{suffix}"] = last, {name: timing.chosen for name, timing in timings.items()}
         plans[f"masked{suffix}"] = last, dict.fromkeys(timings, MASKED)
-    networks = {name: executed(model, ways, last) for name, (last, ways) in plans.items()}
+    networks = {name: execute_as_decided(model, ways, last) for name, (last, ways) in plans.items()}
     seconds = shortest(networks, example, rounds)
     best = min(seconds, key=lambda name: seconds[name])
     last, ways = plans[best]
@@ -254,23 +254,23 @@ class _Undecided(nn.Module):
         return result if self.timing.chosen == PORTIONS else self.tail(result)
 
 
-def _decided(model: nn.Module, example: Tensor, channels_last: bool, rounds: int) -> dict[str, Timing]:
+def _decide_layers(model: nn.Module, example: Tensor, channels_last: bool, rounds: int) -> dict[str, Timing]:
     """Decide layer after layer; layers of the same shape and input once."""
-    network = executed(model, {}, channels_last)
+    network = execute_as_decided(model, {}, channels_last)
     known: dict[str, Timing] = {}
     layers = {}
     behind = tails(network.network)
-    for name in undecided(model):
+    for name in undecided_layers(model):
         layer = network.network.get_submodule(name)
         assert isinstance(layer, PivotedConv2d | PivotedLinear)
-        layers[name] = _Undecided(layer, known, rounds, _taken(network.network, behind.get(name, ())))
+        layers[name] = _Undecided(layer, known, rounds, _take_modules(network.network, behind.get(name, ())))
         network.network.set_submodule(name, layers[name])
     with torch.no_grad():
         network(example)
     return {name: layer.timing for name, layer in layers.items() if layer.timing is not None}
 
 
-def _taken(network: nn.Module, names: Sequence[str]) -> tuple[nn.Module, ...]:
+def _take_modules(network: nn.Module, names: Sequence[str]) -> tuple[nn.Module, ...]:
     """Take modules out of a network: what runs them now is the layer before them."""
     modules = tuple(network.get_submodule(name) for name in names)
     for name in names:

@@ -73,7 +73,7 @@ class SeparateConvs(nn.Module):
             for piece, weight, bias in zip(arrangement.pieces(x, 1), weights, biases, strict=True)
         ]
         y = torch.cat(parts, 1)
-        return _finished(layer, y) if summed else arrangement.place(y, 1)
+        return _finish(layer, y) if summed else arrangement.place(y, 1)
 
 
 class UnfoldedBmm(nn.Module):
@@ -114,7 +114,7 @@ class UnfoldedBmm(nn.Module):
         # Channel-major: [blocks, width * kernel, batch * pixels].
         matrix = pixels.transpose(0, 1).reshape(arrangement.blocks, weight.shape[2], -1)
         y = torch.bmm(weight, matrix).reshape(-1, len(x), *sides).transpose(0, 1)
-        return _finished(layer, y)
+        return _finish(layer, y)
 
 
 class BlockSparseLinear(nn.Module):
@@ -158,7 +158,7 @@ class BlockSparseLinear(nn.Module):
         return arrangement.place(y, 1).reshape(*x.shape[:-1], layer.out_features)
 
 
-def _finished(layer: PivotedConv2d, y: Tensor) -> Tensor:
+def _finish(layer: PivotedConv2d, y: Tensor) -> Tensor:
     """Add up blocks, add the bias, and put rows in their places."""
     y = layer.arrangement.collect(y, 1)
     if layer.bias is not None:

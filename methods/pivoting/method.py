@@ -37,7 +37,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from methods.contract.method import Method, Problem, Pruned, Record
-from methods.contract.recipe import derived
+from methods.contract.recipe import derive_seed
 from methods.network.channels import ChannelGroup, Kept, channel_groups, cut
 from methods.network.cost import CostModel, count
 from methods.network.importance import l1_importance
@@ -49,16 +49,24 @@ from methods.pivoting.block_budget import (
     compatible,
     energy_damage,
     loss_damage,
-    tilted,
+    tilt_damages,
 )
 from methods.pivoting.block_matrices import Booleans, Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, allocate, nearest
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, moved_bytes
 from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.concentration import Concentration, Score, Scores, noise, retained, survivors
-from methods.pivoting.pivoted_network import Coupling, Plan, apply_masks, compact, gathers_alone, mended, plan_for
-from methods.pivoting.pivots import drawn, search
-from methods.training.one_shot import cut_and_finetune, drawn_seed, keep_top
+from methods.pivoting.pivoted_network import (
+    Coupling,
+    Plan,
+    apply_masks,
+    compact,
+    gathers_alone,
+    plan_for,
+    repair_mixing,
+)
+from methods.pivoting.pivots import sample_pivots, search
+from methods.training.one_shot import cut_and_finetune, draw_seed, keep_top
 from methods.training.trainer import Trainer, evaluate, recalibrate
 from spaces import (
     Categorical,
@@ -213,16 +221,16 @@ class Pivoting(Method):
             of the network do not know of each other); ``untraceable`` (1 if the graph could not be followed, so
             that no order could be folded).
         """
-        seed = drawn_seed(problem.generator)
+        seed = draw_seed(problem.generator)
         groups = channel_groups(problem.model, problem.example, problem.ignored)
         if isinstance(self.sparsity, FlopsTarget):
-            blocked = self._by_target(problem, groups, self.sparsity, derived(seed, 0))
+            blocked = self._by_target(problem, groups, self.sparsity, derive_seed(seed, 0))
         else:
-            blocked = self._by_ratio(problem, groups, derived(seed, 0))
+            blocked = self._by_ratio(problem, groups, derive_seed(seed, 0))
         plan = plan_for(blocked.layers.spaces, blocked.chosen, self.structure, self.tied)
         small, history, extra = blocked.model, list[Record](), {"retained": 1.0, "unmixed": 0.0, "gathers_alone": 0.0}
         if plan.names:
-            plan, pivots, history, extra = self._pivoted(problem, blocked, plan, derived(seed, 1))
+            plan, pivots, history, extra = self._pivoted(problem, blocked, plan, derive_seed(seed, 1))
             small = compact(blocked.model, plan, pivots)
         extra |= _costs(problem, blocked, small)
         whole = {group.name: list(range(group.channels)) for group in groups}  # what had to go is gone
@@ -235,23 +243,23 @@ class Pivoting(Method):
         """Find the pivots, at once or while training."""
         model, names = blocked.model, plan.names
         scores = Scores(model, names, self.score)
-        scores.look(problem.train, GRADIENT_BATCHES, problem.recipe.batch_size, derived(seed, 0))
+        scores.look(problem.train, GRADIENT_BATCHES, problem.recipe.batch_size, derive_seed(seed, 0))
         entries = scores.entries()
         if self.mode == "from_unstructured":
             densities = {name: blocked.chosen[name].density for name in names}
             entries = survivors(entries, scores.weights, densities)
         if self.mode == "random_mask":
-            entries = noise(entries, derived(seed, 1))
-            pivots = drawn(plan.scored(entries), plan.slots, derived(seed, 2), plan.still)
+            entries = noise(entries, derive_seed(seed, 1))
+            pivots = sample_pivots(plan.fill_scores(entries), plan.slots, derive_seed(seed, 2), plan.still)
         else:
-            start = derived(seed, 3)
-            pivots = search(plan.scored(entries), plan.slots, restarts=self.restarts, seed=start, still=plan.still)
-        plan, pivots, failing = mended(plan, pivots, entries, derived(seed, 4))
+            start = derive_seed(seed, 3)
+            pivots = search(plan.fill_scores(entries), plan.slots, restarts=self.restarts, seed=start, still=plan.still)
+        plan, pivots, failing = repair_mixing(plan, pivots, entries, derive_seed(seed, 4))
         history: list[Record] = []
         steps = int(self.ramp * problem.steps) if self.mode == "gradual" else 0
         if steps:
-            hook, history = self._ramp(problem, model, scores, plan, pivots, steps, derived(seed, 5))
-            plan, pivots, failing = mended(plan, hook.pivots, scores.entries(), derived(seed, 6))
+            hook, history = self._ramp(problem, model, scores, plan, pivots, steps, derive_seed(seed, 5))
+            plan, pivots, failing = repair_mixing(plan, hook.pivots, scores.entries(), derive_seed(seed, 6))
         inside = retained(scores.entries(), plan.masks(pivots))
         extra = {f"retained[{name}]": share for name, share in inside.items()}
         extra |= {"retained": fsum(inside.values()) / len(inside), "unmixed": float(len(failing))}
@@ -264,7 +272,7 @@ class Pivoting(Method):
         """Train the network while its weight moves into the blocks."""
 
         def measure(masks: Mapping[str, Booleans]) -> Record:
-            return _measured(model, masks, problem, derived(seed, 0))
+            return _measured(model, masks, problem, derive_seed(seed, 0))
 
         hook = Concentration(scores, plan, pivots, steps, self.pivot_interval, self.decay, measure)
         trainer = Trainer(
@@ -272,7 +280,7 @@ class Pivoting(Method):
             problem.train,
             problem.recipe.replaced(schedule="constant", warmup=0),
             steps,
-            derived(seed, 1),
+            derive_seed(seed, 1),
             hook=hook,
             teacher=problem.model,
             report=problem.report,
@@ -294,7 +302,7 @@ class Pivoting(Method):
                     continue
                 model, kept = self._without(problem, groups, widths, seed)
                 layers, fits = self._candidates(problem, model)
-                damage = tilted(self._damage(problem, model, layers, seed), layers.shapes, target.tilt)
+                damage = tilt_damages(self._damage(problem, model, layers, seed), layers.shapes, target.tilt)
                 most = target.flops * cost.dense
                 chosen = allocate(layers.shapes, layers.options, damage, layers.rest, most, fits)
                 if chosen is not None:
@@ -346,10 +354,10 @@ class Pivoting(Method):
         """Measure what blocks cost each layer."""
         scores = Scores(model, [shape.name for shape in layers.shapes], self.score)
         size = problem.recipe.batch_size
-        scores.look(problem.train, GRADIENT_BATCHES, size, derived(seed, 0))
+        scores.look(problem.train, GRADIENT_BATCHES, size, derive_seed(seed, 0))
         if self.sensitivity == "energy":
             return energy_damage(scores.entries(), self.structure)
-        batches = list(islice(problem.train.epoch(size, derived(seed, 1)), GRADIENT_BATCHES))
+        batches = list(islice(problem.train.epoch(size, derive_seed(seed, 1)), GRADIENT_BATCHES))
         return loss_damage(model, batches, scores.entries(), self.structure)
 
 

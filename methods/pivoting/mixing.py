@@ -17,7 +17,7 @@ from methods.pivoting.block_matrices import Booleans, Part
 Layout = tuple[Part, ...]
 
 
-def mixed(masks: Sequence[Booleans]) -> bool:
+def is_mixed(masks: Sequence[Booleans]) -> bool:
     """Test whether every output of a chain of masked layers is reached by every input.
 
     Args:
@@ -33,7 +33,7 @@ def mixed(masks: Sequence[Booleans]) -> bool:
     return bool(reach.all())
 
 
-def unmixed(
+def unmixed_layers(
     order: Sequence[str],
     masks: Mapping[str, Booleans],
     reads: Mapping[str, Layout],

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.pivoting.arrangement import Arrangement, PivotSpec, arranged
+from methods.pivoting.arrangement import Arrangement, PivotSpec, arrange
 from methods.pivoting.block_matrices import (
     Axis,
     Booleans,
@@ -37,11 +37,11 @@ from methods.pivoting.block_matrices import (
     mask,
 )
 from methods.pivoting.blocking import DENSE, Choice
-from methods.pivoting.blocks import pivoted
+from methods.pivoting.blocks import keep_blocks
 from methods.pivoting.channel_spaces import ChannelSpaces, Layout
-from methods.pivoting.mixing import unmixed
+from methods.pivoting.mixing import unmixed_layers
 from methods.pivoting.permutations import reorder
-from methods.pivoting.pivots import drawn, search
+from methods.pivoting.pivots import sample_pivots, search
 
 Coupling = Literal["free", "perfect_shuffle", "shared_order"]
 
@@ -73,7 +73,7 @@ class Plan:
         """Slots that keep their order."""
         return self.spaces.pinned
 
-    def scored(self, scores: Mapping[str, Floats]) -> list[Matrix]:
+    def fill_scores(self, scores: Mapping[str, Floats]) -> list[Matrix]:
         """Fill in scores.
 
         Args:
@@ -133,7 +133,9 @@ def plan_for(
     return Plan(spaces, tuple(names), tuple(matrices), tuple(slots), coupling)
 
 
-def mended(plan: Plan, pivots: Pivots, scores: Mapping[str, Floats], seed: int) -> tuple[Plan, Pivots, list[str]]:
+def repair_mixing(
+    plan: Plan, pivots: Pivots, scores: Mapping[str, Floats], seed: int
+) -> tuple[Plan, Pivots, list[str]]:
     """Repair what does not mix.
 
     Args:
@@ -149,11 +151,11 @@ def mended(plan: Plan, pivots: Pivots, scores: Mapping[str, Floats], seed: int) 
     """
     for _ in plan.names:
         failing = failures(plan, pivots)
-        better = _changed(plan, failing)
+        better = _change_first(plan, failing)
         if better is None:
             return plan, pivots, failing
         plan = better
-        pivots = search(plan.scored(scores), plan.slots, seed=seed, start=pivots.orders, still=plan.still)
+        pivots = search(plan.fill_scores(scores), plan.slots, seed=seed, start=pivots.orders, still=plan.still)
     return plan, pivots, failures(plan, pivots)
 
 
@@ -167,7 +169,7 @@ def random_pivots(plan: Plan, seed: int) -> Pivots:
     Returns:
         The pivots.
     """
-    return drawn(plan.matrices, plan.slots, seed, plan.still)
+    return sample_pivots(plan.matrices, plan.slots, seed, plan.still)
 
 
 def failures(plan: Plan, pivots: Pivots) -> list[str]:
@@ -187,10 +189,10 @@ def failures(plan: Plan, pivots: Pivots) -> list[str]:
         slabs = matrix.columns.rule == "slab" and matrix.columns.parts == plan.spaces.reads[name]
         fans[name] = degree if slabs else int(masks[name].sum(axis=1).min())
     slack = 1 if all(m.structure == "block_diag" for m in plan.matrices) else _COVERAGE_SLACK
-    return unmixed(plan.spaces.order, masks, plan.spaces.reads, plan.spaces.makes, fans, slack)
+    return unmixed_layers(plan.spaces.order, masks, plan.spaces.reads, plan.spaces.makes, fans, slack)
 
 
-def _changed(plan: Plan, failing: list[str]) -> Plan | None:
+def _change_first(plan: Plan, failing: list[str]) -> Plan | None:
     """Change the first layer that can be changed, looking from the failing ones towards the input."""
     matrices = list(plan.matrices)
     for last in failing:
@@ -240,7 +242,7 @@ def compact(model: nn.Module, plan: Plan, pivots: Pivots) -> nn.Module:
     for name, spec in specs(plan, pivots).items():
         layer = small.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        small.set_submodule(name, pivoted(layer, spec).train(layer.training))
+        small.set_submodule(name, keep_blocks(layer, spec).train(layer.training))
     return small
 
 
@@ -257,7 +259,7 @@ def gathers_alone(plan: Plan, pivots: Pivots) -> int:
     """
     found = specs(plan, pivots, reordered=False)
     made = [
-        Arrangement(matrix.columns.size, matrix.rows.size, **arranged(found[name], matrix.columns.size))
+        Arrangement(matrix.columns.size, matrix.rows.size, **arrange(found[name], matrix.columns.size))
         for name, matrix in zip(plan.names, plan.matrices, strict=True)
     ]
     return sum(arrangement.gathers for arrangement in made)
@@ -309,10 +311,10 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Booleans]) -> None:
         for name, kept in masks.items():
             weight = model.get_submodule(name).weight
             assert isinstance(weight, Tensor)
-            weight.mul_(expanded(kept, weight))
+            weight.mul_(expand_mask(kept, weight))
 
 
-def expanded(kept: Booleans, weight: Tensor) -> Tensor:
+def expand_mask(kept: Booleans, weight: Tensor) -> Tensor:
     """Give a mask of entries the shape and type of a weight.
 
     Args:

@@ -51,17 +51,19 @@ def search(
     Returns:
         The best of all starts; the same for the same seed.
     """
-    shares = [replace(matrix, scores=_normalised(matrix.scores)) for matrix in matrices]
+    shares = [replace(matrix, scores=_normalise(matrix.scores)) for matrix in matrices]
     if start is not None:
-        return _climbed(shares, [np.asarray(order) for order in start], still)
+        return _climb(shares, [np.asarray(order) for order in start], still)
     rng = np.random.default_rng(seed)
     begins = [_spectral_start(shares, slots, still, rng)]
     for _ in range(restarts):
         begins.append([np.arange(n) if s in still else rng.permutation(n) for s, n in enumerate(slots)])
-    return max((_climbed(shares, begin, still) for begin in begins), key=lambda found: found.total)
+    return max((_climb(shares, begin, still) for begin in begins), key=lambda found: found.total)
 
 
-def drawn(matrices: Sequence[Matrix], slots: Sequence[int], seed: int, still: frozenset[int] = frozenset()) -> Pivots:
+def sample_pivots(
+    matrices: Sequence[Matrix], slots: Sequence[int], seed: int, still: frozenset[int] = frozenset()
+) -> Pivots:
     """Draw orders and blocks at random, whatever the scores (MPDCompress, arXiv 1805.12085).
 
     Args:
@@ -74,9 +76,9 @@ def drawn(matrices: Sequence[Matrix], slots: Sequence[int], seed: int, still: fr
         Random pivots.
     """
     rng = np.random.default_rng(seed)
-    shares = [replace(matrix, scores=_normalised(matrix.scores)) for matrix in matrices]
+    shares = [replace(matrix, scores=_normalise(matrix.scores)) for matrix in matrices]
     orders = [np.arange(n) if s in still else rng.permutation(n) for s, n in enumerate(slots)]
-    kept = [_chosen(m, rng.random((m.rows.clusters, m.columns.clusters))) for m in shares]
+    kept = [_choose_blocks(m, rng.random((m.rows.clusters, m.columns.clusters))) for m in shares]
     return _found(shares, orders, kept, [])
 
 
@@ -92,7 +94,7 @@ def assign(gain: Floats, capacity: Integers) -> Integers:
         items makes it better.
     """
     if len(gain) > EXACT:
-        return _exchanged(gain, _greedy(gain, capacity))
+        return _exchange_pairs(gain, _greedy(gain, capacity))
     classes = np.repeat(np.arange(len(capacity)), capacity)
     items, places = linear_sum_assignment(gain[:, classes], maximize=True)
     found = np.empty(len(gain), dtype=np.int64)
@@ -110,7 +112,7 @@ def _greedy(gain: Floats, capacity: Integers) -> Integers:
     return found
 
 
-def _exchanged(gain: Floats, found: Integers) -> Integers:
+def _exchange_pairs(gain: Floats, found: Integers) -> Integers:
     """Exchange pairs of items between classes as long as that pays."""
     classes = gain.shape[1]
     improved = True
@@ -130,10 +132,10 @@ def _exchanged(gain: Floats, found: Integers) -> Integers:
     return found
 
 
-def _climbed(matrices: Sequence[Matrix], begin: Sequence[Integers], still: frozenset[int]) -> Pivots:
+def _climb(matrices: Sequence[Matrix], begin: Sequence[Integers], still: frozenset[int]) -> Pivots:
     """Place one slot after the other, and choose blocks, until nothing gets better."""
     orders = [order.copy() for order in begin]
-    kept = [_chosen(matrix, _block_scores(matrix, orders)) for matrix in matrices]
+    kept = [_choose_blocks(matrix, _block_scores(matrix, orders)) for matrix in matrices]
     touched: list[list[int]] = [[] for _ in orders]
     for number, matrix in enumerate(matrices):
         for slot in {part.slot for axis in (matrix.rows, matrix.columns) for part in axis.parts}:
@@ -145,7 +147,7 @@ def _climbed(matrices: Sequence[Matrix], begin: Sequence[Integers], still: froze
                 _place(slot, [matrices[n] for n in numbers], [kept[n] for n in numbers], orders)
         for number, matrix in enumerate(matrices):
             scores = _block_scores(matrix, orders)
-            proposed = _chosen(matrix, scores)
+            proposed = _choose_blocks(matrix, scores)
             if scores[proposed].sum() > scores[kept[number]].sum():
                 kept[number] = proposed
         trace.append(_total(matrices, orders, kept))
@@ -228,7 +230,7 @@ def _block_scores(matrix: Matrix, orders: Sequence[Integers]) -> Floats:
     return total
 
 
-def _chosen(matrix: Matrix, scores: Floats) -> Booleans:
+def _choose_blocks(matrix: Matrix, scores: Floats) -> Booleans:
     """Choose the blocks to keep; no cluster of rows or columns goes without one."""
     if matrix.fixed is not None:
         return matrix.fixed
@@ -271,7 +273,7 @@ def _found(
     return Pivots(tuple(orders), tuple(kept), tuple(retained), tuple(trace))
 
 
-def _normalised(scores: Floats) -> Floats:
+def _normalise(scores: Floats) -> Floats:
     """Divide by the sum; a matrix of zeros has the same score everywhere."""
     total = float(scores.sum())
     return scores / total if total > 0 else np.full(scores.shape, 1 / scores.size)

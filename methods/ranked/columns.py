@@ -24,7 +24,7 @@ from methods.network.spectra import energies
 from methods.network.units import Units
 from methods.training.one_shot import cut_and_finetune
 from methods.training.trainer import Hook
-from spaces import ByEnergy, InputError, LayerGroup, PerLayer, PerStage, Sparsity, unknown
+from spaces import ByEnergy, InputError, LayerGroup, PerLayer, PerStage, Sparsity, unknown_name
 
 Bundle = Literal["column", "in_channel", "offset"]
 """What a unit is: one column, all columns of an input channel, or all columns of one position of the kernel."""
@@ -196,7 +196,7 @@ def allotted_columns(
     elif isinstance(sparsity, PerLayer):
         for name in sparsity.layers:
             if name not in (known := {*columns.names, *(group.name for group in groups)}):
-                raise InputError(unknown("layer", name, known))
+                raise InputError(unknown_name("layer", name, known))
         given = sparsity.layers
         layers = [layer for layer in columns.layers if layer.name in made or layer.name in given]
         ratios = {
@@ -230,7 +230,7 @@ def rates_by_layer(
     made, own = makers(groups), [layer.name for layer in layers]
     for name in given:
         if name not in (known := {*own, *(group.name for group in groups)}):
-            raise InputError(unknown("layer in layer_rates:", name, known))
+            raise InputError(unknown_name("layer in layer_rates:", name, known))
     of_groups = [given.get(made[name].name, 1.0) if name in made else 1.0 for name in own]
     return [given.get(name, rate) for name, rate in zip(own, of_groups, strict=True)]
 

@@ -164,7 +164,7 @@ def ceiling_for(updates: int, to_remove: int, units: int, increment: Increment) 
     return low
 
 
-def averaged(history: Tensor, rank: Tensor, count: int, how: str, decay: float) -> Tensor:
+def average_ranks(history: Tensor, rank: Tensor, count: int, how: str, decay: float) -> Tensor:
     """Average ranks over updates.
 
     Args:
@@ -198,7 +198,7 @@ class Standing:
     removed: Tensor
 
 
-def updated(
+def update_penalties(
     standing: Standing,
     score: Tensor,
     valid: Tensor,
@@ -246,7 +246,7 @@ def updated(
     return Standing(torch.where(alive & ~removed & unfinished, penalty, 0.0), rank, removed)
 
 
-def forced(standing: Standing, valid: Tensor, to_remove: Tensor) -> Standing:
+def force_removals(standing: Standing, valid: Tensor, to_remove: Tensor) -> Standing:
     """Remove what is still missing: the units with the largest penalties, the weaker of equals first.
 
     Args:

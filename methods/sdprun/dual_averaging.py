@@ -146,7 +146,7 @@ class UnitNorms:
         padded = [own + [len(owners)] * (most - len(own)) for own in rows]
         self._rows = torch.tensor(padded, device=self.slots[0].parameter.device)
 
-    def squared(self, values: Sequence[Tensor]) -> Tensor:
+    def sum_squares(self, values: Sequence[Tensor]) -> Tensor:
         """Add up squares by unit.
 
         Args:
@@ -156,7 +156,7 @@ class UnitNorms:
             Squared norm of each unit, ``[groups, widest]``; 0 where there is no unit.
         """
         norms = [_slice_norms(value, slot.dim) for value, slot in zip(values, self.slots, strict=True)]
-        return self._gathered(torch.cat(norms).square())
+        return self._gather(torch.cat(norms).square())
 
     def sizes(self) -> Tensor:
         """Count the weights of each unit.
@@ -168,9 +168,9 @@ class UnitNorms:
             torch.full_like(slot.units, slot.parameter.numel() // max(1, len(slot.units)), dtype=torch.double)
             for slot in self.slots
         ]
-        return self._gathered(torch.cat(counts))
+        return self._gather(torch.cat(counts))
 
-    def _gathered(self, slices: Tensor) -> Tensor:
+    def _gather(self, slices: Tensor) -> Tensor:
         return torch.cat([slices, slices.new_zeros(1)])[self._rows].sum(1).view(self.shape)
 
 
@@ -281,7 +281,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
         Returns:
             ``[groups, widest]``.
         """
-        return self.norms.squared([self.dual(slot.parameter) for slot in self.norms.slots]) + self.dead_squared
+        return self.norms.sum_squares([self.dual(slot.parameter) for slot in self.norms.slots]) + self.dead_squared
 
     def set_factors(self, factors: Tensor) -> None:
         """Set what is left of each unit until (3) is evaluated again.
@@ -332,7 +332,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
         moved = [parameter for parameter in group["params"] if parameter.grad is not None]
         duals = [self.dual(parameter) for parameter in moved]
         if self._seen is not None:  # what a weight remembers of an input that is gone stays as it is
-            self._blindfold([parameter.grad for parameter in self._seen.parameters])
+            self._silence_inputs([parameter.grad for parameter in self._seen.parameters])
         torch._foreach_add_(duals, self._directions(moved, group["momentum"]), alpha=-group["lr"])  # (1)
         group["n"] += 1
         group["threshold"] += group["scale"] * threshold_increment(group["lr"], group["n"], group["mu"])  # (2)
@@ -399,9 +399,9 @@ class GroupDualAveraging(torch.optim.Optimizer):
             thresholds = [size * usual for size in self.element_kappas]
             torch._foreach_copy_(self._elementwise, soft_threshold(self._elementwise, thresholds))
         if self._seen is not None:
-            self._blindfold(self._seen.parameters)
+            self._silence_inputs(self._seen.parameters)
 
-    def _blindfold(self, tensors: Sequence[Tensor | None]) -> None:
+    def _silence_inputs(self, tensors: Sequence[Tensor | None]) -> None:
         """Silence the inputs that come from units that vanished, in weights or gradients."""
         assert self._seen is not None
         both = [(t, seen) for t, seen in zip(tensors, self._seen.factors, strict=True) if t is not None]

@@ -44,12 +44,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from methods.contract.method import Method, Problem, Pruned, Record, silent
-from methods.contract.recipe import Recipe, derived, learning_rate
+from methods.contract.method import Method, Problem, Pruned, Record, ignore_record
+from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.channels import ChannelGroup, channel_groups, cut
-from methods.network.compaction import carry_over, expanded, groups_after, positions
+from methods.network.compaction import carry_over, expand, groups_after, positions
 from methods.network.cost import CostModel
-from methods.network.initial import reinitialised
+from methods.network.initial import reinitialise
 from methods.network.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
 from methods.network.units import Units
 from methods.sdprun.dual_averaging import (
@@ -63,8 +63,8 @@ from methods.sdprun.dual_averaging import (
 from methods.sdprun.growth import Growth, Settled
 from methods.sdprun.raising import Even, Raising, Shared, Timetable, ToValue
 from methods.sdprun.steering import Shares
-from methods.training.one_shot import drawn_seed
-from methods.training.paths import between
+from methods.training.one_shot import draw_seed
+from methods.training.paths import paths_between
 from methods.training.trainer import Hook, Trainer, recalibrate
 from spaces import (
     Categorical,
@@ -77,7 +77,7 @@ from spaces import (
     Real,
     Space,
     rounded_up,
-    unknown,
+    unknown_name,
 )
 
 USUAL_LR = 0.1
@@ -130,7 +130,7 @@ class SDPrun(Method):
 
     title: ClassVar[str] = "directional pruning by group dual averaging, no fine-tuning"
     source: ClassVar[str] = "Li, Liu, Shao, Wang, Geng, 2021, arXiv 2107.05328"
-    settled: ClassVar[frozenset[str]] = frozenset({
+    fixed_by_default: ClassVar[frozenset[str]] = frozenset({
         "bn_mode",
         "residual_mode",
         "min_keep",
@@ -250,14 +250,14 @@ class SDPrun(Method):
             losses are in ``profiles``.
         """
         groups, chosen, shares = self._reachable(problem)
-        seed = drawn_seed(problem.generator)
-        start = problem.model if self.start == "dense" else reinitialised(problem.model, derived(seed, 0))
+        seed = draw_seed(problem.generator)
+        start = problem.model if self.start == "dense" else reinitialise(problem.model, derive_seed(seed, 0))
         model = copy.deepcopy(start)
         optimizer = self.optimizer(model, chosen)
         lanes = Shortcuts(model, chosen, optimizer.valid) if self.sticky else None
         plan = self.timetable(problem)
         growth = Growth(optimizer, chosen, shares, lanes, plan, self.raising(optimizer, chosen, shares, plan))
-        history = self._train(problem, model, optimizer, growth, derived(seed, 1), plan.end)
+        history = self._train(problem, model, optimizer, growth, derive_seed(seed, 1), plan.end)
         kept = {group.name: list(range(group.channels)) for group in groups} | growth.kept(self.round_to)
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
         if plan.end < problem.steps:
@@ -265,17 +265,21 @@ class SDPrun(Method):
             going_on = self.optimizer(smaller, groups_after(chosen, kept))
             carry_over(optimizer, going_on, places, [kept[group.name] for group in chosen])
             settled = Settled(growth.epoch_end())
-            history = self._train(problem, smaller, going_on, settled, derived(seed, 2), problem.steps, history)
+            history = self._train(problem, smaller, going_on, settled, derive_seed(seed, 2), problem.steps, history)
         else:
             # The threshold has grown to the last step, and running statistics lag behind weights that shrink.
             recipe = problem.recipe
-            recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 4))
+            recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 4))
         extra, paths = growth.results() | {"cut_step": float(plan.end)}, None
         if self.valley_check:
             plain = copy.deepcopy(start)
-            self._train(replace(problem, report=silent), plain, self.optimizer(plain, chosen), None, derived(seed, 1))
-            pruned = expanded(smaller, model, places)
-            paths = between(plain, pruned, problem.train, problem.recipe, problem.steps // 2, derived(seed, 3))
+            self._train(
+                replace(problem, report=ignore_record), plain, self.optimizer(plain, chosen), None, derive_seed(seed, 1)
+            )
+            pruned = expand(smaller, model, places)
+            paths = paths_between(
+                plain, pruned, problem.train, problem.recipe, problem.steps // 2, derive_seed(seed, 3)
+            )
         found = (extra, {}) if paths is None else (extra | paths.numbers, paths.profiles)
         return Pruned(smaller, kept, history, problem.steps, *found)
 
@@ -293,7 +297,7 @@ class SDPrun(Method):
         slots, elementwise = shrunk_slots(model, units, self.bn_mode)
         norms = UnitNorms(slots, units.valid.shape)
         with torch.no_grad():
-            lengths, sizes = norms.squared([slot.parameter for slot in slots]).sqrt(), norms.sizes()
+            lengths, sizes = norms.sum_squares([slot.parameter for slot in slots]).sqrt(), norms.sizes()
             kappa = kappas(lengths, sizes, units.valid, self.kappa_mode) * self._multipliers(groups).to(lengths)
             kappa *= adaptive_weights(lengths, units.valid, self.adapt)
             # One number of a norm counts like one weight of a usual unit.
@@ -438,7 +442,7 @@ class SDPrun(Method):
         stages = {group.stage for group in groups}
         for stage in self.stage_mult:
             if stage not in stages:
-                raise InputError(unknown("stage", stage, stages))
+                raise InputError(unknown_name("stage", stage, stages))
         for stage in stages:
             if stage not in self.stage_mult:
                 raise InputError(f"no stage_mult for stage {stage!r}; give one for every stage (1 changes nothing)")

@@ -152,7 +152,7 @@ class Shares:
             gone = self._instead(order, enough - 1, target) or gone
         gone = self._given_back(gone, target)
         if self._round_to > 1:
-            gone = self._rounded(order, gone, target)
+            gone = self._round_groups(order, gone, target)
         threshold = order[enough - 1][0] if enough else 0.0
         alive = torch.ones(ratios.shape, dtype=torch.bool)
         for _, row, column in gone:
@@ -179,7 +179,7 @@ class Shares:
                 stay_away.append(unit)
         return stay_away[::-1]
 
-    def _rounded(self, order: list[_Exit], gone: list[_Exit], target: float) -> list[_Exit]:
+    def _round_groups(self, order: list[_Exit], gone: list[_Exit], target: float) -> list[_Exit]:
         """Bring every group down to a multiple; then let groups grow again, the strongest units first, if they may."""
         left = [
             max(least, rounded_down(count, group.channels, self._round_to))

@@ -43,7 +43,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.contract.method import Method, Problem, Pruned, Record
-from methods.contract.recipe import Recipe, derived
+from methods.contract.recipe import Recipe, derive_seed
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
 from methods.network.scope import Shortcuts
@@ -57,10 +57,10 @@ from methods.ranked.columns import (
     rates_by_layer,
     unread,
 )
-from methods.ranked.ranking import Increment, averaged, ceiling_for, exponential_increment, updates_to_finish
+from methods.ranked.ranking import Increment, average_ranks, ceiling_for, exponential_increment, updates_to_finish
 from methods.spp.probabilities import Plan, Probabilities
 from methods.training.evaluation import recalibrate
-from methods.training.one_shot import allotted, cut_and_finetune, drawn_seed
+from methods.training.one_shot import allot_widths, cut_and_finetune, draw_seed
 from methods.training.trainer import Trainer
 from spaces import (
     Categorical,
@@ -121,7 +121,7 @@ class SPP(Method):
 
     title: ClassVar[str] = "units dropped at random, the weak ever more often, until for good"
     source: ClassVar[str] = "Wang, Zhang, Wang, Hu, 2018, arXiv 1709.06994"
-    settled: ClassVar[frozenset[str]] = frozenset({"granularity"})
+    fixed_by_default: ClassVar[frozenset[str]] = frozenset({"granularity"})
 
     sparsity: Sparsity
     probability_step: float = Field(default=0.05, gt=0, le=1)
@@ -215,7 +215,7 @@ class SPP(Method):
         return self._channels(model, problem) if self.granularity == "filter" else self._columns(model, problem)
 
     def _channels(self, model: nn.Module, problem: Problem) -> _Job:
-        groups, keep = allotted(problem, self.sparsity, self.round_to)
+        groups, keep = allot_widths(problem, self.sparsity, self.round_to)
         units, cost = Units(model, groups), CostModel(model, problem.example, groups)
         own, lanes = [*units.producers, *units.affine], Shortcuts(model, groups, units.valid)
         thinning = Thinning(own, units.consumers, units.valid.numel(), lanes.close)
@@ -254,7 +254,7 @@ class SPP(Method):
     def _train(self, problem: Problem, model: nn.Module, job: _Job) -> tuple[Probabilities, list[Record]]:
         """Train thinned networks until all units that are to go have gone."""
         plan = self.plan(problem.steps, job.layers, job.to_remove, job.rates)
-        recipe, seed = self._recipe(problem.recipe), drawn_seed(problem.generator)
+        recipe, seed = self._recipe(problem.recipe), draw_seed(problem.generator)
         hook = Probabilities(
             job.table,
             [layer.name for layer in job.layers],
@@ -262,12 +262,12 @@ class SPP(Method):
             plan,
             job.thinning,
             self.increment(),
-            partial(averaged, how=self.rank_average, decay=self.rank_ema),
-            derived(seed, 0),
+            partial(average_ranks, how=self.rank_average, decay=self.rank_ema),
+            derive_seed(seed, 0),
             job.rates,
             job.saving,
             lambda step: recalibrate(
-                model, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 1, step)
+                model, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 1, step)
             ),
         )
         if recipe.clip_norm is not None:
@@ -277,7 +277,7 @@ class SPP(Method):
             problem.train,
             recipe,
             plan.prune_steps,
-            derived(seed, 2),
+            derive_seed(seed, 2),
             validation=problem.validation,
             hook=hook,
             teacher=problem.model,

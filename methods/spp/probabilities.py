@@ -15,7 +15,7 @@ from torch import Tensor
 from methods.contract.method import Record
 from methods.network.thinning import Thinning
 from methods.network.units import Scored
-from methods.ranked.ranking import Increment, Standing, forced, ranks
+from methods.ranked.ranking import Increment, Standing, force_removals, ranks
 from methods.training.trainer import Hook
 
 CERTAIN = 1 - 1e-6
@@ -37,7 +37,7 @@ class Plan:
     prune_steps: int
 
 
-def drawn(probability: Tensor, generator: torch.Generator) -> Tensor:
+def sample_participants(probability: Tensor, generator: torch.Generator) -> Tensor:
     """Draw the units that take part in a step (equation 2).
 
     Args:
@@ -50,7 +50,7 @@ def drawn(probability: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(probability.shape, generator=generator, device=probability.device) >= probability
 
 
-def moved(
+def update_probabilities(
     standing: Standing,
     score: Tensor,
     valid: Tensor,
@@ -155,7 +155,7 @@ class Probabilities(Hook):
             step: Index of the step.
         """
         if self.updates > 0:  # before the first update all probabilities are zero
-            self.thinning.begin(drawn(self.probability, self._generator))
+            self.thinning.begin(sample_participants(self.probability, self._generator))
             self._thinned = True
 
     def before_step(self, step: int, lr: float) -> None:
@@ -192,7 +192,7 @@ class Probabilities(Hook):
         if self.finished:
             return
         self.updates += 1
-        self.standing = moved(
+        self.standing = update_probabilities(
             self.standing,
             self.table.importance(),
             self.table.valid,
@@ -206,7 +206,7 @@ class Probabilities(Hook):
 
     def _force(self) -> None:
         before = self.standing.removed
-        self.standing = forced(self.standing, self.table.valid, self.to_remove)
+        self.standing = force_removals(self.standing, self.table.valid, self.to_remove)
         self._forced += (self.standing.removed & ~before).sum()
         self.thinning.remove(~self.standing.removed)
         self.finished = True

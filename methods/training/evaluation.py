@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.contract.data import Split
-from methods.contract.recipe import derived
+from methods.contract.recipe import derive_seed
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def recalibrate(model: nn.Module, split: Split, batches: int, batch_size: int, s
             norm.momentum = None  # a cumulative average
             norm.train()
         for done in range(0, batches, per_epoch):
-            for inputs, _ in islice(split.epoch(batch_size, derived(seed, done)), batches - done):
+            for inputs, _ in islice(split.epoch(batch_size, derive_seed(seed, done)), batches - done):
                 model(inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.contract.method import Problem, Pruned, Record
-from methods.contract.recipe import derived
+from methods.contract.recipe import derive_seed
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel
 from methods.network.spectra import with_energies
@@ -37,7 +37,7 @@ def keep_top(scores: Tensor, keep: int) -> list[int]:
     return sorted(best.tolist())
 
 
-def drawn_seed(generator: torch.Generator) -> int:
+def draw_seed(generator: torch.Generator) -> int:
     """Draw a seed.
 
     Args:
@@ -61,12 +61,12 @@ def prune_once(problem: Problem, sparsity: Sparsity, round_to: int, score: Score
     Returns:
         The smaller network.
     """
-    groups, keep = allotted(problem, sparsity, round_to)
+    groups, keep = allot_widths(problem, sparsity, round_to)
     kept = {group.name: keep_top(score(group), keep[group.name]) for group in groups}
     return cut_and_finetune(problem, groups, kept)
 
 
-def allotted(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[list[ChannelGroup], dict[str, int]]:
+def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[list[ChannelGroup], dict[str, int]]:
     """Find the channel groups, and how many units of each are to be kept.
 
     Args:
@@ -110,8 +110,8 @@ def cut_and_finetune(
     """
     recipe = problem.recipe
     smaller = cut(problem.model if model is None else model, groups, kept)
-    seed = drawn_seed(problem.generator)
-    recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derived(seed, 0))
+    seed = draw_seed(problem.generator)
+    recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 0))
     before = evaluate(smaller, problem.validation, bf16=recipe.bf16)
     epochs, used = (int(history[-1]["epoch"]), int(history[-1]["step"])) if history else (0, 0)
     trainer = Trainer(
@@ -119,7 +119,7 @@ def cut_and_finetune(
         problem.train,
         recipe,
         problem.steps - used,
-        derived(seed, 1),
+        derive_seed(seed, 1),
         validation=problem.validation,
         hook=None if hook is None else hook(smaller),
         teacher=problem.model,

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.contract.data import Split
-from methods.contract.recipe import Recipe, derived
+from methods.contract.recipe import Recipe, derive_seed
 from methods.network.channels import ChannelGroup, cut, masked
-from methods.network.compaction import expanded, positions
+from methods.network.compaction import expand, positions
 from methods.network.layers import ZeroPadShortcut
 from methods.training.evaluation import evaluate, recalibrate
 from spaces import InputError
@@ -140,15 +140,15 @@ def curve(
     control = [(a.detach() + b.detach()) / 2 for a, b in zip(one.parameters(), other.parameters(), strict=True)]
     path = _Path(one, other, control)
     optimizer = torch.optim.SGD(control, lr=lr, momentum=momentum)
-    generator = torch.Generator().manual_seed(derived(seed, 0))
+    generator = torch.Generator().manual_seed(derive_seed(seed, 0))
     per_epoch = train.steps(batch_size)
     devices = [control[0].device] if control[0].is_cuda else []
     with torch.random.fork_rng(devices=devices):  # for dropout
-        torch.manual_seed(derived(seed, 1))
+        torch.manual_seed(derive_seed(seed, 1))
         path.model.train()
         for step in range(steps):
             if step % per_epoch == 0:
-                data = train.epoch(batch_size, derived(seed, 2, step))
+                data = train.epoch(batch_size, derive_seed(seed, 2, step))
             optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
             position = float(torch.rand((), generator=generator))
             path.move(position)
@@ -162,7 +162,7 @@ def curve(
     return _profile(path, train, points, batches, seed)
 
 
-def between(
+def paths_between(
     unpruned: nn.Module,
     pruned: nn.Module,
     train: Split,
@@ -226,7 +226,7 @@ def in_dense_shape(
             f"the pruned network is not the dense one less some channels: {', '.join(odd[:3])} differ; there is no "
             "straight line between networks of different layers"
         )
-    return expanded(smaller, masked(dense, groups, kept), positions(dense, groups, kept))
+    return expand(smaller, masked(dense, groups, kept), positions(dense, groups, kept))
 
 
 class _Path:
@@ -269,7 +269,7 @@ def _profile(path: _Path, train: Split, points: int, batches: int, seed: int) ->
     losses = []
     for position in positions:
         path.move(position)
-        recalibrate(path.model, train, batches, 128, derived(seed, 3))
+        recalibrate(path.model, train, batches, 128, derive_seed(seed, 3))
         losses.append(evaluate(path.model, train).loss)
     return Profile(tuple(positions), tuple(losses))
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.contract.data import Batch, Split
-from methods.contract.method import Record, Report, silent
-from methods.contract.recipe import Recipe, derived, learning_rate
+from methods.contract.method import Record, Report, ignore_record
+from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.training.evaluation import Evaluation, evaluate, recalibrate
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "Recipe",
     "Trainer",
     "build_optimizer",
-    "derived",
+    "derive_seed",
     "distillation",
     "evaluate",
     "learning_rate",
@@ -169,7 +169,7 @@ class Trainer:
         teacher: nn.Module | None = None,
         optimizer: torch.optim.Optimizer | None = None,
         rate: Callable[[int], float] | None = None,
-        report: Report = silent,
+        report: Report = ignore_record,
         epochs_before: int = 0,
         steps_before: int = 0,
     ) -> None:
@@ -185,7 +185,7 @@ class Trainer:
         self.step = 0
         self.history: list[Record] = []
         self.device = next(model.parameters()).device
-        self._teacher = _frozen(teacher) if teacher is not None and recipe.distill > 0 else None
+        self._teacher = _frozen_copy(teacher) if teacher is not None and recipe.distill > 0 else None
         self._format = torch.channels_last if recipe.channels_last else None
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -260,9 +260,9 @@ class Trainer:
         epoch, start = divmod(self.step, self._per_epoch)
         if start == 0:
             for generator in generators:  # dropout and the like, drawn from the global generators
-                generator.manual_seed(derived(self.seed, epoch, 1))
+                generator.manual_seed(derive_seed(self.seed, epoch, 1))
         stop = min(self._per_epoch, start + end - self.step)
-        batches = self.train.epoch(self.recipe.batch_size, seed=derived(self.seed, epoch), start=start)
+        batches = self.train.epoch(self.recipe.batch_size, seed=derive_seed(self.seed, epoch), start=start)
         lr = 0.0
         for position, batch in enumerate(islice(batches, stop - start), start):
             lr = self.rate(self.step)
@@ -397,6 +397,6 @@ def _own_randomness(device: torch.device, states: list[Tensor]) -> Generator[lis
             generator.set_state(state)
 
 
-def _frozen(model: nn.Module) -> nn.Module:
+def _frozen_copy(model: nn.Module) -> nn.Module:
     """Copy a network to be asked only: in eval mode, without gradients."""
     return copy.deepcopy(model).eval().requires_grad_(False)

@@ -91,7 +91,7 @@ def rebuild(folder: Path | str, *, inference: bool = False) -> nn.Module:
 
     card = read_json(folder / "card.json")
     try:
-        return blocks.deployed(chains.deployed(model, card.get("realisation")), card.get("execution"))
+        return blocks.deploy(chains.deploy(model, card.get("realisation")), card.get("execution"))
     except (ValueError, AttributeError) as error:
         raise InputError(f"{folder}/card.json does not fit the network: {error}") from error
 
@@ -141,7 +141,7 @@ def _fastest(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Measure how blocks and chains run fastest on this machine's CPU, with batch and threads of the study."""
     import torch
 
-    from methods.pivoting.dispatch import undecided
+    from methods.pivoting.dispatch import undecided_layers
     from search.speed import blocks, chains
     from search.speed.measure import turn
     from search.speed.targets import like, threads_of, watch
@@ -154,6 +154,6 @@ def _fastest(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     inputs = like(torch.zeros(shape), setting.batch_size)
     with turn(), threads_of(setting):
         return {
-            "execution": blocks.deployment(model, inputs, setting) if undecided(model) else None,
+            "execution": blocks.deployment(model, inputs, setting) if undecided_layers(model) else None,
             "realisation": chains.deployment(model, inputs, chains.eager, watch("cpu", threads), setting),
         }

@@ -41,7 +41,7 @@ def summary(sweep: Sweep) -> list[str]:
     return [f"{name:<8}{text}" for name, text in facts]
 
 
-def way_on(sweep: Sweep) -> str:
+def resume_hint(sweep: Sweep) -> str:
     """Say how to go on with a sweep that ended before its time.
 
     Args:
@@ -50,7 +50,7 @@ def way_on(sweep: Sweep) -> str:
     Returns:
         The end of a sentence; empty if the sweep has not begun to keep anything.
     """
-    if not _kept(sweep):
+    if not _has_kept(sweep):
         return ""
     command = _command("resume", sweep.name, directory=sweep.config.directory)
     return f"; finished trials are kept, go on with: {command}"
@@ -67,11 +67,11 @@ def front_so_far(sweep: Sweep) -> Front | None:
     """
     from search.store.studies import load_front
 
-    front = load_front(sweep.name, sweep.config.directory) if _kept(sweep) else None
+    front = load_front(sweep.name, sweep.config.directory) if _has_kept(sweep) else None
     return front if front is not None and front.members else None
 
 
-def _kept(sweep: Sweep) -> bool:
+def _has_kept(sweep: Sweep) -> bool:
     """Whether the sweep has begun to keep anything."""
     from search.store.studies import study_names
 

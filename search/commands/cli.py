@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from search.commands import keep, look, page, profile, reference, run, valley
-from search.commands.failures import reported
+from search.commands.failures import report_failures
 from search.commands.output import prepare_streams
 
 RUNNING = "Run"
@@ -50,7 +50,7 @@ class Reporting(TyperGroup):
         Returns:
             What the command returns: nothing.
         """
-        with reported(show_traceback=bool(ctx.params["traceback"])):
+        with report_failures(show_traceback=bool(ctx.params["traceback"])):
             return super().invoke(ctx)
 
 

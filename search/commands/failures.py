@@ -37,7 +37,7 @@ ROOMS = ("search", "methods", "spaces")
 
 
 @contextmanager
-def reported(show_traceback: bool) -> Generator[None]:
+def report_failures(show_traceback: bool) -> Generator[None]:
     """Turn every exception of the block into a sentence and an exit code.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.commands import options
-from search.commands.afterwards import front_so_far, summary, way_on
+from search.commands.afterwards import front_so_far, resume_hint, summary
 from search.commands.failures import FAILED, INTERRUPTED
 from search.commands.interrupts import interrupted_once
 from search.commands.options import RUN, SEARCH, names
@@ -197,7 +197,7 @@ def _run(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None
     elif front is not None:
         put_tables(front_table(front))
     if finished is None:
-        note(f"interrupted{way_on(sweep)}")
+        note(f"interrupted{resume_hint(sweep)}")
         raise typer.Exit(INTERRUPTED)
     if not quiet:
         note("\n".join(summary(sweep)))
@@ -239,6 +239,6 @@ def _until_interrupted(sweep: Sweep) -> Front | None:
     except InputError:
         raise
     except Exception:
-        if after := way_on(sweep):
+        if after := resume_hint(sweep):
             note(f"stopped{after}")
         raise

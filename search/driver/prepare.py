@@ -22,7 +22,7 @@ from search.store.analyses import StoredAnalyses, analysis_identity
 from search.study.config import StudyConfig
 from search.study.space import first_points, refuse_idle_bounds, rounds, study_space
 from search.tasks.dense import dense_network
-from search.tasks.recipes import resolved
+from search.tasks.recipes import resolve_recipe
 from search.tasks.workload import Workload
 from search.trials.feasible import check_methods
 from search.trials.trial import Setting, measure_metrics
@@ -146,13 +146,15 @@ def plan(config: StudyConfig) -> Plan:
     workload = Workload.load(config.model, config.data, config.data_root, config.split, config.seed, config.weights)
     model, example = workload.build(), workload.data.example
     groups = channel_groups(model, example, config.ignored)
-    recipe, epochs = resolved(config.finetune, "finetune", config.data)
+    recipe, epochs = resolve_recipe(config.finetune, "finetune", config.data)
     dense = count(model, example)
     cost, round_to = CostModel(model, example, groups), channel_step(config, timed)
     layers = [group.layer for group in groups]
     space = study_space(config.methods, layers, config.allocation, config.space, _floor(cost, layers, round_to))
     first = _first(config, space)
-    steps = 0 if _untrained(config) else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))
+    steps = (
+        0 if _needs_no_training(config) else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))
+    )
     problem = Problem(
         model=model,
         example=example,
@@ -182,7 +184,7 @@ def plan(config: StudyConfig) -> Plan:
     )
 
 
-def _untrained(config: StudyConfig) -> bool:
+def _needs_no_training(config: StudyConfig) -> bool:
     """Whether trials need not be fine-tuned, because no objective would change."""
     return config.finetune.epochs is None and not any(each.trained for each in load_objectives(config.objectives))
 
@@ -227,7 +229,7 @@ def dense_setting(
         What all trials share, and the front's first row.
     """
     config, data = plan.config, plan.workload.data
-    recipe, epochs = resolved(config.dense, "dense", config.data)
+    recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
     if plan.timed is not None:
         check_targets(plan.timed, plan.workload.build(), data.example)  # before hours are spent on training
     torch.set_num_threads(_dense_threads(plan.cost.dense))

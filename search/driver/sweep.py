@@ -21,7 +21,7 @@ from search.driver.recorder import Recorder
 from search.fronts.front import Front
 from search.objectives import load_objectives
 from search.records.environment import versions
-from search.records.listener import Listener, Nobody
+from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig
@@ -32,7 +32,7 @@ from search.tracking.tracker import Tracker, import_mlflow
 from search.trials.trial import Setting
 from search.workers.inline import InlinePool
 from search.workers.pool import Pool
-from search.workers.progress import watched
+from search.workers.progress import watch_progress
 from spaces import InputError, Space
 
 MIN_LAG = 6
@@ -65,7 +65,7 @@ class Sweep:
     def __init__(self, config: StudyConfig, listener: Listener | None = None) -> None:
         self.config = config
         self.summary: Summary | None = None
-        self._listener: Listener = listener or Nobody()
+        self._listener: Listener = listener or NullListener()
         self._files: StudyFiles | None = None
 
     @classmethod
@@ -139,7 +139,7 @@ class Sweep:
             known = None if self._files is None else self._files.dense().latency
             setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
             dense_seconds = time.perf_counter() - dense_began
-            files = self._files = self._files or _created(planned, dense)
+            files = self._files = self._files or _create_files(planned, dense)
             stack.enter_context(files.lock())
             earlier = set(files.numbers())
             with self._tracked(tracker, files, dense):
@@ -184,7 +184,7 @@ class Sweep:
             lag = files.record()["lag"]
             schedule = Schedule(_study(files, planned), total, lag, finished.get, recorder.finished)
             if not schedule.done:
-                with watched(files, self._listener):
+                with watch_progress(files, self._listener):
                     pool.run(schedule, setting, files, recorder.started)
 
     def _deliver(self, tracker: Tracker) -> None:
@@ -203,7 +203,7 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
     Returns:
         What it reaches on validation, and its cost.
     """
-    heard: Listener = listener or Nobody()
+    heard: Listener = listener or NullListener()
     try:
         heard.stage("loading data and network")
         planned = plan(config)
@@ -223,7 +223,7 @@ def _pool(planned: Plan) -> AbstractContextManager[Pool]:
     return ray_pool(resources, planned.gpus_per_trial)
 
 
-def _created(planned: Plan, dense: DenseRow) -> StudyFiles:
+def _create_files(planned: Plan, dense: DenseRow) -> StudyFiles:
     """Make the study's folder and its Optuna study."""
     config = planned.config
     name = config.name or _free_name(config)

@@ -10,7 +10,7 @@ from torch import nn
 from methods.contract.data import Split
 from methods.network.channels import channel_groups
 from methods.training.evaluation import recalibrate
-from methods.training.paths import Paths, between, in_dense_shape
+from methods.training.paths import Paths, in_dense_shape, paths_between
 from search.driver.prepare import dense_setting, plan
 from search.records.listener import Listener
 from search.store.studies import StudyFiles
@@ -57,7 +57,7 @@ def trial_valley(
     listener.stage("measuring the training loss on the way")
     count = (points, points)
     budget = setting.steps // 2 if steps is None else steps
-    return between(setting.model, pruned, setting.train, setting.recipe, budget, seed, count)
+    return paths_between(setting.model, pruned, setting.train, setting.recipe, budget, seed, count)
 
 
 def _same(one: nn.Module, other: nn.Module, train: Split) -> bool:

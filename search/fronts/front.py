@@ -18,7 +18,7 @@ from search.fronts.dominance import hypervolume, knee, non_dominated
 from search.objectives import Objective
 from search.objectives.limits import parse_latency, parse_limit, parse_share
 from search.records.outcome import DenseRow, Outcome
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
     import pandas
@@ -236,7 +236,7 @@ class Front:
         kept = list(self.outcomes)
         if method is not None:
             by_method = {outcome.method: outcome.method for outcome in self.outcomes}
-            wanted = _named("method of this study", method, by_method)
+            wanted = _look_up("method of this study", method, by_method)
             kept = [outcome for outcome in kept if outcome.method == wanted]
         if max_flops is not None:
             most = parse_limit(max_flops, self.dense.flops, "max-flops")
@@ -264,7 +264,7 @@ class Front:
         """
         if by in ("latency", "efficiency"):
             self._dense_latency(f"sort {by}")
-        return tuple(sorted(self.members, key=_named("order", by, SORTS)))
+        return tuple(sorted(self.members, key=_look_up("order", by, SORTS)))
 
     def _dense_latency(self, asked: str) -> float:
         """Return the dense network's latency, which stands for all others having been measured."""
@@ -337,7 +337,7 @@ class Front:
         Returns:
             The member.
         """
-        return _named("rule", rule, PICKS)(self, drop)
+        return _look_up("rule", rule, PICKS)(self, drop)
 
     def _some(self) -> tuple[Member, ...]:
         # The members, when there are any to choose from.
@@ -458,8 +458,8 @@ SORTS: Mapping[str, Callable[[Member], Any]] = {
 """Orders of the members of a front."""
 
 
-def _named(kind: str, name: str, known: Mapping[str, Found]) -> Found:
+def _look_up(kind: str, name: str, known: Mapping[str, Found]) -> Found:
     # What the user's word stands for.
     if name not in known:
-        raise InputError(unknown(kind, name, known))
+        raise InputError(unknown_name(kind, name, known))
     return known[name]

@@ -16,7 +16,7 @@ from search.objectives.latency import LATENCY
 from search.objectives.parameters import PARAMS
 from search.objectives.predicted_damage import PREDICTED_DAMAGE
 from search.objectives.seconds import SECONDS
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
     from methods.contract.method import Method
@@ -93,5 +93,5 @@ def require_reports(objectives: Sequence[Objective], methods: Mapping[str, type[
 
 def _objective(name: str) -> Objective:
     if name not in OBJECTIVES:
-        raise InputError(unknown("objective", name, OBJECTIVES))
+        raise InputError(unknown_name("objective", name, OBJECTIVES))
     return OBJECTIVES[name]

@@ -74,7 +74,7 @@ class Listener(Protocol):
         """Hear that nothing more will come."""
 
 
-class Nobody:
+class NullListener:
     """Listens to nothing; for scripts and tests."""
 
     def stage(self, text: str) -> None:

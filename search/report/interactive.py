@@ -140,7 +140,7 @@ def _text(front: Front, member: Member) -> str:
         f"accuracy {write_percent(member.accuracy)} ({_beside(front.drop(member))})",
         f"FLOPs {write_count(member.flops)} ({100 * member.flops_share:.1f} % of dense)",
         f"parameters {write_count(member.params)} ({100 * member.params_share:.1f} % of dense)",
-        *_timed(member),
+        *_latency_line(member),
         f"took {write_duration(member.seconds)}",
     ]
     if member.test_accuracy is not None:
@@ -153,7 +153,7 @@ def _text(front: Front, member: Member) -> str:
     return "<br>".join(lines + ([""] + values if values else []))
 
 
-def _timed(member: Member) -> list[str]:
+def _latency_line(member: Member) -> list[str]:
     """Return the line about latency; none where it was not measured."""
     if member.latency is None or member.latency_share is None:
         return []

@@ -33,7 +33,7 @@ def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
     from adjustText import adjust_text
 
     place = axes.transData.transform
-    labelled = _spaced([*ringed, *shown.front[:1], *shown.front[::-1]], place, shown.low)
+    labelled = _choose_labels([*ringed, *shown.front[:1], *shown.front[::-1]], place, shown.low)
     if not labelled:
         return
     back = axes.transData.inverted().transform
@@ -45,7 +45,7 @@ def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
         axes.text(x, y, str(dot.member.trial), fontsize=9.5, color=INK, ha="center", va="center", zorder=8)
         for (x, y), dot in zip(starts, labelled, strict=True)
     ]
-    obstacles = back(_thinned(np.concatenate(list(_outlines(axes, shown, ringed))), place(anchors)))
+    obstacles = back(_thin_points(np.concatenate(list(_outlines(axes, shown, ringed))), place(anchors)))
     adjust_text(
         texts,
         x=obstacles[:, 0],
@@ -66,7 +66,7 @@ def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
     )
 
 
-def _spaced(dots: Sequence[Dot], place: Callable[[ArrayLike], Array], low: float) -> list[Dot]:
+def _choose_labels(dots: Sequence[Dot], place: Callable[[ArrayLike], Array], low: float) -> list[Dot]:
     """Choose which dots are labelled: as many as can be read.
 
     Args:
@@ -110,7 +110,7 @@ def _outlines(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> Iterator[Array
     yield _along(place([(shown.left, shown.dense_accuracy), (shown.right, shown.dense_accuracy)]))
 
 
-def _thinned(points: Array, anchors: Array) -> Array:
+def _thin_points(points: Array, anchors: Array) -> Array:
     """Return the points near an anchor, at most one per cell of a grid: thousands of trials cost no more."""
     near = np.hypot(*(points[:, None] - anchors).T).min(axis=0) < _NEAR
     close: Array = points[near]

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from methods.network.folding import folded
+from methods.network.folding import fold_norms
 from methods.pivoting.arrangement import Arrangement
-from methods.pivoting.dispatch import MASKED, dispatch, executed, undecided
+from methods.pivoting.dispatch import MASKED, dispatch, execute_as_decided, undecided_layers
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Run, Watch
 
@@ -22,7 +22,7 @@ LOOKS = 3
 """How often each of two compiled networks is timed; the shortest time counts."""
 
 
-def decided(network: nn.Module, inputs: Tensor) -> nn.Module:
+def decide_blocks(network: nn.Module, inputs: Tensor) -> nn.Module:
     """Decide how the layers of blocks run, in the memory layout that the inputs have.
 
     Args:
@@ -32,7 +32,7 @@ def decided(network: nn.Module, inputs: Tensor) -> nn.Module:
     Returns:
         The network as decided; the network itself if it has no such layers.
     """
-    if not undecided(network):
+    if not undecided_layers(network):
         return network
     channels_last = inputs.ndim == 4 and not inputs.is_contiguous()
     return dispatch(network, inputs, layouts=(channels_last,))[0]
@@ -50,10 +50,10 @@ def faster(network: nn.Module, prepare: Callable[[nn.Module], Run], watch: Watch
         A forward pass.
     """
     run = prepare(network)
-    layers = undecided(network)
+    layers = undecided_layers(network)
     if not layers:
         return run
-    twin = prepare(executed(network, dict.fromkeys(layers, MASKED)).network)
+    twin = prepare(execute_as_decided(network, dict.fromkeys(layers, MASKED)).network)
     seconds = [min(watch.seconds(each, 1) for _ in range(LOOKS)) for each in (run, twin)]
     return run if seconds[0] <= seconds[1] else twin
 
@@ -67,17 +67,17 @@ def deployment(network: nn.Module, inputs: Tensor, setting: Conditions) -> dict[
         setting: Under which conditions it is decided.
 
     Returns:
-        Decision, measurements and conditions in JSON's types, for :func:`deployed`; and ``gathers``, how many orders of
+        Decision, measurements and conditions in JSON's types, for :func:`deploy`; and ``gathers``, how many orders of
         channels could not be folded into neighbouring layers and are made when the network runs.
     """
-    _, decision = dispatch(folded(network), inputs)
+    _, decision = dispatch(fold_norms(network), inputs)
     conditions: dict[str, Any] = {"device": inputs.device.type, "precision": str(inputs.dtype).removeprefix("torch.")}
     conditions |= {"batch_size": setting.batch_size, "threads": setting.threads}
     gathers = sum(module.gathers for module in network.modules() if isinstance(module, Arrangement))
     return conditions | {"gathers": gathers} | decision.to_json()
 
 
-def deployed(network: nn.Module, decision: Mapping[str, Any] | None) -> nn.Module:
+def deploy(network: nn.Module, decision: Mapping[str, Any] | None) -> nn.Module:
     """Make a network that is only run: batch norms folded, layers of blocks as decided.
 
     Args:
@@ -87,5 +87,5 @@ def deployed(network: nn.Module, decision: Mapping[str, Any] | None) -> nn.Modul
     Returns:
         A copy in eval mode.
     """
-    still = folded(network)
-    return still if decision is None else executed(still, decision["ways"], decision["channels_last"])
+    still = fold_norms(network)
+    return still if decision is None else execute_as_decided(still, decision["ways"], decision["channels_last"])

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from methods.eigendamage.equal_forms import chains, forms, in_form
 from methods.network.cost import count
-from methods.network.folding import folded
+from methods.network.folding import fold_norms
 from search.speed.conditions import Conditions
-from search.speed.interleaved import Effort, Run, Watch, interleaved
+from search.speed.interleaved import Effort, Run, Watch, time_in_turns
 
 EFFORT = Effort(seconds=0.2, block=2e-3, least_rounds=5, most_rounds=15)
 """How long the forms of one chain are timed, in turns; the shortest time of each counts."""
@@ -108,14 +108,14 @@ def deployment(
         setting: Under which conditions it is decided.
 
     Returns:
-        In JSON's types: ``ways`` (the form of each chain that does not run as it was built, for :func:`deployed`),
+        In JSON's types: ``ways`` (the form of each chain that does not run as it was built, for :func:`deploy`),
         ``layers`` (of each chain the form chosen, the times and the multiply-accumulates of all), ``networks``
         (seconds of the whole as built and as chosen), ``flops`` (multiply-accumulates for one input as it runs),
         and the conditions. ``None`` if there are no chains.
     """
     if not chains(network):
         return None
-    still = folded(network)
+    still = fold_norms(network)
     found = fastest_forms(still, inputs, prepare, watch)
     ways = _changed(found)
     seconds = _shortest(watch, [prepare(still, inputs), prepare(in_form(still, ways), inputs)])
@@ -133,7 +133,7 @@ def deployment(
     }
 
 
-def deployed(network: nn.Module, decision: Mapping[str, Any] | None) -> nn.Module:
+def deploy(network: nn.Module, decision: Mapping[str, Any] | None) -> nn.Module:
     """Give the chains of a network the forms that were decided.
 
     Args:
@@ -194,7 +194,7 @@ def _laid_out(module: nn.Module, inputs: Tensor) -> nn.Module:
 
 
 def _shortest(watch: Watch, runs: list[Run]) -> list[float]:
-    return [min(seconds) for seconds in interleaved(watch, runs, EFFORT)]
+    return [min(seconds) for seconds in time_in_turns(watch, runs, EFFORT)]
 
 
 def _changed(found: Mapping[str, Choice]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
     from search.study.config import StudyConfig
@@ -53,7 +53,7 @@ def checked_targets(names: Sequence[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in TARGETS:
-            raise InputError(unknown("latency target", name, TARGETS))
+            raise InputError(unknown_name("latency target", name, TARGETS))
     if len(set(names)) != len(names):
         raise InputError(f"latency targets are named twice: {', '.join(names)}")
     if not names:

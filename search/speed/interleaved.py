@@ -57,7 +57,7 @@ class Effort:
     attempts: int = 3
 
 
-def sampled(watch: Watch, runs: Sequence[Run], effort: Effort) -> Samples:
+def time_until_steady(watch: Watch, runs: Sequence[Run], effort: Effort) -> Samples:
     """Time several runs in turns, again while the spread is too large.
 
     Args:
@@ -68,15 +68,15 @@ def sampled(watch: Watch, runs: Sequence[Run], effort: Effort) -> Samples:
     Returns:
         Of all attempts the one with the least spread.
     """
-    best = interleaved(watch, runs, effort)
+    best = time_in_turns(watch, runs, effort)
     for _ in range(effort.attempts - 1):
         if spread(best) <= NOISE:
             break
-        best = min(best, interleaved(watch, runs, effort), key=spread)
+        best = min(best, time_in_turns(watch, runs, effort), key=spread)
     return best
 
 
-def interleaved(watch: Watch, runs: Sequence[Run], effort: Effort) -> Samples:
+def time_in_turns(watch: Watch, runs: Sequence[Run], effort: Effort) -> Samples:
     """Time several runs in turns.
 
     Args:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from search.records.timing import Quartiles, Timing
 from search.speed.conditions import Conditions
-from search.speed.interleaved import Effort, sampled
-from search.speed.targets import Untimed, prepared, threads_of, watch
+from search.speed.interleaved import Effort, time_until_steady
+from search.speed.targets import Untimed, prepare, threads_of, watch
 from spaces import InputError
 
 REFERENCE_ATTEMPTS = 6
@@ -49,8 +49,8 @@ def measure_pair(
         for name in setting.targets:
             try:
                 with threads_of(setting):
-                    runs = [prepared(name, model, example, setting) for model in (dense, pruned)]
-                    timings[name] = Timing.of(*sampled(watch(name, setting.threads), runs, effort))
+                    runs = [prepare(name, model, example, setting) for model in (dense, pruned)]
+                    timings[name] = Timing.of(*time_until_steady(watch(name, setting.threads), runs, effort))
             except Untimed as error:
                 reasons[name] = str(error)
     return timings, reasons
@@ -74,8 +74,8 @@ def measure_dense(setting: Conditions, dense: nn.Module, example: Tensor) -> Qua
     effort = Effort(setting.seconds, attempts=REFERENCE_ATTEMPTS)
     try:
         with turn(), threads_of(setting):
-            run = prepared(name, dense, example, setting)
-            return Quartiles.of(sampled(watch(name, setting.threads), [run], effort)[0])
+            run = prepare(name, dense, example, setting)
+            return Quartiles.of(time_until_steady(watch(name, setting.threads), [run], effort)[0])
     except Untimed as error:
         raise InputError(f"latency target {error}") from error
 
@@ -94,7 +94,7 @@ def check_targets(setting: Conditions, dense: nn.Module, example: Tensor) -> Non
     for name in setting.targets:
         try:
             with threads_of(setting):
-                prepared(name, dense, example, setting)
+                prepare(name, dense, example, setting)
         except Untimed as error:
             raise InputError(f"latency target {error}") from error
 

@@ -24,9 +24,9 @@ from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel, layer_flops
 from search.records.timing import NOISE
 from search.speed.conditions import Conditions
-from search.speed.interleaved import Effort, Samples, sampled, spread
+from search.speed.interleaved import Effort, Samples, spread, time_until_steady
 from search.speed.measure import measure_dense, turn
-from search.speed.targets import Untimed, prepared, threads_of, watch
+from search.speed.targets import Untimed, prepare, threads_of, watch
 from spaces import Uniform
 
 CUTS = (0.25, 0.5, 0.75)
@@ -145,10 +145,10 @@ def profile(
     """
     whole = measure_dense(setting, model, example).median
     with turn():
-        return profiled(model, example, setting, whole, partial(_sample, setting, example), round_to, ignored)
+        return build_profile(model, example, setting, whole, partial(_sample, setting, example), round_to, ignored)
 
 
-def profiled(
+def build_profile(
     model: nn.Module,
     example: Tensor,
     setting: Conditions,
@@ -182,8 +182,8 @@ def profiled(
     times = _Times(dense, [calls for *_, calls in cuts], sample)
     savings: dict[str, list[Saving]] = defaultdict(list)
     for name, share, units, calls in cuts:
-        saved = cost.dense - cost.flops({name: units})
-        savings[name].append(Saving(share, units, saved, times.saved(calls)))
+        saved_seconds = cost.dense - cost.flops({name: units})
+        savings[name].append(Saving(share, units, saved_seconds, times.saved_seconds(calls)))
     flops = layer_flops(model, example)
     owners = {member.module: group.name for group in groups for member in group.producers(model)}
     return Profile(
@@ -249,17 +249,17 @@ class _Times:
             return None
         return sum(self._seconds[key, key] for key in keys)
 
-    def saved(self, calls: list[tuple[str, _Piece]]) -> float | None:
+    def saved_seconds(self, calls: list[tuple[str, _Piece]]) -> float | None:
         """Seconds that a cut network saves, over all modules that changed."""
-        saved = 0.0
+        saved_seconds = 0.0
         for key, (_, piece) in zip(self._keys, calls, strict=True):
             version = piece.key
             if version == key:
                 continue
             if (key, version) not in self._seconds:
                 return None
-            saved += self._seconds[key, key] - self._seconds[key, version]
-        return saved
+            saved_seconds += self._seconds[key, key] - self._seconds[key, version]
+        return saved_seconds
 
 
 def _sample(setting: Conditions, example: Tensor, name: str, pieces: Sequence[_Piece]) -> Samples | None:
@@ -267,8 +267,8 @@ def _sample(setting: Conditions, example: Tensor, name: str, pieces: Sequence[_P
     target = setting.targets[0]
     try:
         with threads_of(setting):
-            runs = [prepared(target, p.module, torch.zeros(p.shape, dtype=example.dtype), setting) for p in pieces]
-            return sampled(watch(target, setting.threads), runs, EFFORT)
+            runs = [prepare(target, p.module, torch.zeros(p.shape, dtype=example.dtype), setting) for p in pieces]
+            return time_until_steady(watch(target, setting.threads), runs, EFFORT)
     except Untimed:
         return None  # named in the profile's ``untimed``
 

@@ -52,7 +52,7 @@ class Target:
     whole: bool = False
 
 
-def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) -> Run:
+def prepare(name: str, model: nn.Module, example: Tensor, setting: Conditions) -> Run:
     """Make one forward pass of a network on a target.
 
     Args:
@@ -83,12 +83,12 @@ def prepared(name: str, model: nn.Module, example: Tensor, setting: Conditions) 
             # A compiler would take minutes for all forms of all layers.
             return chains.eager(form, x) if target.whole else target.prepare(form, x, setting.threads)
 
-        def decided(candidate: nn.Module) -> Run:
+        def decide_blocks(candidate: nn.Module) -> Run:
             if target.whole:
                 return blocks.faster(candidate, plain, clock)
-            return plain(blocks.decided(candidate, inputs))
+            return plain(blocks.decide_blocks(candidate, inputs))
 
-        return chains.faster(network, inputs, alone, decided, clock)
+        return chains.faster(network, inputs, alone, decide_blocks, clock)
     except NotInstalled as error:
         raise Untimed(f"{name}: {error}") from error
     except Exception as error:  # compilers, exporters and networks fail in any way; the rest of a trial is kept

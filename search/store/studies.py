@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from search.records.errors import StoreWarning
 from search.records.outcome import DenseRow, Outcome
 from search.store.files import create_folder, json_text, read_json, read_object, write_json
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,7 +66,7 @@ class StudyFiles:
         if name is None:
             return cls(directory, names[-1])
         if name not in names:
-            raise InputError(unknown("study", name, names))
+            raise InputError(unknown_name("study", name, names))
         return cls(directory, name)
 
     def create(self, record: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from methods.contract.recipe import Recipe
 from search.speed.conditions import checked_targets
 from search.tasks.data.sizes import SplitSizes
 from spaces import InputError
-from spaces.errors import explained
+from spaces.errors import explain
 
 Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "any"]
 Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "defaults"]
@@ -49,7 +49,7 @@ class Training(_Part):
         try:
             Recipe.model_validate(recipe)
         except ValidationError as error:
-            raise InputError(explained(error, Recipe, "recipe")) from error
+            raise InputError(explain(error, Recipe, "recipe")) from error
         return recipe
 
 
@@ -159,11 +159,11 @@ class StudyConfig(_Part):
     @classmethod
     def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         from methods import method_names
-        from spaces import unknown
+        from spaces import unknown_name
 
         for name in names:
             if name not in method_names():
-                raise InputError(unknown("method", name, method_names()))
+                raise InputError(unknown_name("method", name, method_names()))
         if len(set(names)) != len(names):
             raise InputError(f"methods are named twice: {', '.join(names)}")
         return names
@@ -231,7 +231,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **optio
     try:
         return StudyConfig.model_validate(tree)
     except ValidationError as error:
-        raise InputError(explained(error, StudyConfig, where)) from error
+        raise InputError(explain(error, StudyConfig, where)) from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from methods import load_method
-from spaces import Categorical, InputError, LayerGroup, Space, Value, unknown
+from spaces import Categorical, InputError, LayerGroup, Space, Value, unknown_name
 
 METHOD = "method"
 """Name of the parameter that chooses the method."""
@@ -43,7 +43,7 @@ def study_space(
     """
     for name in narrowed:
         if name not in methods:
-            raise InputError(unknown("method with bounds in [space]:", name, methods))
+            raise InputError(unknown_name("method with bounds in [space]:", name, methods))
     return Space.choose(
         METHOD, {name: method_space(name, groups, allocation, narrowed.get(name, {}), floor) for name in methods}
     )
@@ -77,9 +77,9 @@ def method_space(
                 f"out, or set [space.{name}] sparsity.mode"
             )
         space = space.narrowed({MODE: allocation})
-    for settled in method.settled - bounds.keys():
-        if (usual := space[settled].default) is not None:
-            space = space.narrowed({settled: usual})
+    for left_alone in method.fixed_by_default - bounds.keys():
+        if (usual := space[left_alone].default) is not None:
+            space = space.narrowed({left_alone: usual})
     values = {key: value for key, bound in bounds.items() if (value := fixed_value(bound)) is not None}
     fields = {key: value for key, value in values.items() if key not in space and key in method.model_fields}
     try:

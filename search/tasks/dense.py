@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 from torch import nn
 
-from methods.contract.method import Record, Report, silent
+from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe
 from methods.training.evaluation import evaluate
 from methods.training.trainer import Trainer
@@ -55,7 +55,7 @@ def dense_network(
     epochs: float,
     seed: int,
     directory: Path,
-    report: Report = silent,
+    report: Report = ignore_record,
     device: str = "cpu",
 ) -> Dense:
     """Return the trained dense network of a workload; train it if that was never done.
@@ -81,14 +81,14 @@ def dense_network(
     folder = directory / "dense" / digest
     cached = folder.exists()
     if not cached:
-        with _locked(folder):
+        with _lock(folder):
             cached = folder.exists()  # whoever came second has waited, and loads
             if not cached:
-                _store(folder, model, identity, *_trained(workload, model, recipe, epochs, seed, report, device))
+                _store(folder, model, identity, *_train(workload, model, recipe, epochs, seed, report, device))
     return _load(folder, model, cached)
 
 
-def _locked(folder: Path) -> AbstractContextManager[object]:
+def _lock(folder: Path) -> AbstractContextManager[object]:
     """Take the lock beside a folder that is to be."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _weights_identity(weights: str | None) -> str | None:
     return digest.hexdigest()
 
 
-def _trained(
+def _train(
     workload: Workload,
     model: nn.Module,
     recipe: Recipe,

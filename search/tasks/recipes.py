@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from methods.contract.recipe import Recipe
 from spaces import InputError
-from spaces.errors import explained
+from spaces.errors import explain
 
 if TYPE_CHECKING:
     from search.study.config import Training
@@ -64,7 +64,7 @@ def default_recipe(data: str, phase: Phase = "dense") -> Default:
     return table.get(data, OTHERS[phase])
 
 
-def resolved(training: Training, phase: Phase, data: str) -> Default:
+def resolve_recipe(training: Training, phase: Phase, data: str) -> Default:
     """Fill in what the user left out.
 
     Args:
@@ -82,5 +82,5 @@ def resolved(training: Training, phase: Phase, data: str) -> Default:
     try:
         recipe = recipe.replaced(**training.recipe)
     except ValidationError as error:
-        raise InputError(explained(error, Recipe, f"{phase}.recipe")) from error
+        raise InputError(explain(error, Recipe, f"{phase}.recipe")) from error
     return recipe, epochs if training.epochs is None else training.epochs

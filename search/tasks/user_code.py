@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 ROOMS = ("methods", "search", "spaces")
 """Our packages, whose names a user's modules cannot have."""
@@ -43,17 +43,17 @@ def load_function(reference: str, kind: str) -> Callable[..., Any]:
                 f"{os.getcwd()}; rename yours"
             ) from error
         if not isinstance(error, ModuleNotFoundError):
-            raise InputError(f"{kind} {reference!r}: importing {module_name} failed: {_said(error)}") from error
+            raise InputError(f"{kind} {reference!r}: importing {module_name} failed: {_explain(error)}") from error
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise InputError(f"{kind} {reference!r}: importing {module_name} failed: {error}") from error
         raise InputError(
             f"{kind} {reference!r}: there is no module {error.name!r}; it must be installed or lie in {os.getcwd()}"
         ) from error
     except Exception as error:  # anything may go wrong in somebody else's module
-        raise InputError(f"{kind} {reference!r}: importing {module_name} failed: {_said(error)}") from error
+        raise InputError(f"{kind} {reference!r}: importing {module_name} failed: {_explain(error)}") from error
     if not hasattr(module, name):
         callables = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        raise InputError(unknown(f"function in module {module_name}:", name, callables))
+        raise InputError(unknown_name(f"function in module {module_name}:", name, callables))
     function = getattr(module, name)
     if not callable(function):
         raise InputError(f"{kind} {reference!r}: {name} is a {type(function).__name__}, not a function")
@@ -79,7 +79,7 @@ def call_function(function: Callable[..., Any], reference: str, kind: str, **arg
         with _working_directory():  # functions may import, too
             return function(**arguments)
     except Exception as error:  # anything may go wrong in somebody else's function
-        raise InputError(f"{kind} {reference!r} failed: {_said(error)}") from error
+        raise InputError(f"{kind} {reference!r} failed: {_explain(error)}") from error
 
 
 def _taken_name(error: ImportError) -> str | None:
@@ -90,7 +90,7 @@ def _taken_name(error: ImportError) -> str | None:
     return name if any(path.exists() and path.resolve() != ours / name for path in here) else None
 
 
-def _said(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

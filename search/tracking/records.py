@@ -69,7 +69,7 @@ def shares(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
     return {f"{name}_share": outcome.metrics[name] / value for name, value in known.items()}
 
 
-def timed(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
+def timing_metrics(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
     """Return what was measured of a trial's latency on every target.
 
     Args:
@@ -99,7 +99,7 @@ def trial_params(outcome: Outcome) -> dict[str, str]:
     Returns:
         The method, the seed and every value of the point, as text by name.
     """
-    return cleaned({"method": outcome.method, "seed": str(outcome.seed), **flattened(outcome.point)})
+    return clean_names({"method": outcome.method, "seed": str(outcome.seed), **flatten(outcome.point)})
 
 
 def trial_metrics(outcome: Outcome, dense: DenseRow | None) -> list[MetricPoint]:
@@ -116,16 +116,16 @@ def trial_metrics(outcome: Outcome, dense: DenseRow | None) -> list[MetricPoint]
         spread evenly between its beginning and end.
     """
     extra = {f"extra/{name}": value for name, value in outcome.extra.items()}
-    final = {**outcome.metrics, **shares(outcome, dense), **timed(outcome, dense), **extra}
+    final = {**outcome.metrics, **shares(outcome, dense), **timing_metrics(outcome, dense), **extra}
     final |= {f"test_{name}": value for name, value in outcome.test_metrics.items()}
     end = milliseconds(outcome.started + outcome.seconds)
-    points = [MetricPoint(name, value, end, 0) for name, value in cleaned(final).items()]
+    points = [MetricPoint(name, value, end, 0) for name, value in clean_names(final).items()]
     for index, record in enumerate(outcome.history):
         when = milliseconds(outcome.started + outcome.seconds * (index + 1) / len(outcome.history))
         epoch = int(record.get("epoch", index))
         values = {f"epoch/{name}": value for name, value in record.items() if name != "epoch"}
-        points += [MetricPoint(name, value, when, epoch) for name, value in cleaned(values).items()]
-    for name, pairs in cleaned({f"profile/{name}": pairs for name, pairs in outcome.profiles.items()}).items():
+        points += [MetricPoint(name, value, when, epoch) for name, value in clean_names(values).items()]
+    for name, pairs in clean_names({f"profile/{name}": pairs for name, pairs in outcome.profiles.items()}).items():
         points += [MetricPoint(name, value, end, index) for index, (_, value) in enumerate(pairs)]
     return points
 
@@ -144,7 +144,7 @@ def finite(points: Iterable[MetricPoint]) -> tuple[list[MetricPoint], str]:
     return [point for point in every if math.isfinite(point.value)], ", ".join(sorted(odd))
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Turn nested mappings into text by dotted name.
 
     Args:
@@ -155,20 +155,20 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         Lists as JSON, all else as Python writes it; cut to the 6000 characters that MLflow takes.
 
     Example:
-        >>> flattened({"train": {"epochs": 3, "lr": 0.1}, "methods": ["spp", "increg"]})
+        >>> flatten({"train": {"epochs": 3, "lr": 0.1}, "methods": ["spp", "increg"]})
         {'train.epochs': '3', 'train.lr': '0.1', 'methods': '["spp", "increg"]'}
     """
     flat: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat.update(flattened(value, f"{prefix}{name}."))
+            flat.update(flatten(value, f"{prefix}{name}."))
         else:
             text = json.dumps(value, default=str) if isinstance(value, list | tuple) else str(value)
             flat[f"{prefix}{name}"] = text[:VALUE_LENGTH]
     return flat
 
 
-def cleaned(values: Mapping[str, T]) -> dict[str, T]:
+def clean_names(values: Mapping[str, T]) -> dict[str, T]:
     """Give values names that MLflow accepts, never merging two.
 
     Args:
@@ -179,7 +179,7 @@ def cleaned(values: Mapping[str, T]) -> dict[str, T]:
         are not allowed become ``_``, and a name that was taken already gets a ``_`` more.
 
     Example:
-        >>> cleaned({"sparsity.ratios[layer1.0]": 0.5, "a*b": 1, "a+b": 2})
+        >>> clean_names({"sparsity.ratios[layer1.0]": 0.5, "a*b": 1, "a+b": 2})
         {'sparsity.ratios/layer1.0': 0.5, 'a_b': 1, 'a_b_': 2}
     """
     clean: dict[str, T] = {}
@@ -204,7 +204,7 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def clipped(text: str, length: int) -> str:
+def clip_markdown(text: str, length: int) -> str:
     """Cut Markdown between two lines.
 
     Args:

@@ -27,10 +27,10 @@ from search.tracking.origin import origin
 from search.tracking.outbox import Delivery, Outbox
 from search.tracking.records import (
     MetricPoint,
-    cleaned,
-    clipped,
+    clean_names,
+    clip_markdown,
     finite,
-    flattened,
+    flatten,
     milliseconds,
     run_name,
     shares,
@@ -113,7 +113,7 @@ class Tracker:
         store = RunStore.resolve(directory, tracking_uri)
         store.prepare()
         import_mlflow()
-        with _explained(store), store.opening():
+        with _explain(store), store.opening():
             client = _client(store.uri)
             return cls(client, store, _experiment_id(client, store, experiment_name(experiment)))
 
@@ -140,7 +140,7 @@ class Tracker:
             The parent's run id, to be handed in again when the sweep is resumed.
         """
         self._sweep = name
-        with _explained(self.store):
+        with _explain(self.store):
             parent = self._continued(run_id) if run_id else None
             if parent is None:
                 own = {"kind": "sweep", "sweep": name, **self._origin, **(tags or {})}
@@ -251,7 +251,7 @@ class Tracker:
                 return children
 
     def _send_config(self, config: Mapping[str, Any], known: Mapping[str, str]) -> None:
-        params = cleaned(flattened(config))
+        params = clean_names(flatten(config))
         self._log(self._parent, [], {key: text for key, text in params.items() if key not in known})
         for key, text in params.items():
             if key in known and known[key] != text:
@@ -321,12 +321,12 @@ class Tracker:
             self._client.log_artifact(run_id, str(renamed), folder)
 
     def _send_note(self, note: str) -> None:
-        self._client.set_tag(self._parent, NOTE, clipped(note, RUN_TAG_LENGTH))
-        self._client.set_experiment_tag(self.experiment_id, NOTE, clipped(note, EXPERIMENT_TAG_LENGTH))
+        self._client.set_tag(self._parent, NOTE, clip_markdown(note, RUN_TAG_LENGTH))
+        self._client.set_experiment_tag(self.experiment_id, NOTE, clip_markdown(note, EXPERIMENT_TAG_LENGTH))
 
     def _send_numbers(self, numbers: Mapping[str, float]) -> None:
         now = milliseconds(time.time())
-        points = [MetricPoint(name, value, now, 0) for name, value in cleaned(numbers).items()]
+        points = [MetricPoint(name, value, now, 0) for name, value in clean_names(numbers).items()]
         self._log(self._parent, points, {})
 
     def _log(self, run_id: str, points: Sequence[MetricPoint], params: Mapping[str, str]) -> None:
@@ -381,7 +381,7 @@ def _experiment_id(client: MlflowClient, store: RunStore, name: str) -> str:
 
 
 @contextmanager
-def _explained(store: RunStore) -> Generator[None]:
+def _explain(store: RunStore) -> Generator[None]:
     """Turn what MLflow says about a store into one sentence for the user."""
     try:
         yield

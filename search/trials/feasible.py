@@ -11,7 +11,7 @@ from search.study.space import METHOD, first_points
 from spaces import InputError, Space, Value
 
 
-def built(name: str, point: Mapping[str, Value], round_to: int) -> Method:
+def build_method(name: str, point: Mapping[str, Value], round_to: int) -> Method:
     """Build a method as a trial does.
 
     Args:
@@ -49,11 +49,11 @@ def check_methods(
     for name in methods:
         points = [space.split(point, METHOD)[1] for point in first_points(space, [name], easiest_first)]
         if points:
-            warned += _checked([built(name, point, round_to) for point in points], problem)
+            warned += _first_warnings([build_method(name, point, round_to) for point in points], problem)
     return warned
 
 
-def _checked(easiest_first: Sequence[Method], problem: Problem) -> list[str]:
+def _first_warnings(easiest_first: Sequence[Method], problem: Problem) -> list[str]:
     """Return the warnings of the first of some methods that can work; raise the first error if none can."""
     errors: list[InputError] = []
     for method in easiest_first:

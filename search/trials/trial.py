@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.contract.analyses import Analyses, Fresh, Progress, unheard
+from methods.contract.analyses import Analyses, Fresh, Progress, ignore_progress
 from methods.contract.data import Split
-from methods.contract.method import Problem, Pruned, Report, silent
+from methods.contract.method import Problem, Pruned, Report, ignore_record
 from methods.contract.recipe import Recipe
 from methods.contract.task import Classification, Task
 from methods.network.architecture import describe
@@ -29,7 +29,7 @@ from search.records.text import printable
 from search.records.timing import Timing
 from search.speed.conditions import Conditions
 from search.speed.measure import measure_pair
-from search.trials.feasible import built
+from search.trials.feasible import build_method
 from spaces import Value
 
 
@@ -123,7 +123,9 @@ class Finished:
     kept: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
-def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent, progress: Progress = unheard) -> Finished:
+def run_trial(
+    setting: Setting, spec: TrialSpec, report: Report = ignore_record, progress: Progress = ignore_progress
+) -> Finished:
     """Prune, fine-tune and measure.
 
     Args:
@@ -170,10 +172,14 @@ def run_trial(setting: Setting, spec: TrialSpec, report: Report = silent, progre
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in pruned.model.state_dict().items()}
         return Finished(outcome, describe(setting.model, pruned.model), weights, pruned.kept)
     except Exception:
-        return Finished(failed(spec, traceback.format_exc(), started, time.perf_counter() - clock, records), None, {})
+        return Finished(
+            failed_outcome(spec, traceback.format_exc(), started, time.perf_counter() - clock, records), None, {}
+        )
 
 
-def failed(spec: TrialSpec, error: str, started: float, seconds: float, history: list[dict[str, float]]) -> Outcome:
+def failed_outcome(
+    spec: TrialSpec, error: str, started: float, seconds: float, history: list[dict[str, float]]
+) -> Outcome:
     """Record a trial that ended without a network.
 
     Args:
@@ -204,7 +210,7 @@ def failed(spec: TrialSpec, error: str, started: float, seconds: float, history:
 
 def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress) -> Pruned:
     """Build the method from the point and let it work."""
-    pruned = built(spec.method, spec.point, setting.round_to).prune(
+    pruned = build_method(spec.method, spec.point, setting.round_to).prune(
         Problem(
             model=setting.model,
             example=setting.example,

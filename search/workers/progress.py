@@ -82,7 +82,7 @@ class Marker:
 
 
 @contextmanager
-def watched(files: StudyFiles, listener: Listener, every: float = LOOKED_EVERY) -> Generator[None]:
+def watch_progress(files: StudyFiles, listener: Listener, every: float = LOOKED_EVERY) -> Generator[None]:
     """Pass on, while trials run, how far each is.
 
     Args:

@@ -35,7 +35,7 @@ from search.records.outcome import Outcome
 from search.store.studies import StudyFiles
 from search.study.config import Resources
 from search.study.schedule import Schedule
-from search.trials.trial import Finished, Setting, TrialSpec, failed
+from search.trials.trial import Finished, Setting, TrialSpec, failed_outcome
 from search.workers.inline import finish_trial
 
 
@@ -192,7 +192,7 @@ class _ScheduleSearcher(Searcher):
         """Read what the worker wrote; if it wrote nothing, its process died, and that is the outcome."""
         if spec.number not in self._files.numbers():
             message = "the worker's process ended before the trial did (out of memory, a crash, or a lost node)"
-            dead = failed(spec, message, started, time.time() - started, [])
+            dead = failed_outcome(spec, message, started, time.time() - started, [])
             self._files.write(Finished(dead, None, {}))
         return self._files.outcome(spec.number)
 

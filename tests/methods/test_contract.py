@@ -103,7 +103,7 @@ def test_dense_network_is_untouched(name: str, net: str) -> None:
 def test_settled_parameters_are_of_the_space_and_have_a_default(name: str) -> None:
     cls = load_method(name)
     space = cls.space([group.layer for group in channel_groups(dense_net("vgg"), EXAMPLE)])
-    assert all(space[settled].default is not None for settled in cls.settled)
+    assert all(space[name].default is not None for name in cls.fixed_by_default)
 
 
 @every

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from spaces.errors import LISTED, InputError, explained, unknown
+from spaces.errors import LISTED, InputError, explain, unknown_name
 
 
 class Strict(BaseModel):
@@ -59,13 +59,13 @@ class Whole(Strict):
 def test_first_bad_value_is_explained_as_the_user_wrote_it(given: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Whole.model_validate(given)
-    assert explained(caught.value, Whole, "file") == said
+    assert explain(caught.value, Whole, "file") == said
 
 
 def test_only_similar_names_of_many_are_listed() -> None:
     names = [f"layer{n}.conv" for n in range(500)]
-    said = unknown("group", "layer7.con", names)
+    said = unknown_name("group", "layer7.con", names)
     assert said.startswith("unknown group 'layer7.con'; did you mean 'layer7.conv'? (known: layer7.conv, ")
     assert said.endswith(f" and {500 - LISTED} more)")
-    assert unknown("group", "zzz", names).startswith("unknown group 'zzz' (known: layer0.conv, ")
-    assert unknown("group", "zzz", []) == "unknown group 'zzz' (known: none)"
+    assert unknown_name("group", "zzz", names).startswith("unknown group 'zzz' (known: layer0.conv, ")
+    assert unknown_name("group", "zzz", []) == "unknown group 'zzz' (known: none)"

@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 from search.tasks.data.loader_split import ImageFiles, LoaderSplit
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
-from search.tasks.data.stratify import part_size, stratified
+from search.tasks.data.stratify import part_size, stratify
 from spaces import InputError
 
 SIDE = 224
@@ -88,7 +88,7 @@ def _drawn(pool: ImageFiles, sizes: SplitSizes, given: Mapping[str, ImageFiles])
             raise InputError(f"the {part} part is the folder {files.folder}: leave split.{part} = {asked[part]:g} out")
     parts = [part for part in asked if part not in given]
     counts = [part_size(asked[part] or SHARES[part], len(pool.paths), part) for part in parts]
-    drawn = stratified(pool.labels, counts, torch.Generator().manual_seed(sizes.seed))
+    drawn = stratify(pool.labels, counts, torch.Generator().manual_seed(sizes.seed))
     return {part: pool.part(index) for part, index in zip([*parts, "train"], drawn, strict=True)}
 
 

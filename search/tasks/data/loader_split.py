@@ -15,8 +15,8 @@ from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
 from methods.contract.data import Batch
-from methods.contract.recipe import derived
-from search.tasks.models.initialise import seeded
+from methods.contract.recipe import derive_seed
+from search.tasks.models.initialise import seeded_defaults
 from search.tasks.data.normalise import Normalisation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -168,7 +168,7 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         index, seed = key
         image = default_loader(str(self.files.folder / self.files.paths[index]))
-        with seeded(seed):  # torchvision's transforms draw from torch's global generator
+        with seeded_defaults(seed):  # torchvision's transforms draw from torch's global generator
             return self.transform(image), int(self.files.labels[index])
 
 
@@ -186,6 +186,6 @@ class _ShuffledKeys:
         order = torch.randperm(self.examples, generator=torch.Generator().manual_seed(self.seed))
         for step in self.steps:
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            generator = torch.Generator().manual_seed(derived(self.seed, step))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, step))
             seeds = torch.randint(2**62, chosen.shape, generator=generator)
             yield list(zip(chosen.tolist(), seeds.tolist(), strict=True))

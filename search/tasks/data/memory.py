@@ -10,7 +10,7 @@ from torch import Tensor
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.data.splits import Augmentation, TensorSplit
-from search.tasks.data.stratify import part_size, stratified
+from search.tasks.data.stratify import part_size, stratify
 from spaces import InputError
 
 
@@ -77,7 +77,7 @@ def split_in_memory(source: Source, sizes: SplitSizes) -> Data:
     if source.test is None:
         test_size = source.test_size if sizes.test is None else sizes.test
         counts.append(part_size(test_size, len(labels), "test"))
-    drawn = stratified(labels, counts, torch.Generator().manual_seed(sizes.seed))
+    drawn = stratify(labels, counts, torch.Generator().manual_seed(sizes.seed))
     parts = [Examples(source.train.inputs[index], labels[index]) for index in drawn]
     train, validation = parts[-1], parts[0]
     test = source.test or parts[1]

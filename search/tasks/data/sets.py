@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.tasks.data.sizes import SplitSizes
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
     from search.tasks.data.parts import Data
@@ -50,4 +50,4 @@ def load_data(name: str, root: Path, split: SplitSizes) -> Data:
         from search.tasks.data.arrays import user_arrays
 
         return user_arrays(name, split)
-    raise InputError(unknown("data", name, [*DATA, "package.module:function"]))
+    raise InputError(unknown_name("data", name, [*DATA, "package.module:function"]))

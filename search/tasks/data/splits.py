@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.contract.data import Batch
-from methods.contract.recipe import derived
+from methods.contract.recipe import derive_seed
 from search.tasks.data.normalise import Normalisation
 
 
@@ -102,8 +102,8 @@ class TensorSplit:
         order = order.to(self.labels.device)
         for step in range(start, self.steps(batch_size)):
             chosen = order[step * batch_size : (step + 1) * batch_size]
-            generator = torch.Generator().manual_seed(derived(seed, step))
-            images = augmented(self.inputs[chosen], self.augmentation, generator)
+            generator = torch.Generator().manual_seed(derive_seed(seed, step))
+            images = augment(self.inputs[chosen], self.augmentation, generator)
             yield self._normalised(images), self.labels[chosen]
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
@@ -130,7 +130,7 @@ class TensorSplit:
         return digest.hexdigest()
 
 
-def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Crop and mirror each image of a batch at random, all images at once.
 
     Args:

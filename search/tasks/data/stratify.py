@@ -35,7 +35,7 @@ def part_size(size: float, examples: int, part: str) -> int:
     return count
 
 
-def stratified(labels: Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
+def stratify(labels: Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
     """Draw disjoint parts in which every class has its share to within one example.
 
     Args:

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +56,7 @@ def build_model(
         InputError: If the name is unknown, the network cannot be built, does not take such inputs, gives
             another number of classes, or the weights do not fit.
     """
-    from search.tasks.models.initialise import seeded
+    from search.tasks.models.initialise import seeded_defaults
     from search.tasks.models.weights import is_weight_file, load_weights
 
     file = Path(weights) if weights is not None and is_weight_file(weights) else None
@@ -66,7 +66,7 @@ def build_model(
             f"weights {named!r} of model {name!r} must be a .safetensors, .pth or .pt file; "
             "names of weights exist for torchvision models only"
         )
-    with seeded(seed):
+    with seeded_defaults(seed):
         model = _build(name, classes, example_shape, seed, named)
         _check(model, name, classes, example_shape)  # inside: lazy layers draw their weights now
     if file is not None:
@@ -86,7 +86,7 @@ def _build(name: str, classes: int, example_shape: Sequence[int], seed: int, wei
     if ":" in name:
         return _user_model(name, classes)
     known = [*MODELS, "torchvision:NAME", "package.module:function"]
-    raise InputError(unknown("model", name, known))
+    raise InputError(unknown_name("model", name, known))
 
 
 def _user_model(reference: str, classes: int) -> nn.Module:

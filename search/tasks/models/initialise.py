@@ -10,7 +10,7 @@ from torch import nn
 
 
 @contextmanager
-def seeded(seed: int) -> Generator[None]:
+def seeded_defaults(seed: int) -> Generator[None]:
     """Draw every default random number in the block from a seed, and restore the global state afterwards.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from search.tasks.models.initialise import he_normal, seeded
+from search.tasks.models.initialise import he_normal, seeded_defaults
 
 PIXELS = 28 * 28
 
@@ -53,5 +53,5 @@ def lenet_300_100(classes: int, channels: int = 1, seed: int = 0) -> LeNet300:
     Returns:
         The network.
     """
-    with seeded(seed):
+    with seeded_defaults(seed):
         return LeNet300(classes, channels)

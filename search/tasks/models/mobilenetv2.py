@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from search.tasks.models.initialise import he_normal, seeded
+from search.tasks.models.initialise import he_normal, seeded_defaults
 
 STAGES = (
     (1, 16, 1, 1),
@@ -117,5 +117,5 @@ def mobilenetv2(classes: int, channels: int = 3, seed: int = 0) -> MobileNetV2:
     Returns:
         The network.
     """
-    with seeded(seed):
+    with seeded_defaults(seed):
         return MobileNetV2(classes, channels)

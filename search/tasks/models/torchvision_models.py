@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from spaces import InputError, unknown
+from spaces import InputError, unknown_name
 
 
 def torchvision_model(name: str, classes: int, weights: str | None) -> nn.Module:
@@ -32,7 +32,7 @@ def torchvision_model(name: str, classes: int, weights: str | None) -> nn.Module
 
     known = models.list_models(module=models)
     if name not in known:
-        raise InputError(unknown("torchvision model", name, known))
+        raise InputError(unknown_name("torchvision model", name, known))
     options = dict(_ONE_OUTPUT.get(name, {}))
     if weights is None:
         if options:
@@ -41,7 +41,7 @@ def torchvision_model(name: str, classes: int, weights: str | None) -> nn.Module
         return plain
     sets = models.get_model_weights(name)
     if weights not in sets.__members__:
-        raise InputError(unknown(f"weights of torchvision:{name}:", weights, sets.__members__))
+        raise InputError(unknown_name(f"weights of torchvision:{name}:", weights, sets.__members__))
     chosen = sets[weights]
     trained = len(chosen.meta["categories"])
     if trained != classes:

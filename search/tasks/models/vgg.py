@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from search.tasks.models.initialise import he_normal, seeded
+from search.tasks.models.initialise import he_normal, seeded_defaults
 
 WIDTHS = (64, 128, 256, 512, 512)
 """Channels of the five stages; each ends in 2x2 max pooling."""
@@ -65,7 +65,7 @@ def vgg16(classes: int, channels: int = 3, seed: int = 0) -> VGG:
     Returns:
         The network.
     """
-    with seeded(seed):
+    with seeded_defaults(seed):
         return VGG((2, 2, 3, 3, 3), classes, channels)
 
 
@@ -80,5 +80,5 @@ def vgg19(classes: int, channels: int = 3, seed: int = 0) -> VGG:
     Returns:
         The network.
     """
-    with seeded(seed):
+    with seeded_defaults(seed):
         return VGG((2, 2, 4, 4, 4), classes, channels)

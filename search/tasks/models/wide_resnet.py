@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from search.tasks.models.initialise import he_normal, seeded
+from search.tasks.models.initialise import he_normal, seeded_defaults
 
 
 class PreActivationBlock(nn.Module):
@@ -99,5 +99,5 @@ def wrn28_10(classes: int, channels: int = 3, seed: int = 0) -> WideResNet:
     Returns:
         The network.
     """
-    with seeded(seed):
+    with seeded_defaults(seed):
         return WideResNet(4, 10, classes, channels)

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.eigendamage.allotment import Round, Side, choose, competing, unreachable
-from methods.eigendamage.directions import Ranking, by_place, keep_above, least, limited, meet_cost, scaled
+from methods.eigendamage.directions import Ranking, by_place, keep_above, least, limit_ranking, meet_cost, scale_scores
 from spaces import FlopsTarget, InputError, PerLayer, Uniform
 
 SCORES = st.lists(st.sampled_from([0.0, 0.0, 0.1, 0.2, 0.5, 1.0, 3.0, 7.0]), min_size=1, max_size=7)
 
 
 def ranking(scores: Sequence[float], limit: float = 1.0, step: int = 1) -> Ranking:
-    return Ranking(tuple(sorted(scores, reverse=True)), limited(len(scores), limit), step)
+    return Ranking(tuple(sorted(scores, reverse=True)), limit_ranking(len(scores), limit), step)
 
 
 @given(scores=SCORES, threshold=st.sampled_from([-1.0, 0.0, 0.1, 0.3, 1.0, 9.0]))
@@ -26,8 +26,8 @@ def test_everything_up_to_the_threshold_goes(scores: list[float], threshold: flo
 
 
 def test_limits_and_steps() -> None:
-    assert [limited(size, 0.95) for size in (1, 3, 20, 21)] == [1, 1, 1, 2]
-    assert limited(10, 0.0) == 10
+    assert [limit_ranking(size, 0.95) for size in (1, 3, 20, 21)] == [1, 1, 1, 2]
+    assert limit_ranking(10, 0.0) == 10
     strict = ranking([1.0] * 10, limit=0.5)
     assert strict.above(5.0) == 5 and strict.without(0.9) == 5 and strict.without(0.25) == 7
     stepped = ranking(range(20), limit=0.95, step=8)
@@ -85,7 +85,7 @@ def test_targets_are_met_and_used_up(tables: list[list[float]], prices: list[int
 
 
 def test_scores_are_scaled_and_places_are_shares() -> None:
-    assert scaled(ranking([4, 2]), 0.5).scores == (2, 1)
+    assert scale_scores(ranking([4, 2]), 0.5).scores == (2, 1)
     assert by_place(ranking([9, 5, 1, 0]), 4).scores == (1, 0.75, 0.5, 0.25)
     assert by_place(ranking([9, 5]), 4, shift=0.1).scores == pytest.approx((0.4, 0.15))
 

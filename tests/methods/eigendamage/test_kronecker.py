@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from methods.curvature.covariances import Factors
-from methods.eigendamage.kronecker import blocks, damage, directions, eigenbases, measured_damage, rotated, unblocked
+from methods.eigendamage.kronecker import blocks, damage, directions, eigenbases, measured_damage, rotate, undo_blocks
 from methods.eigendamage.surgeon import (
     c_obs,
     c_obs_update,
-    damped,
+    damp,
     deletion,
     inverse,
     joint_update,
@@ -81,7 +81,7 @@ def test_float32_factors_are_solved_in_float64() -> None:
 def test_blocks_and_back(shape: tuple[int, ...], groups: int) -> None:
     weight = normal(*shape)
     block = blocks(weight, groups)
-    assert torch.equal(unblocked(block, shape[2:]), weight)
+    assert torch.equal(undo_blocks(block, shape[2:]), weight)
     if len(shape) > 2:
         assert block[groups - 1, 1, 2, 3] == weight[(groups - 1) * (6 // groups) + 1, 3].flatten()[2]
 
@@ -93,7 +93,7 @@ def test_oracle_07_damage_is_the_quadratic_form_of_a_deletion(offsets: int, grou
     factors = Factors(psd(groups, inputs, 1), psd(groups, outputs, 2), 1)
     basis = eigenbases({"a": factors})["a"]
     theta = damage(weight, basis)
-    turned = rotated(weight, basis.inputs, basis.outputs)
+    turned = rotate(weight, basis.inputs, basis.outputs)
     found = directions(theta)
     for columns, rows in itertools.product(range(inputs + 1), range(outputs + 1)):
         harm = 0.0
@@ -155,7 +155,7 @@ def test_measured_variances_are_the_diagonal_of_any_fisher() -> None:
     weight = normal(1, outputs, 1, inputs, seed=5)
     moments = torch.einsum("or,boi,is->brs", basis.outputs[0], gradients, basis.inputs[0]).square().mean(0)
     theta = measured_damage(weight, basis, moments[None, :, None])
-    turned = rotated(weight, basis.inputs, basis.outputs)[0, :, 0]
+    turned = rotate(weight, basis.inputs, basis.outputs)[0, :, 0]
     for row, column in itertools.product(range(outputs), range(inputs)):
         entry = torch.outer(basis.outputs[0][:, row], basis.inputs[0][:, column]) * turned[row, column]
         assert float(theta[0, row, column]) == pytest.approx(increase(entry, fisher), abs=1e-12)
@@ -266,7 +266,7 @@ def test_damped_inverse(size: int, rank: int, damping: float, seed: int) -> None
 
 def test_layers_that_are_never_reached_cost_nothing() -> None:
     nothing = torch.zeros(1, 3, dtype=DOUBLE)
-    assert bool((damped(nothing, 0.1) > 0).all())
+    assert bool((damp(nothing, 0.1) > 0).all())
     vectors = torch.eye(3, dtype=DOUBLE)[None]
     weight = normal(1, 3, 4)
     scores = kron_obs(inverse(nothing, vectors, 0.1), output_moments(weight, psd(1, 4, 0)))

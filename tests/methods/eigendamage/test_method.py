@@ -20,7 +20,7 @@ from methods.curvature.fisher_sampling import Sampling
 from methods.eigendamage.eigenspace import Eigenspace
 from methods.eigendamage.kronecker import blocks, damage, directions, eigenbases
 from methods.eigendamage.method import MEASURED, SURGERY, EigenDamage
-from methods.eigendamage.rotation import core_of, realised
+from methods.eigendamage.rotation import core_of, realise
 from methods.eigendamage.rotation_cost import Forms, survey
 from methods.network.channels import channel_groups
 from methods.network.cost import count
@@ -434,7 +434,7 @@ def test_damage_of_a_separable_core_is_that_of_the_whole_change(groups: int) -> 
     built = space.rewritten(kept, 20, torch.Generator().manual_seed(0))
     chain = built.model.get_submodule("0")
     assert isinstance(chain, nn.Sequential)
-    whole = realised(chain, (3,))
+    whole = realise(chain, (3,))
     assert isinstance(whole, nn.Conv2d)
     change = blocks(whole.weight, groups) - weight
     harm = float(torch.einsum("godi,gop,gpdj,gij->", change, moments[1], change, moments[0])) / 2

@@ -18,10 +18,10 @@ from methods.eigendamage.rotation import (
     core_name,
     core_of,
     groups_of,
-    merged,
+    merge_layers,
     parts,
     realisations,
-    realised,
+    realise,
     rotations,
     three_part,
 )
@@ -102,7 +102,7 @@ def test_oracle_01_and_10_equal_outputs(kernel: int, stride: int, groups: int, b
     for segments, form in zip(SEGMENTS, forms, strict=True):
         torch.testing.assert_close(outputs(form, x), expected, rtol=0, atol=1e-12)
         # Oracle 14: multiply-accumulates and parameters are those of the formulas.
-        assert count(form, x[:1]) == shape.realised(columns, rows)[segments]
+        assert count(form, x[:1]) == shape.realisation_costs(columns, rows)[segments]
         assert core_of(forms[-1]).weight.shape == core.weight.shape
 
 
@@ -141,7 +141,7 @@ def test_oracle_10_linear_layers_and_tokens() -> None:
     assert shape.pixels_in == shape.pixels_out == 5
     for segments, form in zip(SEGMENTS, realisations(small), strict=True):
         torch.testing.assert_close(outputs(form, x), outputs(small, x), rtol=0, atol=1e-12)
-        assert count(form, x[:1]) == shape.realised(2, 3)[segments]
+        assert count(form, x[:1]) == shape.realisation_costs(2, 3)[segments]
 
 
 def test_stride_of_pointwise_layers_comes_first() -> None:
@@ -220,7 +220,7 @@ def test_oracle_14_guard_fires_exactly_at_break_even(kernel: int, stride: int, r
     forms = Forms(realise)
     for columns, rows in itertools.product(range(1, 9), range(1, 9)):
         form = forms.best(shape, columns, rows)
-        costs = shape.realised(columns, rows)
+        costs = shape.realisation_costs(columns, rows)
         offered = SEGMENTS[:1] if realise == "three_layer" else SEGMENTS[:3]
         saving = [
             costs[segments]
@@ -246,8 +246,8 @@ def test_oracle_14_break_even_fractions() -> None:
 
 def test_cost_never_falls_when_more_is_kept() -> None:
     ways: tuple[Realise, ...] = ("three_layer", "cheapest")
-    for kernel, realise, share in itertools.product((1, 3), ways, (None, 0.5)):
-        shape, forms = shape_of(kernel**2, 8, 64, 16), Forms(realise, share)
+    for kernel, way, share in itertools.product((1, 3), ways, (None, 0.5)):
+        shape, forms = shape_of(kernel**2, 8, 64, 16), Forms(way, share)
         table = {(c, r): forms.best(shape, c, r).cost.flops for c in range(1, 9) for r in range(1, 9)}
         for (c, r), flops in table.items():
             assert (
@@ -258,7 +258,7 @@ def test_cost_never_falls_when_more_is_kept() -> None:
 def test_slides_example() -> None:
     """3x3, 512 to 512 channels at 32x32, cut to 32 directions: 0.7 % + 0.4 % + 0.7 % of the layer."""
     shape = shape_of(9, 512, 1024, 1024)
-    cost = shape.realised(32, 32)[1, 1, 1]
+    cost = shape.realisation_costs(32, 32)[1, 1, 1]
     assert cost.flops / shape.dense.flops == pytest.approx(0.007 + 0.004 + 0.007, abs=5e-4)
 
 
@@ -285,13 +285,13 @@ def test_realisations_share_nothing() -> None:
             assert mine.data_ptr() != theirs.data_ptr()
     single = conv(3)
     assert realisations(single) == [single]
-    two = realised(chain, (2, 1))
+    two = realise(chain, (2, 1))
     assert [len(form) if isinstance(form, nn.Sequential) else 1 for form in realisations(two)] == [2, 1]
 
 
 def test_pure_rotations() -> None:
     chain = rotate(conv(3), 4, 5)
-    found = {segments: rotations(realised(chain, segments), segments) for segments in SEGMENTS}
+    found = {segments: rotations(realise(chain, segments), segments) for segments in SEGMENTS}
     assert {segments: [tuple(weight.shape) for weight in each] for segments, each in found.items()} == {
         (1, 1, 1): [(4, 8, 1, 1), (12, 5, 1, 1)],
         (2, 1): [(12, 5, 1, 1)],
@@ -303,12 +303,12 @@ def test_pure_rotations() -> None:
 def test_only_neighbours_without_anything_between_are_multiplied_out() -> None:
     pointwise, wide, flat = conv(1, padding=0, outputs=8), conv(3, outputs=8), layer(lambda: nn.Linear(8, 8))
     with pytest.raises(ValueError, match="has a bias"):
-        merged(core_of(pointwise), core_of(wide))
+        merge_layers(core_of(pointwise), core_of(wide))
     plain, other = conv(3, bias=False, outputs=8), conv(1, bias=False, outputs=8, padding=0)
     with pytest.raises(ValueError, match="one must be pointwise"):
-        merged(core_of(plain), core_of(wide))
+        merge_layers(core_of(plain), core_of(wide))
     with pytest.raises(ValueError, match="a Conv2d and a Linear cannot"):
-        merged(core_of(other), core_of(flat))
+        merge_layers(core_of(other), core_of(flat))
 
 
 # --- depthwise cores -----------------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ def test_dense_costs_are_those_of_the_network(net: str) -> None:
     for name, shape in found.shapes.items():
         module = model.get_submodule(name)
         assert shape.dense.params == sum(p.numel() for p in module.parameters())
-        assert set(shape.realised(shape.columns, shape.rows)) == set(SEGMENTS)
+        assert set(shape.realisation_costs(shape.columns, shape.rows)) == set(SEGMENTS)
     whole = count(model, example)
     if not found.left:
         assert sum(shape.dense.flops for shape in found.shapes.values()) == whole.flops

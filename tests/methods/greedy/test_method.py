@@ -17,7 +17,7 @@ from torchvision.models.resnet import Bottleneck
 from methods.contract.analyses import Settings, Tensors
 from methods.contract.method import Problem, Pruned
 from methods.greedy.forward_selection import RULES, mask_after
-from methods.greedy.layerwise import Accurate, Partial, Width, selected
+from methods.greedy.layerwise import Accurate, Partial, Width, select_units
 from methods.greedy.masked_network import WholeNetwork
 from methods.greedy.method import Greedy
 from methods.greedy.readers import fold
@@ -124,20 +124,20 @@ def test_oracle_03_cut_is_masked(name: str) -> None:
             # One layer alone: hooks in the whole network.
             network = WholeNetwork(model, group)
             network.load(inputs)
-            cut_one = Partial.whole(model, groups).pruned({group.name: mask}).model
+            cut_one = Partial.whole(model, groups).fold_and_cut({group.name: mask}).model
             expected = network.logits(mask[None])[0]
             torch.testing.assert_close(cut_one(inputs), expected, rtol=1e-6, atol=close)
             fold(silent, group, mask)
         # All of them: masked weights.
         kept = {key: mask.nonzero().flatten().tolist() for key, mask in masks.items()}
-        partial = Partial.whole(model, groups).pruned(masks)
+        partial = Partial.whole(model, groups).fold_and_cut(masks)
         expected = masked(silent, groups, kept)(inputs)
         torch.testing.assert_close(partial.model(inputs), expected, rtol=1e-6, atol=close)
         assert partial.kept == kept
         # Layer by layer gives the same as at once.
         one_by_one = Partial.whole(model, groups)
         for key, mask in reversed(masks.items()):
-            one_by_one = one_by_one.pruned({key: mask})
+            one_by_one = one_by_one.fold_and_cut({key: mask})
         torch.testing.assert_close(one_by_one.model(inputs), partial.model(inputs), rtol=1e-6, atol=close)
         assert one_by_one.kept == kept
 
@@ -151,7 +151,7 @@ def test_oracle_13_stop_rule_of_one_layer(rule: str) -> None:
         (layer,) = layers_of(model, [groups_of(model)[1]], TRAIN, search, seed=0)
         whole = float(layer.accuracies(torch.ones(1, 12)))
         enough = Accurate((1 - tolerance) * whole, (1 - max(0.05, tolerance)) * whole)
-        mask = selected(layer, ("global_ce",), search, enough, round_to=1)
+        mask = select_units(layer, ("global_ce",), search, enough, round_to=1)
         widths.append(12 if mask is None else int((mask != 0).sum()))
         if mask is not None:
             assert float(layer.accuracies(mask[None])) >= (1 - tolerance) * whole
@@ -176,8 +176,8 @@ def test_oracle_14_rounds_select_among_survivors() -> None:
     whole = prune("projection", procedure="sequential", rounds=2, mid_ft_epochs=1.0, steps=40)
     assert sizes(whole) == {"0.0": 4, "1.conv1": 4, "2.conv1": 8, "2.conv2": 8}
     partial = Partial.whole(trained("vgg"), groups_of(trained("vgg")))
-    first = partial.pruned({"2.0": torch.tensor([0.0, 2.0] * 6)})
-    second = first.pruned({"2.0": torch.tensor([0.0, 1.5] * 3)})
+    first = partial.fold_and_cut({"2.0": torch.tensor([0.0, 2.0] * 6)})
+    second = first.fold_and_cut({"2.0": torch.tensor([0.0, 1.5] * 3)})
     assert first.kept["2.0"] == [1, 3, 5, 7, 9, 11] and second.kept["2.0"] == [3, 7, 11]
     assert second.masks["2.0"].tolist() == [3.0, 3.0, 3.0]
 

@@ -14,7 +14,7 @@ from methods.greedy import small_maps
 from methods.greedy.forward_selection import RULES, forward_selection
 from methods.greedy.masked_network import Replay, WholeNetwork, follow, masked_network
 from methods.greedy.selection import CrossEntropy
-from methods.greedy.small_maps import INPUTS, SmallMaps, faster, pooled, suited
+from methods.greedy.small_maps import INPUTS, SmallMaps, faster, pool_windows, suits_small_maps
 from methods.network.channels import channel_groups
 
 
@@ -80,8 +80,8 @@ def test_other_maps_run_as_they_are() -> None:
 
 
 def test_what_is_suited() -> None:
-    assert suited(nn.Conv2d(256, 256, 3, padding=1))
-    assert suited(nn.Conv2d(256, 300, 3, padding="same"))
+    assert suits_small_maps(nn.Conv2d(256, 256, 3, padding=1))
+    assert suits_small_maps(nn.Conv2d(256, 300, 3, padding="same"))
     wide: dict[str, Any] = {"in_channels": 256, "out_channels": 256}
     for other in (
         nn.Conv2d(**wide, kernel_size=3),
@@ -93,14 +93,14 @@ def test_what_is_suited() -> None:
         nn.Conv2d(255, 256, 3, padding=1),
         nn.Linear(256, 256),
     ):
-        assert not suited(other), other
+        assert not suits_small_maps(other), other
 
 
 @pytest.mark.parametrize("window", [(2, 2), (1, 3), (3, 1)])
 def test_pooling_takes_the_maxima(window: tuple[int, int]) -> None:
     x = random(2, 3, 6, 6)
     x[0, 0, 1, 1] = torch.nan
-    torch.testing.assert_close(pooled(x, *window), nn.MaxPool2d(window)(x), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(pool_windows(x, *window), nn.MaxPool2d(window)(x), rtol=0, atol=0, equal_nan=True)
 
 
 class Late(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
-from methods.increg.kernels import Window, largest_area, nearest_window, sliced, with_windows
+from methods.increg.kernels import Window, largest_area, nearest_window, slice_kernel, with_windows
 from methods.increg.method import IncReg
 from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups
@@ -100,7 +100,7 @@ def test_oracle_14_a_slice_computes_what_the_masked_kernel_does(settings_: dict[
         masked = copy.deepcopy(convolution)
         with torch.no_grad():
             masked.weight.mul_(window.mask(height, width))
-        layer = sliced(convolution, window)
+        layer = slice_kernel(convolution, window)
         torch.testing.assert_close(layer(inputs), masked(inputs), rtol=0, atol=1e-12)
         forms.add(type(layer).__name__)
         if number % 9 == 0:
@@ -112,9 +112,9 @@ def test_oracle_14_a_slice_computes_what_the_masked_kernel_does(settings_: dict[
 def test_only_uneven_padding_needs_a_layer_of_its_own() -> None:
     convolution = nn.Conv2d(4, 6, 3, padding=1)
     for window, padding in ((Window(1, 2, 1, 2), (0, 0)), (Window(0, 3, 1, 2), (1, 0)), (Window(0, 3, 0, 3), (1, 1))):
-        layer = sliced(convolution, window)
+        layer = slice_kernel(convolution, window)
         assert isinstance(layer, nn.Conv2d) and layer.padding == padding
-    layer = sliced(convolution, Window(0, 2, 0, 3))
+    layer = slice_kernel(convolution, Window(0, 2, 0, 3))
     assert [name for name, _ in layer.named_parameters()] == ["conv.weight", "conv.bias"]
     assert [module.padding for module in layer.children()] == [(1, 1, 1, 0), (0, 0)]
 

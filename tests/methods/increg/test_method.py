@@ -23,14 +23,14 @@ from methods.ranked.columns import rates_by_layer
 from methods.ranked.ranking import (
     Increment,
     Standing,
-    averaged,
+    average_ranks,
     ceiling_for,
     exponential_increment,
-    forced,
+    force_removals,
     jump_increment,
     linear_increment,
     ranks,
-    updated,
+    update_penalties,
     updates_to_finish,
 )
 from methods.training.trainer import Diverged, Recipe
@@ -71,7 +71,7 @@ class Layers:
 
     def update(self, score: Tensor) -> None:
         self.updates += 1
-        self.standing = updated(
+        self.standing = update_penalties(
             self.standing,
             score,
             self.valid,
@@ -79,7 +79,7 @@ class Layers:
             penalty_step=self.penalty_step,
             penalty_max=self.penalty_max,
             increment=self.increment,
-            average=lambda history, rank: averaged(history, rank, self.updates, self.how, 0.9),
+            average=lambda history, rank: average_ranks(history, rank, self.updates, self.how, 0.9),
         )
 
     @property
@@ -255,16 +255,16 @@ def test_oracle_08_what_was_weak_goes_free_again() -> None:
 def test_oracle_09_averages_of_ranks() -> None:
     history = row(0, 0, 0)
     for count_, rank in enumerate([row(0, 1, 2), row(2, 1, 0)] * 10, 1):
-        history = averaged(history, rank, count_, "mean", 0)
+        history = average_ranks(history, rank, count_, "mean", 0)
     assert history[0].tolist() == pytest.approx([1, 1, 1])
     constant = row(2, 0, 1)
     for how in ("mean", "ema", "none"):
         history = row(9, 9, 9)
         for count_ in range(1, 6):
-            history = averaged(history, constant, count_, how, 0.9)
+            history = average_ranks(history, constant, count_, how, 0.9)
         assert history.tolist() == constant.tolist(), how
-    assert averaged(row(1.0), row(3.0), 2, "ema", 0.75).item() == pytest.approx(1.5)
-    assert averaged(row(1.0), row(3.0), 2, "none", 0.75).item() == 3
+    assert average_ranks(row(1.0), row(3.0), 2, "ema", 0.75).item() == pytest.approx(1.5)
+    assert average_ranks(row(1.0), row(3.0), 2, "none", 0.75).item() == 3
 
 
 def test_oracle_09_averaging_withstands_jitter() -> None:
@@ -289,7 +289,7 @@ def test_oracle_17_guard_removes_exactly_what_is_missing() -> None:
     for step in range(30):
         layers.update(score if step % 2 else -score)  # a ranking that never settles
     standing = layers.standing
-    after = forced(standing, layers.valid, layers.counts)
+    after = force_removals(standing, layers.valid, layers.counts)
     assert after.removed.sum(1).tolist() == [5, 3, 0]
     assert (standing.removed <= after.removed).all() and not (after.removed & ~layers.valid).any()
     assert not after.penalty.any()
@@ -299,7 +299,7 @@ def test_guard_prefers_penalties_then_ranks() -> None:
     standing = Standing(row(0.1, 0.5, 0, 0), row(0, 3, 2, 1), torch.zeros(1, 4, dtype=torch.bool))
     valid = torch.ones(1, 4, dtype=torch.bool)
     for count_, expected in ((1, [1]), (2, [0, 1]), (3, [0, 1, 3])):
-        after = forced(standing, valid, torch.tensor([[count_]]))
+        after = force_removals(standing, valid, torch.tensor([[count_]]))
         assert after.removed[0].nonzero().flatten().tolist() == expected
 
 

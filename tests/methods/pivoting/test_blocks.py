@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods.network.cost import count
 from methods.pivoting.arrangement import Arrangement, PivotSpec, reading_of
-from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, dense, moved_bytes, pivoted
+from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, dense, keep_blocks, moved_bytes
 from methods.pivoting.executions import executions
 
 ROWS, COLUMNS = 24, 16
@@ -74,7 +74,7 @@ def test_oracle_01_blocks_equal_the_masked_dense_layer(name: str, kind: str) -> 
     for bias in (False, True):
         layer, x = layer_for(name, bias)
         spec = halves(kind)
-        blocks = pivoted(layer, spec)
+        blocks = keep_blocks(layer, spec)
         expected = masked(layer, spec)(x)
         assert blocks.arrangement.reading == {"placed": "index", "summed": "slabs"}.get(kind, kind)
         torch.testing.assert_close(blocks(x), expected, rtol=0, atol=1e-12)
@@ -89,10 +89,10 @@ def test_oracle_01_in_lower_precision() -> None:
     for name in LAYERS:
         layer, x = layer_for(name, True, torch.float32)
         expected = masked(layer, spec)(x)
-        found = pivoted(layer, spec)(x)
+        found = keep_blocks(layer, spec)(x)
         assert (found - expected).abs().max() <= 1e-5 * max(7, float(expected.abs().max())) / 7
         with torch.autocast("cpu", torch.bfloat16):
-            low = pivoted(layer, spec)(x)
+            low = keep_blocks(layer, spec)(x)
         assert low.dtype == torch.bfloat16
         assert (low.float() - expected).abs().max() <= 2e-2 * expected.abs().max()
 
@@ -101,7 +101,7 @@ def test_oracle_01_in_lower_precision() -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_all_executions_agree(name: str, kind: str) -> None:
     layer, x = layer_for(name, bias=True)
-    blocks = pivoted(layer, halves(kind)).eval()
+    blocks = keep_blocks(layer, halves(kind)).eval()
     found = executions(blocks)
     assert "masked" in found and "bmm" in found or name == "same"
     for way in found.values():
@@ -111,7 +111,7 @@ def test_all_executions_agree(name: str, kind: str) -> None:
 def test_oracle_06_operations_executed_are_operations_kept() -> None:
     for name, kind in (("stride", "summed"), ("1x1", "shuffle"), ("linear", "summed"), ("tokens", "placed")):
         layer, x = layer_for(name, bias=True, dtype=torch.float32)
-        blocks = pivoted(layer, halves(kind))
+        blocks = keep_blocks(layer, halves(kind))
         kept = int(halves(kind).mask(COLUMNS).sum())
         total = count(nn.Sequential(layer), x[:1]).flops
         assert count(nn.Sequential(blocks), x[:1]).flops * ROWS * COLUMNS == total * kept
@@ -122,19 +122,19 @@ def test_oracle_06_operations_executed_are_operations_kept() -> None:
 
 def test_oracle_09_identity_is_a_grouped_convolution_bit_for_bit() -> None:
     layer, x = layer_for("3x3", bias=True, dtype=torch.float32)
-    blocks = pivoted(layer, halves("natural"))
+    blocks = keep_blocks(layer, halves("natural"))
     grouped = nn.Conv2d(COLUMNS, ROWS, 3, padding=1, groups=4)
     grouped.load_state_dict({"weight": blocks.weight, "bias": blocks.bias})
     assert torch.equal(blocks(x), grouped(x))
     one = PivotSpec(torch.arange(COLUMNS)[None], torch.zeros(1, dtype=torch.long), torch.arange(ROWS))
-    assert torch.equal(pivoted(layer, one)(x), layer(x))
+    assert torch.equal(keep_blocks(layer, one)(x), layer(x))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_build_the_same_layer(kind: str) -> None:
     for name in ("stride", "same", "linear"):
         layer, x = layer_for(name, bias=kind != "slabs")
-        blocks = pivoted(layer, halves(kind))
+        blocks = keep_blocks(layer, halves(kind))
         settings = json.loads(json.dumps(blocks.settings()))
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
         build: Callable[..., PivotedConv2d | PivotedLinear] = type(blocks)
@@ -147,7 +147,7 @@ def test_settings_build_the_same_layer(kind: str) -> None:
 def test_channels_last_stays() -> None:
     for kind in ("natural", "shuffle"):
         layer, x = layer_for("3x3", bias=True, dtype=torch.float32)
-        blocks = pivoted(layer, halves(kind)).to(memory_format=torch.channels_last)
+        blocks = keep_blocks(layer, halves(kind)).to(memory_format=torch.channels_last)
         y = blocks(x.contiguous(memory_format=torch.channels_last))
         assert y.is_contiguous(memory_format=torch.channels_last)
 
@@ -156,7 +156,7 @@ def test_gradients_reach_every_weight() -> None:
     for name in LAYERS:
         for kind in KINDS:
             layer, x = layer_for(name, bias=True)
-            blocks = pivoted(layer, halves(kind))
+            blocks = keep_blocks(layer, halves(kind))
             twin = masked(layer, halves(kind))
             blocks(x).square().sum().backward()
             twin(x).square().sum().backward()
@@ -168,14 +168,14 @@ def test_gradients_reach_every_weight() -> None:
 
 def test_bytes_moved_are_those_of_gathers() -> None:
     spec = PivotSpec(shuffled(COLUMNS, 5).reshape(2, 8), torch.arange(2), torch.arange(COLUMNS))
-    model = nn.Sequential(*[pivoted(nn.Conv2d(COLUMNS, COLUMNS, 3, padding=1), spec) for _ in range(2)])
+    model = nn.Sequential(*[keep_blocks(nn.Conv2d(COLUMNS, COLUMNS, 3, padding=1), spec) for _ in range(2)])
     assert moved_bytes(model, numbers(3, COLUMNS, 4, 4, dtype=torch.float32)) == 2 * COLUMNS * 16 * 4
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_are_the_inputs_of_blocks(kind: str) -> None:
     layer, x = layer_for("3x3", bias=False)
-    arrangement = pivoted(layer, halves(kind)).arrangement
+    arrangement = keep_blocks(layer, halves(kind)).arrangement
     pieces = arrangement.pieces(x, 1)
     assert torch.equal(torch.cat(pieces, 1), arrangement.read(x, 1))
     assert [piece.shape[1] for piece in pieces] == [arrangement.width] * arrangement.blocks
@@ -196,4 +196,4 @@ def test_misfits_are_errors() -> None:
         PivotedConv2d.of(nn.Conv2d(16, 24, 3, groups=2), halves("natural"))
     with pytest.raises(ValueError, match="'reflect'"):
         PivotedConv2d.of(nn.Conv2d(16, 24, 3, padding=1, padding_mode="reflect"), halves("natural"))
-    assert isinstance(pivoted(nn.Linear(16, 24), halves("natural")), PivotedLinear)
+    assert isinstance(keep_blocks(nn.Linear(16, 24), halves("natural")), PivotedLinear)

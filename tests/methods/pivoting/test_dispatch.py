@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.network.folding import folded
+from methods.network.folding import fold_norms
 from methods.pivoting import dispatch as dispatching
 from methods.pivoting import portions
 from methods.pivoting.arrangement import PivotSpec
-from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, dense, pivoted
-from methods.pivoting.dispatch import MASKED, Decided, dispatch, executed, fastest, shortest, undecided
+from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, dense, keep_blocks
+from methods.pivoting.dispatch import MASKED, Decided, dispatch, execute_as_decided, fastest, shortest, undecided_layers
 from methods.pivoting.executions import PORTIONS, executions
 from methods.pivoting.portions import InPortions, portion, tails
 
@@ -43,13 +43,13 @@ class Branching(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(3, CHANNELS, 3, padding=1, bias=False)
         self.first_norm = nn.BatchNorm2d(CHANNELS)
-        self.blocks = pivoted(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False), spec(1, placed=True))
+        self.blocks = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False), spec(1, placed=True))
         self.blocks_norm = nn.BatchNorm2d(CHANNELS)
-        self.shared = pivoted(nn.Conv2d(CHANNELS, CHANNELS, 1), summed(2))
+        self.shared = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 1), summed(2))
         self.shared_norm = nn.BatchNorm2d(CHANNELS, affine=False)
-        self.summed = pivoted(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), summed(3))
+        self.summed = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), summed(3))
         self.summed_norm = nn.BatchNorm2d(CHANNELS)
-        self.linear = pivoted(nn.Linear(CHANNELS, CHANNELS, bias=False), spec(4, placed=True))
+        self.linear = keep_blocks(nn.Linear(CHANNELS, CHANNELS, bias=False), spec(4, placed=True))
         self.linear_norm = nn.BatchNorm1d(CHANNELS)
         self.answer = nn.Linear(CHANNELS, 4)
 
@@ -74,7 +74,7 @@ def test_folding_keeps_the_function() -> None:
     model = branching()
     x = numbers(3, 3, 6, 6)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    still = folded(model)
+    still = fold_norms(model)
     torch.testing.assert_close(still(x), model(x), rtol=0, atol=1e-12)
     left = [name for name, module in still.named_modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert left == ["shared_norm"], "what has another reader is not folded"
@@ -98,13 +98,13 @@ class Activated(nn.Module):
 
 def test_activations_work_in_place_where_nothing_else_reads() -> None:
     model = Activated().double().eval()
-    still, x = folded(model), numbers(5, 4)
+    still, x = fold_norms(model), numbers(5, 4)
     before = x.clone()
     torch.testing.assert_close(still(x), model(x), rtol=0, atol=1e-12)
     assert torch.equal(x, before)
     inplace = {name for name, module in still.named_modules() if getattr(module, "inplace", False)}
     assert inplace == {"alone"}
-    net = folded(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU()))
+    net = fold_norms(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU()))
     assert [getattr(net.get_submodule(name), "inplace") for name in ("1", "2")] == [True, False]  # noqa: B009
 
 
@@ -118,19 +118,19 @@ def test_what_cannot_be_followed_is_not_folded() -> None:
             return self.layers(x) if x.sum() > 0 else x
 
     model = Deciding().eval()
-    assert [type(m) for m in folded(model).modules()] == [type(m) for m in model.modules()]
+    assert [type(m) for m in fold_norms(model).modules()] == [type(m) for m in model.modules()]
 
 
 def test_whole_networks_are_decided_and_answer_the_same() -> None:
-    model = folded(branching()).float()
+    model = fold_norms(branching()).float()
     x = numbers(3, 3, 6, 6).float()
     quick, decision = dispatch(model, x, rounds=1)
     torch.testing.assert_close(quick(x), model(x), rtol=1e-5, atol=1e-5)
     assert set(decision.ways) == {"blocks", "shared", "summed", "linear"} == set(decision.layers)
     assert set(decision.networks) == {"blocks", "masked", "blocks_nhwc", "masked_nhwc"}
-    assert isinstance(model.blocks, PivotedConv2d) and not undecided(quick), "a copy, decided once and for all"
+    assert isinstance(model.blocks, PivotedConv2d) and not undecided_layers(quick), "a copy, decided once and for all"
     data = json.loads(json.dumps(decision.to_json()))
-    again = executed(model, data["ways"], data["channels_last"])
+    again = execute_as_decided(model, data["ways"], data["channels_last"])
     assert torch.equal(again(x), quick(x))
 
 
@@ -158,7 +158,7 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[type, float]], 
 
 
 def test_never_slower_than_dense(stopwatch: Callable[[dict[type, float]], None]) -> None:
-    model = nn.Sequential(pivoted(nn.Conv2d(CHANNELS, CHANNELS, 3), spec(1)), nn.ReLU()).eval()
+    model = nn.Sequential(keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3), spec(1)), nn.ReLU()).eval()
     x = numbers(2, CHANNELS, 5, 5).float()
     stopwatch({PivotedConv2d: 1.0})
     quick, decision = dispatch(model, x)
@@ -171,7 +171,7 @@ def test_never_slower_than_dense(stopwatch: Callable[[dict[type, float]], None])
 
 def test_the_network_as_a_whole_is_never_slower_than_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each layer alone may be faster as blocks, and the network still slower."""
-    model = nn.Sequential(pivoted(nn.Conv2d(CHANNELS, CHANNELS, 3), spec(1)), nn.ReLU()).eval()
+    model = nn.Sequential(keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3), spec(1)), nn.ReLU()).eval()
 
     def read(module: nn.Module, example: Tensor, repeats: int) -> float:
         blocks = any(isinstance(each, PivotedConv2d) for each in module.modules())
@@ -190,13 +190,13 @@ def test_layers_of_the_same_shape_are_measured_once(monkeypatch: pytest.MonkeyPa
         return fastest(layer, x, rounds, tail)
 
     monkeypatch.setattr(dispatching, "fastest", counted)
-    model = nn.Sequential(*[pivoted(nn.Linear(CHANNELS, CHANNELS), spec(1)) for _ in range(3)])
+    model = nn.Sequential(*[keep_blocks(nn.Linear(CHANNELS, CHANNELS), spec(1)) for _ in range(3)])
     _, decision = dispatch(model, numbers(4, CHANNELS).float(), rounds=1)
     assert len(seen) == 1 and list(decision.ways) == ["0", "1", "2"]
 
 
 def test_the_fastest_has_the_shortest_time() -> None:
-    layer = pivoted(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), spec(1)).eval()
+    layer = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), spec(1)).eval()
     x = numbers(2, CHANNELS, 7, 7).float()
     module, timing = fastest(layer, x, rounds=2)
     assert timing.seconds[timing.chosen] == min(timing.seconds.values()) <= timing.seconds[MASKED]
@@ -210,7 +210,7 @@ class Staged(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.one, self.two, self.three = (
-            pivoted(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), spec(seed)) for seed in (1, 2, 3)
+            keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), spec(seed)) for seed in (1, 2, 3)
         )
         self.norm, self.relu, self.pool = nn.BatchNorm2d(CHANNELS), nn.ReLU(inplace=True), nn.MaxPool2d(2)
         self.twice, self.end = nn.ReLU(), nn.ReLU(inplace=True)
@@ -242,7 +242,7 @@ def test_portions_answer_the_same(monkeypatch: pytest.MonkeyPatch, images: int) 
     assert portion(x) == images
     before = x.clone()
     for last in (False, True):
-        quick = executed(model, {"one": PORTIONS, "two": "grouped", "three": PORTIONS}, channels_last=last)
+        quick = execute_as_decided(model, {"one": PORTIONS, "two": "grouped", "three": PORTIONS}, channels_last=last)
         seen: list[int] = []
         inner = quick.network.get_submodule("one")
         assert isinstance(inner, InPortions) and isinstance(quick.network.get_submodule("pool"), nn.Identity)
@@ -268,11 +268,11 @@ def test_portions_are_chosen_where_they_are_fastest(monkeypatch: pytest.MonkeyPa
 
 
 def test_unknown_ways_are_errors() -> None:
-    model = nn.Sequential(pivoted(nn.Linear(CHANNELS, CHANNELS), spec(1)), nn.ReLU())
+    model = nn.Sequential(keep_blocks(nn.Linear(CHANNELS, CHANNELS), spec(1)), nn.ReLU())
     with pytest.raises(ValueError, match="0 cannot be run as 'grouped'; known: masked, bmm, bsr"):
-        executed(model, {"0": "grouped"})
+        execute_as_decided(model, {"0": "grouped"})
     with pytest.raises(ValueError, match="1 is a ReLU, not a layer of blocks"):
-        executed(model, {"1": "bmm"})
+        execute_as_decided(model, {"1": "bmm"})
 
 
 def fastest_process_seconds(candidates: Mapping[str, nn.Module], x: Tensor) -> dict[str, float]:
@@ -288,9 +288,9 @@ def fastest_process_seconds(candidates: Mapping[str, nn.Module], x: Tensor) -> d
 def test_oracle_10_blocks_are_fast() -> None:
     eighth = torch.arange(8)
     conv = nn.Conv2d(256, 256, 3, padding=1, bias=False)
-    blocks = pivoted(conv, PivotSpec(torch.arange(256).reshape(8, 32), eighth, torch.arange(256))).eval()
+    blocks = keep_blocks(conv, PivotSpec(torch.arange(256).reshape(8, 32), eighth, torch.arange(256))).eval()
     linear = nn.Linear(1024, 1024)
-    matrices = pivoted(linear, PivotSpec(torch.arange(1024).reshape(8, 128), eighth, torch.arange(1024))).eval()
+    matrices = keep_blocks(linear, PivotSpec(torch.arange(1024).reshape(8, 128), eighth, torch.arange(1024))).eval()
     last = torch.channels_last
     ways = {"dense": dense(blocks).to(memory_format=last), "blocks": blocks.to(memory_format=last)}
     found = fastest_process_seconds(ways, numbers(4, 256, 14, 14).float().contiguous(memory_format=last))

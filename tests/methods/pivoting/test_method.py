@@ -20,11 +20,11 @@ from methods.pivoting.arrangement import Arrangement
 from methods.pivoting.block_budget import Limits, candidates, compatible
 from methods.pivoting.block_matrices import Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, nearest
-from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, moved_bytes, pivoted
+from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, keep_blocks, moved_bytes
 from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.concentration import Concentration, Scores, noise, retained, survivors
 from methods.pivoting.method import Pivoting
-from methods.pivoting.mixing import mixed, unmixed
+from methods.pivoting.mixing import is_mixed, unmixed_layers
 from methods.pivoting.pivoted_network import (
     Coupling,
     Plan,
@@ -32,11 +32,11 @@ from methods.pivoting.pivoted_network import (
     compact,
     failures,
     gathers_alone,
-    mended,
     plan_for,
+    repair_mixing,
     specs,
 )
-from methods.pivoting.pivots import drawn, search
+from methods.pivoting.pivots import sample_pivots, search
 from methods.training.trainer import Recipe, Trainer
 from spaces import InputError
 from tests.methods import cases
@@ -88,8 +88,8 @@ def planned(
     scores = {
         n: np.random.default_rng(seed).random(m.scores.shape) for n, m in zip(plan.names, plan.matrices, strict=True)
     }
-    pivots = drawn(plan.scored(scores), plan.slots, seed, plan.still)
-    plan, pivots, _ = mended(plan, pivots, scores, seed)
+    pivots = sample_pivots(plan.fill_scores(scores), plan.slots, seed, plan.still)
+    plan, pivots, _ = repair_mixing(plan, pivots, scores, seed)
     return plan, pivots
 
 
@@ -238,7 +238,7 @@ def test_oracle_07_layers_alone_gather_before_and_after(net: str, structure: Str
     for name, spec in specs(plan, pivots, reordered=False).items():
         layer = alone.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        alone.set_submodule(name, pivoted(layer, spec))
+        alone.set_submodule(name, keep_blocks(layer, spec))
     x = VALIDATION.inputs.double()
     torch.testing.assert_close(alone(x), masked(x), rtol=0, atol=1e-12)
     before = gathers_alone(plan, pivots)
@@ -250,13 +250,13 @@ def test_oracle_08_aligned_partitions_do_not_mix() -> None:
     classes = np.arange(16) % 4
     aligned = classes[:, None] == classes[None]
     crossed = classes[:, None] == (np.arange(16) // 4)[None]
-    assert not mixed([aligned, aligned]) and mixed([aligned, crossed]) and not mixed([aligned])
+    assert not is_mixed([aligned, aligned]) and is_mixed([aligned, crossed]) and not is_mixed([aligned])
     model = nn.Sequential(*(nn.Conv2d(c, 16, 1) for c in (3, 16, 16)), nn.Flatten(), nn.Linear(16 * 64, 4))
     spaces = channel_spaces(model, EXAMPLE)
     fans = {"1": 4, "2": 4}
 
     def failing(one: np.ndarray, other: np.ndarray) -> list[str]:
-        return unmixed(spaces.order, {"1": one, "2": other}, spaces.reads, spaces.makes, fans)
+        return unmixed_layers(spaces.order, {"1": one, "2": other}, spaces.reads, spaces.makes, fans)
 
     assert failing(aligned, aligned) == ["2"]
     assert failing(aligned, crossed) == []
@@ -271,10 +271,10 @@ def test_oracle_08_networks_mix(structure: Structure, coupling: Coupling) -> Non
     scores = {name: (classes[:, None] == classes[None]) + 1e-6 for name in plan.names}
     spaces = plan.spaces
     plan = plan_for(spaces, dict.fromkeys(plan.names, _choice(plan)), structure, coupling)
-    pivots = search(plan.scored(scores), plan.slots, still=plan.still)
+    pivots = search(plan.fill_scores(scores), plan.slots, still=plan.still)
     if coupling != "perfect_shuffle":
         assert failures(plan, pivots), "these scores ask for networks that know nothing of each other"
-    mended_plan, found, failing = mended(plan, pivots, scores, 0)
+    mended_plan, found, failing = repair_mixing(plan, pivots, scores, 0)
     assert failing == [] and failures(mended_plan, found) == []
 
 

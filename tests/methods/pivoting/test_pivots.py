@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from methods.pivoting import pivots
 from methods.pivoting.block_matrices import Axis, Floats, Matrix, Part, Structure, mask, single
-from methods.pivoting.pivots import assign, drawn, search
+from methods.pivoting.pivots import assign, sample_pivots, search
 
 STRUCTURES: list[tuple[Structure, int]] = [("block_diag", 1), ("block_sparse", 2), ("bsr", 2)]
 
@@ -70,7 +70,7 @@ def test_oracle_04_density_is_exact_and_no_class_is_empty(structure: Structure, 
     scores = rng.random((24, 16)) ** 6
     scores[:, rng.permutation(16)[:8]] *= 1e-9  # columns that no score asks for
     matrix = matrix_of(scores, structure, 4, degree)
-    for found in (search([matrix], scores.shape, restarts=0), drawn([matrix], scores.shape, seed)):
+    for found in (search([matrix], scores.shape, restarts=0), sample_pivots([matrix], scores.shape, seed)):
         kept = mask(matrix, found.orders, found.kept[0])
         assert kept.sum() == 24 * 16 * degree // 4
         assert kept.any(axis=0).all() and kept.any(axis=1).all()
@@ -97,7 +97,7 @@ def test_assignment_is_exact_and_its_substitute_is_near() -> None:
     capacity = np.array([10, 20, 4, 6])
     exact = assign(gain, capacity)
     assert (np.bincount(exact) == capacity).all()
-    near = pivots._exchanged(gain, pivots._greedy(gain, capacity))
+    near = pivots._exchange_pairs(gain, pivots._greedy(gain, capacity))
     assert (np.bincount(near) == capacity).all()
     values = [gain[np.arange(40), found].sum() for found in (exact, near)]
     assert 0.98 * values[0] <= values[1] <= values[0] + 1e-12

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.network.channels import ChannelGroup, channel_groups, cut
-from methods.network.compaction import carry_over, expanded, groups_after, positions
+from methods.network.compaction import carry_over, expand, groups_after, positions
 from methods.network.cost import CostModel, count
 from methods.network.scope import Shortcuts, prunable
 from methods.network.units import Slot, Spread
@@ -416,7 +416,7 @@ def test_oracle_06_going_on_after_removal_equals_never_removing(
         assert torch.equal(part, whole.flatten()[place])
     assert all(
         torch.equal(one, other)
-        for one, other in zip(expanded(smaller, model, places).parameters(), visible(model, places), strict=True)
+        for one, other in zip(expand(smaller, model, places).parameters(), visible(model, places), strict=True)
     )
     fewer = groups_after(groups, kept)
     assert [group.channels for group in fewer] == [len(kept[group.name]) for group in groups]
@@ -479,7 +479,7 @@ def fitted(prox: str, strength: float, steps: int = 1000, lr: float = 0.1) -> tu
     table = UnitNorms(slots, valid.shape)
 
     def norms() -> Tensor:
-        return table.squared([slot.parameter.detach() for slot in slots]).sqrt()
+        return table.sum_squares([slot.parameter.detach() for slot in slots]).sqrt()
 
     kappa = kappas(norms(), table.sizes(), valid, "init_norm")
     optimizer: torch.optim.Optimizer

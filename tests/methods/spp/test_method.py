@@ -16,15 +16,15 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from methods.contract.method import Problem
-from methods.contract.recipe import derived
+from methods.contract.recipe import derive_seed
 from methods.network.channels import ChannelGroup, channel_groups, cut, masked
 from methods.network.cost import CostModel, count
 from methods.network.scope import Shortcuts
 from methods.network.thinning import Thinning
 from methods.network.units import Units
-from methods.ranked.ranking import averaged, updates_to_finish
+from methods.ranked.ranking import average_ranks, updates_to_finish
 from methods.spp.method import MARGIN, SPP
-from methods.spp.probabilities import Plan, Probabilities, drawn
+from methods.spp.probabilities import Plan, Probabilities, sample_participants
 from methods.training.trainer import Diverged, Recipe, Trainer
 from spaces import InputError, LayerGroup
 from tests.methods import cases
@@ -59,7 +59,7 @@ class Job:
         thinning = Thinning(own, self.units.consumers, self.units.valid.numel(), lanes.close)
         names = [group.name for group in self.units.groups]
         to_remove = [int(ratio * group.channels) for group in self.units.groups]
-        average = partial(averaged, how="ema", decay=0.7)
+        average = partial(average_ranks, how="ema", decay=0.7)
         self.hook = Probabilities(self.units, names, to_remove, plan, thinning, SHAPE, average, 7)
         self.trainer = Trainer(self.model, self.data, recipe, plan.prune_steps + 6, 0, hook=self.hook)
         self.drawn: list[Tensor] = []
@@ -102,7 +102,7 @@ def test_oracle_10_and_11_training_is_that_of_thinned_networks(net: str, clip: f
         assert len(job.drawn) == step, "one draw per step, none before the first update"
         kept = job.units.kept(~job.drawn[-1]) if step else job.units.kept(~job.units.valid)
         thin = masked_one_by_one(slow, groups, kept).train()
-        inputs, labels = next(itertools.islice(job.data.epoch(16, seed=derived(0, step // 4)), step % 4, None))
+        inputs, labels = next(itertools.islice(job.data.epoch(16, seed=derive_seed(0, step // 4)), step % 4, None))
         torch.autograd.backward(nn.functional.cross_entropy(thin(inputs), labels))
         still = still_elements(thin, groups, kept)
         gradients = {
@@ -336,10 +336,10 @@ def test_every_step_until_the_cut_is_thinned(monkeypatch: pytest.MonkeyPatch) ->
     kept: list[Tensor] = []
 
     def noted(probability: Tensor, generator: torch.Generator) -> Tensor:
-        kept.append(drawn(probability, generator))
+        kept.append(sample_participants(probability, generator))
         return kept[-1]
 
-    monkeypatch.setattr("methods.spp.probabilities.drawn", noted)
+    monkeypatch.setattr("methods.spp.probabilities.sample_participants", noted)
     pruned = spp().prune(problem())
     pruning = [record for record in pruned.history if "removed" in record]
     interval = int(pruned.extra["update_interval"])

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from methods.network.channels import channel_groups
 from methods.network.thinning import Thinning
 from methods.network.units import Units
-from methods.ranked.ranking import averaged, exponential_increment, updates_to_finish
-from methods.spp.probabilities import Plan, Probabilities, drawn
+from methods.ranked.ranking import average_ranks, exponential_increment, updates_to_finish
+from methods.spp.probabilities import Plan, Probabilities, sample_participants
 from methods.training.trainer import Recipe, Trainer
 from tests.methods import cases
 
@@ -93,7 +93,7 @@ class Layers:
         self.score = torch.zeros(self.valid.shape, dtype=DOUBLE)
         slots = nn.Parameter(torch.ones(self.valid.shape))
         thinning = Thinning([], [Whole(slots)], self.valid.numel())
-        average = partial(averaged, how="none", decay=0.0)
+        average = partial(average_ranks, how="none", decay=0.0)
         names = [str(index) for index in range(len(units))]
         plan = Plan(step, 1, limit)
         self.hook = Probabilities(self, names, to_remove, plan, thinning, SHAPE, average, 0, rates)
@@ -266,7 +266,7 @@ def test_rates_of_layers() -> None:
 def test_oracle_07_density_of_the_masks() -> None:
     p = row(0, 0.1, 0.5, 0.9, 1)
     generator = torch.Generator().manual_seed(0)
-    mean = torch.stack([drawn(p, generator) for _ in range(2000)]).double().mean(0)
+    mean = torch.stack([sample_participants(p, generator) for _ in range(2000)]).double().mean(0)
     assert ((mean - (1 - p)).abs() <= 5 * (p * (1 - p) / 2000).sqrt()).all()
     assert mean[0, 0] == 1 and mean[0, 4] == 0
 
@@ -274,12 +274,12 @@ def test_oracle_07_density_of_the_masks() -> None:
 def test_oracle_08_masks_are_independent() -> None:
     p = torch.full((3, 4), 0.5, dtype=DOUBLE)
     generator = torch.Generator().manual_seed(1)
-    draws = torch.stack([drawn(p, generator).flatten() for _ in range(2000)]).double()
+    draws = torch.stack([sample_participants(p, generator).flatten() for _ in range(2000)]).double()
     correlation = torch.corrcoef(draws.T) - torch.eye(12)
     assert correlation.abs().max() < 5 / 2000**0.5
     successive = torch.corrcoef(torch.stack([draws[:-1].flatten(), draws[1:].flatten()]))[0, 1]
     assert successive.abs() < 5 / (12 * 2000) ** 0.5
-    other = torch.stack([drawn(p, torch.Generator().manual_seed(seed)) for seed in range(50)]).flatten(1)
+    other = torch.stack([sample_participants(p, torch.Generator().manual_seed(seed)) for seed in range(50)]).flatten(1)
     assert len({tuple(mask) for mask in other.tolist()}) == 50
 
 
@@ -297,7 +297,7 @@ def test_oracle_17_planted_redundancy_is_found() -> None:
     before = model(data.inputs)
     units = Units(model, channel_groups(model, data.inputs[:1]))
     thinning = Thinning([*units.producers, *units.affine], units.consumers, units.valid.numel())
-    average = partial(averaged, how="none", decay=0.0)
+    average = partial(average_ranks, how="none", decay=0.0)
     hook = Probabilities(units, ["0"], [8], Plan(0.2, 1, 60), thinning, SHAPE, average, 0)
     trainer = Trainer(model, data, Recipe(batch_size=16), 60, 0, hook=hook, rate=lambda step: 0.0)
     trainer.run(until=50)

@@ -12,7 +12,7 @@ from methods.magnitude import Magnitude
 from methods.network.channels import channel_groups
 from methods.network.importance import l1_importance
 from methods.random_channels import RandomChannels
-from methods.training.one_shot import cut_and_finetune, drawn_seed, keep_top
+from methods.training.one_shot import cut_and_finetune, draw_seed, keep_top
 from methods.training.trainer import Recipe, Trainer, evaluate
 from tests.methods import cases
 
@@ -116,5 +116,5 @@ def test_distillation_learns_from_the_dense_network() -> None:
 
 def test_drawn_seeds() -> None:
     generator = torch.Generator().manual_seed(0)
-    seeds = {drawn_seed(generator) for _ in range(50)}
+    seeds = {draw_seed(generator) for _ in range(50)}
     assert len(seeds) == 50 and all(0 <= seed < 2**63 for seed in seeds)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from methods.contract.recipe import Recipe, derived
+from methods.contract.recipe import Recipe, derive_seed
 from methods.network.channels import channel_groups, cut, masked
 from methods.network.layers import ZeroPadShortcut
 from methods.training.evaluation import evaluate, recalibrate
-from methods.training.paths import Profile, between, curve, in_dense_shape, line
+from methods.training.paths import Profile, curve, in_dense_shape, line, paths_between
 from methods.training.trainer import Trainer
 from spaces import InputError
 from tests.methods import cases
@@ -53,11 +53,11 @@ def test_line_is_straight_and_ends_at_the_networks() -> None:
     profile = line(one, other, TRAIN, points=5)
     assert profile.positions == (0.0, 0.25, 0.5, 0.75, 1.0)
     for index, weight in ((0, 0.0), (1, 0.25), (4, 1.0)):
-        between = copy.deepcopy(one)
+        paths_between = copy.deepcopy(one)
         with torch.no_grad():
-            for mine, a, b in zip(between.parameters(), one.parameters(), other.parameters(), strict=True):
+            for mine, a, b in zip(paths_between.parameters(), one.parameters(), other.parameters(), strict=True):
                 mine.copy_((1 - weight) * a + weight * b)
-        assert profile.losses[index] == pytest.approx(evaluate(between, TRAIN).loss, rel=1e-5)
+        assert profile.losses[index] == pytest.approx(evaluate(paths_between, TRAIN).loss, rel=1e-5)
     assert all(torch.equal(before[key], value) for key, value in one.state_dict().items())
     assert not any(module.training for module in one.modules())
 
@@ -97,7 +97,7 @@ def test_batch_norms_are_estimated_anew() -> None:
         for mine, a, b in zip(middle.parameters(), one.parameters(), other.parameters(), strict=True):
             mine.copy_((a + b) / 2)
     stale = evaluate(middle, TRAIN).loss
-    recalibrate(middle, TRAIN, 3, 128, derived(0, 3))
+    recalibrate(middle, TRAIN, 3, 128, derive_seed(0, 3))
     expected = evaluate(middle, TRAIN).loss
     assert stale != pytest.approx(expected, rel=1e-3)
     assert line(one, other, TRAIN, points=3, batches=3).losses[1] == pytest.approx(expected, rel=1e-5)
@@ -113,7 +113,7 @@ def test_shortcuts_that_differ_are_mixed() -> None:
     profile = line(one, other, TRAIN, points=3, batches=3)
     for model, loss in ((one, profile.losses[0]), (other, profile.losses[-1])):
         end = copy.deepcopy(model)
-        recalibrate(end, TRAIN, 3, 128, derived(0, 3))
+        recalibrate(end, TRAIN, 3, 128, derive_seed(0, 3))
         assert loss == pytest.approx(evaluate(end, TRAIN).loss, rel=1e-5)
     again = line(other, one, TRAIN, points=3, batches=3)
     assert again.losses == pytest.approx(profile.losses[::-1], rel=1e-4)
@@ -123,11 +123,11 @@ def test_global_generator_is_untouched_and_numbers_agree() -> None:
     one, other = trained("projection"), trained("projection", 1)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    paths = between(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 4, seed=2, points=(5, 7))
+    paths = paths_between(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 4, seed=2, points=(5, 7))
     assert torch.equal(torch.random.get_rng_state(), before)
     numbers = paths.numbers
     assert numbers["line_barrier"] == numbers["line_max"] - max(numbers["loss_unpruned"], numbers["loss_pruned"])
-    assert paths == between(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 4, seed=2, points=(5, 7))
+    assert paths == paths_between(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 4, seed=2, points=(5, 7))
     assert [len(pairs) for pairs in paths.profiles.values()] == [5, 7]
     assert paths.profiles["curve"][-1] == (1.0, paths.curve.losses[-1])
     with torch.no_grad():

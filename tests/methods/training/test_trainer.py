@@ -24,7 +24,7 @@ from methods.training.trainer import (
     Recipe,
     Trainer,
     build_optimizer,
-    derived,
+    derive_seed,
     distillation,
     evaluate,
     learning_rate,
@@ -400,7 +400,7 @@ def test_recalibrate_averages_over_batches() -> None:
     model.train()
     recalibrate(model, TRAIN, batches=7, batch_size=16, seed=5)  # one epoch has 5
     assert all(m.training for m in model.modules()) and norm.momentum == 0.1
-    batches = [*TRAIN.epoch(16, derived(5, 0)), *list(TRAIN.epoch(16, derived(5, 5)))[:2]]
+    batches = [*TRAIN.epoch(16, derive_seed(5, 0)), *list(TRAIN.epoch(16, derive_seed(5, 5)))[:2]]
     with torch.no_grad():
         maps = [conv(inputs) for inputs, _ in batches]
     mean = torch.stack([x.mean((0, 2, 3)) for x in maps]).mean(0)
@@ -470,7 +470,7 @@ def test_recipe_is_frozen_data() -> None:
 
 
 def test_derived_seeds_differ() -> None:
-    seeds = {derived(seed, *path) for seed in range(20) for path in [(), (0,), (1,), (0, 1), (10,)]}
+    seeds = {derive_seed(seed, *path) for seed in range(20) for path in [(), (0,), (1,), (0, 1), (10,)]}
     assert len(seeds) == 100 and all(0 <= seed < 2**63 for seed in seeds)
 
 

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import typer
 
-from search.commands.failures import reported
+from search.commands.failures import report_failures
 from search.records.errors import RunError, StoreWarning
 from spaces import InputError
 
@@ -27,14 +27,14 @@ from spaces import InputError
 def test_a_failure_is_a_sentence_and_a_code(
     error: Exception, code: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(typer.Exit) as exit_, reported(show_traceback=False):
+    with pytest.raises(typer.Exit) as exit_, report_failures(show_traceback=False):
         raise error
     assert exit_.value.exit_code == code
     assert capsys.readouterr().err.startswith(sentence)
 
 
 def test_a_full_disk_is_named_however_a_library_wraps_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit), reported(show_traceback=False):
+    with pytest.raises(typer.Exit), report_failures(show_traceback=False):
         try:
             raise OSError(errno.ENOSPC, "No space left on device", "/proc/self/x")
         except OSError as error:
@@ -43,6 +43,6 @@ def test_a_full_disk_is_named_however_a_library_wraps_it(capsys: pytest.CaptureF
 
 
 def test_what_is_passed_over_in_a_store_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with reported(show_traceback=False):
+    with report_failures(show_traceback=False):
         warnings.warn("x.json is damaged\n; do this", StoreWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: x.json is damaged ; do this\n"

@@ -62,10 +62,10 @@ def test_front_is_on_disk_in_every_form(store: Path) -> None:
 def test_a_failed_trial_is_recorded_and_stops_nothing(store: Path) -> None:
     files = StudyFiles.open(store, "base")
     assert files.status()["states"] == {"complete": 3, "failed": 1, "running": 0, "waiting": 0}
-    failed = files.outcome(2)
-    assert failed.state == "failed"
-    assert failed.error is not None and failed.error.rstrip().endswith("this trial was made to fail")
-    assert "Traceback" in failed.error
+    failed_outcome = files.outcome(2)
+    assert failed_outcome.state == "failed"
+    assert failed_outcome.error is not None and failed_outcome.error.rstrip().endswith("this trial was made to fail")
+    assert "Traceback" in failed_outcome.error
     assert [path.name for path in files.folder(2).iterdir()] == ["outcome.json"]
 
 

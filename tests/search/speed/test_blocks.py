@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from methods.pivoting.arrangement import PivotSpec
-from methods.pivoting.blocks import PivotedConv2d, pivoted
+from methods.pivoting.blocks import PivotedConv2d, keep_blocks
 from methods.pivoting.dispatch import Decided
 from search.artefacts.export import export_member, rebuild
 from search.driver.sweep import Sweep
 from search.speed import blocks, measure
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Run
-from search.speed.targets import like, prepared
+from search.speed.targets import like, prepare
 from search.store.studies import StudyFiles
 from spaces import InputError
 from tests.search.cases import quick_config
@@ -33,7 +33,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def network() -> nn.Module:
     order = torch.randperm(CHANNELS, generator=torch.Generator().manual_seed(0))
     spec = PivotSpec(order.reshape(2, 8), torch.arange(2), torch.arange(CHANNELS))
-    middle = pivoted(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), spec)
+    middle = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), spec)
     first = nn.Conv2d(2, CHANNELS, 3, padding=1)
     return nn.Sequential(first, nn.BatchNorm2d(CHANNELS), middle, nn.Flatten(), nn.Linear(CHANNELS * 16, 3)).eval()
 
@@ -59,11 +59,11 @@ def test_layers_are_decided_in_the_layout_of_the_inputs(channels_last: bool) -> 
     model = network()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = images(3).contiguous(memory_format=layout)
-    quick = blocks.decided(model, x)
+    quick = blocks.decide_blocks(model, x)
     assert isinstance(quick, Decided) and quick.channels_last == channels_last
     torch.testing.assert_close(quick(x), model(x), rtol=1e-4, atol=1e-5)
     plain = nn.Linear(3, 3)
-    assert blocks.decided(plain, x) is plain
+    assert blocks.decide_blocks(plain, x) is plain
 
 
 def test_compiled_networks_are_compared_with_their_dense_twin() -> None:
@@ -86,7 +86,7 @@ def test_compiled_networks_are_compared_with_their_dense_twin() -> None:
 def test_targets_run_blocks_and_answer_the_same() -> None:
     model = network()
     for target in ("cpu", "onnxruntime"):
-        run = prepared(target, model, images(1), Conditions((target,), batch_size=2))
+        run = prepare(target, model, images(1), Conditions((target,), batch_size=2))
         answer = run()
         found = answer if isinstance(answer, Tensor) else torch.from_numpy(answer[0])  # type: ignore[index]
         torch.testing.assert_close(found, model(like(images(1), 2)), rtol=1e-3, atol=1e-4)

@@ -18,7 +18,7 @@ from search.artefacts import export
 from search.speed import chains, measure, targets
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Run
-from search.speed.targets import like, prepared
+from search.speed.targets import like, prepare
 from search.store.files import write_json
 from search.store.weights import save_weights
 from search.tasks.models import build_model
@@ -112,7 +112,7 @@ def test_targets_answer_the_same(target: str, best: int, monkeypatch: pytest.Mon
     forms[best] = 1.0
     monkeypatch.setattr(targets, "watch", lambda *_: Scripted(*forms, 1.0, 2.0, 2.0, 1.0))
     model = network()
-    run = prepared(target, model, images(1), Conditions((target,), batch_size=2))
+    run = prepare(target, model, images(1), Conditions((target,), batch_size=2))
     answer = run()
     found = answer if isinstance(answer, Tensor) else torch.from_numpy(answer[0])  # type: ignore[index]
     torch.testing.assert_close(found, model(like(images(1), 2)), rtol=1e-3, atol=1e-4)
@@ -125,7 +125,7 @@ def test_decisions_are_plain_data() -> None:
     assert found == json.loads(json.dumps(found)) and found is not None
     assert found["ways"] == {"1": "3", "2": "3"} and found["networks"] == {"as_built": 9.0, "chosen": 8.0}
     assert found["layers"]["4"]["chosen"] == found["layers"]["4"]["built"] == "1+1"
-    other = chains.deployed(model, found)
+    other = chains.deploy(model, found)
     assert found["flops"] == count(other, images(1)).flops > count(model, images(1)).flops
     torch.testing.assert_close(other(images()), model(images()), rtol=1e-4, atol=1e-5)
 
@@ -137,7 +137,7 @@ def test_a_network_that_gains_nothing_runs_as_built() -> None:
     assert {layer["chosen"] for layer in found["layers"].values()} == {"1+1+1", "1+1"}
     assert found["networks"] == {"as_built": 8.0, "chosen": 8.0}
     assert chains.deployment(nn.Sequential(nn.Linear(3, 3)), images(), chains.eager, Scripted(), setting) is None
-    assert chains.deployed(model, None) is model
+    assert chains.deploy(model, None) is model
 
 
 def exported(folder: Path) -> nn.Module:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from search.records.timing import Quartiles
-from search.speed.interleaved import Effort, Run, interleaved, sampled, spread
+from search.speed.interleaved import Effort, Run, spread, time_in_turns, time_until_steady
 from search.speed.watches import HostWatch
 
 QUICK = Effort(seconds=1.0, block=0.02, least_rounds=5, most_rounds=7)
@@ -78,7 +78,7 @@ def test_blocks_are_long_enough_for_the_clock_and_rounds_fit_the_budget() -> Non
     machine = Machine()
     watch = CountedWatch(machine)
     fast, slow = machine.run("fast", always(0.001)), machine.run("slow", always(0.5))
-    samples = interleaved(watch, [fast, slow], QUICK)
+    samples = time_in_turns(watch, [fast, slow], QUICK)
     assert [len(rounds) for rounds in samples] == [5, 5], "a slow network is timed often enough all the same"
     assert set(watch.asked) == {1, 20}
     assert samples[0] == pytest.approx([0.001] * 5)
@@ -88,7 +88,7 @@ def test_blocks_are_long_enough_for_the_clock_and_rounds_fit_the_budget() -> Non
 def test_rounds_alternate_and_turn_around() -> None:
     machine = Machine()
     runs = [machine.run(name, always(1.0)) for name in "ab"]
-    interleaved(CountedWatch(machine), runs, QUICK)
+    time_in_turns(CountedWatch(machine), runs, QUICK)
     assert "".join(machine.ran) == "abab" + "abba" * 2 + "ab", "warm-up and guess, then five rounds"
 
 
@@ -102,7 +102,7 @@ def test_a_machine_that_slows_down_leaves_the_quotient_alone() -> None:
 
         return now
 
-    dense, pruned = interleaved(
+    dense, pruned = time_in_turns(
         CountedWatch(machine), [machine.run("d", slower(0.4)), machine.run("p", slower(0.1))], QUICK
     )
     assert dense[-1] > 1.1 * dense[0]
@@ -120,7 +120,7 @@ def noisy_then(machine: Machine, noisy: int, level: float) -> Callable[[], float
 def test_a_measurement_that_scatters_is_repeated(noisy_calls: int, attempts: int, last_spread: float) -> None:
     machine = Machine()
     run = machine.run("a", noisy_then(machine, noisy_calls, level=0.5))
-    samples = sampled(CountedWatch(machine), [run], QUICK)
+    samples = time_until_steady(CountedWatch(machine), [run], QUICK)
     assert len(machine.ran) == attempts * (2 + 5)
     assert spread(samples) == pytest.approx(last_spread, abs=0.02)
 
@@ -129,7 +129,9 @@ def test_of_all_attempts_the_quietest_is_kept() -> None:
     machine = Machine()
     levels = iter([0.4] * 7 + [0.1] * 7 + [0.3] * 7)
     waves = cycle([0.0, 1.0])
-    samples = sampled(CountedWatch(machine), [machine.run("a", lambda: 1 + next(levels) * next(waves))], QUICK)
+    samples = time_until_steady(
+        CountedWatch(machine), [machine.run("a", lambda: 1 + next(levels) * next(waves))], QUICK
+    )
     assert spread(samples) == pytest.approx(0.1, abs=0.01)
 
 

@@ -346,11 +346,11 @@ def test_a_method_without_the_field_is_left_alone(monkeypatch: pytest.MonkeyPatc
 
     fields = {name: field for name, field in Deaf.model_fields.items() if name != "round_to"}
     monkeypatch.setattr(Deaf, "__pydantic_fields__", fields)
-    built: list[Any] = []
-    monkeypatch.setattr(Deaf, "from_point", classmethod(lambda cls, point: built.append(dict(point))))
+    build_method: list[Any] = []
+    monkeypatch.setattr(Deaf, "from_point", classmethod(lambda cls, point: build_method.append(dict(point))))
     monkeypatch.setattr(feasible, "load_method", lambda name: Deaf)
     run_trial(setting(round_to=8), TrialSpec(0, "deaf", POINT, seed=0))
-    assert built == [POINT]
+    assert build_method == [POINT]
 
 
 # A trial

@@ -16,7 +16,7 @@ from search.speed.conditions import TARGETS, Conditions, channel_step, checked_t
 from search.speed.interleaved import Effort, Run, Samples, Watch
 from search.speed.measure import check_targets, measure_dense, measure_pair
 from search.speed.onnx_session import onnx_run
-from search.speed.targets import Untimed, like, prepared
+from search.speed.targets import Untimed, like, prepare
 from spaces import InputError
 from tests.search.cases import quick_config
 
@@ -69,7 +69,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> list[list[Run]]:
         seen.append(list(runs))
         return [[0.004 if index == 0 else 0.003] * 5 for index in range(len(runs))]
 
-    monkeypatch.setattr(measure, "sampled", sampled)
+    monkeypatch.setattr(measure, "time_until_steady", sampled)
     return seen
 
 
@@ -150,7 +150,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(Untimed, match="onnxruntime is not installed; `pip install onnx onnxscript onnxruntime`"):
-        prepared("onnxruntime", network(), EXAMPLE, Conditions(("onnxruntime",)))
+        prepare("onnxruntime", network(), EXAMPLE, Conditions(("onnxruntime",)))
 
 
 def test_every_target_is_known_by_both_lists() -> None:
@@ -162,18 +162,18 @@ def test_every_target_is_known_by_both_lists() -> None:
 def test_a_compiled_network_answers_as_before() -> None:
     model = network().eval()
     setting = Conditions(("cpu-compiled",), batch_size=2)
-    run = prepared("cpu-compiled", model, EXAMPLE, setting)
+    run = prepare("cpu-compiled", model, EXAMPLE, setting)
     with torch.no_grad():
         assert torch.allclose(run(), model(like(EXAMPLE, 2)), atol=1e-5)  # type: ignore[arg-type]
     with pytest.raises(Untimed, match="torch.compile cannot make one graph"):
-        prepared("cpu-compiled", Stubborn(), EXAMPLE, setting)
+        prepare("cpu-compiled", Stubborn(), EXAMPLE, setting)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["cuda", "cuda-eager"])
 def test_a_network_on_a_gpu_answers_as_before(name: str) -> None:
     model = network().eval()
-    run = prepared(name, model, EXAMPLE, Conditions((name,), batch_size=2))
+    run = prepare(name, model, EXAMPLE, Conditions((name,), batch_size=2))
     answer = run()
     torch.cuda.synchronize()
     assert isinstance(answer, Tensor)

@@ -18,7 +18,7 @@ from search.report.profile import profile_figure, profile_table
 from search.speed import profile as module
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Samples
-from search.speed.profile import CUTS, Profile, profiled
+from search.speed.profile import CUTS, Profile, build_profile
 from search.speed.targets import Untimed
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
@@ -57,7 +57,7 @@ def price(piece: module._Piece) -> int:
 
 @pytest.fixture(scope="module")
 def found() -> Profile:
-    return profiled(Block().eval(), EXAMPLE, SETTING, whole=0.5, sample=priced)
+    return build_profile(Block().eval(), EXAMPLE, SETTING, whole=0.5, sample=priced)
 
 
 def test_layers_are_listed_in_order_with_flops_and_time(found: Profile) -> None:
@@ -80,16 +80,18 @@ def test_a_cut_saves_what_the_cut_network_no_longer_takes(found: Profile) -> Non
     for group in groups:
         for share, saving in zip(CUTS, found.savings[group.name], strict=True):
             smaller = cut(model, groups, {group.name: range(saving.units)})
-            saved = found.flops - count(smaller, EXAMPLE).flops
+            saved_seconds = found.flops - count(smaller, EXAMPLE).flops
             assert (saving.cut, saving.units) == (share, round(group.channels * (1 - share)))
-            assert saving.flops == saved
+            assert saving.flops == saved_seconds
             gone = group.channels - saving.units
             # The norm and the first activation carry the stem's channels, the second one the inner ones.
-            assert saving.seconds == pytest.approx(1e-6 * (saved + 64 * gone * (2 if group.name == "stem" else 1)))
+            assert saving.seconds == pytest.approx(
+                1e-6 * (saved_seconds + 64 * gone * (2 if group.name == "stem" else 1))
+            )
 
 
 def test_widths_can_be_rounded() -> None:
-    rounded = profiled(Block().eval(), EXAMPLE, SETTING, 1.0, priced, round_to=4)
+    rounded = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, priced, round_to=4)
     assert [saving.units for saving in rounded.savings["inner"]] == [8, 8, 4]
     assert [saving.units for saving in rounded.savings["stem"]] == [8, 4, 4]
 
@@ -103,7 +105,7 @@ def test_equal_modules_are_timed_once() -> None:
 
     twins = nn.Sequential(*[nn.Conv2d(4, 4, 1) for _ in range(5)], nn.Flatten(), nn.Linear(256, 3))
     model = nn.Sequential(nn.Conv2d(3, 4, 1), twins)
-    assert len(profiled(model.eval(), EXAMPLE, SETTING, 1.0, counted).layers) == 7
+    assert len(build_profile(model.eval(), EXAMPLE, SETTING, 1.0, counted).layers) == 7
     assert len(asked) == 4, "the stem, one of the twins, the flattening, the classifier"
 
 
@@ -111,7 +113,7 @@ def test_what_cannot_be_timed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(name: str, pieces: Sequence[module._Piece]) -> Samples | None:
         return None if name == "outer" else priced(name, pieces)
 
-    found = profiled(Block().eval(), EXAMPLE, SETTING, 1.0, refusing)
+    found = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, refusing)
     assert found.untimed == ("outer",)
     assert found.layers[2].seconds is None
     assert all(saving.seconds is None for savings in found.savings.values() for saving in savings)
@@ -120,7 +122,7 @@ def test_what_cannot_be_timed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise Untimed("cpu: no")
 
-    monkeypatch.setattr(module, "prepared", fails)
+    monkeypatch.setattr(module, "prepare", fails)
     assert module._sample(SETTING, EXAMPLE, "a", [module._Piece(nn.ReLU(), (1, 3))]) is None
 
 
@@ -132,7 +134,7 @@ def test_a_module_runs_on_a_batch_of_its_inputs(monkeypatch: pytest.MonkeyPatch)
             shapes.append(tuple(x.shape))
             return x
 
-    monkeypatch.setattr(module, "sampled", lambda watch, runs, effort: [[run(), 1.0] for run in runs])
+    monkeypatch.setattr(module, "time_until_steady", lambda watch, runs, effort: [[run(), 1.0] for run in runs])
     module._sample(SETTING, EXAMPLE, "a", [module._Piece(Watched(), (1, 3, 5, 5))])
     assert set(shapes) == {(4, 3, 5, 5)}
 
@@ -141,7 +143,7 @@ def test_noise_is_marked() -> None:
     def scattering(name: str, pieces: Sequence[module._Piece]) -> Samples:
         return [[1.0, 1.0, 1.5, 1.5] if name == "inner" else [1.0] * 4 for _ in pieces]
 
-    found = profiled(Block().eval(), EXAMPLE, SETTING, 1.0, scattering)
+    found = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, scattering)
     assert found.noisy == ("inner",)
     assert "~1.25 s" in printed(found) and "repeat it on a quieter machine" in printed(found)
 

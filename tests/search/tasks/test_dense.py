@@ -15,7 +15,7 @@ from search.study.config import Training
 from search.tasks.data.sets import DATA
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.dense import Dense, dense_network
-from search.tasks.recipes import default_recipe, resolved
+from search.tasks.recipes import default_recipe, resolve_recipe
 from search.tasks.workload import Workload
 from spaces import InputError
 
@@ -132,14 +132,14 @@ def test_every_data_set_has_recipes() -> None:
 
 
 def test_what_the_user_names_replaces_the_defaults() -> None:
-    recipe, epochs = resolved(Training(epochs=2.5, recipe={"lr": 0.3}), "dense", "digits")
+    recipe, epochs = resolve_recipe(Training(epochs=2.5, recipe={"lr": 0.3}), "dense", "digits")
     assert (recipe.lr, recipe.batch_size, epochs) == (0.3, 64, 2.5)
-    assert resolved(Training(), "finetune", "digits") == default_recipe("digits", "finetune")
+    assert resolve_recipe(Training(), "finetune", "digits") == default_recipe("digits", "finetune")
 
 
 def test_fields_that_do_not_go_together() -> None:
     with pytest.raises(InputError, match=r"finetune\.recipe.*nesterov"):
-        resolved(Training(recipe={"optimizer": "adamw"}), "finetune", "digits")
+        resolve_recipe(Training(recipe={"optimizer": "adamw"}), "finetune", "digits")
 
 
 @pytest.mark.slow

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from search.records.outcome import DenseRow, Outcome
 from search.tracking.records import (
     MetricPoint,
-    cleaned,
-    clipped,
+    clean_names,
+    clip_markdown,
     finite,
-    flattened,
+    flatten,
     run_name,
     shares,
     trial_metrics,
@@ -85,14 +85,14 @@ def test_values_that_are_no_numbers_are_named_not_sent() -> None:
 
 def test_flattening() -> None:
     given_values = {"a": {"b": {"c": True}}, "d": [1, 2], "e": None, "f": 1e-5, "g": "x" * 9000}
-    flat = flattened(given_values)
+    flat = flatten(given_values)
     assert flat == {"a.b.c": "True", "d": "[1, 2]", "e": "None", "f": "1e-05", "g": "x" * 6000}
 
 
 def test_clipping_keeps_whole_lines() -> None:
-    assert clipped("short", 10) == "short"
+    assert clip_markdown("short", 10) == "short"
     text = "\n".join(f"| row {n} |" for n in range(100))
-    cut = clipped(text, 200)
+    cut = clip_markdown(text, 200)
     assert len(cut) <= 200
     assert cut.endswith("(cut here; the whole table is in front/)")
     assert set(cut.splitlines()[:-2]) <= set(text.splitlines())
@@ -104,7 +104,7 @@ NAMES = st.lists(st.text(st.sampled_from("ab./[]* :é\\\n"), max_size=300) | st.
 @settings(deadline=None)  # the machine may be busy
 @given(NAMES)
 def test_cleaned_names_are_accepted_by_mlflow_and_stay_apart(names: list[str]) -> None:
-    clean = cleaned({name: name for name in names})
+    clean = clean_names({name: name for name in names})
     assert list(clean.values()) == names
     for name in clean:
         assert re.fullmatch(r"[/\w.\- ]{1,250}", name)
@@ -114,4 +114,4 @@ def test_cleaned_names_are_accepted_by_mlflow_and_stay_apart(names: list[str]) -
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.from_regex(r"\A[a-z_][a-z0-9_]{0,10}(\.[a-z0-9_]{1,10}){0,2}\Z"), unique=True))
 def test_ordinary_names_stay_as_they_are(names: list[str]) -> None:
-    assert list(cleaned(dict.fromkeys(names))) == names
+    assert list(clean_names(dict.fromkeys(names))) == names

@@ -8,12 +8,12 @@ import torch
 
 from methods.contract.method import Problem, Pruned
 from methods.contract.recipe import Recipe
-from search.records.listener import Nobody
+from search.records.listener import NullListener
 from search.store.studies import StudyFiles
 from search.trials import trial
 from search.trials.trial import TrialSpec
 from search.workers import inline, progress
-from search.workers.progress import Mark, Marker, marks, watched
+from search.workers.progress import Mark, Marker, marks, watch_progress
 from tests.methods import cases
 
 SPEC = TrialSpec(3, "greedy", {}, seed=0)
@@ -28,7 +28,7 @@ class Clock:
         return self.now
 
 
-class Heard(Nobody):
+class Heard(NullListener):
     """Notes what it hears, and says that it did."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ def test_the_driver_hears_of_it_once(tmp_path: Path) -> None:
     files, heard = StudyFiles(tmp_path, "one"), Heard()
     files.root.mkdir(parents=True)
     Marker(files, TrialSpec(9, "spp", {}, seed=0))("of a driver that was killed", 1, 2)
-    with watched(files, heard, every=0.005):
+    with watch_progress(files, heard, every=0.005):
         assert marks(files) == []
         Marker(files, SPEC)("channels", 1, 10)
         assert heard.spoken.wait(20)
@@ -90,11 +90,11 @@ def test_trials_are_heard_of_while_they_run(tmp_path: Path, monkeypatch: pytest.
             seen.extend(marks(files))
 
     monkeypatch.setattr(inline, "Marker", Noted)
-    monkeypatch.setattr(trial, "built", lambda *_: Talking())
+    monkeypatch.setattr(trial, "build_method", lambda *_: Talking())
     data = cases.blobs(cases.IMAGE, 8)
     example = torch.zeros(1, *cases.IMAGE)
     setting = trial.Setting(cases.seeded(cases.NETS["vgg"]), example, data, data, Recipe(), 0, ("accuracy", "flops"))
-    with watched(files, Nobody()):
+    with watch_progress(files, NullListener()):
         outcome = inline.finish_trial(setting, SPEC, files)
     assert outcome.error is not None and "made to fail" in outcome.error
     assert seen == [Mark(3, "greedy", "channels", 1, 4)]

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from search.tasks.data.splits import Augmentation, TensorSplit, augmented
-from search.tasks.data.stratify import part_size, stratified
+from search.tasks.data.splits import Augmentation, TensorSplit, augment
+from search.tasks.data.stratify import part_size, stratify
 from spaces import InputError
 
 
@@ -47,14 +47,14 @@ def loop(batch: Tensor, augmentation: Augmentation, seed: int) -> Tensor:
 def test_augmentation_equals_a_loop_over_images(padding: int, flip: bool, dtype: torch.dtype) -> None:
     batch = images(64).to(dtype)
     augmentation = Augmentation(padding, flip)
-    found = augmented(batch, augmentation, torch.Generator().manual_seed(9))
+    found = augment(batch, augmentation, torch.Generator().manual_seed(9))
     assert torch.equal(found, loop(batch, augmentation, 9))
     assert found.dtype == dtype
 
 
 def test_augmentation_reaches_every_corner_and_both_sides() -> None:
     ramp = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3).expand(2000, 1, 3, 3)
-    found = augmented(ramp, Augmentation(padding=1, flip=True), torch.Generator().manual_seed(0))
+    found = augment(ramp, Augmentation(padding=1, flip=True), torch.Generator().manual_seed(0))
     assert len(found.flatten(1).unique(dim=0)) == 3 * 3 * 2
 
 
@@ -167,7 +167,7 @@ def test_augmentation_has_no_loop_over_images() -> None:
     for examples in (2, 500):
         batch = images(examples)
         with CountOperations() as counter:
-            augmented(batch, Augmentation(padding=2, flip=True), torch.Generator().manual_seed(0))
+            augment(batch, Augmentation(padding=2, flip=True), torch.Generator().manual_seed(0))
         counts.append(counter.operations)
     assert 0 < counts[0] == counts[1]
 
@@ -184,7 +184,7 @@ def test_parts_are_disjoint_complete_and_stratified(counts: list[int], shares: t
     if sum(sizes) >= len(labels):
         return
     generator = torch.Generator().manual_seed(seed)
-    parts = stratified(labels, sizes, generator)
+    parts = stratify(labels, sizes, generator)
     assert [len(part) for part in parts] == [*sizes, len(labels) - sum(sizes)]
     assert torch.cat(parts).sort().values.tolist() == list(range(len(labels)))
     left = torch.tensor(counts)
@@ -193,7 +193,7 @@ def test_parts_are_disjoint_complete_and_stratified(counts: list[int], shares: t
         exact = left * size / left.sum()
         assert (drawn - exact).abs().max() < 1
         left = left - drawn
-    again = stratified(labels, sizes, torch.Generator().manual_seed(seed))
+    again = stratify(labels, sizes, torch.Generator().manual_seed(seed))
     assert all(torch.equal(a, b) for a, b in zip(parts, again, strict=True))
 
 
@@ -219,6 +219,6 @@ def test_impossible_part_sizes(size: float, said: str) -> None:
 def test_parts_that_leave_nothing_for_training() -> None:
     labels = torch.tensor([0] * 8 + [1] * 2)
     with pytest.raises(InputError, match="leave none of 10 for training"):
-        stratified(labels, [5, 5], torch.Generator())
+        stratify(labels, [5, 5], torch.Generator())
     with pytest.raises(InputError, match=r"class 1 has too few examples \(2\)"):
-        stratified(labels, [4, 5], torch.Generator())
+        stratify(labels, [4, 5], torch.Generator())
