@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from methods.greedy.forward_selection import RULES, forward_selection
 from methods.greedy.masked_network import MaskedNetwork, Replay, WholeNetwork, follow, masked_network
-from methods.greedy.selection import CrossEntropy
+from methods.greedy.selection import MaskedLoss
 from methods.network.channels import channel_groups
 from search.tasks.models.vgg import vgg16
 
@@ -78,9 +78,9 @@ def run(network: MaskedNetwork, batch: tuple[Tensor, Tensor], units: int, steps:
         The channels, in the order in which they were chosen.
     """
 
-    def objective(step: int) -> CrossEntropy:
+    def objective(step: int) -> MaskedLoss:
         network.load(batch[0])
-        return CrossEntropy(network, batch[1])
+        return MaskedLoss(network, batch[1])
 
     generator = torch.Generator().manual_seed(0)
     found = forward_selection(objective, units, RULES["uniform_norepeat"], candidates, generator)

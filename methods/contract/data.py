@@ -8,15 +8,17 @@ that was never stopped, without storing generator states.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import Tensor
+from methods.contract.inputs import Target
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Any, Target]
+"""Inputs (:data:`methods.contract.inputs.Inputs`: a tensor, a tuple or a dict of tensors), and what the outputs are
+compared with; the first dimension of every tensor is the batch."""
 
 
 class Split(Protocol):
-    """One part (train, validation or test) of a labelled data set."""
+    """One part (train, validation or test) of a data set."""
 
     @property
     def examples(self) -> int:
@@ -51,7 +53,8 @@ class Split(Protocol):
             start: Index of the first batch to yield (to continue in the middle of an epoch).
 
         Yields:
-            Inputs ``[batch, ...]`` (float32, normalised) and labels ``[batch]`` (int64), on the device.
+            Inputs (normalised; a tensor ``[batch, ...]``, or a tuple or dict of such tensors) and targets (labels
+            ``[batch]``, int64, where there are classes), on the device.
         """
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
@@ -61,5 +64,6 @@ class Split(Protocol):
             batch_size: Examples per batch; the last batch may be smaller.
 
         Yields:
-            Inputs ``[batch, ...]`` (float32, normalised) and labels ``[batch]`` (int64), on the device.
+            Inputs (normalised; a tensor ``[batch, ...]``, or a tuple or dict of such tensors) and targets (labels
+            ``[batch]``, int64, where there are classes), on the device.
         """

@@ -6,7 +6,7 @@ dimension of every tensor is the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,23 @@ def tensors(inputs: Inputs) -> list[Tensor]:
     if isinstance(inputs, Tensor):
         return [inputs]
     return list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+
+
+def arguments(inputs: Inputs, names: Sequence[str]) -> list[Tensor]:
+    """Put the tensors into the order of a function's parameters.
+
+    Args:
+        inputs: One tensor, a tuple or a dict.
+        names: Names of the parameters, in order; those behind the last input have defaults.
+
+    Returns:
+        The tensors; those of a dict in the order of the names (a ``KeyError`` if they are not the first ones).
+
+    Example:
+        >>> arguments({"b": torch.ones(1), "a": torch.zeros(1)}, ["a", "b", "c"])
+        [tensor([0.]), tensor([1.])]
+    """
+    return [inputs[name] for name in names[: len(inputs)]] if isinstance(inputs, dict) else tensors(inputs)
 
 
 def first_tensor(inputs: Inputs) -> Tensor:
@@ -156,6 +173,21 @@ def repeat(inputs: Inputs, times: int) -> Inputs:
     """
     repeated: Inputs = map_tensors(inputs, lambda tensor: tensor.repeat(times, *[1] * (tensor.ndim - 1)))
     return repeated
+
+
+def outputs_in(answer: Any) -> list[Tensor]:
+    """Find all floating-point tensors in what a network returned.
+
+    Args:
+        answer: A tensor, or tuples, lists and mappings of whatever depth; anything else is passed over.
+
+    Returns:
+        The tensors, in order.
+    """
+    if isinstance(answer, Tensor):
+        return [answer] if answer.is_floating_point() else []
+    several = answer.values() if isinstance(answer, Mapping) else answer if isinstance(answer, list | tuple) else ()
+    return [tensor for each in several for tensor in outputs_in(each)]
 
 
 def shapes_of(inputs: Inputs) -> Any:

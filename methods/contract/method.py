@@ -20,10 +20,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from methods.contract.analyses import Analyses, Fresh, Progress, ignore_progress
 from methods.contract.data import Split
+from methods.contract.inputs import Inputs
 from methods.contract.recipe import Recipe
 from methods.contract.task import Classification, Task
 from spaces import InputError, LayerGroup, Point, Space
@@ -62,7 +63,7 @@ class Problem:
     """
 
     model: nn.Module
-    example: Tensor
+    example: Inputs
     train: Split
     validation: Split
     recipe: Recipe

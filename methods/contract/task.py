@@ -417,10 +417,12 @@ class Classification(Task):
             temperature: What both are divided by.
 
         Returns:
-            Mean Kullback-Leibler divergence times the squared temperature, so that its gradient keeps its size.
+            Mean Kullback-Leibler divergence times the squared temperature, so that its gradient keeps its size. Taken
+            in float32 at least: in bfloat16 the divergence of near answers is nothing but rounding.
         """
-        student = F.log_softmax(output / temperature, dim=-1)
-        target = F.log_softmax(teacher / temperature, dim=-1)
+        precise = torch.promote_types(output.dtype, torch.float32)
+        student = F.log_softmax(output.to(precise) / temperature, dim=-1)
+        target = F.log_softmax(teacher.to(precise) / temperature, dim=-1)
         return F.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.data import Batch
+from methods.contract.task import Task
 from methods.curvature.fisher import Fisher, gradients_of
 from methods.curvature.im2col import read_counts
 from methods.curvature.im2col_covariance import Im2colCovariance
@@ -59,6 +60,7 @@ def collect_factors(
     labels: int = 1,
     generator: torch.Generator | None = None,
     full: bool = False,
+    task: Task | None = None,
 ) -> dict[str, Factors]:
     """Estimate the Kronecker factors of convolutions and linear layers.
 
@@ -69,14 +71,15 @@ def collect_factors(
     layer activations or gradients are not finite; a ``ValueError``, that labels are to be drawn from no generator.
 
     Args:
-        model: The network; it gives logits ``[batch, classes]`` where gradients are asked for.
-        batches: Inputs and labels, on the device of the network.
+        model: The network; its output is ``[batch, ...]`` where gradients are asked for.
+        batches: Inputs and targets, on the device of the network.
         layers: Names of ``nn.Conv2d`` and ``nn.Linear`` modules.
-        fisher: ``"mc"`` draws labels from the network's softmax, ``"exact"`` weighs all classes by it,
-            ``"empirical"`` takes the labels of the data, ``None`` leaves out gradients and backward passes.
+        fisher: ``"mc"`` draws targets from the network's own predictions, ``"exact"`` weighs all outcomes by
+            them, ``"empirical"`` takes the targets of the data, ``None`` leaves out gradients and backward passes.
         labels: Labels drawn per input, for ``"mc"``.
         generator: Where they are drawn from.
         full: Whether ``inputs`` is the covariance of whole im2col columns.
+        task: What the network is for; classification by default.
 
     Returns:
         Factors by name of layer.
@@ -84,7 +87,8 @@ def collect_factors(
     sums = {name: FactorSums(layer, full, fisher is not None) for name, layer in watched_layers(model, layers).items()}
     if not sums:
         return {}
-    seen = run_passes(model, batches, sums, None if fisher is None else gradients_of(fisher, labels, generator))
+    gradients = None if fisher is None else gradients_of(fisher, labels, generator, task)
+    seen = run_passes(model, batches, sums, gradients, task)
     factors = {name: sums[name].factors(seen.samples) for name in layers}
     # What is not finite spoils the diagonal, and it alone is worth looking at.
     require_finite("inputs", {name: _diagonal(factors[name].inputs) for name in seen.order})

@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.contract.inputs import Inputs, call
 from methods.training.evaluation import _eval_mode
 
 
-def origin(model: nn.Module, inputs: Tensor) -> str | None:
+def origin(model: nn.Module, inputs: Inputs) -> str | None:
     """Run a network and find where values stop being finite.
 
     Args:
         model: The network; not changed.
-        inputs: A batch, ``[batch, ...]``.
+        inputs: A batch.
 
     Returns:
         What it is, such as "the outputs of layer 'stem.1' (BatchNorm2d)", or the inputs of the first layer if they
@@ -39,7 +40,7 @@ def origin(model: nn.Module, inputs: Tensor) -> str | None:
     ]
     try:
         with _eval_mode(model), torch.no_grad():
-            model(inputs)
+            call(model, inputs)
     finally:
         for handle in handles:
             handle.remove()

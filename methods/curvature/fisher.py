@@ -1,11 +1,13 @@
-"""The Fisher matrix of a classifier: what is sent backward so that squared gradients add up to it.
+"""The Fisher matrix of a network: what is sent backward so that squared gradients add up to it.
 
-The Fisher of one input is ``E_y [grad log p(y) grad log p(y)^T]``, with labels ``y`` that follow the *network's*
-softmax ``p`` (the data's labels give the so-called empirical Fisher, another matrix). At the logits the gradient of
-the cross-entropy is ``p - e_y``, so that the expectation there is ``diag(p) - p p^T``, which is also the Hessian of
-the cross-entropy: Fisher and generalised Gauss-Newton matrix agree.
+The Fisher of one input is ``E_y [grad log p(y) grad log p(y)^T]``, with targets ``y`` that follow the *network's own*
+predictive distribution ``p`` (the data's targets give the so-called empirical Fisher, another matrix). Which
+distribution that is, and how its gradient looks at the output, is the task's to say
+(:meth:`methods.contract.task.Task.fisher_gradient`). A classifier draws labels from its softmax: at the logits the
+gradient of the cross-entropy is ``p - e_y``, so that the expectation there is ``diag(p) - p p^T``, which is also the
+Hessian of the cross-entropy. So it is for every task here: Fisher and generalised Gauss-Newton matrix agree.
 
-Each way to estimate it is a list of gradients at the logits, scaled such that the *sum* over the list of the squares
+Each way to estimate it is a list of gradients at the output, scaled such that the *sum* over the list of the squares
 of what they become at a layer estimates the Fisher there. Losses are per sample, never averaged over a batch.
 
 James Martens: "New Insights and Perspectives on the Natural Gradient Method", JMLR 21 (2020), arXiv 1412.1193;
@@ -21,86 +23,56 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from spaces import InputError
+from methods.contract.inputs import Target
+from methods.contract.task import Classification, Task
 
 Fisher = Literal["mc", "exact", "empirical"]
-"""Labels drawn from the network's softmax, all classes weighted by it, or the labels of the data."""
+"""Targets drawn from the network's own predictions, all outcomes weighted by them, or the targets of the data."""
 
-Gradients = Callable[[Tensor, Tensor], Iterable[Tensor]]
-"""From the outputs and labels of a batch, gradients of the sum of per-sample losses at the outputs."""
-
-
-def drawn_labels(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one label per row.
-
-    The cumulative distribution is inverted rather than ``torch.multinomial`` called: that waits for the device, and
-    on a GPU probabilities that are not numbers would end the process.
-
-    Args:
-        probabilities: ``[batch, classes]``, rows that add up to 1.
-        generator: Where uniform numbers come from; its device need not be that of ``probabilities``.
-
-    Returns:
-        Labels, ``[batch]``.
-    """
-    uniform = torch.rand(len(probabilities), 1, generator=generator, device=generator.device, dtype=torch.float64).to(
-        probabilities.device, non_blocking=True
-    )
-    cumulative = probabilities.double().cumsum(dim=1)
-    # Scaled, because a sum of rounded numbers may end below 1: no label then has probability zero.
-    beaten = cumulative <= uniform * cumulative[:, -1:]
-    return beaten.sum(dim=1).clamp_(max=probabilities.shape[1] - 1)
+Gradients = Callable[[Tensor, Target], Iterable[Tensor]]
+"""From the outputs and targets of a batch, gradients of the sum of per-sample losses at the outputs."""
 
 
-def gradients_of(fisher: Fisher, draws: int = 1, generator: torch.Generator | None = None) -> Gradients:
-    """Choose what is sent backward from the logits.
+def gradients_of(
+    fisher: Fisher, draws: int = 1, generator: torch.Generator | None = None, task: Task | None = None
+) -> Gradients:
+    """Choose what is sent backward from the output.
 
     Args:
-        fisher: Which labels.
-        draws: Labels drawn per input, if ``fisher`` is ``"mc"``; each is one backward pass.
+        fisher: Which targets.
+        draws: Targets drawn per input, if ``fisher`` is ``"mc"``; each is one backward pass.
         generator: Where they are drawn from.
+        task: What the network is for; classification by default.
 
     Returns:
-        From logits ``[batch, classes]`` and the data's labels ``[batch]``, gradients ``[batch, classes]``, one
-        backward pass each. The sum of ``g g^T`` over all of them is, for each sample, the Fisher at its logits (an
-        estimate of it, if labels are drawn; its empirical counterpart, if they are the data's).
+        From outputs ``[batch, ...]`` and the data's targets, gradients like the outputs, one backward pass each. The
+        sum of ``g g^T`` over all of them is, for each sample, the Fisher at its output (an estimate of it, if targets
+        are drawn; its empirical counterpart, if they are the data's).
 
     Raises:
-        ValueError: If labels are to be drawn and there is no generator, or less than one draw.
+        ValueError: If targets are to be drawn and there is no generator, or less than one draw.
     """
-    if fisher != "mc":
-        return {"exact": _exact, "empirical": _empirical}[fisher]
-    if generator is None or draws < 1:
+    task = Classification() if task is None else task
+    if fisher == "mc" and (generator is None or draws < 1):
         raise ValueError(f"drawn labels need a generator and at least one draw, not {generator} and {draws}")
-    return partial(_mc, draws=draws, generator=generator)
+    if fisher == "mc" and generator is not None:
+        return partial(_mc, task=task, draws=draws, generator=generator)
+    return partial(_exact if fisher == "exact" else _empirical, task=task)
 
 
-def _mc(logits: Tensor, labels: Tensor, draws: int, generator: torch.Generator) -> Iterator[Tensor]:
-    probabilities = _softmax(logits, labels)
+def _mc(output: Tensor, target: Target, task: Task, draws: int, generator: torch.Generator) -> Iterator[Tensor]:
+    task.check(output, target)
     for _ in range(draws):
-        yield _residual(probabilities, drawn_labels(probabilities, generator)) / sqrt(draws)
+        drawn = task.draw_target(output.detach(), generator, like=target)
+        yield task.fisher_gradient(output.detach(), drawn) / sqrt(draws)
 
 
-def _exact(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
-    probabilities = _softmax(logits, labels)
-    for label in range(probabilities.shape[1]):
-        every = torch.full_like(labels, label, dtype=torch.long)
-        yield probabilities[:, label, None].sqrt() * _residual(probabilities, every)
+def _exact(output: Tensor, target: Target, task: Task) -> Iterator[Tensor]:
+    task.check(output, target)
+    yield from task.exact_gradients(output.detach(), target)
 
 
-def _empirical(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
-    yield _residual(_softmax(logits, labels), labels)
-
-
-def _softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    if logits.dim() != 2 or labels.shape != logits.shape[:1]:
-        given = f"outputs {list(logits.shape)} for labels {list(labels.shape)}"
-        raise InputError(f"the Fisher of a classifier needs outputs [batch, classes] and labels [batch], not {given}")
-    return logits.detach().softmax(dim=1)
-
-
-def _residual(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of the cross-entropy at the logits: ``p - e_y``."""
-    return probabilities - F.one_hot(labels, probabilities.shape[1]).to(probabilities.dtype)
+def _empirical(output: Tensor, target: Target, task: Task) -> Iterator[Tensor]:
+    task.check(output, target)
+    yield task.fisher_gradient(output.detach(), target)

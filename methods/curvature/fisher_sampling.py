@@ -1,4 +1,4 @@
-"""What a Fisher analysis looks at: which inputs, which labels, how many; all from a seed of its own."""
+"""What a Fisher analysis looks at: which inputs, which targets, how many; all from a seed of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from methods.contract.analyses import Progress, Settings, ignore_progress
 from methods.contract.data import Batch, Split
+from methods.contract.inputs import batch_size, take
 from methods.contract.recipe import derive_seed
 from methods.curvature.fisher import Fisher
 
@@ -18,7 +19,7 @@ class Sampling:
     """Which samples a Fisher matrix is estimated from.
 
     Attributes:
-        fisher: Labels drawn from the network's softmax, all classes weighted by it, or the labels of the data.
+        fisher: Targets drawn from the network's own predictions, all outcomes weighted by them, or those of the data.
         labels: Labels drawn per input.
         samples: How many inputs.
         batch_size: How many at a time.
@@ -76,12 +77,12 @@ class Sampling:
             progress: Hears how many of the inputs have been worked on.
 
         Yields:
-            Inputs and labels, ``samples`` in all.
+            Inputs and targets, ``samples`` in all.
         """
         left = self.samples
-        for inputs, labels in split.epoch(self.batch_size, derive_seed(self.seed, 0)):
+        for inputs, target in split.epoch(self.batch_size, derive_seed(self.seed, 0)):
             progress(what, self.samples - left, self.samples)
-            yield inputs[:left], labels[:left]
-            left -= len(inputs)
+            yield take(inputs, slice(left)), take(target, slice(left))
+            left -= batch_size(inputs)
             if left <= 0:
                 return

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.data import Batch
+from methods.contract.inputs import batch_size, call, first_tensor
+from methods.contract.task import Classification, Task
 from methods.curvature.finite import not_finite, origin
 from methods.curvature.fisher import Gradients
 from methods.training.evaluation import _eval_mode
@@ -93,15 +95,20 @@ def watched_layers(model: nn.Module, names: Sequence[str]) -> dict[str, WatchedL
 
 
 def run_passes(
-    model: nn.Module, batches: Iterable[Batch], watchers: Mapping[str, Watcher], gradients: Gradients | None
+    model: nn.Module,
+    batches: Iterable[Batch],
+    watchers: Mapping[str, Watcher],
+    gradients: Gradients | None,
+    task: Task | None = None,
 ) -> Seen:
     """Run a network over data and show its layers to their watchers.
 
     Args:
         model: The network.
-        batches: Inputs and labels, on the device of the network.
+        batches: Inputs and targets, on the device of the network.
         watchers: By name of layer.
         gradients: What goes backward from the outputs of a batch; ``None`` for forward passes alone.
+        task: Finds the output in what the network returns; classification by default.
 
     Returns:
         How many samples there were, and in which order layers were called.
@@ -110,6 +117,7 @@ def run_passes(
         InputError: If there were no samples, a watched layer is never called, or the network gives values that are
             not finite; the layer where they arise is named.
     """
+    task = Classification() if task is None else task
     samples = 0
     order: dict[str, None] = {}
     with ExitStack() as stack:
@@ -121,14 +129,14 @@ def run_passes(
         for name, layer in watched_layers(model, list(watchers)).items():
             hook = _hook(watchers[name], anchor, partial(order.setdefault, name))
             stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
-        for inputs, labels in batches:
-            with torch.autocast(inputs.device.type, enabled=False):
-                outputs = model(inputs)
+        for inputs, target in batches:
+            with torch.autocast(first_tensor(inputs).device.type, enabled=False):
+                outputs = task.output(call(model, inputs))
                 if not_finite(outputs):  # nothing that follows would be worth waiting for
                     raise InputError(f"{origin(model, inputs) or 'the outputs of the network'} are not finite")
                 if gradients is not None:
-                    _send_back(outputs, gradients(outputs, labels), anchor, watchers.values())
-            samples += len(inputs)
+                    _send_back(outputs, gradients(outputs, target), anchor, watchers.values())
+            samples += batch_size(inputs)
     if not samples:
         raise InputError("no data: there is no batch to run the network on")
     if unused := [name for name in watchers if name not in order]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.data import Batch
+from methods.contract.task import Task
 from methods.curvature.covariances import require_finite
 from methods.curvature.fisher import Fisher, gradients_of
 from methods.curvature.im2col import windows
@@ -44,6 +45,7 @@ def collect_second_moments(
     fisher: Fisher,
     labels: int = 1,
     generator: torch.Generator | None = None,
+    task: Task | None = None,
 ) -> dict[str, Tensor]:
     """Estimate the diagonal of the Fisher in rotated coordinates.
 
@@ -52,15 +54,16 @@ def collect_second_moments(
     :func:`methods.curvature.covariances.collect_factors`.
 
     Args:
-        model: The network; it gives logits ``[batch, classes]``. The first dimension of what enters a layer is the
+        model: The network. The first dimension of what enters a layer is the
             batch.
-        batches: Inputs and labels, on the device of the network.
+        batches: Inputs and targets, on the device of the network.
         layers: Names of ``nn.Conv2d`` and ``nn.Linear`` modules.
         bases: Rotations by name of layer; layers without one are not rotated.
-        fisher: ``"mc"`` draws labels from the network's softmax, ``"exact"`` weighs all classes by it,
-            ``"empirical"`` takes the labels of the data.
+        fisher: ``"mc"`` draws targets from the network's own predictions, ``"exact"`` weighs all outcomes by
+            them, ``"empirical"`` takes the targets of the data.
         labels: Labels drawn per input, for ``"mc"``.
         generator: Where they are drawn from.
+        task: What the network is for; classification by default.
 
     Returns:
         ``S`` by name of layer, ``[groups, O/g, k * k, I/g]`` (of a linear layer ``[1, O, 1, I]``), float64, on the
@@ -69,7 +72,7 @@ def collect_second_moments(
     sums = {name: _Squares(name, layer, bases.get(name)) for name, layer in watched_layers(model, layers).items()}
     if not sums:
         return {}
-    seen = run_passes(model, batches, sums, gradients_of(fisher, labels, generator))
+    seen = run_passes(model, batches, sums, gradients_of(fisher, labels, generator, task), task)
     # Spoiled gradients spoil all layers before the one where they arise.
     require_finite("inputs", {name: sums[name].read for name in seen.order})
     require_finite("output gradients", {name: sums[name].written for name in reversed(seen.order)})

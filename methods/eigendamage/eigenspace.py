@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from methods.contract.analyses import Analyses, Progress, Tensors, ignore_progress
 from methods.contract.data import Split
+from methods.contract.task import Task
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
 from methods.curvature.second_moments import collect_second_moments
@@ -39,6 +40,7 @@ def analyse(
     measured: bool,
     analyses: Analyses,
     progress: Progress = ignore_progress,
+    task: Task | None = None,
 ) -> Tensors:
     """Find the eigenbases of layers, and what deleting each entry of their rotated weights costs.
 
@@ -50,6 +52,7 @@ def analyse(
         measured: Whether variances are measured in the eigenbasis (EK-FAC) after it was found.
         analyses: Where known analyses come from.
         progress: Hears how far it is.
+        task: What the network is for; classification by default.
 
     Returns:
         By name of layer, float64 on the CPU: ``NAME.columns``, ``Q_A [groups, inputs, inputs]``; ``NAME.rows``,
@@ -65,6 +68,7 @@ def analyse(
             fisher=sampling.fisher,
             labels=sampling.labels,
             generator=sampling.generator(),
+            task=task,
         )
         return {f"{name}.inputs": found[core].inputs.cpu() for name, core in cores.items()} | {
             f"{name}.outputs": found[core].outputs.cpu() for name, core in cores.items()
@@ -100,6 +104,7 @@ def analyse(
             fisher=sampling.fisher,
             labels=sampling.labels,
             generator=sampling.generator(),
+            task=task,
         )
         return {
             name: measured_damage(_weight(name), basis, moments[cores[name]].cpu()) for name, basis in bases.items()

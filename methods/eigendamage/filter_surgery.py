@@ -237,6 +237,7 @@ def _fisher_diagonal(problem: Problem, layers: Sequence[str], sampling: Sampling
         fisher=sampling.fisher,
         labels=sampling.labels,
         generator=sampling.generator(),
+        task=problem.task,
     )
     found = {}
     for name in layers:
@@ -254,6 +255,7 @@ def _covariances(problem: Problem, layers: Sequence[str], sampling: Sampling) ->
         fisher=sampling.fisher,
         labels=sampling.labels,
         generator=sampling.generator(),
+        task=problem.task,
         full=True,
     )
 

@@ -41,6 +41,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from methods.contract.analyses import Fresh
+from methods.contract.loop import require_batches
 from methods.contract.method import Method, Problem, Pruned, Record
 from methods.contract.recipe import derive_seed
 from methods.curvature.fisher import Fisher
@@ -61,8 +62,8 @@ from methods.eigendamage.rotation_cost import Forms, Realise
 from methods.eigendamage.unit_damage import Operation, operate, producers, scorable, unit_rankings
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
-from methods.training.one_shot import cut_and_finetune, draw_seed
-from methods.training.trainer import Trainer, evaluate, recalibrate
+from methods.training.one_shot import cut_and_finetune, cut_metrics, draw_seed
+from methods.training.trainer import Trainer, recalibrate
 from spaces import (
     Categorical,
     Condition,
@@ -100,8 +101,8 @@ class EigenDamage(Method):
         ratio_limit: Largest share that goes on one side of one layer.
         score_norm: What damages are divided by before layers compete: nothing (the authors), the damage of the whole
             layer, or the multiply-accumulates or parameters that go with the direction.
-        fisher_type: Labels drawn from the network's softmax (``"mc"``), all classes weighted by it (``"exact"``), or
-            the data's labels (``"empirical"``).
+        fisher_type: Targets drawn from the network's own predictions (``"mc"``; of a classifier labels from its
+            softmax), all outcomes weighted by them (``"exact"``), or the data's targets (``"empirical"``).
         fisher_samples: Training examples looked at, at most all of them once.
         mc_labels: Labels drawn for each.
         fisher_seed: Decides which examples and labels, and where decompositions begin; not the trial's, so that
@@ -220,6 +221,7 @@ class EigenDamage(Method):
         Args:
             problem: The network, the data and the budget.
         """
+        require_batches(problem.task, "eigendamage", "for the Fisher matrix")
         if self.variant in MEASURED:
             self._plan(problem)
 
@@ -292,12 +294,12 @@ class EigenDamage(Method):
         built = space.rewritten(kept, self.als_iters, self._start_of_separation())
         harm += built.separation_damage
         _reestimate(problem, built.model, derive_seed(own, 1))
-        before = evaluate(built.model, problem.validation, bf16=problem.recipe.bf16)
+        before = cut_metrics(built.model, problem)
         left = problem.steps - between * (self.rounds - 1)
         history = self._trained(problem, built.model, built.rotations, left, derive_seed(own, 2), history)
         results = {
             "predicted_damage": harm,
-            "accuracy_cut": before.accuracy,
+            **before,
             "flops_share": space.flops(choice) / job.dense,
             "ratio_reached": removed_share(job, kept),
         }
@@ -359,6 +361,7 @@ class EigenDamage(Method):
             MEASURED[self.variant],
             problem.analyses if first else Fresh(),
             problem.progress,
+            problem.task,
         )
         return Eigenspace(model, job.shapes, analysis, self._forms, job.rest)
 
@@ -393,6 +396,7 @@ class EigenDamage(Method):
             report=problem.report,
             epochs_before=epochs,
             steps_before=used,
+            task=problem.task,
         )
         records = trainer.run()
         for weight in rotations:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from methods.contract.inputs import Inputs, call, move, take
 from methods.network.cost import Cost
 
 Segments = tuple[int, ...]
@@ -202,7 +203,7 @@ class Survey:
     last: str | None
 
 
-def survey(model: nn.Module, example: Tensor) -> Survey:
+def survey(model: nn.Module, example: Inputs) -> Survey:
     """Find the layers that can be rewritten.
 
     Args:
@@ -241,7 +242,7 @@ def survey(model: nn.Module, example: Tensor) -> Survey:
     return Survey(shapes, left, last if last in shapes else None)
 
 
-def _calls(model: nn.Module, example: Tensor) -> dict[str, tuple[int, int]]:
+def _calls(model: nn.Module, example: Inputs) -> dict[str, tuple[int, int]]:
     """Count the positions of inputs and outputs of convolutions and linear layers, in order of first call."""
     found: dict[str, tuple[int, int]] = {}
 
@@ -262,7 +263,7 @@ def _calls(model: nn.Module, example: Tensor) -> dict[str, tuple[int, int]]:
             assert isinstance(module, nn.Conv2d | nn.Linear)
             module.register_forward_hook(note(name, module), with_kwargs=True)
     with torch.no_grad():
-        shapes(example[:1].to("meta"))
+        call(shapes, move(take(example, slice(1)), "meta"))
     return found
 
 

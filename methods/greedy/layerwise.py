@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from methods.contract.method import Problem, Record
 from methods.greedy.forward_selection import RULES, Ordering, Step
 from methods.greedy.readers import fold, scales_kept
-from methods.greedy.selection import CrossEntropy, Judge, Layer, Search, select
+from methods.greedy.selection import Judge, Layer, Search, select
 from methods.network.channels import ChannelGroup, cut
 from methods.network.compaction import groups_after
 from methods.training.trainer import Trainer, recalibrate
@@ -164,6 +164,7 @@ def tune(
             report=problem.report,
             epochs_before=epochs,
             steps_before=steps,
+            task=problem.task,
         ).run()
     return partial, [*history, *records]
 
@@ -189,11 +190,11 @@ class Width:
 
 @dataclass(frozen=True)
 class Accurate:
-    """Enough is to be as accurate as the whole layer, within a tolerance.
+    """Enough is to be as good as the whole layer by the task's first metric, within a tolerance.
 
     Attributes:
-        wanted: Accuracy on the subset.
-        glance: Accuracy on its first batch below which the rest is not looked at.
+        wanted: Quality on the subset, as :meth:`Layer.qualities` gives it.
+        glance: Quality on its first batch below which the rest is not looked at.
     """
 
     wanted: float
@@ -202,11 +203,9 @@ class Accurate:
     def __call__(self, layer: Layer, ordering: Ordering, width: int) -> bool:
         """Answer, see :data:`Enough`."""
         mask = ordering.mask(width)[None]
-        inputs, labels = layer.subset[0]
-        layer.network.load(inputs)
-        if float(CrossEntropy(layer.network, labels).hits(mask)) < self.glance * len(labels):
+        if float(layer.qualities(mask, batches=1)) < self.glance:
             return False
-        return float(layer.accuracies(mask)) >= self.wanted
+        return float(layer.qualities(mask)) >= self.wanted
 
 
 def select_units(layer: Layer, judges: Sequence[Judge], search: Search, enough: Enough, round_to: int) -> Tensor | None:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from methods.contract.inputs import Inputs, arguments, batch_size, call, repeat, take
+from methods.contract.task import Classification, Task
 from methods.greedy.rank_one import Linearised
 from methods.greedy.readers import Reader, readers
 from methods.greedy.small_maps import faster
@@ -36,23 +38,23 @@ _NOT_FOLLOWED = (
 
 
 class MaskedNetwork(Protocol):
-    """Logits of one batch under masks of one layer."""
+    """Outputs for one batch under masks of one layer."""
 
-    def load(self, inputs: Tensor) -> None:
+    def load(self, inputs: Inputs) -> None:
         """Take the batch that all masks are applied to.
 
         Args:
-            inputs: ``[batch, ...]``.
+            inputs: The batch.
         """
 
-    def logits(self, masks: Tensor) -> Tensor:
+    def outputs(self, masks: Tensor) -> Tensor:
         """Run under each of several masks.
 
         Args:
             masks: ``[masks, units]``.
 
         Returns:
-            ``[masks, batch, classes]``.
+            ``[masks, batch, ...]``.
         """
 
     def stepped(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[Tensor]:
@@ -66,7 +68,7 @@ class MaskedNetwork(Protocol):
             at_once: How many candidates at a time.
 
         Yields:
-            ``[candidates at a time, batch, classes]``.
+            ``[candidates at a time, batch, ...]``.
         """
 
 
@@ -93,40 +95,43 @@ class WholeNetwork:
     Args:
         model: The network, in eval mode; not changed.
         group: The layer to be masked.
+        task: Finds the output in what the network returns; classification by default.
     """
 
-    def __init__(self, model: nn.Module, group: ChannelGroup) -> None:
+    def __init__(self, model: nn.Module, group: ChannelGroup, task: Task | None = None) -> None:
         self._model = model
+        self._task: Task = Classification() if task is None else task
+        self._weight = next(model.parameters())
         self._readers = readers(model, group)
 
-    def load(self, inputs: Tensor) -> None:
+    def load(self, inputs: Inputs) -> None:
         """Take the batch that all masks are applied to.
 
         Args:
-            inputs: ``[batch, ...]``.
+            inputs: The batch.
         """
         self._inputs = inputs
 
-    def logits(self, masks: Tensor) -> Tensor:
+    def outputs(self, masks: Tensor) -> Tensor:
         """Run under each of several masks.
 
         Args:
             masks: ``[masks, units]``.
 
         Returns:
-            ``[masks, batch, classes]``.
+            ``[masks, batch, ...]``.
         """
-        masks = masks.to(self._inputs.device, self._inputs.dtype)
+        masks = masks.to(self._weight.device, self._weight.dtype)
         handles = [
             self._model.get_submodule(reader.module).register_forward_pre_hook(_masking(reader, reader.factors(masks)))
             for reader in self._readers
         ]
         try:
-            answers: Tensor = self._model(_repeat_batch(self._inputs, len(masks)))
+            outputs = self._task.output(call(self._model, repeat(self._inputs, len(masks))))
         finally:
             for handle in handles:
                 handle.remove()
-        return _apart(answers, len(masks))
+        return _apart(outputs, len(masks))
 
     def stepped(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[Tensor]:
         """Run under ``keep mask + add e_c`` for each candidate ``c``, some of them at a time.
@@ -139,10 +144,10 @@ class WholeNetwork:
             at_once: How many candidates at a time.
 
         Yields:
-            ``[candidates at a time, batch, classes]``.
+            ``[candidates at a time, batch, ...]``.
         """
         for part in _parts(candidates, keep, add, at_once):
-            yield self.logits(step_masks(mask, *part))
+            yield self.outputs(step_masks(mask, *part))
 
 
 class Replay:
@@ -151,11 +156,15 @@ class Replay:
     Args:
         graph: The network as :func:`follow` gave it.
         group: The layer to be masked.
+        task: Finds the output in what the network returns; classification by default.
     """
 
-    def __init__(self, graph: fx.GraphModule, group: ChannelGroup) -> None:
+    def __init__(self, graph: fx.GraphModule, group: ChannelGroup, task: Task | None = None) -> None:
         self._interpreter = fx.Interpreter(graph)
-        self._like = torch.empty(0)
+        self._task: Task = Classification() if task is None else task
+        self._weight = next(graph.parameters())
+        self._inputs: Inputs = torch.empty(0)
+        self._names = [str(node.target) for node in graph.graph.nodes if node.op == "placeholder"]
         self._readers = {reader.module: reader for reader in readers(graph, group)}
         nodes = list(graph.graph.nodes)
         reading = {node for node in nodes if node.op == "call_module" and node.target in self._readers}
@@ -176,16 +185,16 @@ class Replay:
         }
         self._faster = faster(graph, set(nodes) - reading)
 
-    def load(self, inputs: Tensor) -> None:
+    def load(self, inputs: Inputs) -> None:
         """Take a batch, and run what does not depend on the mask.
 
         Args:
-            inputs: ``[batch, ...]``.
+            inputs: The batch.
         """
-        if inputs is self._like:
+        if inputs is self._inputs:
             return  # the same images as before
-        self._batch, self._like = len(inputs), inputs
-        self._interpreter.args_iter = iter([inputs])
+        self._batch, self._inputs = batch_size(inputs), inputs
+        self._interpreter.args_iter = iter(arguments(inputs, self._names))
         env: dict[fx.Node, Any] = {}
         self._interpreter.env = env
         with torch.no_grad():
@@ -193,16 +202,16 @@ class Replay:
                 env[node] = self._run(node, env)
         self._kept = {node: env[node] for node in {*self._read.values(), *self._passed}}
 
-    def logits(self, masks: Tensor) -> Tensor:
+    def outputs(self, masks: Tensor) -> Tensor:
         """Run under each of several masks.
 
         Args:
             masks: ``[masks, units]``.
 
         Returns:
-            ``[masks, batch, classes]``.
+            ``[masks, batch, ...]``.
         """
-        return self._replayed(masks.to(self._like.device, self._like.dtype), {})
+        return self._replayed(masks.to(self._weight.device, self._weight.dtype), {})
 
     def stepped(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[Tensor]:
         """Run under ``keep mask + add e_c`` for each candidate ``c``, some of them at a time.
@@ -215,14 +224,14 @@ class Replay:
             at_once: How many candidates at a time.
 
         Yields:
-            ``[candidates at a time, batch, classes]``.
+            ``[candidates at a time, batch, ...]``.
         """
         reads = {node: self._kept[self._read[node]] for node in self._linear}
         present = {node: linear.present(reads[node], mask) for node, linear in self._linear.items()}
         for part in _parts(candidates, keep, add, at_once):
             known = {node: linear.stepped(present[node], reads[node], *part) for node, linear in self._linear.items()}
             masks = step_masks(mask, *part)
-            yield self._replayed(masks.to(self._like.device, self._like.dtype), known)
+            yield self._replayed(masks.to(self._weight.device, self._weight.dtype), known)
 
     def _replayed(self, masks: Tensor, known: dict[fx.Node, Tensor]) -> Tensor:
         """Run the suffix for all masks, stacked along the batch."""
@@ -237,8 +246,7 @@ class Replay:
                 env[node] = self._run(node, env)
             for used in self._done_after[node]:
                 env.pop(used, None)  # activations are large
-        answers: Tensor = env[self._suffix[-1]]
-        return _apart(answers, len(masks))
+        return _apart(self._task.output(env[self._suffix[-1]]), len(masks))
 
     def _run(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
         """Run what is not masked itself."""
@@ -260,11 +268,11 @@ class Replay:
         """Repeat what was computed from the batch; a parameter or a number stays as it is."""
         value = self._kept[node]
         of_batch = node in self._from_data and isinstance(value, Tensor) and value.shape[:1] == (self._batch,)
-        return _repeat_batch(value, count) if of_batch else value
+        return repeat(value, count) if of_batch else value
 
 
 def masked_network(
-    model: nn.Module, graph: fx.GraphModule | None, group: ChannelGroup, inputs: Tensor
+    model: nn.Module, graph: fx.GraphModule | None, group: ChannelGroup, inputs: Inputs, task: Task | None = None
 ) -> MaskedNetwork:
     """Choose how to run a network under masks of one layer.
 
@@ -273,25 +281,26 @@ def masked_network(
         graph: The same network as :func:`follow` gave it.
         group: The layer to be masked.
         inputs: A batch to compare the two ways on.
+        task: Finds the output in what the network returns; classification by default.
 
     Returns:
         A :class:`Replay` where it gives the numbers of the whole network, which is what is returned otherwise.
     """
-    whole = WholeNetwork(model, group)
+    whole = WholeNetwork(model, group, task)
     if graph is None:
         return whole
-    sample = inputs[:CHECKED_INPUTS]
+    sample = take(inputs, slice(CHECKED_INPUTS))
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(group.channels, generator=generator, dtype=torch.float64) + 0.5
     mask[::3] = 0
     step = (mask, torch.tensor([0, group.channels - 1]), torch.tensor([0.5, 0.75]), torch.tensor([2.0, 1.0]))
     try:
-        replay = Replay(graph, group)
+        replay = Replay(graph, group, task)
         with torch.no_grad():
             for network in (whole, replay):
                 network.load(sample)
             (expected,), (found,) = whole.stepped(*step, at_once=2), replay.stepped(*step, at_once=2)
-            direct = replay.logits(step_masks(*step))
+            direct = replay.outputs(step_masks(*step))
     except _NOT_FOLLOWED:
         return whole
     if expected.shape != found.shape:
@@ -338,11 +347,6 @@ def _depending_on(sources: set[fx.Node], nodes: list[fx.Node]) -> set[fx.Node]:
 def _parts(candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Take steps apart, some at a time."""
     yield from zip(candidates.split(at_once), keep.split(at_once), add.split(at_once), strict=True)
-
-
-def _repeat_batch(batch: Tensor, count: int) -> Tensor:
-    """Stack copies of a batch."""
-    return batch.repeat(count, *[1] * (batch.ndim - 1))
 
 
 def _apart(stacked: Tensor, count: int) -> Tensor:

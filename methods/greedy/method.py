@@ -32,6 +32,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from methods.contract.loop import require_batches
 from methods.contract.method import Method, Problem, Pruned, Record
 from methods.greedy.forward_selection import RULES
 from methods.greedy.layerwise import Accurate, Enough, Partial, Tuning, Width, select_units, tune
@@ -43,8 +44,8 @@ from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
 from methods.network.initial import reinitialise
 from methods.network.scope import prunable
-from methods.training.one_shot import draw_seed
-from methods.training.trainer import Trainer, derive_seed, evaluate, recalibrate
+from methods.training.one_shot import cut_metrics, draw_seed
+from methods.training.trainer import Trainer, derive_seed, recalibrate
 from spaces import (
     Categorical,
     Condition,
@@ -85,7 +86,8 @@ class Greedy(Method):
         num_candidates: Units tried per step.
         sel_batch: Images per step.
         sel_batch_fixed: When other images are drawn: ``"fresh_per_step"``, or the same for a layer or for all.
-        eval_stride: One of so many training images serves to measure accuracies (at least 512 where there are).
+        eval_stride: One of so many training images serves to measure the task's first metric (at least 512 where there
+            are).
         skip_eval_margin: By which share the accuracy may be below that of the whole layer at first glance for
             the subset to be looked at (sequential).
         layer_order: Which layers come first (sequential): ``"forward"``, ``"backward"``, or those whose FLOPs are
@@ -207,6 +209,7 @@ class Greedy(Method):
         Args:
             problem: The network, the data and the budget.
         """
+        require_batches(problem.task, "greedy", "for what units are chosen by")
         groups, chosen, _ = self._task(problem)
         self._widths(groups, chosen, CostModel(problem.model, problem.example, groups))
 
@@ -332,7 +335,7 @@ class Greedy(Method):
             if fewest == group.channels:
                 continue
             if len(rivals) > 1:
-                (layer,) = layers_of(model, [group], problem.train, search, self.seed)
+                (layer,) = layers_of(model, [group], problem.train, search, self.seed, problem.task)
                 losses = [layer.loss(ordering.mask(fewest)) for ordering in rivals]
                 rivals = [rivals[losses.index(min(losses))]]
             masks[group.name] = rivals[0].mask(fewest)
@@ -340,9 +343,9 @@ class Greedy(Method):
 
     def _accurate_width(self, ordered: Ordered, group: ChannelGroup) -> int:
         """Find the smallest width that is accurate enough; the last one is the whole layer."""
-        accuracies = ordered.accuracies
-        wanted = (1 - self._tolerance(group)) * float(accuracies[-1])
-        first = int((accuracies.double() >= wanted - 1e-12).nonzero()[0]) + 1
+        qualities = ordered.qualities.double()
+        wanted = float(qualities[-1]) - self._tolerance(group) * abs(float(qualities[-1])) - 1e-12
+        first = int((qualities >= wanted).nonzero()[0]) + 1
         return rounded_up(first, group.channels, self.round_to)
 
     def _tolerance(self, group: ChannelGroup) -> float:
@@ -370,7 +373,7 @@ class Greedy(Method):
                 what = f"channels of {name} (round {turn + 1} of {self.rounds}), by layer"
                 problem.progress(what, turn * len(names) + position, self.rounds * len(names))
                 group = partial.group(name)
-                (layer,) = layers_of(partial.model, [group], problem.train, self._search(), here)
+                (layer,) = layers_of(partial.model, [group], problem.train, self._search(), here, problem.task)
                 if not isinstance(layer.network, Replay):
                     extra[f"whole_network[{name}]"] = 1.0
                 width = (
@@ -412,10 +415,10 @@ class Greedy(Method):
         if width is not None:
             return Width(width)
         tolerance = self._tolerance(layer.group)
-        whole = float(layer.accuracies(torch.ones(1, layer.group.channels)))
+        whole = float(layer.qualities(torch.ones(1, layer.group.channels)))
         return Accurate(
-            wanted=(1 - tolerance) * whole - 1e-12,
-            glance=(1 - max(tolerance, self.skip_eval_margin)) * whole - 1e-12,
+            wanted=whole - tolerance * abs(whole) - 1e-12,
+            glance=whole - max(tolerance, self.skip_eval_margin) * abs(whole) - 1e-12,
         )
 
     # --- and then ------------------------------------------------------------------------------------------------
@@ -429,7 +432,7 @@ class Greedy(Method):
             new = reinitialise(partial.model, derive_seed(seed, 2)).eval()
             partial, keep_scale = Partial(new, partial.groups, partial.kept, partial.masks), False
         recalibrate(partial.model, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 0))
-        before = evaluate(partial.model, problem.validation, bf16=recipe.bf16)
+        before = cut_metrics(partial.model, problem)
         epochs, used = (int(history[-1]["epoch"]), int(history[-1]["step"])) if history else (0, 0)
         with partial.trainable(keep_scale) as model:
             records = Trainer(
@@ -443,11 +446,12 @@ class Greedy(Method):
                 report=problem.report,
                 epochs_before=epochs,
                 steps_before=used,
+                task=problem.task,
             ).run()
         return Pruned(
             model=partial.model,
             kept=partial.kept,
             history=[*history, *records],
             steps=problem.steps,
-            extra={**extra, "accuracy_cut": before.accuracy},
+            extra={**extra, **before},
         )

@@ -23,12 +23,13 @@ class Ordered:
 
     Attributes:
         ordering: In which order units are chosen.
-        accuracies: Accuracy on the subset with 1, 2, ... units, all other layers whole, ``[units]``.
+        qualities: The task's first metric on the subset with 1, 2, ... units, all other layers whole, ``[units]``;
+            negated where less is better.
         replayed: Whether only what lies behind the layer had to be run.
     """
 
     ordering: Ordering
-    accuracies: Tensor
+    qualities: Tensor
     replayed: bool
 
 
@@ -59,7 +60,7 @@ def ordered_layers(
     def compute() -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
         before, total = 0, sum(group.channels for group in groups)
-        for place, layer in enumerate(layers_of(model, groups, problem.train, search, seed), 1):
+        for place, layer in enumerate(layers_of(model, groups, problem.train, search, seed, problem.task), 1):
             name = layer.group.name
             what = f"channels of {name} (layer {place} of {len(groups)}), by {judge}"
             ordering = order(layer, judge, search, partial(_report_progress, problem.progress, what, before, total))
@@ -68,7 +69,7 @@ def ordered_layers(
             tensors |= {
                 f"{name}.chosen": ordering.chosen,
                 f"{name}.etas": ordering.etas,
-                f"{name}.accuracies": layer.accuracies(masks),
+                f"{name}.accuracies": layer.qualities(masks),
                 f"{name}.replayed": torch.tensor(isinstance(layer.network, Replay)),
             }
         return tensors

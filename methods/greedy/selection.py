@@ -1,23 +1,24 @@
 """Selecting the units of one layer of a network: what a candidate is judged by, and on which images.
 
-Objectives of a layer's mask: the cross-entropy of the whole network (the ICML paper), the same after a screening by
-its derivative, and the imitation of what the layer's consumers compute (the follow-up paper); see
+Objectives of a layer's mask: the loss of the whole network (cross-entropy in the ICML paper), the same after a
+screening by its derivative, and the imitation of what the layer's consumers compute (the follow-up paper); see
 ``methods.greedy.forward_selection`` for both. All run in eval mode and leave running statistics alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.contract.data import Batch, Split
+from methods.contract.inputs import Target, batch_size, first_tensor, repeat
 from methods.contract.recipe import derive_seed
+from methods.contract.task import Classification, Sums, Task
 from methods.curvature.covariances import collect_factors
 from methods.curvature.finite import origin
 from methods.curvature.passes import full_precision
@@ -44,7 +45,7 @@ IMAGES_AT_ONCE = {"cpu": 512, "cuda": 8192}
 """Images (candidates times batch) in one pass, by device: more gain nothing there."""
 
 SUBSET_LEAST = 512
-"""Images that accuracies are taken on, at least (where there are so many)."""
+"""Images that metrics are taken on, at least (where there are so many)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Search:
         screen: Share of them that is evaluated after screening.
         batch: Images per step.
         batches: When new images are drawn.
-        stride: One of so many training images is in the subset that accuracies are taken on.
+        stride: One of so many training images is in the subset that metrics are taken on.
     """
 
     rule: RuleName = "uniform_norepeat"
@@ -69,16 +70,18 @@ class Search:
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
-    """Mean cross-entropy of a network on one batch, as a function of the mask of one layer.
+class MaskedLoss:
+    """Mean loss of a network on one batch, as a function of the mask of one layer.
 
     Attributes:
         network: The network, with the batch loaded.
-        labels: ``[batch]``.
+        target: The targets of the batch.
+        task: Whose loss it is.
     """
 
     network: MaskedNetwork
-    labels: Tensor
+    target: Target
+    task: Task = field(default_factory=Classification)
 
     def losses(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor) -> Tensor:
         """Evaluate steps towards several candidates, some at once.
@@ -94,7 +97,7 @@ class CrossEntropy:
         """
         with torch.no_grad(), full_precision():
             answers = self.network.stepped(mask, candidates, keep, add, self._masks_at_once())
-            return torch.cat([self._entropies(some) for some in answers])
+            return torch.cat([self._means(some) for some in answers])
 
     def line_search(self, mask: Tensor, candidates: Tensor, usual: float) -> tuple[Tensor, Tensor]:
         """Find how far to step towards the best candidate, on a grid.
@@ -118,44 +121,47 @@ class CrossEntropy:
         Returns:
             ``[units]``; what shortcuts pass on without weights has no part in it.
         """
-        free = mask.to(self.labels.device).detach().requires_grad_(True)
+        free = mask.to(first_tensor(self.target).device).detach().requires_grad_(True)
         with torch.enable_grad(), full_precision():
-            loss = self._entropies(self.network.logits(free[None])).sum()
+            loss = self._means(self.network.outputs(free[None])).sum()
             return torch.autograd.grad(loss, free)[0].to(mask.device)
 
-    def hits(self, masks: Tensor) -> Tensor:
-        """Count right answers.
+    def sums(self, masks: Tensor) -> list[Sums]:
+        """Take the statistics from which the task's metrics follow.
 
         Args:
             masks: ``[masks, units]``.
 
         Returns:
-            ``[masks]``, on the CPU.
+            Those of the batch under each mask, float64 on the device.
         """
+        found: list[Sums] = []
         with torch.no_grad(), full_precision():
-            answers = [self.network.logits(part).argmax(-1) for part in masks.split(self._masks_at_once())]
-        return torch.cat([(answer == self.labels).sum(1) for answer in answers]).cpu()
+            for part in masks.split(self._masks_at_once()):
+                found += [self.task.sums(output, self.target) for output in self.network.outputs(part)]
+        return [{name: each.double() for name, each in sums.items()} for sums in found]
 
     def _masks_at_once(self) -> int:
-        return max(1, IMAGES_AT_ONCE.get(self.labels.device.type, 512) // len(self.labels))
+        return max(1, IMAGES_AT_ONCE.get(first_tensor(self.target).device.type, 512) // batch_size(self.target))
 
-    def _entropies(self, logits: Tensor) -> Tensor:
+    def _means(self, outputs: Tensor) -> Tensor:
+        """Mean losses under each mask, ``[masks]``, of outputs ``[masks, batch, ...]``."""
         # Candidates differ by as little as 1e-4 of the loss: never in less than float32.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        labels = self.labels.expand(len(logits), -1)
-        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(len(logits), -1).mean(1)
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        losses = self.task.sample_losses(outputs.flatten(0, 1), repeat(self.target, len(outputs)))
+        return losses.view(len(outputs), -1).mean(1)
 
 
 @dataclass(frozen=True)
 class Screened:
-    """Cross-entropy of the candidates that its first derivative makes promising.
+    """Loss of the candidates that its first derivative makes promising.
 
     Attributes:
         exact: The loss.
         share: Share of the candidates that is evaluated.
     """
 
-    exact: CrossEntropy
+    exact: MaskedLoss
     share: float
 
     def losses(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor) -> Tensor:
@@ -223,9 +229,10 @@ class Layer:
         network: The same as a function of the layer's mask.
         group: The layer.
         train: Training data.
-        subset: Batches that accuracies are taken on.
+        subset: Batches that metrics are taken on.
         seed: Decides batches and candidates of this layer.
         shared_seed: Decides the batch that all layers share, where they do.
+        task: What the network is for.
     """
 
     model: nn.Module
@@ -235,24 +242,30 @@ class Layer:
     subset: Sequence[Batch]
     seed: int
     shared_seed: int
+    task: Task = field(default_factory=Classification)
 
-    def accuracies(self, masks: Tensor) -> Tensor:
-        """Measure accuracies on the subset.
+    def qualities(self, masks: Tensor, batches: int | None = None) -> Tensor:
+        """Measure the quality, the task's first metric, on the subset.
 
         Args:
             masks: ``[masks, units]``.
+            batches: On how many of its batches; all by default.
 
         Returns:
-            Shares of right answers, ``[masks]``.
+            ``[masks]``; a metric of which less is better is negated.
         """
-        hits = torch.zeros(len(masks), dtype=torch.long)
-        for inputs, labels in self.subset:
+        totals: list[dict[str, Tensor]] = [{} for _ in masks]
+        for inputs, target in self.subset[:batches]:
             self.network.load(inputs)
-            hits += CrossEntropy(self.network, labels).hits(masks)
-        return hits / sum(len(labels) for _, labels in self.subset)
+            for total, sums in zip(totals, MaskedLoss(self.network, target, self.task).sums(masks), strict=True):
+                total |= {name: total[name] + each if name in total else each for name, each in sums.items()}
+        quality = self.task.quality
+        sign = 1 if quality.direction == "maximize" else -1
+        summed = ({name: each.cpu() for name, each in total.items()} for total in totals)
+        return torch.tensor([sign * self.task.metrics_from(total)[quality.name] for total in summed])
 
     def loss(self, mask: Tensor) -> float:
-        """Measure the mean cross-entropy on the subset.
+        """Measure the mean loss on the subset.
 
         Args:
             mask: ``[units]``.
@@ -261,15 +274,16 @@ class Layer:
             The loss.
         """
         total, stay, nothing = 0.0, torch.ones(1), torch.zeros(1)
-        for inputs, labels in self.subset:
+        for inputs, target in self.subset:
             self.network.load(inputs)
-            found = CrossEntropy(self.network, labels).losses(mask, torch.zeros(1, dtype=torch.long), stay, nothing)
-            total += float(found) * len(labels)
-        return total / sum(len(labels) for _, labels in self.subset)
+            judged = MaskedLoss(self.network, target, self.task)
+            found = judged.losses(mask, torch.zeros(1, dtype=torch.long), stay, nothing)
+            total += float(found) * batch_size(target)
+        return total / sum(batch_size(target) for _, target in self.subset)
 
 
 def layers_of(
-    model: nn.Module, groups: Sequence[ChannelGroup], train: Split, search: Search, seed: int
+    model: nn.Module, groups: Sequence[ChannelGroup], train: Split, search: Search, seed: int, task: Task | None = None
 ) -> Iterator[Layer]:
     """Prepare the layers of a network for selection, one after the other.
 
@@ -279,18 +293,20 @@ def layers_of(
         train: Training data.
         search: How units are selected.
         seed: Decides batches and candidates.
+        task: What the network is for; classification by default.
 
     Yields:
         The layers.
     """
+    task = Classification() if task is None else task
     graph, subset = follow(model), subset_of(train, search, derive_seed(seed, 0))
     for position, group in enumerate(groups):
-        network = masked_network(model, graph, group, subset[0][0])
-        yield Layer(model, network, group, train, subset, derive_seed(seed, 1, position), derive_seed(seed, 2))
+        network = masked_network(model, graph, group, subset[0][0], task)
+        yield Layer(model, network, group, train, subset, derive_seed(seed, 1, position), derive_seed(seed, 2), task)
 
 
 def subset_of(train: Split, search: Search, seed: int) -> list[Batch]:
-    """Draw the images that accuracies and covariances are taken on.
+    """Draw the images that metrics and covariances are taken on.
 
     Args:
         train: Training data; augmented, as the authors have it.
@@ -302,9 +318,9 @@ def subset_of(train: Split, search: Search, seed: int) -> list[Batch]:
     """
     wanted = min(max(train.examples // search.stride, SUBSET_LEAST), train.examples)
     batches: list[Batch] = []
-    for inputs, labels in train.epoch(search.batch, seed):
-        batches.append((inputs, labels))
-        wanted -= len(labels)
+    for inputs, target in train.epoch(search.batch, seed):
+        batches.append((inputs, target))
+        wanted -= batch_size(inputs)
         if wanted <= 0:
             break
     return batches
@@ -373,7 +389,7 @@ def gram_of(layer: Layer) -> Tensor:
     """
     weighted = [reader for reader in readers(layer.model, layer.group) if not reader.lane]
     names = [reader.module for reader in weighted]
-    factors = collect_factors(layer.model, layer.subset, names, fisher=None, full=True)
+    factors = collect_factors(layer.model, layer.subset, names, fisher=None, full=True, task=layer.task)
     total = torch.zeros(layer.group.channels, layer.group.channels, dtype=torch.float64)
     for reader in weighted:
         weight = layer.model.get_submodule(reader.module).weight
@@ -383,13 +399,13 @@ def gram_of(layer: Layer) -> Tensor:
     return total
 
 
-def _by_loss(layer: Layer, search: Search) -> Callable[[int], CrossEntropy]:
+def _by_loss(layer: Layer, search: Search) -> Callable[[int], MaskedLoss]:
     batches = batches_for(layer, search)
 
-    def objective(step: int) -> CrossEntropy:
-        inputs, labels = next(batches)
+    def objective(step: int) -> MaskedLoss:
+        inputs, target = next(batches)
         layer.network.load(inputs)
-        return CrossEntropy(layer.network, labels)
+        return MaskedLoss(layer.network, target, layer.task)
 
     return objective
 
@@ -404,7 +420,7 @@ def _by_imitation(layer: Layer, search: Search) -> Callable[[int], Imitation]:
     return lambda step: imitation
 
 
-_JUDGES: Mapping[Judge, Callable[[Layer, Search], Callable[[int], CrossEntropy | Screened | Imitation]]] = {
+_JUDGES: Mapping[Judge, Callable[[Layer, Search], Callable[[int], MaskedLoss | Screened | Imitation]]] = {
     "global_ce": _by_loss,
     "global_taylor_screen": _by_screened_loss,
     "local_gram": _by_imitation,

@@ -341,6 +341,7 @@ class IncReg(Method):
             hook=hook,
             teacher=problem.model,
             report=problem.report,
+            task=problem.task,
         )
         return hook, trainer.run()
 

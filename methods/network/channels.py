@@ -21,6 +21,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torch_pruning.pruner.function import BasePruningFunc
 
+from methods.contract.inputs import Inputs, call, outputs_in, shapes_of
 from methods.network.layers import ZeroPadShortcut
 from spaces import InputError, LayerGroup, unknown_name
 
@@ -118,7 +119,7 @@ class _ShortcutPruner(BasePruningFunc):  # type: ignore[misc]  # torch-pruning h
         return layer.in_channels
 
 
-def channel_groups(model: nn.Module, example: Tensor, ignored: Collection[str] = ()) -> list[ChannelGroup]:
+def channel_groups(model: nn.Module, example: Inputs, ignored: Collection[str] = ()) -> list[ChannelGroup]:
     """Find the prunable channel groups of a network.
 
     Groups that reach the network's output (the classifier) or a module named in ``ignored`` are left out,
@@ -279,7 +280,7 @@ def _traceable(model: nn.Module) -> Generator[nn.Module]:
         yield traced
 
 
-def _dependency_graph(model: nn.Module, example: Tensor) -> Any:
+def _dependency_graph(model: nn.Module, example: Inputs) -> Any:
     """Trace the network; every mutable argument is fresh, for torch-pruning's defaults remember."""
     try:
         with warnings.catch_warnings():
@@ -287,8 +288,8 @@ def _dependency_graph(model: nn.Module, example: Tensor) -> Any:
             return torch_pruning.DependencyGraph().build_dependency(
                 model,
                 example_inputs=example,
-                # The product makes the answer a node of its own, so that groups reaching it can be told apart.
-                forward_fn=lambda network, x: network(x) * 1,
+                # The product makes each output a node of its own, so that groups reaching it can be told apart.
+                forward_fn=lambda network, x: [tensor * 1 for tensor in outputs_in(call(network, x))],
                 unwrapped_parameters=[],
                 customized_pruners={ZeroPadShortcut: _ShortcutPruner()},
                 ignored_layers=[],
@@ -297,11 +298,11 @@ def _dependency_graph(model: nn.Module, example: Tensor) -> Any:
             )
     except _TRACING_FAILURES as error:
         raise InputError(
-            f"{type(model).__name__} cannot be traced with an input of shape {tuple(example.shape)}: {error}"
+            f"{type(model).__name__} cannot be traced with an input of shape {shapes_of(example)}: {error}"
         ) from error
 
 
-def _execution(model: nn.Module, example: Tensor) -> tuple[dict[str, int], dict[str, str]]:
+def _execution(model: nn.Module, example: Inputs) -> tuple[dict[str, int], dict[str, str]]:
     """Run once to learn in which order modules run and at which resolution."""
     order: dict[str, int] = {}
     sizes: dict[str, str] = {}
@@ -317,7 +318,7 @@ def _execution(model: nn.Module, example: Tensor) -> tuple[dict[str, int], dict[
 
     handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
     try:
-        model(example)
+        call(model, example)
     finally:
         for handle in handles:
             handle.remove()

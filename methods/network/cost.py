@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from methods.contract.inputs import Inputs, call, move, take
 from methods.network.channels import ChannelGroup
 from spaces import InputError, unknown_name
 
@@ -35,7 +36,7 @@ class Cost:
     params: int
 
 
-def count(model: nn.Module, example: Tensor) -> Cost:
+def count(model: nn.Module, example: Inputs) -> Cost:
     """Count the multiply–accumulates that one forward pass executes, and the parameters.
 
     Args:
@@ -48,7 +49,7 @@ def count(model: nn.Module, example: Tensor) -> Cost:
     return Cost(sum(layer_flops(model, example).values()), sum(p.numel() for p in model.parameters()))
 
 
-def layer_flops(model: nn.Module, example: Tensor) -> dict[str, int]:
+def layer_flops(model: nn.Module, example: Inputs) -> dict[str, int]:
     """Count multiply–accumulates layer by layer.
 
     Args:
@@ -67,7 +68,7 @@ def layer_flops(model: nn.Module, example: Tensor) -> dict[str, int]:
     shapes = copy.deepcopy(model).to("meta").eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            shapes(example[:1].to("meta"))
+            call(shapes, move(take(example, slice(1)), "meta"))
     except (RuntimeError, NotImplementedError) as error:  # torch says no more than which operation it was
         if "meta" not in str(error):
             raise
@@ -103,7 +104,7 @@ class CostModel:
         groups: Its channel groups.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
+    def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[ChannelGroup]) -> None:
         self.units = {group.name: group.channels for group in groups}
         flops = layer_flops(model, example)
         self.dense = sum(flops.values())

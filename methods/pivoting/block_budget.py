@@ -9,9 +9,10 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.contract.data import Batch
+from methods.contract.inputs import Inputs, call
+from methods.contract.task import Classification, Task
 from methods.network.cost import layer_flops
 from methods.pivoting.block_matrices import Booleans, Floats, Structure, mask, single
 from methods.pivoting.blocking import DENSE, Choice, Shape, choices
@@ -54,7 +55,7 @@ class Limits:
     side: int | None
 
 
-def candidates(model: nn.Module, example: Tensor, spaces: ChannelSpaces, limits: Limits) -> Candidates:
+def candidates(model: nn.Module, example: Inputs, spaces: ChannelSpaces, limits: Limits) -> Candidates:
     """List the layers that can be blocked: not the first convolution, not the classifier, nothing grouped.
 
     Args:
@@ -134,7 +135,11 @@ def energy_damage(scores: Mapping[str, Floats], structure: Structure) -> Damage:
 
 
 def loss_damage(
-    model: nn.Module, batches: Sequence[Batch], scores: Mapping[str, Floats], structure: Structure
+    model: nn.Module,
+    batches: Sequence[Batch],
+    scores: Mapping[str, Floats],
+    structure: Structure,
+    task: Task | None = None,
 ) -> Damage:
     """Measure the damage of a choice as the rise of the loss when the layer alone is masked.
 
@@ -143,17 +148,21 @@ def loss_damage(
         batches: On which the loss is taken.
         scores: Scores by name of layer, which decide the masks.
         structure: Which blocks may be kept.
+        task: Whose loss is taken; classification by default.
 
     Returns:
-        The rise of the mean cross-entropy, and a little for what is masked, so that it grows with sparsity.
+        The rise of the mean loss, and a little for what is masked, so that it grows with sparsity.
     """
+    task = Classification() if task is None else task
     network = copy.deepcopy(model).eval()
 
-    def loss() -> float:
+    def loss() -> tuple[float, float]:
+        """Sum of the losses, and of how many."""
         with torch.no_grad():
-            return sum(float(F.cross_entropy(network(x), y, reduction="sum")) for x, y in batches)
+            sums = [task.sums(task.output(call(network, x)), y) for x, y in batches]
+        return sum(float(each["loss"]) for each in sums), sum(float(each["count"]) for each in sums)
 
-    examples, dense = sum(len(y) for _, y in batches), loss()
+    dense, count = loss()
 
     @cache
     def damage(name: str, choice: Choice) -> float:
@@ -164,7 +173,7 @@ def loss_damage(
         assert isinstance(weight, Tensor)
         before = weight.detach().clone()
         apply_masks(network, {name: kept})
-        rise = (loss() - dense) / examples
+        rise = (loss()[0] - dense) / count
         with torch.no_grad():
             weight.copy_(before)
         return max(rise, 0.0) + 1e-3 * (1 - retained)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.contract.inputs import Inputs, call, take
 from methods.pivoting.arrangement import Arrangement, PivotSpec, arrange, blocks_of
 
 
@@ -251,7 +252,7 @@ def _fill(layer: Pivoted, spec: PivotSpec, weight: Tensor, bias: Tensor | None) 
             layer.bias.copy_(bias[spec.rows.to(bias.device)])
 
 
-def moved_bytes(model: nn.Module, example: Tensor) -> int:
+def moved_bytes(model: nn.Module, example: Inputs) -> int:
     """Count the bytes that layers of blocks copy to bring channels into order, for one input.
 
     Args:
@@ -276,7 +277,7 @@ def moved_bytes(model: nn.Module, example: Tensor) -> int:
     handles = [layer.register_forward_hook(note) for layer in layers]
     try:
         with torch.no_grad():
-            model(example[:1])
+            call(model, take(example, slice(1)))
     finally:
         for handle in handles:
             handle.remove()

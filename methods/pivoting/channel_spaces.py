@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from methods.contract.inputs import Inputs, arguments, call
 from methods.network.layers import ZeroPadShortcut
 from methods.pivoting.block_matrices import Axis, Part
 
@@ -101,7 +102,7 @@ class ChannelSpaces:
     untraceable: str = ""
 
 
-def channel_spaces(model: nn.Module, example: Tensor) -> ChannelSpaces:
+def channel_spaces(model: nn.Module, example: Inputs) -> ChannelSpaces:
     """Find out which channels of a network share an order.
 
     Args:
@@ -171,11 +172,12 @@ class _Walk:
         self.first: set[str] = set()
         self.inputs: set[str] = set()
 
-    def result(self, example: Tensor) -> ChannelSpaces:
+    def result(self, example: Inputs) -> ChannelSpaces:
         """Walk, then number the joined spaces anew."""
         shapes = _Shapes(self.model, self.graph)
         with torch.no_grad():
-            shapes.run(example)
+            names = [str(node.target) for node in self.graph.nodes if node.op == "placeholder"]
+            shapes.run(*arguments(example, names))
         self.shapes = shapes.results
         answer: list[Part] = []
         for node in self.graph.nodes:
@@ -398,7 +400,7 @@ def _follows(module: nn.Module, value: _Value, shape: Sequence[int]) -> bool:
     return isinstance(module, _FOLLOWING) and value.dim == 1
 
 
-def _apart(model: nn.Module, example: Tensor, reason: str) -> ChannelSpaces:
+def _apart(model: nn.Module, example: Inputs, reason: str) -> ChannelSpaces:
     """Give every layer pinned spaces of its own, in the order in which a plain run calls them."""
     called: list[str] = []
     names = {module: name for name, module in model.named_modules()}
@@ -411,7 +413,7 @@ def _apart(model: nn.Module, example: Tensor, reason: str) -> ChannelSpaces:
     handles = [layer.register_forward_hook(note) for layer in layers]
     try:
         with torch.no_grad():
-            model(example)
+            call(model, example)
     finally:
         for handle in handles:
             handle.remove()

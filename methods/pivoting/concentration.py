@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.contract.data import Split
+from methods.contract.inputs import call
 from methods.contract.method import Record
+from methods.contract.task import Classification, Task
 from methods.pivoting.block_matrices import Booleans, Floats, Pivots
 from methods.pivoting.pivoted_network import Plan, expand_mask
 from methods.pivoting.pivots import search
@@ -34,10 +35,12 @@ class Scores:
         model: The network.
         names: Its layers.
         how: What is summed.
+        task: Whose loss is differentiated; classification by default.
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str], how: Score) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str], how: Score, task: Task | None = None) -> None:
         self.model, self.how = model, how
+        self.task: Task = Classification() if task is None else task
         self.weights = {name: _weight(model, name) for name in names}
         self.curvature = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.seen = 0
@@ -59,8 +62,8 @@ class Scores:
         if not (self.needs_gradients and self.weights):  # where nothing can be blocked there is nothing to score
             return
         self.model.eval()
-        for inputs, labels in islice(data.epoch(batch_size, seed), batches):
-            loss = F.cross_entropy(self.model(inputs), labels)
+        for inputs, target in islice(data.epoch(batch_size, seed), batches):
+            loss = self.task.loss(self.task.output(call(self.model, inputs)), target)
             weights = list(self.weights.values())
             self._see(dict(zip(self.weights, torch.autograd.grad(loss, weights), strict=True)))
 

@@ -242,7 +242,7 @@ class Pivoting(Method):
     ) -> tuple[Plan, Pivots, list[Record], dict[str, float]]:
         """Find the pivots, at once or while training."""
         model, names = blocked.model, plan.names
-        scores = Scores(model, names, self.score)
+        scores = Scores(model, names, self.score, problem.task)
         scores.look(problem.train, GRADIENT_BATCHES, problem.recipe.batch_size, derive_seed(seed, 0))
         entries = scores.entries()
         if self.mode == "from_unstructured":
@@ -284,6 +284,7 @@ class Pivoting(Method):
             hook=hook,
             teacher=problem.model,
             report=problem.report,
+            task=problem.task,
         )
         return hook, trainer.run()
 
@@ -352,13 +353,13 @@ class Pivoting(Method):
 
     def _damage(self, problem: Problem, model: nn.Module, layers: Candidates, seed: int) -> Damage:
         """Measure what blocks cost each layer."""
-        scores = Scores(model, [shape.name for shape in layers.shapes], self.score)
+        scores = Scores(model, [shape.name for shape in layers.shapes], self.score, problem.task)
         size = problem.recipe.batch_size
         scores.look(problem.train, GRADIENT_BATCHES, size, derive_seed(seed, 0))
         if self.sensitivity == "energy":
             return energy_damage(scores.entries(), self.structure)
         batches = list(islice(problem.train.epoch(size, derive_seed(seed, 1)), GRADIENT_BATCHES))
-        return loss_damage(model, batches, scores.entries(), self.structure)
+        return loss_damage(model, batches, scores.entries(), self.structure, problem.task)
 
 
 def _widths(part: FlopsTarget, groups: Sequence[ChannelGroup], cost: CostModel, rounding: int) -> dict[str, int] | None:
@@ -375,8 +376,8 @@ def _measured(model: nn.Module, masks: Mapping[str, Booleans], problem: Problem,
     blocks = copy.deepcopy(model)
     apply_masks(blocks, masks)
     recalibrate(blocks, problem.train, recipe.recalibrate, recipe.batch_size, seed)
-    found = evaluate(blocks, problem.validation, bf16=recipe.bf16)
-    return {"accuracy": found.accuracy, "val_loss": found.loss}
+    found = evaluate(blocks, problem.validation, bf16=recipe.bf16, task=problem.task)
+    return {**found.metrics, "val_loss": found.loss}
 
 
 def _costs(problem: Problem, blocked: _Blocked, small: nn.Module) -> dict[str, float]:

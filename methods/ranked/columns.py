@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from methods.contract.inputs import Inputs
 from methods.contract.method import Problem, Pruned, Record
 from methods.network.channels import ChannelGroup
 from methods.network.cost import layer_flops
@@ -54,7 +55,7 @@ class Columns:
     """
 
     def __init__(
-        self, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup], bundle: Bundle = "column"
+        self, model: nn.Module, example: Inputs, groups: Sequence[ChannelGroup], bundle: Bundle = "column"
     ) -> None:
         self._flops, self._bundle = layer_flops(model, example), bundle
         modules = {name: model.get_submodule(name) for name in self._flops}
@@ -345,7 +346,7 @@ def cut_and_finetune_columns(
     return replace(pruned, extra={**pruned.extra, "flops_without_columns": theoretical})
 
 
-def flops_without_columns(model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> float:
+def flops_without_columns(model: nn.Module, example: Inputs, groups: Sequence[ChannelGroup]) -> float:
     """Count multiply–accumulates as if columns of zeros cost nothing; no dense kernel delivers that.
 
     Args:

@@ -44,6 +44,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from methods.contract.loop import require_batches
 from methods.contract.method import Method, Problem, Pruned, Record, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.channels import ChannelGroup, channel_groups, cut
@@ -233,6 +234,7 @@ class SDPrun(Method):
         Args:
             problem: The network, the data and the budget.
         """
+        require_batches(problem.task, "sdprun", "for an optimiser of its own")
         _, chosen, _ = self._reachable(problem)
         self._multipliers(chosen)
 
@@ -278,7 +280,13 @@ class SDPrun(Method):
             )
             pruned = expand(smaller, model, places)
             paths = paths_between(
-                plain, pruned, problem.train, problem.recipe, problem.steps // 2, derive_seed(seed, 3)
+                plain,
+                pruned,
+                problem.train,
+                problem.recipe,
+                problem.steps // 2,
+                derive_seed(seed, 3),
+                task=problem.task,
             )
         found = (extra, {}) if paths is None else (extra | paths.numbers, paths.profiles)
         return Pruned(smaller, kept, history, problem.steps, *found)
@@ -402,6 +410,7 @@ class SDPrun(Method):
             report=problem.report,
             epochs_before=epochs,
             steps_before=used,
+            task=problem.task,
         )
         return [*history, *trainer.run()]
 

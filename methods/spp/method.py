@@ -282,6 +282,7 @@ class SPP(Method):
             hook=hook,
             teacher=problem.model,
             report=problem.report,
+            task=problem.task,
         )
         epoch = problem.train.steps(recipe.batch_size)
         while trainer.step < trainer.steps and not hook.finished:

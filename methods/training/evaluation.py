@@ -1,19 +1,21 @@
-"""Evaluating a network, and estimating its batch-norm statistics anew."""
+"""Evaluating a network by its task, and estimating its batch-norm statistics again."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from math import fsum
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.contract.data import Split
+from methods.contract.inputs import Inputs, call
+from methods.contract.loop import LoopTask
 from methods.contract.recipe import derive_seed
+from methods.contract.task import Classification, Sums, Task
 
 
 @dataclass(frozen=True)
@@ -21,15 +23,22 @@ class Evaluation:
     """How a network answers a whole split.
 
     Attributes:
-        loss: Mean cross-entropy.
-        accuracy: Share of right answers: an exact count divided by the number of examples.
+        loss: Mean loss; NaN where a loop of the user's own gives none.
+        metrics: The task's metrics by name, the first one first.
     """
 
     loss: float
-    accuracy: float
+    metrics: Mapping[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, for tasks that measure it."""
+        return self.metrics["accuracy"]
 
 
-def evaluate(model: nn.Module, split: Split, batch_size: int = 512, bf16: bool = False) -> Evaluation:
+def evaluate(
+    model: nn.Module, split: Split, batch_size: int = 512, bf16: bool = False, task: Task | None = None
+) -> Evaluation:
     """Evaluate in eval mode; modes are restored.
 
     Args:
@@ -37,26 +46,37 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 512, bf16: bool =
         split: The data.
         batch_size: Examples per forward pass.
         bf16: Whether layers compute in bfloat16.
+        task: What the network is for; classification by default.
 
     Returns:
-        Loss and accuracy.
+        Loss and metrics.
     """
+    task = Classification() if task is None else task
+    if isinstance(task, LoopTask):
+        with _eval_mode(model), torch.no_grad():
+            found = task.measured(model, split)
+        metrics = {metric.name: found[metric.name] for metric in task.metrics if metric.name in found}
+        return Evaluation(found.get("loss", float("nan")), metrics)
     device = next(model.parameters()).device
-    losses: list[Tensor] = []
-    hits: list[Tensor] = []
+    batches: list[Sums] = []
     # Not inference mode: a split may keep what it computes here and hand it out for training later.
     with _eval_mode(model), torch.no_grad():
-        for inputs, labels in split.batches(batch_size):
+        for inputs, target in split.batches(batch_size):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = model(inputs)
-            losses.append(F.cross_entropy(logits.float(), labels, reduction="sum"))
-            hits.append((logits.argmax(dim=-1) == labels).sum())
-    correct = int(torch.stack(hits).sum())
-    return Evaluation(fsum(torch.stack(losses).tolist()) / split.examples, correct / split.examples)
+                output = task.output(call(model, inputs))
+            batches.append(task.sums(output.to(torch.promote_types(output.dtype, torch.float32)), target))
+    sums = {name: _total([each[name] for each in batches]) for name in batches[0]}
+    return Evaluation(float(sums["loss"] / sums["count"]), task.metrics_from(sums))
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    """Add up a statistic over batches, float64 on the CPU; numbers without rounding before the last digit."""
+    stacked = torch.stack(parts).cpu().double()
+    return stacked.sum(dim=0) if stacked.ndim > 1 else torch.tensor(fsum(stacked.tolist()), dtype=torch.float64)
 
 
 def recalibrate(model: nn.Module, split: Split, batches: int, batch_size: int, seed: int) -> None:
-    """Estimate the running statistics of batch norms anew, as plain averages over some batches.
+    """Estimate the running statistics of batch norms again, as plain averages over some batches.
 
     Args:
         model: The network, changed in place: only running statistics, not the modes.
@@ -69,18 +89,28 @@ def recalibrate(model: nn.Module, split: Split, batches: int, batch_size: int, s
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms or batches == 0:
         return
+    seen = _inputs(split, batches, batch_size, seed)
+    first = next(seen, None)
+    if first is None:  # a loop of the user's own that shows no inputs: statistics follow while it trains
+        return
     momenta = [norm.momentum for norm in norms]
-    per_epoch = split.steps(batch_size)
     with _eval_mode(model), torch.no_grad():
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a cumulative average
             norm.train()
-        for done in range(0, batches, per_epoch):
-            for inputs, _ in islice(split.epoch(batch_size, derive_seed(seed, done)), batches - done):
-                model(inputs)
+        for inputs in chain([first], seen):
+            call(model, inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def _inputs(split: Split, batches: int, batch_size: int, seed: int) -> Iterator[Inputs]:
+    """Yield the inputs of some batches, over as many epochs as that takes."""
+    per_epoch = split.steps(batch_size)
+    for done in range(0, batches, per_epoch):
+        for inputs, _ in islice(split.epoch(batch_size, derive_seed(seed, done)), batches - done):
+            yield inputs
 
 
 @contextmanager

@@ -106,13 +106,14 @@ def cut_and_finetune(
         hook: Makes the hook of fine-tuning, given the cut network.
 
     Returns:
-        The smaller network; ``extra`` also holds ``accuracy_cut``, on validation before fine-tuning.
+        The smaller network; ``extra`` also holds the task's metrics on validation before fine-tuning, such as
+        ``accuracy_cut``.
     """
     recipe = problem.recipe
     smaller = cut(problem.model if model is None else model, groups, kept)
     seed = draw_seed(problem.generator)
     recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 0))
-    before = evaluate(smaller, problem.validation, bf16=recipe.bf16)
+    before = cut_metrics(smaller, problem)
     epochs, used = (int(history[-1]["epoch"]), int(history[-1]["step"])) if history else (0, 0)
     trainer = Trainer(
         smaller,
@@ -126,6 +127,7 @@ def cut_and_finetune(
         report=problem.report,
         epochs_before=epochs,
         steps_before=used,
+        task=problem.task,
     )
     records = trainer.run()
     return Pruned(
@@ -133,5 +135,19 @@ def cut_and_finetune(
         kept=kept,
         history=[*history, *records],
         steps=problem.steps,
-        extra={**(extra or {}), "accuracy_cut": before.accuracy},
+        extra={**(extra or {}), **before},
     )
+
+
+def cut_metrics(model: torch.nn.Module, problem: Problem) -> dict[str, float]:
+    """Measure a network that was just cut, before it is fine-tuned.
+
+    Args:
+        model: The cut network.
+        problem: The validation data and the task.
+
+    Returns:
+        The task's metrics as ``NAME_cut``, such as ``accuracy_cut``.
+    """
+    found = evaluate(model, problem.validation, bf16=problem.recipe.bf16, task=problem.task)
+    return {f"{name}_cut": value for name, value in found.metrics.items()}

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.contract.data import Split
+from methods.contract.inputs import call
 from methods.contract.recipe import Recipe, derive_seed
+from methods.contract.task import Classification, Task
 from methods.network.channels import ChannelGroup, cut, masked
 from methods.network.compaction import expand, positions
 from methods.network.layers import ZeroPadShortcut
@@ -89,7 +90,14 @@ class Paths:
 
 
 def line(
-    one: nn.Module, other: nn.Module, train: Split, *, points: int = LINE_POINTS, batches: int = 20, seed: int = 0
+    one: nn.Module,
+    other: nn.Module,
+    train: Split,
+    *,
+    points: int = LINE_POINTS,
+    batches: int = 20,
+    seed: int = 0,
+    task: Task | None = None,
 ) -> Profile:
     """Measure the training loss along the straight line between two networks of one shape.
 
@@ -100,11 +108,12 @@ def line(
         points: How many points, both ends included.
         batches: From how many batches of 128 batch-norm statistics are estimated at every point.
         seed: Decides which batches.
+        task: Whose loss is measured; classification by default.
 
     Returns:
         The losses.
     """
-    return _profile(_Path(one, other, None), train, points, batches, seed)
+    return _profile(_Path(one, other, None), train, points, batches, seed, task)
 
 
 def curve(
@@ -119,6 +128,7 @@ def curve(
     points: int = CURVE_POINTS,
     batches: int = 20,
     seed: int = 0,
+    task: Task | None = None,
 ) -> Profile:
     """Train a quadratic Bézier curve between two networks of one shape, and measure the training loss along it.
 
@@ -133,10 +143,12 @@ def curve(
         points: How many points are measured, both ends included.
         batches: From how many batches of 128 batch-norm statistics are estimated at every point.
         seed: Decides everything random.
+        task: Whose loss is trained and measured; classification by default.
 
     Returns:
         The losses.
     """
+    task = Classification() if task is None else task
     control = [(a.detach() + b.detach()) / 2 for a, b in zip(one.parameters(), other.parameters(), strict=True)]
     path = _Path(one, other, control)
     optimizer = torch.optim.SGD(control, lr=lr, momentum=momentum)
@@ -152,14 +164,14 @@ def curve(
             optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
             position = float(torch.rand((), generator=generator))
             path.move(position)
-            inputs, labels = next(data)
-            torch.autograd.backward(F.cross_entropy(path.model(inputs), labels))
+            inputs, target = next(data)
+            torch.autograd.backward(task.training_loss(call(path.model, inputs), target))
             # d theta(t) / d control = 2 t (1 - t)
             for point, parameter in zip(control, path.model.parameters(), strict=True):
                 point.grad = None if parameter.grad is None else 2 * position * (1 - position) * parameter.grad
             optimizer.step()
             path.model.zero_grad()
-    return _profile(path, train, points, batches, seed)
+    return _profile(path, train, points, batches, seed, task)
 
 
 def paths_between(
@@ -170,6 +182,7 @@ def paths_between(
     steps: int,
     seed: int,
     points: tuple[int, int] = (LINE_POINTS, CURVE_POINTS),
+    task: Task | None = None,
 ) -> Paths:
     """Measure the training loss on both ways from a network to a pruned one.
 
@@ -181,12 +194,13 @@ def paths_between(
         steps: Steps for which the curve is trained.
         seed: Decides everything random.
         points: How many points of the line and of the curve, ends included.
+        task: Whose loss is measured; classification by default.
 
     Returns:
         The losses.
     """
     batches = max(recipe.recalibrate, train.steps(128))
-    straight = line(unpruned, pruned, train, points=points[0], batches=batches, seed=seed)
+    straight = line(unpruned, pruned, train, points=points[0], batches=batches, seed=seed, task=task)
     bent = curve(
         unpruned,
         pruned,
@@ -196,6 +210,7 @@ def paths_between(
         points=points[1],
         batches=batches,
         seed=seed,
+        task=task,
     )
     return Paths(straight, bent)
 
@@ -263,14 +278,14 @@ class _Path:
                 torch._foreach_add_(here, list(end), alpha=weight)
 
 
-def _profile(path: _Path, train: Split, points: int, batches: int, seed: int) -> Profile:
+def _profile(path: _Path, train: Split, points: int, batches: int, seed: int, task: Task | None) -> Profile:
     """Measure the training loss at evenly spaced points."""
     positions = [index / (points - 1) for index in range(points)]
     losses = []
     for position in positions:
         path.move(position)
         recalibrate(path.model, train, batches, 128, derive_seed(seed, 3))
-        losses.append(evaluate(path.model, train).loss)
+        losses.append(evaluate(path.model, train, task=task).loss)
     return Profile(tuple(positions), tuple(losses))
 
 

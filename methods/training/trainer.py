@@ -8,20 +8,25 @@ result.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from math import fsum, isfinite
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from methods.contract.data import Batch, Split
+from methods.contract.inputs import Inputs, Target, batch_size, call, map_tensors, pieces
+from methods.contract.loop import LoopTask
 from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
+from methods.contract.task import Classification, Task
 from methods.training.evaluation import Evaluation, evaluate, recalibrate
+from methods.training.hooks import Hook, NoHook
+from methods.training.own_loop import OwnLoop
+from spaces import InputError
 
 __all__ = [
     "Diverged",
@@ -32,7 +37,6 @@ __all__ = [
     "Trainer",
     "build_optimizer",
     "derive_seed",
-    "distillation",
     "evaluate",
     "learning_rate",
     "recalibrate",
@@ -60,80 +64,6 @@ class Diverged(RuntimeError):
         )
 
 
-class Hook(Protocol):
-    """What a method does while the loop runs; a class that inherits this does nothing but what it overrides.
-
-    In every step: :meth:`before_batch`, forward and backward passes, :meth:`before_step`, the optimiser's step,
-    :meth:`after_step`. At the end of an epoch: :meth:`before_evaluation`, if there is validation data, then
-    :meth:`epoch_end`.
-    """
-
-    def begin(self, optimizer: torch.optim.Optimizer) -> None:
-        """Learn who takes the steps; called once, when the trainer is built.
-
-        Args:
-            optimizer: The trainer's optimiser, the same one from the first step to the last.
-        """
-        return
-
-    def before_batch(self, step: int) -> None:
-        """Act on the weights before the forward passes of a step (one for every piece of the batch).
-
-        Args:
-            step: Index of the step, from 0.
-        """
-        return
-
-    def before_step(self, step: int, lr: float) -> None:
-        """Act on the gradients, after ``backward`` (and clipping) and before the optimiser's step.
-
-        Args:
-            step: Index of the step, from 0.
-            lr: Learning rate of the step.
-        """
-        return
-
-    def after_step(self, step: int) -> None:
-        """Act on the weights after the optimiser's step.
-
-        Args:
-            step: Index of the step, from 0.
-        """
-        return
-
-    def before_evaluation(self) -> None:
-        """Make the network the one whose accuracy counts; it is trained on as it is left here."""
-        return
-
-    def epoch_end(self) -> Record:
-        """Return quantities for the record of the epoch; the only place where a hook may wait for the device.
-
-        Returns:
-            Numbers by name.
-        """
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to continue.
-
-        Returns:
-            Tensors and plain values.
-        """
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state.
-
-        Args:
-            state: What :meth:`state_dict` returned.
-        """
-        return
-
-
-class NoHook(Hook):
-    """A hook that does nothing."""
-
-
 class Trainer:
     """Trains a network in place for a fixed number of optimiser steps.
 
@@ -151,9 +81,12 @@ class Trainer:
         report: Called with one record per epoch.
         epochs_before: Epochs of earlier phases, added to ``epoch`` in records.
         steps_before: Steps of earlier phases, added to ``step`` in records.
+        task: What the network is for: loss and metrics; classification by default. A :class:`LoopTask` trains in its
+            own loop, which is called by :meth:`run`.
 
     Raises:
         ValueError: If ``steps`` is negative, or distillation has no teacher.
+        InputError: If a loop of the user's own is to be given a teacher, an optimiser or a schedule of learning rates.
     """
 
     def __init__(
@@ -172,11 +105,16 @@ class Trainer:
         report: Report = ignore_record,
         epochs_before: int = 0,
         steps_before: int = 0,
+        task: Task | None = None,
     ) -> None:
         if steps < 0:
             raise ValueError(f"steps must be at least 0, got {steps}")
         if recipe.distill > 0 and teacher is None:
             raise ValueError(f"distill = {recipe.distill} needs a teacher")
+        self.task: Task = Classification() if task is None else task
+        if isinstance(self.task, LoopTask) and (recipe.distill > 0 or optimizer is not None or rate is not None):
+            what = "a teacher (recipe.distill)" if recipe.distill > 0 else "the optimiser or learning rates of a method"
+            raise InputError(f"a loop of your own cannot be given {what}: it takes its steps itself")
         self.model, self.train, self.validation = model, train, validation
         self.recipe, self.steps, self.seed = recipe, steps, seed
         self.hook: Hook = hook or NoHook()
@@ -185,13 +123,13 @@ class Trainer:
         self.step = 0
         self.history: list[Record] = []
         self.device = next(model.parameters()).device
-        self._teacher = _frozen_copy(teacher) if teacher is not None and recipe.distill > 0 else None
-        self._format = torch.channels_last if recipe.channels_last else None
+        self._teacher = _frozen(teacher) if teacher is not None and recipe.distill > 0 else None
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(model, recipe) if optimizer is None else optimizer
         self.rate = (lambda step: learning_rate(recipe, step, steps)) if rate is None else rate
-        self.hook.begin(self.optimizer)
+        if not isinstance(self.task, LoopTask):  # which says itself who takes the steps
+            self.hook.begin(self.optimizer)
         self._per_epoch = train.steps(recipe.batch_size)
         self._losses = torch.zeros(self._per_epoch, device=self.device)
         self._random: list[Tensor] = []  # states of the global generators where the last run stopped
@@ -205,7 +143,7 @@ class Trainer:
 
         Returns:
             The records of all epochs so far: ``epoch`` and ``step`` at its end, mean ``loss``, ``lr`` of its
-            last step, ``accuracy`` and ``val_loss`` if there is validation data, and the hook's numbers. A
+            last step, the task's metrics and ``val_loss`` if there is validation data, and the hook's numbers. A
             last epoch that is cut short by the end of the phase has a record too.
 
         Raises:
@@ -214,6 +152,8 @@ class Trainer:
         end = self.steps if until is None else until
         if not self.step <= end <= self.steps:
             raise ValueError(f"until must be between {self.step} and {self.steps}, got {end}")
+        if isinstance(self.task, LoopTask):
+            return self._run_loop(self.task, end)
         with _own_randomness(self.device, self._random) as generators:
             self.model.train()
             while self.step < end:
@@ -290,32 +230,33 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _backward(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def _backward(self, inputs: Inputs, target: Target) -> Tensor:
         """Compute loss and gradients, piece by piece if so asked."""
         if self.recipe.accumulate == 1:
-            loss = self._loss(inputs, labels)
+            loss = self._loss(inputs, target)
             torch.autograd.backward(loss)
             return loss.detach()
         total = torch.zeros((), device=self.device)
-        pieces = self.recipe.accumulate
-        for x, y in zip(inputs.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
-            loss = self._loss(x, y) * (len(x) / len(inputs))
+        count = self.recipe.accumulate
+        for x, y in zip(pieces(inputs, count), pieces(target, count), strict=True):
+            loss = self._loss(x, y) * (batch_size(x) / batch_size(inputs))
             torch.autograd.backward(loss)
             total += loss.detach()
         return total
 
-    def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        if self._format is not None and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=self._format)
+    def _loss(self, inputs: Inputs, target: Target) -> Tensor:
+        if self.recipe.channels_last:
+            inputs = map_tensors(inputs, _channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-            logits = self.model(inputs)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            answer = call(self.model, inputs)
+            loss = self.task.training_loss(answer, target, self.recipe.label_smoothing)
             if self._teacher is None:
                 return loss
             with torch.no_grad():
-                target = self._teacher(inputs)
+                taught = self.task.output(call(self._teacher, inputs))
             share = self.recipe.distill
-            return (1 - share) * loss + share * distillation(logits, target, self.recipe.temperature)
+            apart = self.task.distill(self.task.output(answer), taught, self.recipe.temperature)
+            return (1 - share) * loss + share * apart
 
     def _close_epoch(self, epoch: int, taken: int, lr: float) -> None:
         """Read the losses, check them, and write the record of the epoch."""
@@ -331,15 +272,49 @@ class Trainer:
             "loss": fsum(losses) / taken,
             "lr": lr,
         }
+        self._record(record, losses[-1])
+
+    def _close_own_epoch(self, step: int, lr: float, numbers: Mapping[str, float]) -> None:
+        """Write the record of an epoch that a loop of the user's own has ended."""
+        loss = float(numbers.get("loss", 0.0))
+        if not isfinite(loss):
+            raise Diverged(self.steps_before + step, self._last_loss)
+        self._last_loss = loss
+        record: Record = {"epoch": self.epochs_before + len(self.history) + 1, "step": self.steps_before + step}
+        record |= {name: float(value) for name, value in numbers.items()}
+        record |= {"lr": lr} if isfinite(lr) else {}
+        modes = [(module, module.training) for module in self.model.modules()]
+        self._record(record, loss)
+        for module, mode in modes:
+            module.training = mode
+
+    def _record(self, record: Record, last_loss: float) -> None:
+        """Evaluate, and complete and report the record of an epoch."""
         if self.validation is not None:
             self.hook.before_evaluation()
-            found = evaluate(self.model, self.validation, bf16=self.recipe.bf16)
-            if not isfinite(found.loss):
-                raise Diverged(self.steps_before + self.step, losses[-1])
-            record |= {"accuracy": found.accuracy, "val_loss": found.loss}
+            found = evaluate(self.model, self.validation, bf16=self.recipe.bf16, task=self.task)
+            own_loop = isinstance(self.task, LoopTask)  # which need not have a loss
+            if not isfinite(found.loss) and not own_loop:
+                raise Diverged(self.steps_before + self.step, last_loss)
+            record |= found.metrics
+            record |= {"val_loss": found.loss} if isfinite(found.loss) else {}
         record |= self.hook.epoch_end()
         self.history.append(record)
         self.report(record)
+
+    def _run_loop(self, task: LoopTask, end: int) -> list[Record]:
+        """Let a loop of the user's own take the steps up to ``end``."""
+        if end > self.step:
+            loop = OwnLoop(self.hook, derive_seed(self.seed, self.step), self.step, end, self._close_own_epoch)
+            with _own_randomness(self.device, []) as generators:
+                for generator in generators:
+                    generator.manual_seed(loop.seed)
+                self.model.train()
+                task.fit(self.model, end - self.step, loop)
+            loop.close()
+            self.step = end
+        self.model.eval()
+        return list(self.history)
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -363,24 +338,6 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
 
 
-def distillation(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Measure how far a student is from its teacher (Hinton, Vinyals, Dean, 2015, arXiv 1503.02531).
-
-    Args:
-        logits: The student's answers ``[batch, classes]``.
-        target: The teacher's answers ``[batch, classes]``.
-        temperature: What both are divided by.
-
-    Returns:
-        Mean Kullback–Leibler divergence times the squared temperature, so that its gradient keeps its size. Taken in
-        float32 at least: in bfloat16 the divergence of near answers is nothing but rounding.
-    """
-    precise = torch.promote_types(logits.dtype, torch.float32)
-    student = F.log_softmax(logits.to(precise) / temperature, dim=-1)
-    teacher = F.log_softmax(target.to(precise) / temperature, dim=-1)
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
-
-
 @contextmanager
 def _own_randomness(device: torch.device, states: list[Tensor]) -> Generator[list[torch.Generator]]:
     """Lend the global generators, which dropout uses, and give them back as they were."""
@@ -397,6 +354,11 @@ def _own_randomness(device: torch.device, states: list[Tensor]) -> Generator[lis
             generator.set_state(state)
 
 
-def _frozen_copy(model: nn.Module) -> nn.Module:
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Lay images out with channels last; anything else stays as it is."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _frozen(model: nn.Module) -> nn.Module:
     """Copy a network to be asked only: in eval mode, without gradients."""
     return copy.deepcopy(model).eval().requires_grad_(False)

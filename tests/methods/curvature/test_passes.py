@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.contract.data import Batch
+from methods.contract.task import draw_labels
 from methods.curvature.covariances import collect_factors
 from methods.curvature.finite import origin
-from methods.curvature.fisher import drawn_labels
 from methods.curvature.passes import full_precision
 from methods.curvature.second_moments import collect_second_moments
 from spaces import InputError
@@ -28,11 +28,11 @@ from tests.methods.fisher_cases import classes, generator, mlp, orthogonal, rand
 
 def test_drawn_labels_follow_the_softmax() -> None:
     p = torch.tensor([0.5, 0.0, 0.2, 0.3])
-    drawn = drawn_labels(p.expand(20000, 4), generator())
+    drawn = draw_labels(p.expand(20000, 4), generator())
     assert drawn.bincount(minlength=4)[1] == 0
     torch.testing.assert_close(drawn.bincount(minlength=4) / 20000, p, atol=0.015, rtol=0)
     certain = torch.eye(3).repeat(50, 1)
-    assert torch.equal(drawn_labels(certain, generator()), certain.argmax(1))
+    assert torch.equal(draw_labels(certain, generator()), certain.argmax(1))
 
 
 def test_empirical_takes_the_labels_of_the_data() -> None:

@@ -105,7 +105,7 @@ def test_oracle_02_all_units_are_the_original_network(name: str) -> None:
             network.load(inputs)
             for rule in ("uniform_norepeat", "norepeat_noscale"):
                 mask = mask_after(order, etas, group.channels, RULES[rule])
-                torch.testing.assert_close(network.logits(mask[None])[0], model(inputs), rtol=0, atol=close)
+                torch.testing.assert_close(network.outputs(mask[None])[0], model(inputs), rtol=0, atol=close)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -125,7 +125,7 @@ def test_oracle_03_cut_is_masked(name: str) -> None:
             network = WholeNetwork(model, group)
             network.load(inputs)
             cut_one = Partial.whole(model, groups).fold_and_cut({group.name: mask}).model
-            expected = network.logits(mask[None])[0]
+            expected = network.outputs(mask[None])[0]
             torch.testing.assert_close(cut_one(inputs), expected, rtol=1e-6, atol=close)
             fold(silent, group, mask)
         # All of them: masked weights.
@@ -149,12 +149,12 @@ def test_oracle_13_stop_rule_of_one_layer(rule: str) -> None:
     widths = []
     for tolerance in (0.0, 0.02, 0.1, 0.4, 0.9):
         (layer,) = layers_of(model, [groups_of(model)[1]], TRAIN, search, seed=0)
-        whole = float(layer.accuracies(torch.ones(1, 12)))
+        whole = float(layer.qualities(torch.ones(1, 12)))
         enough = Accurate((1 - tolerance) * whole, (1 - max(0.05, tolerance)) * whole)
         mask = select_units(layer, ("global_ce",), search, enough, round_to=1)
         widths.append(12 if mask is None else int((mask != 0).sum()))
         if mask is not None:
-            assert float(layer.accuracies(mask[None])) >= (1 - tolerance) * whole
+            assert float(layer.qualities(mask[None])) >= (1 - tolerance) * whole
     assert whole > 0.7
     assert widths == sorted(widths, reverse=True) and widths[-1] == 1 and widths[0] > 1
 

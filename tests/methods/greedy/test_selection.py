@@ -29,8 +29,8 @@ from methods.greedy.imitation import Imitation, SquaredDistance, gram_matrix
 from methods.greedy.masked_network import Replay, WholeNetwork, follow, masked_network, step_masks
 from methods.greedy.readers import Reader, fold, readers, scales_kept, unreadable
 from methods.greedy.selection import (
-    CrossEntropy,
     Layer,
+    MaskedLoss,
     Screened,
     Search,
     batches_for,
@@ -97,7 +97,7 @@ def test_oracle_01_one_step_is_a_loop_over_all_candidates(name: str, rule: str) 
         units = group.channels
         network = masked_network(model, follow(model), group, DATA.inputs)
         network.load(DATA.inputs)
-        objective = CrossEntropy(network, DATA.labels)
+        objective = MaskedLoss(network, DATA.labels)
         first = [units - 1, 1, 3]
         mask = mask_after(first, [1, 1 / 2, 1 / 3], units, RULES[rule])
         pool = torch.arange(units) if RULES[rule].repeats else torch.tensor([u for u in range(units) if u not in first])
@@ -182,7 +182,7 @@ def test_oracle_07_line_search_on_a_network_with_a_fixed_batch() -> None:
     search = Search(rule="linesearch", batch=64, batches="fixed_per_layer", candidates=12)
     layer = layer_of(net("vgg"), "2.0", search)
     layer.network.load(DATA.inputs)
-    objective = CrossEntropy(layer.network, DATA.labels)
+    objective = MaskedLoss(layer.network, DATA.labels)
     steps = list(itertools.islice(forward_selection(lambda s: objective, 12, RULES["linesearch"], 12, generator()), 12))
     assert len(steps) > 3
     assert all(after.loss <= before.loss + 1e-12 for before, after in itertools.pairwise(steps))
@@ -261,7 +261,7 @@ def test_oracle_10_taylor_scores_are_derivatives(name: str) -> None:
     for group in groups_of(model):
         network = masked_network(model, follow(model), group, DATA.inputs)
         network.load(DATA.inputs)
-        objective, units = CrossEntropy(network, DATA.labels), group.channels
+        objective, units = MaskedLoss(network, DATA.labels), group.channels
         mask = mask_after([0, 2, 5], [1, 1 / 2, 1 / 3], units, RULES["uniform_repeat"])
         candidates = torch.arange(units)
         h = torch.full((units,), 1e-7, dtype=DOUBLE)
@@ -273,7 +273,7 @@ def test_oracle_10_taylor_scores_are_derivatives(name: str) -> None:
 def test_screening_evaluates_the_most_promising_only() -> None:
     layer = layer_of(net("vgg"), "4.0", Search())
     layer.network.load(DATA.inputs)
-    exact = CrossEntropy(layer.network, DATA.labels)
+    exact = MaskedLoss(layer.network, DATA.labels)
     mask = mask_after([0, 3], [1, 1 / 2], 16, RULES["uniform_repeat"])
     eta = torch.full((16,), 1 / 3, dtype=DOUBLE)
     step = (mask, torch.arange(16), 1 - eta, eta * 16)
@@ -306,12 +306,12 @@ def test_oracle_11_replay_is_the_whole_network(name: str) -> None:
             whole.load(inputs)
             masks = step_masks(mask, candidates, keep, add)
             with torch.no_grad():
-                expected = torch.stack([whole.logits(one[None])[0] for one in masks])
+                expected = torch.stack([whole.outputs(one[None])[0] for one in masks])
                 scale = float(expected.abs().max())
                 for found in (
-                    replay.logits(masks),
+                    replay.outputs(masks),
                     torch.cat(list(replay.stepped(mask, candidates, keep, add, 3))),
-                    whole.logits(masks),
+                    whole.outputs(masks),
                 ):
                     torch.testing.assert_close(found, expected, rtol=0, atol=close * max(1, scale))
 
@@ -388,7 +388,7 @@ def test_oracle_12_kept_prefix_is_exact_and_nothing_moves(name: str) -> None:
         with torch.no_grad():
             for run in (network, masked_network(model, whole, layer.group, DATA.inputs)):
                 run.load(DATA.inputs)
-                assert torch.equal(run.logits(ones)[0], whole(DATA.inputs))
+                assert torch.equal(run.outputs(ones)[0], whole(DATA.inputs))
             torch.testing.assert_close(whole(DATA.inputs), model(DATA.inputs), rtol=0, atol=1e-12)
         assert len(list(itertools.islice(select(layer, "global_ce", Search(batch=32, candidates=4)), 3))) == 3
         gram_of(layer)
@@ -566,7 +566,7 @@ def test_folded_masks_are_masks(name: str) -> None:
         mask = torch.rand(group.channels, generator=generator(), dtype=DOUBLE) + 0.5
         folded = copy.deepcopy(model)
         fold(folded, group, mask)
-        torch.testing.assert_close(folded(DATA.inputs), network.logits(mask[None])[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(folded(DATA.inputs), network.outputs(mask[None])[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["vgg", "grouped", "plain"])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from methods.greedy import small_maps
 from methods.greedy.forward_selection import RULES, forward_selection
 from methods.greedy.masked_network import Replay, WholeNetwork, follow, masked_network
-from methods.greedy.selection import CrossEntropy
+from methods.greedy.selection import MaskedLoss
 from methods.greedy.small_maps import INPUTS, SmallMaps, faster, pool_windows, suits_small_maps
 from methods.network.channels import channel_groups
 
@@ -162,8 +162,8 @@ def test_replays_are_the_whole_network_and_choose_the_same(size: int) -> None:
     for network in (replay, whole):
         network.load(inputs)
 
-        def objective(step: int, network: Replay | WholeNetwork = network) -> CrossEntropy:
-            return CrossEntropy(network, labels)
+        def objective(step: int, network: Replay | WholeNetwork = network) -> MaskedLoss:
+            return MaskedLoss(network, labels)
 
         steps = forward_selection(objective, 12, RULES["uniform_norepeat"], 50, torch.Generator())
         orders.append([(step.unit, pytest.approx(step.loss, rel=1e-10)) for step in steps])

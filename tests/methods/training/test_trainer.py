@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from methods.contract.data import Batch
 from methods.contract.method import Record
+from methods.contract.task import Classification
 from methods.training.trainer import (
     Diverged,
     Hook,
@@ -25,7 +26,6 @@ from methods.training.trainer import (
     Trainer,
     build_optimizer,
     derive_seed,
-    distillation,
     evaluate,
     learning_rate,
     recalibrate,
@@ -294,8 +294,8 @@ def test_distillation_by_hand() -> None:
     teacher = torch.tensor([[0.0, 1.0], [3.0, 0.5]], dtype=torch.float64)
     p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
     by_hand = 4 * (p * (p / q).log()).sum(1).mean()
-    assert distillation(student, teacher, 2.0).item() == pytest.approx(by_hand.item(), rel=1e-12)
-    assert distillation(teacher, teacher, 2.0).item() == 0
+    assert Classification().distill(student, teacher, 2.0).item() == pytest.approx(by_hand.item(), rel=1e-12)
+    assert Classification().distill(teacher, teacher, 2.0).item() == 0
 
 
 def test_teacher_is_untouched_and_needed() -> None:
@@ -485,7 +485,7 @@ def test_distillation_in_bf16_is_that_of_float32(noise: float) -> None:
         logits = student.bfloat16().float().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             answers = logits.bfloat16() if bf16 else logits
-            loss = distillation(answers, teacher.bfloat16() if bf16 else teacher.bfloat16().float(), 4.0)
+            loss = Classification().distill(answers, teacher.bfloat16() if bf16 else teacher.bfloat16().float(), 4.0)
         torch.autograd.backward(loss)
         assert logits.grad is not None
         losses.append(loss.item())
