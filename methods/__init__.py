@@ -1,6 +1,7 @@
 """How to prune: methods by name. Importing this costs no torch; a method is imported when it is asked for.
 
-Third parties add methods without touching this file, by an entry point in their own project::
+Third parties add methods without touching this file: a study may name any class as ``package.module:Class``, and an
+installed package gives its own a short name by an entry point::
 
     [project.entry-points."paretoprune.methods"]
     mine = "my_package.mine:Mine"
@@ -9,7 +10,6 @@ Third parties add methods without touching this file, by an entry point in their
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ def _check_neighbour(name: str) -> None:
 
 _check_neighbour("spaces")
 
-from spaces.errors import InputError, unknown_name
+from methods.contract.named import known_names, load_named
 
 if TYPE_CHECKING:
     from methods.contract.method import Method, Problem, Pruned
@@ -74,7 +74,7 @@ def __getattr__(name: str) -> Any:
 
 
 def method_names() -> list[str]:
-    """Return the names of all methods, ours and those of installed packages.
+    """Return the registered names of all methods, ours and those of installed packages.
 
     Returns:
         The names, sorted.
@@ -83,52 +83,31 @@ def method_names() -> list[str]:
         >>> {"increg", "magnitude", "random"} <= set(method_names())
         True
     """
-    return sorted({*METHODS, *(point.name for point in entry_points(group=GROUP))})
+    return known_names(METHODS, GROUP)
 
 
 def load_method(name: str) -> type[Method]:
     """Import a method.
 
     Args:
-        name: One of :func:`method_names`.
+        name: One of :func:`method_names`, or ``package.module:Class`` for a class that is installed or lies in the
+            working directory.
 
     Returns:
-        The class.
-
-    Raises:
-        InputError: If there is no such method, two packages claim the name, or it cannot be imported.
+        The class; an ``InputError`` says in one sentence why there is none.
 
     Example:
         >>> load_method("magnitude").__name__
         'Magnitude'
     """
-    claims = [point.value for point in entry_points(group=GROUP, name=name)]
-    places = [METHODS[name], *claims] if name in METHODS else claims
-    if not places:
-        raise InputError(unknown_name("method", name, method_names()))
-    if len(places) > 1:
-        raise InputError(f"method {name!r} is registered more than once: {', '.join(places)}")
-    return _import_method(EntryPoint(name, places[0], GROUP))
+    return load_named("method", name, METHODS, GROUP, _no_method)  # type: ignore[no-any-return]
 
 
-def _import_method(point: EntryPoint) -> type[Method]:
-    """Import what an entry point names.
-
-    Args:
-        point: Name and place of a method.
-
-    Returns:
-        The class.
-
-    Raises:
-        InputError: If it cannot be imported or is no method.
-    """
+def _no_method(found: Any) -> str | None:
+    """Say what is wrong with what should be a method."""
     from methods.contract.method import Method  # torch: only now
 
-    try:
-        found = point.load()
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"method {point.name!r} cannot be loaded from {point.value!r}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise InputError(f"method {point.name!r}: {point.value!r} is no subclass of methods.Method")
-    return found
+        return "is no subclass of methods.Method"
+    missing = sorted(found.__abstractmethods__)
+    return f"is abstract: it lacks {', '.join(missing)}" if missing else None

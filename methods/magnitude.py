@@ -16,9 +16,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from methods.contract.method import Method, Problem, Pruned
+from methods.contract.method import Method, Preview, Problem, Pruned
 from methods.network.importance import l1_importance
-from methods.training.one_shot import prune_once
+from methods.training.one_shot import allot_widths, prune_once
 from spaces import LayerGroup, Space, Sparsity, sparsity_space
 
 
@@ -32,6 +32,8 @@ class Magnitude(Method):
 
     title: ClassVar[str] = "L1 norm of coupled filters, one shot"
     source: ClassVar[str] = "Li, Kadav, Durdanovic, Samet, Graf, 2017, arXiv 1608.08710"
+    flops_parameter: ClassVar[str | None] = "sparsity.flops"
+    rounds_widths: ClassVar[bool] = True
 
     sparsity: Sparsity
     round_to: int = Field(default=1, ge=1)
@@ -47,6 +49,17 @@ class Magnitude(Method):
             The space.
         """
         return sparsity_space(groups)
+
+    def preview(self, problem: Problem) -> Preview:
+        """Say what the chosen widths cost.
+
+        Args:
+            problem: The network.
+
+        Returns:
+            The exact cost.
+        """
+        return problem.preview(allot_widths(problem, self.sparsity, self.round_to)[1])
 
     def prune(self, problem: Problem) -> Pruned:
         """Score, cut and fine-tune.

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from methods.contract.method import Method, Problem, Pruned
-from methods.training.one_shot import prune_once
+from methods.contract.method import Method, Preview, Problem, Pruned
+from methods.training.one_shot import allot_widths, prune_once
 from spaces import LayerGroup, Space, Sparsity, sparsity_space
 
 
@@ -28,6 +28,8 @@ class RandomChannels(Method):
 
     title: ClassVar[str] = "random channels, one shot (control)"
     source: ClassVar[str] = "Mittal, Bhardwaj, Khapra, Ravindran, 2018, arXiv 1801.10447"
+    flops_parameter: ClassVar[str | None] = "sparsity.flops"
+    rounds_widths: ClassVar[bool] = True
 
     sparsity: Sparsity
     round_to: int = Field(default=1, ge=1)
@@ -43,6 +45,17 @@ class RandomChannels(Method):
             The space.
         """
         return sparsity_space(groups)
+
+    def preview(self, problem: Problem) -> Preview:
+        """Say what the chosen widths cost.
+
+        Args:
+            problem: The network.
+
+        Returns:
+            The exact cost.
+        """
+        return problem.preview(allot_widths(problem, self.sparsity, self.round_to)[1])
 
     def prune(self, problem: Problem) -> Pruned:
         """Draw, cut and fine-tune.

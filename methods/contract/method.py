@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -26,7 +27,10 @@ from methods.contract.analyses import Analyses, Fresh, Progress, ignore_progress
 from methods.contract.data import Split
 from methods.contract.inputs import Inputs
 from methods.contract.recipe import Recipe
+from methods.contract.session import Session, Uninterrupted
 from methods.contract.task import Classification, Task
+from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.cost import CostModel
 from spaces import InputError, LayerGroup, Point, Space
 from spaces.errors import explain
 
@@ -40,6 +44,21 @@ def ignore_record(record: Record) -> None:
     Args:
         record: One line of history, ignored.
     """
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a method will come to, before any training.
+
+    Attributes:
+        flops: Multiply–accumulates of the pruned network for one input, exactly.
+        params: Its parameters, exactly.
+        damage: Predicted increase of the training loss; ``None`` where the method predicts none.
+    """
+
+    flops: int
+    params: int
+    damage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ class Problem:
         analyses: Where costly analyses of the dense network come from.
         progress: Hears how far an analysis is, or anything else that takes minutes and has no epochs.
         task: What the network is for: loss, metrics, drawn targets.
+        session: Where the costly parts of the trial run, so that it can be interrupted and gone on with.
     """
 
     model: nn.Module
@@ -74,6 +94,28 @@ class Problem:
     analyses: Analyses = Fresh()
     progress: Progress = ignore_progress
     task: Task = field(default_factory=Classification)
+    session: Session = Uninterrupted()
+
+    @cached_property
+    def groups(self) -> list[ChannelGroup]:
+        """The prunable channel groups of the dense network, in order of execution; found once."""
+        return channel_groups(self.model, self.example, self.ignored)
+
+    @cached_property
+    def cost(self) -> CostModel:
+        """Exact FLOPs and parameters of any choice of widths; made once."""
+        return CostModel(self.model, self.example, self.groups)
+
+    def preview(self, kept: Mapping[str, int]) -> Preview:
+        """Say what a choice of widths costs.
+
+        Args:
+            kept: Kept units by name of group; groups that are not named are whole.
+
+        Returns:
+            The cost of the network with these widths.
+        """
+        return Preview(self.cost.flops(kept), self.cost.params(kept))
 
 
 @dataclass(frozen=True)
@@ -104,7 +146,7 @@ class Method(BaseModel, ABC):
     """A pruning method: a frozen, validated set of hyperparameters that can prune a network.
 
     A subclass is final (nothing inherits from a concrete method), names its fields as the parameters of its
-    space, and lives in one file named after it.
+    space, and declares what cannot be seen from them in the class variables below.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -116,6 +158,30 @@ class Method(BaseModel, ABC):
     fixed_by_default: ClassVar[frozenset[str]] = frozenset()
     """Parameters of the space that a study leaves at their default unless its configuration names them: what a unit is,
     say, or an alternative that is seldom better. Searching them is a decision."""
+    flops_parameter: ClassVar[str | None] = None
+    """The parameter of the space that asks for a share of the dense FLOPs (in 0..1), if there is one: a study tries the
+    method first at a few such shares."""
+    rounds_widths: ClassVar[bool] = False
+    """Whether kept widths are multiples of the field ``round_to``, which such a method must have."""
+    layers: ClassVar[tuple[type[nn.Module], ...]] = ()
+    """Layer classes of its own that may stand in a pruned network (see :mod:`methods.network.architecture`)."""
+    predicts_damage: ClassVar[bool] = False
+    """Whether :meth:`preview` predicts a damage, and :meth:`prune` reports it in ``extra`` as ``predicted_damage``."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a class whose declarations do not fit its fields.
+
+        Args:
+            **kwargs: Keywords of the class statement.
+
+        Raises:
+            TypeError: If it says that it rounds widths without a field for it, or has the field and does not say so.
+        """
+        super().__pydantic_init_subclass__(**kwargs)
+        if cls.rounds_widths != ("round_to" in cls.model_fields):
+            has = "has no field round_to" if cls.rounds_widths else "has a field round_to"
+            raise TypeError(f"{cls.__name__}.rounds_widths is {cls.rounds_widths}, but the class {has}")
 
     @classmethod
     @abstractmethod
@@ -141,6 +207,20 @@ class Method(BaseModel, ABC):
         Raises:
             InputError: If this cannot work.
         """
+
+    def preview(self, problem: Problem) -> Preview | None:
+        """Say what the pruned network will cost, before any training.
+
+        A method whose sparsity is an input knows this exactly; a search may ask it for many points, so it should be
+        quick where the problem's analyses are known.
+
+        Args:
+            problem: The network, the data and the budget; not changed, and its generator is not used.
+
+        Returns:
+            Cost, and damage if :attr:`predicts_damage`; ``None`` if only training will tell.
+        """
+        return None
 
     @abstractmethod
     def prune(self, problem: Problem) -> Pruned:

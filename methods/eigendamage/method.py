@@ -34,6 +34,7 @@ weight space (``methods.eigendamage.surgeon``), which prune coupled channels. Wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -42,7 +43,7 @@ from torch import nn
 
 from methods.contract.analyses import Fresh
 from methods.contract.loop import require_batches
-from methods.contract.method import Method, Problem, Pruned, Record
+from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.contract.recipe import derive_seed
 from methods.curvature.fisher import Fisher
 from methods.curvature.fisher_sampling import Sampling
@@ -56,12 +57,11 @@ from methods.eigendamage.eigenspace import (
     three_part_rotations,
 )
 from methods.eigendamage.filter_surgery import Surgeon, Surgery, Update
-from methods.eigendamage.results import Preview, layer_results, removed_share
+from methods.eigendamage.results import layer_results, removed_share
 from methods.eigendamage.rewriting_plan import Plan, plan
 from methods.eigendamage.rotation_cost import Forms, Realise
 from methods.eigendamage.unit_damage import Operation, operate, producers, scorable, unit_rankings
-from methods.network.channels import ChannelGroup, channel_groups
-from methods.network.cost import CostModel
+from methods.network.channels import ChannelGroup
 from methods.training.one_shot import cut_and_finetune, cut_metrics, draw_seed
 from methods.training.trainer import Trainer, recalibrate
 from spaces import (
@@ -124,6 +124,9 @@ class EigenDamage(Method):
 
     title: ClassVar[str] = "directions of least damage in the Kronecker-factored eigenbasis"
     source: ClassVar[str] = "Wang, Grosse, Fidler, Zhang, 2019, arXiv 1905.05934"
+    flops_parameter: ClassVar[str | None] = "sparsity.flops"
+    rounds_widths: ClassVar[bool] = True
+    predicts_damage: ClassVar[bool] = True
 
     sparsity: Sparsity
     variant: Variant = "eigendamage"
@@ -246,19 +249,19 @@ class EigenDamage(Method):
             problem: The network, the data and known analyses; nothing is drawn from its generator.
 
         Returns:
-            Cost and predicted damage; with several rounds, as if all went in the first.
+            Cost and predicted damage; with several rounds, in which ranks move, as if all went in the first.
         """
         if self.variant in MEASURED:
             job = self._plan(problem)
             space = self._eigenspace(problem, job, problem.model, Round(), seed=0)
             choice = self._choice(problem, job, space, Round())
             kept = space.kept(choice)
-            harm = sum(each.damage for each in kept.values())
-            if self.separable:
-                harm += space.rewritten(kept, self.als_iters, self._start_of_separation()).separation_damage
-            return Preview(harm, space.flops(choice), job.dense)
+            built = space.rewritten(kept, self.als_iters, self._start_of_separation())
+            harm = sum(each.damage for each in kept.values()) + built.separation_damage
+            return Preview(space.flops(choice), sum(p.numel() for p in built.model.parameters()), harm)
         operation = self._operation(problem)
-        return Preview(operation.damage, operation.flops, operation.dense)
+        kept_units = {name: len(units) for name, units in operation.kept.items()}
+        return replace(problem.preview(kept_units), damage=operation.damage)
 
     def _sampling(self, problem: Problem, seed: int) -> Sampling:
         labels, samples, batch_size = self.mc_labels, self.fisher_samples, problem.recipe.batch_size
@@ -419,8 +422,7 @@ class EigenDamage(Method):
 
     def _operation(self, problem: Problem) -> Operation:
         """Choose the units to remove, and correct the filters that stay."""
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
-        cost = CostModel(problem.model, problem.example, groups)
+        groups, cost = problem.groups, problem.cost
         able = [group for group in groups if scorable(problem.model, group)]
         surgeon = Surgeon(self._surgery, self.damping, self.obs_update)
         filters = surgeon.filters(problem, producers(problem), self._sampling(problem, self.fisher_seed))

@@ -3,25 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from methods.eigendamage.eigenspace import Kept, Rewritten
 from methods.eigendamage.rewriting_plan import Plan
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a decision comes to.
-
-    Attributes:
-        damage: Predicted increase of the training loss.
-        flops: Multiply-accumulates of the pruned network.
-        dense: Multiply-accumulates of the dense network.
-    """
-
-    damage: float
-    flops: int
-    dense: int
 
 
 def removed_share(job: Plan, kept: Mapping[str, Kept]) -> float:

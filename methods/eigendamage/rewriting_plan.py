@@ -10,8 +10,7 @@ from torch import nn
 from methods.contract.method import Problem
 from methods.eigendamage.allotment import Side
 from methods.eigendamage.rotation_cost import Shape, survey
-from methods.network.channels import ChannelGroup, channel_groups
-from methods.network.cost import count
+from methods.network.channels import ChannelGroup
 from spaces import InputError
 
 
@@ -70,7 +69,7 @@ def plan(problem: Problem, first: bool, last: bool) -> Plan:
     Raises:
         InputError: If there is nothing to rewrite; says why of each layer.
     """
-    groups = channel_groups(problem.model, problem.example, problem.ignored)
+    groups = problem.groups
     found = survey(problem.model, problem.example)
     left = dict(found.left)
     left |= {name: "it is to be ignored" for name in found.shapes if name in problem.ignored}
@@ -82,7 +81,7 @@ def plan(problem: Problem, first: bool, last: bool) -> Plan:
     if not shapes:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left.items())
         raise InputError(f"nothing to rewrite in {type(problem.model).__name__} ({reasons})")
-    return Plan(groups, found.shapes, shapes, left, count(problem.model, problem.example).flops)
+    return Plan(groups, found.shapes, shapes, left, problem.cost.dense)
 
 
 def _ratio(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from methods.eigendamage.directions import Ranking, limit_ranking, scale_scores
 from methods.eigendamage.eigenspace import ScoreNorm
 from methods.eigendamage.filter_surgery import Filters
 from methods.eigendamage.rotation import core_of, groups_of
-from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 from methods.network.units import Units
 
@@ -52,7 +52,7 @@ def producers(problem: Problem) -> list[str]:
         Names of convolutions and linear layers that produce channel groups: a function of the network alone, so that
         an analysis of them serves everybody.
     """
-    groups = channel_groups(problem.model, problem.example)
+    groups = replace(problem, ignored=frozenset()).groups if problem.ignored else problem.groups
     able = (group for group in groups if scorable(problem.model, group))
     return list(dict.fromkeys(member.module for group in able for member in group.producers(problem.model)))
 

@@ -33,14 +33,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.contract.loop import require_batches
-from methods.contract.method import Method, Problem, Pruned, Record
+from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.greedy.forward_selection import RULES
 from methods.greedy.layerwise import Accurate, Enough, Partial, Tuning, Width, select_units, tune
 from methods.greedy.masked_network import Replay
 from methods.greedy.orderings import Ordered, ordered_layers
 from methods.greedy.readers import readers_without_covariance, unreadable
 from methods.greedy.selection import OBJECTIVES, BatchMode, Judge, Layer, ObjectiveName, RuleName, Search, layers_of
-from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 from methods.network.initial import reinitialise
 from methods.network.scope import prunable
@@ -108,7 +108,11 @@ class Greedy(Method):
 
     title: ClassVar[str] = "channels added one by one, the most useful first"
     source: ClassVar[str] = "Ye, Gong, Nie, Zhou, Klivans, Liu, 2020, arXiv 2003.01794"
-    fixed_by_default: ClassVar[frozenset[str]] = frozenset({"procedure"})
+    flops_parameter: ClassVar[str | None] = "sparsity.flops"
+    rounds_widths: ClassVar[bool] = True
+    fixed_by_default: ClassVar[frozenset[str]] = frozenset({
+        "procedure"
+    })  # the other one is no analysis that trials share
 
     stop_rule: Literal["count", "tol"] = "count"
     sparsity: Sparsity | None = None
@@ -211,7 +215,20 @@ class Greedy(Method):
         """
         require_batches(problem.task, "greedy", "for what units are chosen by")
         groups, chosen, _ = self._task(problem)
-        self._widths(groups, chosen, CostModel(problem.model, problem.example, groups))
+        self._widths(groups, chosen, problem.cost)
+
+    def preview(self, problem: Problem) -> Preview | None:
+        """Say what the chosen widths cost.
+
+        Args:
+            problem: The network.
+
+        Returns:
+            The exact cost; ``None`` where accuracy decides the widths.
+        """
+        groups, chosen, _ = self._task(problem)
+        widths = self._widths(groups, chosen, problem.cost)
+        return None if widths is None else problem.preview(widths)
 
     def prune(self, problem: Problem) -> Pruned:
         """Select, cut and fine-tune.
@@ -226,7 +243,7 @@ class Greedy(Method):
             run by replay (``whole_network[GROUP]``).
         """
         groups, chosen, extra = self._task(problem)
-        cost = CostModel(problem.model, problem.example, groups)
+        cost = problem.cost
         widths = self._widths(groups, chosen, cost)
         seed = draw_seed(problem.generator)
         history: list[Record] = []
@@ -241,7 +258,7 @@ class Greedy(Method):
 
     def _task(self, problem: Problem) -> tuple[Sequence[ChannelGroup], list[ChannelGroup], dict[str, float]]:
         """List all groups, those that may lose units, and remarks on the others."""
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        groups = problem.groups
         chosen, extra = self._choose_groups(problem.model, groups)
         for stage in self.tol_scale:
             if stage not in (stages := {group.stage for group in chosen}):

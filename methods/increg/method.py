@@ -39,13 +39,12 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from methods.contract.method import Method, Problem, Pruned, Record
+from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.contract.recipe import Recipe
 from methods.increg.kernels import Window, largest_area, nearest_window, with_windows
 from methods.increg.pacing import Pace, Plan
 from methods.increg.penalties import Penalised, Penalties
-from methods.network.channels import ChannelGroup, channel_groups
-from methods.network.cost import CostModel
+from methods.network.channels import ChannelGroup
 from methods.network.scope import Shortcuts
 from methods.network.units import Units
 from methods.ranked.columns import Bundle, Columns, allotted_columns, cut_and_finetune_columns, rates_by_layer, unread
@@ -109,6 +108,8 @@ class IncReg(Method):
 
     title: ClassVar[str] = "a penalty for each channel that grows while it is weak"
     source: ClassVar[str] = "Wang, Zhang, Wang, Yu, Hu, 2019, arXiv 1804.09461"
+    flops_parameter: ClassVar[str | None] = "sparsity.flops"
+    rounds_widths: ClassVar[bool] = True
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({"granularity"})
 
     sparsity: Sparsity
@@ -187,6 +188,19 @@ class IncReg(Method):
         conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
         return sparsity_space(groups, energy=True) | Space(own, conditions)
 
+    def preview(self, problem: Problem) -> Preview | None:
+        """Say what the chosen widths cost.
+
+        Args:
+            problem: The network.
+
+        Returns:
+            The exact cost; ``None`` for units other than channels, whose ranks decide what can be cut.
+        """
+        if self.granularity != "filter":
+            return None
+        return problem.preview(allot_widths(problem, self.sparsity, self.round_to)[1])
+
     def prune(self, problem: Problem) -> Pruned:
         """Penalise until the share is removed, then cut and fine-tune.
 
@@ -241,7 +255,7 @@ class IncReg(Method):
     def _channels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Units, Penalised]:
         """Say which channels of the model are penalised, and how many of them go."""
         groups, keep = allot_widths(problem, self.sparsity, self.round_to)
-        units, cost = Units(model, groups), CostModel(model, problem.example, groups)
+        units, cost = Units(model, groups), problem.cost
 
         def measure(removed: Tensor) -> Record:
             return {"flops_if_cut": float(cost.flops({name: len(left) for name, left in units.kept(removed).items()}))}
@@ -271,8 +285,8 @@ class IncReg(Method):
         self, problem: Problem, model: nn.Module, bundle: Bundle
     ) -> tuple[list[ChannelGroup], Columns, Penalised]:
         """Say which columns of the model are penalised, and how many of them go."""
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
-        columns, cost = Columns(model, problem.example, groups, bundle), CostModel(model, problem.example, groups)
+        groups = problem.groups
+        columns, cost = Columns(model, problem.example, groups, bundle), problem.cost
 
         def measure(removed: Tensor) -> Record:
             widths = {name: len(left) for name, left in unread(model, groups).items()}
@@ -300,7 +314,7 @@ class IncReg(Method):
 
     def _kernels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Columns, Penalised]:
         """Say which positions of the model's kernels are penalised, and how many of them go."""
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        groups = problem.groups
         columns = Columns(model, problem.example, groups, "offset")
 
         def cost(kept: Mapping[str, int]) -> int:

@@ -118,7 +118,8 @@ class CostModel:
         ]
         self._columns = {group.name: column for column, group in enumerate(groups)}
         self._flops = self._terms([(layer.dense, (layer.out, layer.in_)) for layer in self._layers])
-        self._params = self._terms(_parameter_terms(model, sides, self.units))
+        self._tensors = _parameter_terms(model, sides, self.units)
+        self._params = self._terms(self._tensors)
 
     def batch(self, widths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the cost of many choices of widths at once.
@@ -160,15 +161,31 @@ class CostModel:
             kept: Kept units by group name; groups that are not named are whole.
 
         Returns:
-            Exactly what :func:`count` finds on the cut network.
-
-        Raises:
-            InputError: If a group is unknown.
+            Exactly what :func:`count` finds on the cut network; an ``InputError`` if a group is unknown.
         """
+        self._check(kept)
+        return sum(layer.macs(kept) for layer in self._layers)
+
+    def params(self, kept: Mapping[str, int]) -> int:
+        """Return the number of parameters at given widths.
+
+        Args:
+            kept: Kept units by group name; groups that are not named are whole.
+
+        Returns:
+            Exactly what :func:`count` finds on the cut network; an ``InputError`` if a group is unknown.
+        """
+        self._check(kept)
+        # A tensor's size is proportional to each of its widths; cuts of grouped layers are even, so division is exact.
+        return sum(
+            size * math.prod(width.channels(kept) for width in widths) // math.prod(width.dense for width in widths)
+            for size, widths in self._tensors
+        )
+
+    def _check(self, kept: Mapping[str, int]) -> None:
         for name in kept:
             if name not in self.units:
                 raise InputError(unknown_name("channel group", name, self.units))
-        return sum(layer.macs(kept) for layer in self._layers)
 
 
 @dataclass(frozen=True)

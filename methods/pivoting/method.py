@@ -38,7 +38,7 @@ from torch import nn
 
 from methods.contract.method import Method, Problem, Pruned, Record
 from methods.contract.recipe import derive_seed
-from methods.network.channels import ChannelGroup, Kept, channel_groups, cut
+from methods.network.channels import ChannelGroup, Kept, cut
 from methods.network.cost import CostModel, count
 from methods.network.importance import l1_importance
 from methods.pivoting.block_budget import (
@@ -140,6 +140,8 @@ class Pivoting(Method):
 
     title: ClassVar[str] = "rows and columns permuted into dense blocks"
     source: ClassVar[str] = "Sredojevic, Cheng, Supic, Naous, Stojanovic, 2017, arXiv 1712.01084"
+    flops_parameter: ClassVar[str | None] = "sparsity.flops"
+    rounds_widths: ClassVar[bool] = True
 
     sparsity: Sparsity
     mode: Literal["one_shot", "gradual", "from_unstructured", "random_mask"] = "one_shot"
@@ -222,7 +224,7 @@ class Pivoting(Method):
             that no order could be folded).
         """
         seed = draw_seed(problem.generator)
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        groups = problem.groups
         if isinstance(self.sparsity, FlopsTarget):
             blocked = self._by_target(problem, groups, self.sparsity, derive_seed(seed, 0))
         else:
@@ -292,7 +294,7 @@ class Pivoting(Method):
 
     def _by_target(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int) -> _Blocked:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
-        cost = CostModel(problem.model, problem.example, groups)
+        cost = problem.cost
         tilt = target.tilt if self.channel_tilt is None else self.channel_tilt
         least = 1.0
         for share in (self.channel_share, *(step for step in CHANNEL_STEPS if step > self.channel_share)):

@@ -47,9 +47,8 @@ from torch import Tensor, nn
 from methods.contract.loop import require_batches
 from methods.contract.method import Method, Problem, Pruned, Record, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
-from methods.network.channels import ChannelGroup, channel_groups, cut
+from methods.network.channels import ChannelGroup, cut
 from methods.network.compaction import carry_over, expand, groups_after, positions
-from methods.network.cost import CostModel
 from methods.network.initial import reinitialise
 from methods.network.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
 from methods.network.units import Units
@@ -131,6 +130,8 @@ class SDPrun(Method):
 
     title: ClassVar[str] = "directional pruning by group dual averaging, no fine-tuning"
     source: ClassVar[str] = "Li, Liu, Shao, Wang, Geng, 2021, arXiv 2107.05328"
+    flops_parameter: ClassVar[str | None] = "target_flops"
+    rounds_widths: ClassVar[bool] = True
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({
         "bn_mode",
         "residual_mode",
@@ -471,10 +472,9 @@ class SDPrun(Method):
         """
         if problem.steps == 0:
             raise InputError("sdprun prunes while it trains: it needs a budget of at least 1 step, got 0 steps")
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        groups = problem.groups
         chosen = prunable(groups, problem.model, self.residual_mode)
-        cost = CostModel(problem.model, problem.example, groups)
-        shares = Shares(chosen, cost, self.least(chosen), self.round_to)
+        shares = Shares(chosen, problem.cost, self.least(chosen), self.round_to)
         if self.steer == "flops" and shares.smallest > self.target_flops:
             raise InputError(
                 f"target_flops = {self.target_flops} cannot be reached; the smallest share, with min_keep = "

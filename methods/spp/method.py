@@ -42,10 +42,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from methods.contract.method import Method, Problem, Pruned, Record
+from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.contract.recipe import Recipe, derive_seed
-from methods.network.channels import ChannelGroup, channel_groups
-from methods.network.cost import CostModel
+from methods.network.channels import ChannelGroup
 from methods.network.scope import Shortcuts
 from methods.network.thinning import Thinning
 from methods.network.units import Scored, Units
@@ -121,6 +120,8 @@ class SPP(Method):
 
     title: ClassVar[str] = "units dropped at random, the weak ever more often, until for good"
     source: ClassVar[str] = "Wang, Zhang, Wang, Hu, 2018, arXiv 1709.06994"
+    flops_parameter: ClassVar[str | None] = "sparsity.flops"
+    rounds_widths: ClassVar[bool] = True
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({"granularity"})
 
     sparsity: Sparsity
@@ -181,6 +182,19 @@ class SPP(Method):
         conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
         return sparsity_space(groups, energy=True) | Space(own, conditions)
 
+    def preview(self, problem: Problem) -> Preview | None:
+        """Say what the chosen widths cost.
+
+        Args:
+            problem: The network.
+
+        Returns:
+            The exact cost; ``None`` for units other than channels, whose ranks decide what can be cut.
+        """
+        if self.granularity != "filter":
+            return None
+        return problem.preview(allot_widths(problem, self.sparsity, self.round_to)[1])
+
     def prune(self, problem: Problem) -> Pruned:
         """Thin out at random until the share is removed, then cut and fine-tune.
 
@@ -216,7 +230,7 @@ class SPP(Method):
 
     def _channels(self, model: nn.Module, problem: Problem) -> _Job:
         groups, keep = allot_widths(problem, self.sparsity, self.round_to)
-        units, cost = Units(model, groups), CostModel(model, problem.example, groups)
+        units, cost = Units(model, groups), problem.cost
         own, lanes = [*units.producers, *units.affine], Shortcuts(model, groups, units.valid)
         thinning = Thinning(own, units.consumers, units.valid.numel(), lanes.close)
 
@@ -233,9 +247,9 @@ class SPP(Method):
         return _Job(groups, units, layers, to_remove, rates, thinning, saving, finish)
 
     def _columns(self, model: nn.Module, problem: Problem) -> _Job:
-        groups = channel_groups(problem.model, problem.example, problem.ignored)
+        groups = problem.groups
         bundle: Bundle = "in_channel" if self.granularity == "in_channel" else "column"
-        columns, cost = Columns(model, problem.example, groups, bundle), CostModel(model, problem.example, groups)
+        columns, cost = Columns(model, problem.example, groups, bundle), problem.cost
         keep = allotted_columns(columns, groups, self.sparsity, self.round_to)
         thinning = Thinning([], columns.slices(), columns.valid.numel())
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from methods.contract.method import Problem, Pruned, Record
 from methods.contract.recipe import derive_seed
-from methods.network.channels import ChannelGroup, channel_groups, cut
-from methods.network.cost import CostModel
+from methods.network.channels import ChannelGroup, cut
 from methods.network.spectra import with_energies
 from methods.training.trainer import Hook, Trainer, evaluate, recalibrate
 from spaces import ByEnergy, Sparsity
@@ -77,11 +76,10 @@ def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[l
     Returns:
         The groups, and kept units by name of group.
     """
-    groups = channel_groups(problem.model, problem.example, problem.ignored)
-    cost = CostModel(problem.model, problem.example, groups)
+    groups = problem.groups
     looked_at = isinstance(sparsity, ByEnergy)
     layers = with_energies(problem.model, groups) if looked_at else [group.layer for group in groups]
-    return groups, sparsity.keep(layers, cost.flops, round_to)
+    return groups, sparsity.keep(layers, problem.cost.flops, round_to)
 
 
 def cut_and_finetune(

@@ -20,7 +20,7 @@ from search.speed.conditions import Conditions, channel_step, conditions
 from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
 from search.study.config import StudyConfig
-from search.study.space import first_points, refuse_idle_bounds, rounds, study_space
+from search.study.space import first_points, refuse_idle_bounds, study_space
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolve_recipe
 from search.tasks.workload import Workload
@@ -125,7 +125,7 @@ class Plan:
             threads = f"{self.timed.threads} thread{'s' * (self.timed.threads > 1)}"
             lines.append(f"latency   {', '.join(self.timed.targets)}; batch of {self.timed.batch_size}, {threads}")
         if self.round_to > 1:
-            free = [name for name in self.config.methods if not rounds(name)]
+            free = [name for name in self.config.methods if not load_method(name).rounds_widths]
             but = f" (but {', '.join(free)}, which choose their own)" if free else ""
             lines.append(f"widths    multiples of {self.round_to}{but}")
         return lines

@@ -12,33 +12,15 @@ variants that estimate different Fisher matrices, are not the same quantity.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from search.objectives.base import Objective
 
 if TYPE_CHECKING:
-    from methods.contract.method import Method, Problem
+    from methods.contract.method import Method
 
 WORST = 1.0
 """Counts 0 in the hypervolume: with a loss higher by 1, right answers are ``e`` times less probable."""
-
-
-@runtime_checkable
-class Predicting(Protocol):
-    """A method that says what its decision costs, before and after it is carried out.
-
-    What ``prune`` returns then has ``predicted_damage`` in its ``extra``.
-    """
-
-    def preview(self, problem: Problem) -> Any:
-        """Say what a decision comes to.
-
-        Args:
-            problem: The network, the data and known analyses.
-
-        Returns:
-            Something with ``damage``, an increase of the loss.
-        """
 
 
 def predicts(method: type[Method]) -> bool:
@@ -48,9 +30,9 @@ def predicts(method: type[Method]) -> bool:
         method: The method.
 
     Returns:
-        Whether it can be previewed.
+        What the method declares.
     """
-    return issubclass(method, Predicting)
+    return method.predicts_damage
 
 
 PREDICTED_DAMAGE = Objective(

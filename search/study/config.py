@@ -106,7 +106,7 @@ class StudyConfig(_Part):
         data: A name of ours or ``package.module:function``.
         data_root: Where data sets lie or are downloaded to.
         split: Sizes and seed of train, validation and test.
-        methods: Pruning methods that compete.
+        methods: Pruning methods that compete: names of ours or of installed packages, or ``package.module:Class``.
         allocation: How sparsity is given out over layers; ``"any"`` lets the search choose.
         ignored: Modules whose output channels must all stay.
         objectives: What is searched for.
@@ -159,11 +159,12 @@ class StudyConfig(_Part):
     @classmethod
     def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         from methods import method_names
+        from methods.contract.named import is_reference
         from spaces import unknown_name
 
-        for name in names:
-            if name not in method_names():
-                raise InputError(unknown_name("method", name, method_names()))
+        for name in names:  # a reference is followed when the study is planned: an older study opens without its module
+            if not is_reference(name) and name not in method_names():
+                raise InputError(unknown_name("method", name, [*method_names(), "package.module:Class"]))
         if len(set(names)) != len(names):
             raise InputError(f"methods are named twice: {', '.join(names)}")
         return names
@@ -254,8 +255,22 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: Any, where: str) -> N
 
 
 def _path(key: str) -> list[str]:
-    """Split a dotted key; dots inside brackets belong to the name: ``a.b[layer1.0].low``."""
-    return re.findall(r"(?:[^.\[]|\[[^\]]*\]?)+", key)
+    """Split a dotted key; dots inside brackets or quotes, or before a colon, belong to the name.
+
+    Args:
+        key: What was written: ``a.b[layer1.0].low``, ``space.package.module:Mine.rate`` or ``space."m:Mine".rate``.
+
+    Returns:
+        The names from the outermost table inwards.
+    """
+    parts = re.findall(r'(?:"[^"]*"|[^.\["]|\[[^\]]*\]?)+', key)
+    if parts and parts[0] == "space":  # a method may be named by a reference, whose module has dots of its own
+        until = next(
+            (number for number, part in enumerate(parts) if ":" in part.partition("[")[0] and not part.startswith('"')),
+            1,
+        )
+        parts[1 : until + 1] = [".".join(parts[1 : until + 1])]
+    return [part.strip('"') for part in parts]
 
 
 def _value(text: str) -> Any:

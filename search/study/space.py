@@ -15,9 +15,6 @@ METHOD = "method"
 
 MODE = "sparsity.mode"
 
-TARGETS = ("sparsity.flops", "target_flops")
-"""The parameters that ask for a share of the dense FLOPs: where it decides widths, and where it steers a method."""
-
 
 def study_space(
     methods: Sequence[str],
@@ -70,6 +67,9 @@ def method_space(
     """
     method = load_method(name)
     space = method.space(groups)
+    target = method.flops_parameter
+    if target is not None and target not in space:
+        raise InputError(unknown_name(f"flops_parameter of method {name}:", target, space.names))
     if allocation != "any" and MODE in space and MODE not in bounds:
         if allocation not in (modes := space[MODE].to_json()["choices"]):
             raise InputError(
@@ -95,10 +95,9 @@ def method_space(
             method.from_point(usual_point)  # what does not go together is said before anything is trained
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
-    for target in TARGETS:
-        if rounds(name) and target in space:
-            space = _above(floor, space, target, name)
-    return space
+    if target is None or target not in space or not method.rounds_widths:
+        return space
+    return _above(floor, space, target, name)
 
 
 def fixed_value(bound: object) -> Value | None:
@@ -139,18 +138,6 @@ def refuse_idle_bounds(
                 )
 
 
-def rounds(method: str) -> bool:
-    """Tell whether a method takes ``round_to``; one whose sparsity is an outcome cannot.
-
-    Args:
-        method: Name of the method.
-
-    Returns:
-        Whether it has such a field.
-    """
-    return "round_to" in load_method(method).model_fields
-
-
 def _above(floor: float, space: Space, target: str, name: str) -> Space:
     """Leave out FLOPs that widths of the wanted multiples cannot come down to."""
     allowed = space[target].to_json()
@@ -185,7 +172,10 @@ def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) 
         defaults = space.narrowed({METHOD: method}).defaults()
         if defaults is None:
             continue
-        point = {name: _at_share(name, value, share, method) for name, value in defaults.items()}
+        target = load_method(method).flops_parameter
+        point = {
+            name: _at_share(name.removeprefix(f"{method}."), value, share, target) for name, value in defaults.items()
+        }
         try:
             points.append(space.check(point))
         except InputError:
@@ -193,10 +183,19 @@ def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) 
     return _distinct(points)
 
 
-def _at_share(name: str, value: Value, share: float, method: str) -> Value:
-    """Set the parameters that decide sparsity so that about this share of the FLOPs is left."""
-    own = name.removeprefix(f"{method}.")
-    if own in TARGETS:
+def _at_share(own: str, value: Value, share: float, target: str | None) -> Value:
+    """Set the parameters that decide sparsity so that about this share of the FLOPs is left.
+
+    Args:
+        own: Name of the parameter in its method's space.
+        value: Its default.
+        share: Share of the dense FLOPs.
+        target: The method's parameter that asks for such a share.
+
+    Returns:
+        The value to try.
+    """
+    if own == target:
         return share
     if own == "sparsity.ratio" or own.startswith(("sparsity.stages[", "sparsity.layers[")):
         return round(1 - math.sqrt(share), 3)  # widths count twice in a layer's FLOPs, once as inputs

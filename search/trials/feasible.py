@@ -17,13 +17,13 @@ def build_method(name: str, point: Mapping[str, Value], round_to: int) -> Method
     Args:
         name: Its name.
         point: Values by its own parameter names.
-        round_to: Kept widths are multiples of this, if the method has such a field and the point has no other value.
+        round_to: Kept widths are multiples of this, if the method rounds widths and the point has no other value.
 
     Returns:
         The method.
     """
     kind = load_method(name)
-    given = {"round_to": round_to} if "round_to" in kind.model_fields else {}
+    given = {"round_to": round_to} if kind.rounds_widths else {}
     return kind.from_point({**given, **point})
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import methods
 from methods import load_method, method_names
+from methods.contract import named
 from methods.contract.method import Method, Problem, Pruned, Record, nested
 from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups
@@ -51,8 +52,8 @@ def default_method(name: str, net: str) -> Method:
     groups = channel_groups(dense_net(net), EXAMPLE)
     point = cls.space([group.layer for group in groups]).defaults()
     assert point is not None, "every parameter needs a default"
-    if "sparsity.mode" in point:
-        point |= {"sparsity.mode": "flops", "sparsity.flops": TARGET, "sparsity.tilt": 0.0}
+    if cls.flops_parameter is not None:
+        point[cls.flops_parameter] = TARGET
     return cls.from_point(point)
 
 
@@ -126,11 +127,36 @@ def test_result_runs_and_is_smaller(name: str, net: str) -> None:
     assert answers.shape == (VALIDATION.examples, cases.CLASSES) and bool(answers.isfinite().all())
     dense, left = count(done.dense, EXAMPLE), count(model, EXAMPLE)
     assert left.params < dense.params
-    space = type(done.method).space([g.layer for g in channel_groups(done.dense, EXAMPLE)])
-    if "sparsity.mode" in space or "target_flops" in space:
+    if type(done.method).flops_parameter is not None:
         assert 0.3 < left.flops / dense.flops <= TARGET
     else:
         assert left.flops < dense.flops
+
+
+@every
+def test_preview_is_exact_and_touches_nothing(name: str, net: str) -> None:
+    done, problem = case(name, net), problem_for(net)
+    seeds = problem.generator.get_state()
+    seen = done.method.preview(problem)
+    assert torch.equal(problem.generator.get_state(), seeds)
+    assert_same_state(problem.model, done.dense)
+    assert seen is not None or not done.method.predicts_damage
+    if seen is not None:
+        left = count(done.pruned.model, EXAMPLE)
+        assert (seen.flops, seen.params) == (left.flops, left.params)
+        assert (seen.damage is not None) == done.method.predicts_damage
+        assert seen.damage == done.pruned.extra.get("predicted_damage")
+
+
+@each
+def test_declarations_fit_the_space_and_the_fields(name: str) -> None:
+    cls = load_method(name)
+    space = cls.space([group.layer for group in channel_groups(dense_net("vgg"), EXAMPLE)])
+    if cls.flops_parameter is not None:
+        bounds = space[cls.flops_parameter].to_json()
+        assert 0 < bounds["low"] < bounds["high"] <= 1
+    assert cls.rounds_widths == ("round_to" in cls.model_fields)
+    assert all(issubclass(layer, nn.Module) for layer in cls.layers)
 
 
 @every
@@ -331,7 +357,7 @@ def register(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, str]) -> None:
         assert group == "paretoprune.methods"
         return [point for point in points if name in (None, point.name)]
 
-    monkeypatch.setattr(methods, "entry_points", entry_points)
+    monkeypatch.setattr(named, "entry_points", entry_points)
 
 
 def test_third_parties_register_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,8 +369,8 @@ def test_third_parties_register_by_entry_point(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        ([("half", "tests.methods.test_contract:Gone")], "method 'half' cannot be loaded from .*Gone"),
-        ([("half", "no_such_package:Half")], "method 'half' cannot be loaded .*no_such_package"),
+        ([("half", "tests.methods.test_contract:Gone")], "method 'half' .*: unknown name in tests.*: 'Gone'"),
+        ([("half", "no_such_package:Half")], "method 'half' .*: there is no module 'no_such_package'"),
         ([("half", "tests.methods.test_contract:case")], "no subclass of methods.Method"),
         ([("half", "a:A"), ("half", "b:B")], "method 'half' is registered more than once: a:A, b:B"),
     ],

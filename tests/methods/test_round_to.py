@@ -23,17 +23,15 @@ def network() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, cases.CLASSES))
 
 
-@pytest.mark.parametrize("name", [name for name in method_names() if "round_to" in load_method(name).model_fields])
+@pytest.mark.parametrize("name", [name for name in method_names() if load_method(name).rounds_widths])
 def test_targets_are_met_after_rounding(name: str) -> None:
     cls = load_method(name)
     model = cases.seeded(network, trained=True)
     groups = channel_groups(model, EXAMPLE)
     point = cls.space([group.layer for group in groups]).defaults()
     assert point is not None
-    if "sparsity.mode" in point:
-        point |= {"sparsity.mode": "flops", "sparsity.flops": TARGET, "sparsity.tilt": 0.0}
-    else:
-        point["target_flops"] = TARGET
+    if cls.flops_parameter is not None:
+        point[cls.flops_parameter] = TARGET
     problem = Problem(
         model=model,
         example=EXAMPLE,

@@ -10,32 +10,34 @@ test_labels))``, which keeps its test set. Arrays are NumPy's or torch's:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from methods.contract.named import call_named
 from search.tasks.data.memory import Examples, Source, split_in_memory
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
-from search.tasks.user_code import call_function, load_function
 from spaces import InputError
 
 
-def user_arrays(reference: str, sizes: SplitSizes) -> Data:
+def user_arrays(function: Callable[..., Any], reference: str, sizes: SplitSizes) -> Data:
     """Call the user's function and split what it returns.
 
     Args:
-        reference: ``package.module:function``; called without arguments.
+        function: The function; called without arguments.
+        reference: The name it was given by, for messages.
         sizes: Sizes of the parts, and the seed that draws them.
 
     Returns:
         The three parts.
 
     Raises:
-        InputError: If the function cannot be found or called, or returns anything else than described above.
+        InputError: If the function fails, or returns anything else than described above.
     """
-    returned = call_function(load_function(reference, "data"), reference, "data")
+    returned = call_named(function, reference, "data")
     if not _is_pair(returned):
         raise InputError(
             f"data {reference!r} must return (inputs, labels) or ((train_inputs, train_labels), "

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from methods.contract.named import is_reference, known_names, load_named
 from search.tasks.data.sizes import SplitSizes
 from spaces import InputError, unknown_name
 
@@ -25,6 +26,9 @@ DATA: dict[str, str] = {
     "mnist": "search.tasks.data.mnist:mnist",
 }
 """Where the loader of each data set is: ``loader(root, sizes)``."""
+
+GROUP = "paretoprune.data"
+"""The entry-point group in which other packages list functions that return arrays."""
 
 
 def load_data(name: str, root: Path, split: SplitSizes) -> Data:
@@ -46,8 +50,8 @@ def load_data(name: str, root: Path, split: SplitSizes) -> Data:
         module, _, function = DATA[name].partition(":")
         loader: Callable[[Path, SplitSizes], Data] = getattr(import_module(module), function)
         return loader(root, split)
-    if ":" in name:
+    if is_reference(name) or name in known_names({}, GROUP):
         from search.tasks.data.arrays import user_arrays
 
-        return user_arrays(name, split)
-    raise InputError(unknown_name("data", name, [*DATA, "package.module:function"]))
+        return user_arrays(load_named("data", name, {}, GROUP), name, split)
+    raise InputError(unknown_name("data", name, [*known_names(DATA, GROUP), "package.module:function"]))

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from methods.contract.named import call_named, is_reference, known_names, load_named
 from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ MODELS: dict[str, str] = {
     "wrn28_10": "search.tasks.models.wide_resnet:wrn28_10",
 }
 """Where the builder of each of our networks is: ``builder(classes, channels, seed)``."""
+
+GROUP = "paretoprune.models"
+"""The entry-point group in which other packages list builders of networks."""
 
 TORCHVISION = "torchvision:"
 
@@ -83,19 +87,17 @@ def _build(name: str, classes: int, example_shape: Sequence[int], seed: int, wei
         from search.tasks.models.torchvision_models import torchvision_model
 
         return torchvision_model(name.removeprefix(TORCHVISION), classes, weights)
-    if ":" in name:
+    if is_reference(name) or name in known_names({}, GROUP):
         return _user_model(name, classes)
-    known = [*MODELS, "torchvision:NAME", "package.module:function"]
+    known = [*known_names(MODELS, GROUP), "torchvision:NAME", "package.module:function"]
     raise InputError(unknown_name("model", name, known))
 
 
 def _user_model(reference: str, classes: int) -> nn.Module:
     from torch import nn
 
-    from search.tasks.user_code import call_function, load_function
-
-    function = load_function(reference, "model")
-    model = call_function(function, reference, "model", **_classes_argument(function, classes))
+    function = load_named("model", reference, MODELS, GROUP)
+    model = call_named(function, reference, "model", **_classes_argument(function, classes))
     if not isinstance(model, nn.Module):
         raise InputError(f"model {reference!r} must return a torch.nn.Module, not {type(model).__name__}")
     return model

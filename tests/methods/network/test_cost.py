@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import torch
@@ -66,7 +68,8 @@ def test_cost_model_is_exact(name: str, data: st.DataObject) -> None:
     kept = {g.name: data.draw(st.integers(1, g.channels), label=g.name) for g in groups}
     smaller = cut(model, groups, {name: range(width) for name, width in kept.items()})
     costs = CostModel(model, EXAMPLE, groups)
-    assert costs.flops(kept) == count(smaller, EXAMPLE).flops
+    assert (costs.flops(kept), costs.params(kept)) == astuple(count(smaller, EXAMPLE))
+    assert costs.params({}) == count(model, EXAMPLE).params
     assert costs.dense == costs.flops({}) == count(model, EXAMPLE).flops
 
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from methods import METHODS
+from methods import METHODS, load_method
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.magnitude import Magnitude
@@ -32,7 +32,7 @@ from search.speed.conditions import Conditions
 from search.store.files import write_json
 from search.store.studies import StudyFiles
 from search.study import space as study_space_module
-from search.study.space import first_points, method_space, rounds, study_space
+from search.study.space import first_points, method_space, study_space
 from search.study.study import Study
 from search.tracking.records import shares, trial_metrics
 from search.trials import feasible
@@ -279,15 +279,13 @@ def test_flops_that_round_widths_cannot_reach_are_not_searched() -> None:
 
 
 def test_all_methods_of_ours_round_and_others_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert all(rounds(name) for name in METHODS)
+    assert all(load_method(name).rounds_widths for name in METHODS)
 
     class Free(Magnitude):
         pass
 
-    fields = {name: field for name, field in Free.model_fields.items() if name != "round_to"}
-    monkeypatch.setattr(Free, "__pydantic_fields__", fields)
+    monkeypatch.setattr(Free, "rounds_widths", False)
     monkeypatch.setattr(study_space_module, "load_method", lambda name: Free)
-    assert not rounds("free")
     free = method_space("free", GROUPS, "flops", {}, 0.3)
     assert free["sparsity.flops"].to_json()["low"] == 0.05, "a method that rounds nothing reaches all"
 
@@ -333,19 +331,18 @@ POINT: dict[str, bool | int | float | str] = {"sparsity.mode": "uniform", "spars
 
 
 @pytest.mark.parametrize(("step", "width"), [(1, 11), (4, 12), (8, 8)])
-def test_every_method_with_the_field_rounds_its_widths(step: int, width: int) -> None:
+def test_every_method_that_declares_it_rounds_its_widths(step: int, width: int) -> None:
     done = run_trial(setting(round_to=step), TrialSpec(0, "magnitude", POINT, seed=0)).outcome
     assert done.error is None
     assert done.widths == {"0": (width, 16)}
 
 
-def test_a_method_without_the_field_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_does_not_round_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Deaf(Magnitude):
         def prune(self, problem: Problem) -> Any:
             raise AssertionError("not run")
 
-    fields = {name: field for name, field in Deaf.model_fields.items() if name != "round_to"}
-    monkeypatch.setattr(Deaf, "__pydantic_fields__", fields)
+    monkeypatch.setattr(Deaf, "rounds_widths", False)
     build_method: list[Any] = []
     monkeypatch.setattr(Deaf, "from_point", classmethod(lambda cls, point: build_method.append(dict(point))))
     monkeypatch.setattr(feasible, "load_method", lambda name: Deaf)

@@ -84,13 +84,13 @@ def test_users_model_is_called_as_its_signature_allows(module: Write, function: 
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("named_", r"unknown function in module users_own_\d+: 'named_'; did you mean 'named'"),
+        ("named_", r"model 'users_own_\d+:named_': unknown name in users_own_\d+: 'named_'; did you mean 'named'"),
         ("constant", "constant is a int, not a function"),
         ("word", r"must return a torch\.nn\.Module, not str"),
         ("broken", "failed: ZeroDivisionError: oh"),
         ("two", r"gives \[2, 2\] for 2 inputs instead of \[2, 5\]"),
         ("Pair", "one tensor of logits, not tuple"),
-        ("a b", r"must have the form package\.module:function"),
+        ("a b", r"must have the form package\.module:Name"),
     ],
 )
 def test_what_is_wrong_with_a_users_model_is_said(module: Write, function: str, said: str) -> None:
