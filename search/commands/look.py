@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +13,7 @@ from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from search.fronts.front import Front, Member
+    from search.fronts.front import Front
 
 
 def status(
@@ -71,6 +69,16 @@ def front(
             rich_help_panel=LIMITS,
         ),
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--limit",
+            metavar="NAME<=VALUE",
+            show_default=False,
+            help="A limit on anything measured, such as 'predicted_damage<=0.1' or 'mean_iou>=60%'; may be repeated.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(metavar="NAME", show_default=False, help="Networks of this method alone.", rich_help_panel=LIMITS),
@@ -81,7 +89,7 @@ def front(
         str,
         typer.Option(
             metavar="KEY",
-            help="Order of the rows: flops, accuracy, params, latency, efficiency or seconds.",
+            help="Order of the rows: flops, accuracy, any other measurement, efficiency, method or trial.",
             rich_help_panel=OUTPUT,
         ),
     ] = "flops",
@@ -102,14 +110,14 @@ def front(
     from search.store.studies import load_front
 
     _only_one("--json", as_json, "--csv", as_csv)
-    shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method, max_latency)
+    shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method, max_latency, limit or ())
     members = shown.sorted(sort) if pick is None else (shown.pick(pick, drop),)
     if plot is not None:
         _draw(shown, plot)
     if as_json:
-        put_json(shown.to_json() | {"members": [member.to_json() for member in members]})
+        put_json(shown.to_json(members))
     elif as_csv:
-        put(_csv(shown, members))
+        put(shown.to_csv(members).rstrip("\n"))
     else:
         put_tables(front_table(shown, members))
 
@@ -157,17 +165,6 @@ def _readable(directory: Path, names: Sequence[str]) -> Generator[dict[str, Any]
             yield StudyFiles(directory, name).status()
         except InputError as error:
             note(f"warning: {error}")
-
-
-def _csv(front: Front, members: Sequence[Member]) -> str:
-    """The rows of :meth:`Front.to_csv` for these members, in this order."""
-    dense, *others = front.records()
-    rows = {row["trial"]: row for row in others}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(dense), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([dense, *(rows[member.trial] for member in members)])
-    return text.getvalue().rstrip("\n")
 
 
 def _draw(front: Front, path: Path) -> None:

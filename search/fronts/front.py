@@ -1,6 +1,8 @@
 """The Pareto front of a study: which pruned networks no other one beats, and how to choose among them.
 
-Light to import: pandas, matplotlib and plotly are imported by the functions that need them.
+Everything that is told of a front (columns, orders, limits, picks) is made from the objectives of its study and the
+metrics of its task. Light to import: pandas is imported by the function that needs it, and what draws is looked up when
+something is drawn, for pictures are made of fronts and not the other way round.
 """
 
 from __future__ import annotations
@@ -9,145 +11,35 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.fronts.dominance import hypervolume, knee, non_dominated
-from search.objectives import Objective
-from search.objectives.limits import parse_latency, parse_limit, parse_share
+from search.fronts.member import Member, Rebuild
+from search.objectives import OBJECTIVES, Objective
 from search.records.outcome import DenseRow, Outcome
 from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
-    from torch import nn
 
-    from spaces import Value
-
-__all__ = [
-    "PICKS",
-    "SORTS",
-    "Front",
-    "Member",
-    "hypervolume",
-    "knee",
-    "non_dominated",
-    "parse_latency",
-    "parse_limit",
-    "parse_share",
-]
+__all__ = ["PICKS", "Front", "Member"]
 
 Found = TypeVar("Found")
-Rebuild = Callable[[int], "nn.Module"]
-"""Rebuilds the pruned network of a trial, given its number."""
 
-
-@dataclass(frozen=True)
-class Member:
-    """One pruned network beside its dense one.
-
-    Attributes:
-        trial: Number of the trial.
-        method: Name of the pruning method.
-        accuracy: Accuracy on validation, 0..1.
-        flops: Multiply–accumulates for one input.
-        flops_share: Share of the dense network's FLOPs.
-        params: Number of parameters.
-        params_share: Share of the dense network's parameters.
-        seconds: Seconds that pruning and fine-tuning took.
-        point: The method's parameters.
-        metrics: All measurements by name of the objective.
-        test_accuracy: Accuracy on the test set in 0..1, once it was looked at.
-        latency: Seconds of one forward pass on the first target, where it was measured.
-        latency_share: Share of the dense network's latency.
-        noisy: Whether that measurement scattered more than it should.
-    """
-
-    trial: int
-    method: str
-    accuracy: float
-    flops: int
-    flops_share: float
-    params: int
-    params_share: float
-    seconds: float
-    point: Mapping[str, Value]
-    metrics: Mapping[str, float]
-    test_accuracy: float | None = None
-    latency: float | None = None
-    latency_share: float | None = None
-    noisy: bool = False
-    _rebuild: Rebuild | None = field(default=None, repr=False, compare=False)
-
-    @classmethod
-    def of(cls, outcome: Outcome, dense: DenseRow, rebuild: Rebuild | None = None) -> Self:
-        """Set a complete outcome beside the dense network.
-
-        Args:
-            outcome: The outcome of a complete trial.
-            dense: The dense network of its study.
-            rebuild: Rebuilds the network of a trial; needed by :meth:`model` alone.
-
-        Returns:
-            The member.
-        """
-        flops, params = round(outcome.metrics["flops"]), round(outcome.metrics["params"])
-        latency, known = outcome.metrics.get("latency"), dense.latency is not None
-        first = next(iter(outcome.timings.values()), None)
-        return cls(
-            trial=outcome.number,
-            method=outcome.method,
-            accuracy=outcome.metrics["accuracy"],
-            flops=flops,
-            flops_share=flops / dense.flops,
-            params=params,
-            params_share=params / dense.params,
-            seconds=outcome.metrics["seconds"],
-            point=outcome.point,
-            metrics=outcome.metrics,
-            test_accuracy=outcome.test_accuracy,
-            latency=latency if known else None,
-            latency_share=None if latency is None or dense.latency is None else latency / dense.latency,
-            noisy=latency is not None and first is not None and first.noisy,
-            _rebuild=rebuild,
-        )
-
-    @property
-    def efficiency(self) -> float | None:
-        """Speed-up divided by the factor of FLOPs saved: 1 when half the FLOPs take half the time."""
-        return None if self.latency_share is None else self.flops_share / self.latency_share
-
-    def model(self) -> nn.Module:
-        """Rebuild the pruned network with its trained weights.
-
-        Returns:
-            The network, smaller than the dense one, in eval mode.
-
-        Raises:
-            ValueError: If the front was made without a way to the stored networks.
-        """
-        if self._rebuild is None:
-            raise ValueError("this front holds numbers alone; load_front gives one that can rebuild networks")
-        return self._rebuild(self.trial)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the member as ``front --json`` prints it.
-
-        Returns:
-            A mapping in JSON's types; ``test_accuracy``, and ``latency`` with what belongs to it, are there only
-            when they are known.
-        """
-        data = {name: getattr(self, name) for name in _COLUMNS} | {"point": dict(self.point)}
-        if self.latency is not None:
-            data |= {name: getattr(self, name) for name in _TIMED}
-        return data if self.test_accuracy is None else data | {"test_accuracy": self.test_accuracy}
-
-
-_COLUMNS = ("trial", "method", "accuracy", "flops", "flops_share", "params", "params_share", "seconds")
-_TIMED = ("latency", "latency_share", "efficiency", "noisy")
+_USUAL = ("flops", "params", "seconds")
+_LIMIT = re.compile(r"\s*([A-Za-z]\w*)\s*(<=|>=|<|>)\s*(\S.*?)\s*")
+_HOLDS: Mapping[str, Callable[[float, float], bool]] = {
+    "<=": lambda value, limit: value <= limit,
+    ">=": lambda value, limit: value >= limit,
+    "<": lambda value, limit: value < limit,
+    ">": lambda value, limit: value > limit,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +52,7 @@ class Front:
         outcomes: The complete outcomes, by number of the trial.
         objectives: What was optimised; decides who is on the front.
         rebuild: Rebuilds the network of a trial; ``None`` for numbers alone.
+        metrics: Descriptions of the metrics of the task, those that are no objectives included.
     """
 
     study: str
@@ -167,6 +60,7 @@ class Front:
     outcomes: Sequence[Outcome]
     objectives: tuple[Objective, ...]
     rebuild: Rebuild | None = field(default=None, repr=False)
+    metrics: tuple[Objective, ...] = ()
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.outcomes, key=lambda outcome: outcome.number))
@@ -178,30 +72,88 @@ class Front:
                 if objective.name not in outcome.metrics:
                     raise ValueError(f"trial {outcome.number} was not measured for {objective.name!r}")
 
+    # What there is to tell
+
     @cached_property
-    def _split(self) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
-        """Members on the front and the others, both by ascending FLOPs."""
-        rows = [Member.of(outcome, self.dense, self.rebuild) for outcome in self.outcomes]
-        on_front = non_dominated(self._values(rows), self._maximise)
-        # Among equal FLOPs (possible with other objectives) the most accurate comes first.
-        ranked = sorted(zip(rows, on_front, strict=True), key=lambda row: (row[0].flops, -row[0].accuracy))
-        front = tuple(member for member, best in ranked if best)
-        return front, tuple(member for member, best in ranked if not best)
+    def shown(self) -> Mapping[str, Objective]:
+        """What is known of every network by name: qualities, then the usual costs, then other objectives."""
+        qualities = [objective for objective in self.objectives if objective.quality]
+        qualities += [metric for metric in (*self.metrics, OBJECTIVES["accuracy"]) if metric.name in self.dense.metrics]
+        costs = [OBJECTIVES[name] for name in (*_USUAL, *(["latency"] if self.timed else []))]
+        found: dict[str, Objective] = {}
+        for objective in (*qualities, *costs, *self.objectives):
+            found.setdefault(objective.name, objective)
+        return found
 
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The networks that no other one beats in all objectives, by ascending FLOPs."""
-        return self._split[0]
+    @cached_property
+    def quality(self) -> Objective:
+        """What tells a good network: the first objective of the study that does."""
+        return next(objective for objective in (*self.objectives, *self.shown.values()) if objective.quality)
 
-    @property
-    def dominated(self) -> tuple[Member, ...]:
-        """The other complete trials, by ascending FLOPs."""
-        return self._split[1]
+    @cached_property
+    def cost(self) -> Objective:
+        """What is saved: the first objective of the study that is a cost; FLOPs if there is none."""
+        return next((each for each in self.objectives if not each.quality), OBJECTIVES["flops"])
 
     @property
     def timed(self) -> bool:
         """Whether latency was measured in this study."""
         return self.dense.latency is not None
+
+    def dense_value(self, objective: Objective) -> float | None:
+        """Return a value of the dense network.
+
+        Args:
+            objective: What is asked for.
+
+        Returns:
+            The measured value. What only a decision can have, such as the damage that it does, is ideal for a network
+            from which nothing was removed; ``None`` for anything else that was not measured.
+        """
+        ideal = objective.ideal if objective.quality and not objective.trained else None
+        return self.dense.metrics.get(objective.name, ideal)
+
+    # Who is on the front
+
+    @cached_property
+    def _split(self) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
+        """Members on the front and the others, both by ascending FLOPs."""
+        rows = [Member.of(outcome, self.dense, self.rebuild) for outcome in self.outcomes]
+        on_front = non_dominated(self._values(rows), self._maximise)
+        # Among equal FLOPs (possible with other objectives) the best comes first.
+        ranked = sorted(zip(rows, on_front, strict=True), key=lambda row: (row[0].flops, -self._goodness(row[0])))
+        front = tuple(member for member, best in ranked if best)
+        return front, tuple(member for member, best in ranked if not best)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The networks that no other one beats in all objectives, by ascending FLOPs; of ties the first trial."""
+        return self._split[0]
+
+    @property
+    def dominated(self) -> tuple[Member, ...]:
+        """The other complete trials, by ascending FLOPs; also those that tie with a member."""
+        return self._split[1]
+
+    @cached_property
+    def _ties(self) -> dict[int, tuple[Member, ...]]:
+        places = {tuple(values): member.trial for member, values in self._placed(self.members)}
+        found: dict[int, list[Member]] = {}
+        for member, values in self._placed(self.dominated):
+            if tuple(values) in places:
+                found.setdefault(places[tuple(values)], []).append(member)
+        return {trial: tuple(sorted(ties, key=lambda tie: tie.trial)) for trial, ties in found.items()}
+
+    def ties(self, member: Member) -> tuple[Member, ...]:
+        """Find the trials that reach exactly the same as a member of the front.
+
+        Args:
+            member: A member.
+
+        Returns:
+            Later trials with the same value of every objective, by number: often another method, sometimes chance.
+        """
+        return self._ties.get(member.trial, ())
 
     @property
     def _maximise(self) -> list[bool]:
@@ -211,6 +163,15 @@ class Front:
         """Return the values of the objectives, ``[members, objectives]``."""
         return [[member.metrics[objective.name] for objective in self.objectives] for member in members]
 
+    def _placed(self, members: Sequence[Member]) -> zip[tuple[Member, list[float]]]:
+        return zip(members, self._values(members), strict=True)
+
+    def _goodness(self, member: Member) -> float:
+        value = member.metrics[self.quality.name]
+        return value if self.quality.maximise else -value
+
+    # Choosing
+
     def filter(
         self,
         max_flops: str | float | None = None,
@@ -218,8 +179,9 @@ class Front:
         max_params: str | float | None = None,
         method: str | None = None,
         max_latency: str | None = None,
+        limits: Sequence[str] = (),
     ) -> Front:
-        """Keep the trials that meet all limits, and take the front among them anew.
+        """Keep the trials that meet all limits, and take the front among them.
 
         Args:
             max_flops: Upper limit, a share of the dense network (``"50%"``, ``0.5``) or a count (``"20M"``).
@@ -229,6 +191,7 @@ class Front:
                 cannot be read.
             max_latency: Upper limit on the measured latency, a time (``"2ms"``) or a share (``"50%"``); an
                 ``InputError`` if latency was not measured. Networks that could not be timed do not meet it.
+            limits: Limits on anything that was measured, such as ``"predicted_damage<=0.1"`` or ``"mean_iou>=60%"``.
 
         Returns:
             The front of what is left, possibly empty.
@@ -238,101 +201,143 @@ class Front:
             by_method = {outcome.method: outcome.method for outcome in self.outcomes}
             wanted = _look_up("method of this study", method, by_method)
             kept = [outcome for outcome in kept if outcome.method == wanted]
-        if max_flops is not None:
-            most = parse_limit(max_flops, self.dense.flops, "max-flops")
-            kept = [outcome for outcome in kept if outcome.metrics["flops"] <= most]
-        if max_params is not None:
-            most = parse_limit(max_params, self.dense.params, "max-params")
-            kept = [outcome for outcome in kept if outcome.metrics["params"] <= most]
-        if max_latency is not None:
-            slowest = parse_latency(max_latency, self._dense_latency("max-latency"), "max-latency")
-            kept = [outcome for outcome in kept if outcome.metrics.get("latency", math.inf) <= slowest]
-        if min_accuracy is not None:
-            least = parse_share(min_accuracy, "min-accuracy")
-            kept = [outcome for outcome in kept if outcome.metrics["accuracy"] >= least]
+        asked = [
+            ("max-flops", "flops", "<=", max_flops),
+            ("max-params", "params", "<=", max_params),
+            ("max-latency", "latency", "<=", max_latency),
+            ("min-accuracy", "accuracy", ">=", min_accuracy),
+            *((f"limit {text!r}", *self._parsed(text)) for text in limits),
+        ]
+        for option, name, relation, text in asked:
+            if text is None:
+                continue
+            limit = self._described(name, option).parse_limit(text, self.dense, option)
+            holds = _HOLDS[relation]
+            kept = [each for each in kept if name in each.metrics and holds(each.metrics[name], limit)]
         return replace(self, outcomes=kept)
+
+    def _parsed(self, text: str) -> tuple[str, str, str]:
+        found = _LIMIT.fullmatch(text)
+        if found is None:
+            raise InputError(
+                f"limit {text!r} is not of the form NAME<=VALUE or NAME>=VALUE, such as "
+                f"'{self.quality.name}{'>=' if self.quality.maximise else '<='}{self.quality.format(0.5)}'"
+            )
+        return found[1], found[2], found[3]
+
+    def _described(self, name: str, asked: str) -> Objective:
+        """Look up what a name stands for, and refuse what was not measured."""
+        if name in ("latency", "efficiency") and not self.timed:
+            raise InputError(
+                f"{asked}: no latency was measured in study {self.study!r}; run a sweep with --objectives "
+                "accuracy,latency, or with --set 'latency.targets=[\"cpu\"]'"
+            )
+        if name not in self.shown:
+            raise InputError(f"{asked}: {unknown_name(f'measurement of study {self.study!r}:', name, self.shown)}")
+        return self.shown[name]
+
+    @cached_property
+    def orders(self) -> Mapping[str, Callable[[Member], Any]]:
+        """Orders of the members by name: qualities best first, everything else ascending."""
+
+        def by(objective: Objective) -> Callable[[Member], float]:
+            sign = -1.0 if objective.maximise else 1.0
+            return lambda member: sign * member.metrics.get(objective.name, sign * math.inf)
+
+        found: dict[str, Callable[[Member], Any]] = {name: by(objective) for name, objective in self.shown.items()}
+        if self.timed:
+            found["efficiency"] = lambda member: -(member.efficiency or 0.0)
+        return found | {"method": lambda member: member.method, "trial": lambda member: member.trial}
 
     def sorted(self, by: str = "flops") -> tuple[Member, ...]:
         """Return the members in another order.
 
         Args:
-            by: A name in :data:`SORTS` (others are an ``InputError``, and ``"latency"`` where it was not measured);
-                accuracy and efficiency come best first, everything else in ascending order.
+            by: Any measurement of the study, ``"method"``, ``"trial"``, or ``"efficiency"`` where latency was measured
+                (others are an ``InputError``). Qualities and efficiency come best first, everything else ascending.
 
         Returns:
             The members; equal ones stay in the order of their FLOPs.
         """
-        if by in ("latency", "efficiency"):
-            self._dense_latency(f"sort {by}")
-        return tuple(sorted(self.members, key=_look_up("order", by, SORTS)))
-
-    def _dense_latency(self, asked: str) -> float:
-        """Return the dense network's latency, which stands for all others having been measured."""
-        if self.dense.latency is None:
-            raise InputError(
-                f"{asked}: no latency was measured in study {self.study!r}; run a sweep with --objectives "
-                "accuracy,latency, or with --set 'latency.targets=[\"cpu\"]'"
-            )
-        return self.dense.latency
+        if by in ("latency", "efficiency") and not self.timed:
+            self._described(by, f"sort {by}")
+        return tuple(sorted(self.members, key=_look_up("order", by, self.orders)))
 
     def knee(self) -> Member:
         """Return the member at which the front bends most (see :func:`search.fronts.dominance.knee`).
 
         Returns:
-            The knee; the more accurate one where a front of two, or one without a bend, leaves the choice.
+            The knee; the better one where a front of two, or one without a bend, leaves the choice.
         """
         members = self._some()[::-1]
         return members[knee(self._values(members), self._maximise)]
 
     def best(self) -> Member:
-        """Return the most accurate member.
+        """Return the best member: the most accurate one, where accuracy is searched for.
 
         Returns:
-            The member with the highest validation accuracy; the cheapest of equals.
+            The member with the best :attr:`quality`; the cheapest of equals.
         """
-        return max(self._some(), key=lambda member: member.accuracy)
+        return max(self._cheapest_first(), key=self._goodness)
 
     def cheapest(self, drop: float = 0.5) -> Member:
-        """Return the member with the fewest FLOPs that is still accurate enough.
+        """Return the cheapest member that is still good enough.
 
         Args:
-            drop: How much accuracy may be lost against the dense network, in percentage points.
+            drop: How much :attr:`quality` may be lost against the dense network, as :meth:`drop` tells it: percentage
+                points of accuracy, for instance.
 
         Returns:
-            The member.
+            The member with the least :attr:`cost`.
 
         Raises:
-            InputError: If ``drop`` is not in 0..100, or no member is accurate enough.
+            InputError: If ``drop`` is not in 0..100, or no member is good enough.
         """
         if not 0 <= drop <= 100:
-            raise InputError(f"drop: {drop} is not in 0..100 percentage points (example: 0.5)")
-        for member in self._some():
-            if self.drop(member) <= drop:
+            raise InputError(f"drop: {drop} is not in 0..100 {self.drop_unit} (example: 0.5)")
+        for member in self._cheapest_first():
+            lost = self.drop(member)
+            if lost is not None and lost <= drop:
                 return member
         least = self.drop(self.best())
+        told = f"the best lost {least:.2f}" if least is not None else f"its {self.quality.title} is not known"
         raise InputError(
-            f"no network of study {self.study!r} is within {drop:g} percentage points of the dense one; "
-            f"the most accurate lost {least:.2f}"
+            f"no network of study {self.study!r} is within {drop:g} {self.drop_unit} of the dense one; {told}"
         )
 
-    def drop(self, member: Member) -> float:
-        """Return how much accuracy a member lost.
+    def drop(self, member: Member) -> float | None:
+        """Return how much a member lost.
 
         Args:
             member: A member.
 
         Returns:
-            Validation accuracy lost against the dense network, in percentage points; negative for a gain.
+            :attr:`quality` lost against the dense network, negative for a gain: in percentage points where it is a
+            share, else in its own unit. ``None`` where the dense network's is not known.
         """
+        whole = self.dense_value(self.quality)
+        if whole is None:
+            return None
+        own = member.metrics[self.quality.name]
+        lost = whole - own if self.quality.maximise else own - whole
         # Rounded, so that 98 % - 97.5 % is not 0.50000000000000044.
-        return round(100 * (self.dense.accuracy - member.accuracy), 9)
+        return round(100 * lost if self._in_points else lost, 9)
+
+    @property
+    def drop_unit(self) -> str:
+        """What a drop is counted in."""
+        return "percentage points" if self._in_points else f"({self.quality.unit or self.quality.title})"
+
+    @property
+    def _in_points(self) -> bool:
+        return self.quality.style.endswith("%")
 
     def pick(self, rule: str, drop: float = 0.5) -> Member:
         """Choose one member by a named rule.
 
         Args:
             rule: A name in :data:`PICKS`: ``knee``, ``best`` or ``cheapest`` (others are an ``InputError``).
-            drop: For ``cheapest``: accuracy that may be lost, in percentage points.
+            drop: For ``cheapest``: what may be lost, see :meth:`cheapest`.
 
         Returns:
             The member.
@@ -344,6 +349,9 @@ class Front:
         if not self.members:
             raise InputError(f"study {self.study!r} has no complete trial within these limits")
         return self.members
+
+    def _cheapest_first(self) -> list[Member]:
+        return sorted(self._some(), key=lambda member: member.metrics[self.cost.name])
 
     def hypervolume(self) -> float:
         """Return how much of the space between the dense network and the ideal the front commands.
@@ -363,26 +371,50 @@ class Front:
         axes = len(self.objectives)
         return hypervolume(gains, reference=[0.0] * axes, maximise=[True] * axes)
 
-    def records(self) -> list[dict[str, Any]]:
+    # Rows for other programs
+
+    def records(self, members: Sequence[Member] | None = None) -> list[dict[str, Any]]:
         """Return the front as flat rows, the dense network first.
 
+        Args:
+            members: Members in the order of the rows; ascending FLOPs if not given.
+
         Returns:
-            One mapping per row, all with the same keys: the numbers of :class:`Member`, the ``drop`` in
-            percentage points, and the parameters as ``point.NAME`` (``None`` where a method has none such).
+            One mapping per row, all with the same keys: every measurement of :attr:`shown`, costs also as
+            ``NAME_share`` of the dense network's, the :meth:`drop`, ``test_NAME`` for the metrics of the task, and the
+            parameters as ``point.NAME`` (``None`` where a method has none such).
         """
-        names = sorted({name for member in self.members for name in member.point})
-        dense = {"trial": None, "method": "dense", "flops_share": 1.0, "params_share": 1.0, "drop": 0.0}
-        dense |= {name: getattr(self.dense, name) for name in ("accuracy", "flops", "params", "seconds")}
-        columns = (*_COLUMNS[:3], "drop", *_COLUMNS[3:], *(_TIMED if self.timed else ()))
-        if self.timed:
-            dense |= {"latency": self.dense.latency, "latency_share": 1.0, "efficiency": 1.0, "noisy": None}
-        rows = [{name: dense[name] for name in columns} | {"test_accuracy": self.dense.test_accuracy}]
-        rows[0] |= {f"point.{name}": None for name in names}
-        for member in self.members:
-            row = {name: self.drop(member) if name == "drop" else getattr(member, name) for name in columns}
-            row["test_accuracy"] = member.test_accuracy
-            rows.append(row | {f"point.{name}": member.point.get(name) for name in names})
-        return rows
+        rows = self.members if members is None else members
+        names = sorted({name for member in rows for name in member.point})
+        dense = Member(-1, "dense", {}, self.dense.metrics, self.dense, self.dense.test_metrics)
+        first = self._record(dense, names) | {"trial": None, "drop": 0.0}
+        first |= {"noisy": None} if self.timed else {}
+        return [{key: first[key] for key in first}, *(self._record(member, names) for member in rows)]
+
+    def _record(self, member: Member, names: Sequence[str]) -> dict[str, Any]:
+        """Return one flat row."""
+        qualities = [objective for objective in self.shown.values() if objective.quality]
+        row: dict[str, Any] = {"trial": member.trial, "method": member.method}
+        row |= {objective.name: member.metrics.get(objective.name) for objective in qualities}
+        row |= {"drop": self.drop(member) if self.quality.name in member.metrics else None}
+        for objective in self.shown.values():
+            if not objective.quality:
+                row |= self._told(member, objective)
+        tested = [objective.name for objective in qualities if objective.trained]
+        row |= {f"test_{name}": member.test_metrics.get(name) for name in tested}
+        return row | {f"point.{name}": member.point.get(name) for name in names}
+
+    def _told(self, member: Member, objective: Objective) -> dict[str, Any]:
+        """Return a cost of a network with what belongs to it, by key."""
+        value = member.metrics.get(objective.name)
+        told: dict[str, Any] = {
+            objective.name: round(value) if objective.style == "count" and value is not None else value
+        }
+        if objective.relative and objective.name != "seconds":
+            told[f"{objective.name}_share"] = member.share(objective.name)
+        if objective.name == "latency":
+            told |= {"efficiency": member.efficiency, "noisy": member.noisy}
+        return told
 
     def table(self) -> pandas.DataFrame:
         """Return the front as a data frame, the dense network first.
@@ -392,11 +424,67 @@ class Front:
         """
         import pandas
 
-        kinds = {"trial": "Int64", "test_accuracy": "float64"}
-        return pandas.DataFrame.from_records(self.records()).astype(kinds)
+        frame = pandas.DataFrame.from_records(self.records())
+        tested = {name: "float64" for name in frame.columns if name.startswith("test_")}
+        return frame.astype({"trial": "Int64", **tested})
+
+    def to_json(self, members: Sequence[Member] | None = None) -> dict[str, Any]:
+        """Return the front as ``front --json`` prints it.
+
+        Args:
+            members: Members in the order to tell them; ascending FLOPs if not given.
+
+        Returns:
+            A mapping in JSON's types: ``study``, ``objectives``, ``dense``, ``hypervolume``, ``members``.
+        """
+        usual = (name for name in self.shown if name != "seconds" and name in self.dense.metrics)
+        counts = {"flops": self.dense.flops, "params": self.dense.params}
+        return {
+            "study": self.study,
+            "objectives": [objective.name for objective in self.objectives],
+            "dense": {name: counts.get(name, self.dense.metrics[name]) for name in usual},
+            "hypervolume": self.hypervolume(),
+            "members": [self.member_json(member) for member in (self.members if members is None else members)],
+        }
+
+    def member_json(self, member: Member) -> dict[str, Any]:
+        """Return a member as ``front --json`` prints it.
+
+        Args:
+            member: The member.
+
+        Returns:
+            A mapping in JSON's types. What was not measured is left out; ``ties`` names the trials that reach exactly
+            the same, where there are any.
+        """
+        row = {key: value for key, value in self._record(member, ()).items() if key != "drop" and value is not None}
+        if member.latency is None:
+            row.pop("noisy", None)
+        tested = {key: row.pop(key) for key in list(row) if key.startswith("test_")}
+        row |= {"point": dict(member.point)} | tested
+        ties = [tie.trial for tie in self.ties(member)]
+        return row | ({"ties": ties} if ties else {})
+
+    def to_csv(self, members: Sequence[Member] | None = None) -> str:
+        """Return the rows of :meth:`records` as CSV with a header.
+
+        Args:
+            members: Members in the order of the rows; ascending FLOPs if not given.
+
+        Returns:
+            The text; missing values are empty.
+        """
+        rows = self.records(members)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    # Pictures
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw accuracy against FLOPs: the front, the trials behind it, the dense network.
+        """Draw quality against cost: the front, the trials behind it, the dense network.
 
         Args:
             path: Where to write the picture as well (``.png``, ``.svg``, ``.pdf``; ``.html`` is interactive).
@@ -404,38 +492,16 @@ class Front:
         Returns:
             The matplotlib figure.
         """
-        from search.report.plots import front_figure, save_front
-
+        plots = import_module("search.report.plots")
         if path is not None:
-            save_front(self, path)
-        return front_figure(self)
+            plots.save_front(self, path)
+        figure: Figure = plots.front_figure(self)
+        return figure
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the front as ``front --json`` prints it.
-
-        Returns:
-            A mapping in JSON's types: ``study``, ``dense``, ``hypervolume``, ``members`` (ascending FLOPs).
-        """
-        return {
-            "study": self.study,
-            "dense": {name: getattr(self.dense, name) for name in ("accuracy", "flops", "params")}
-            | ({"latency": self.dense.latency} if self.timed else {}),
-            "hypervolume": self.hypervolume(),
-            "members": [member.to_json() for member in self.members],
-        }
-
-    def to_csv(self) -> str:
-        """Return the rows of :meth:`records` as CSV with a header.
-
-        Returns:
-            The text; missing values are empty.
-        """
-        rows = self.records()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+    def _repr_html_(self) -> str:
+        """Show the front in a notebook: its picture and its table."""
+        html: str = import_module("search.report.notebook").front_html(self)
+        return html
 
 
 PICKS: Mapping[str, Callable[[Front, float], Member]] = {
@@ -444,18 +510,6 @@ PICKS: Mapping[str, Callable[[Front, float], Member]] = {
     "cheapest": lambda front, drop: front.cheapest(drop),
 }
 """Rules that choose one member of a front."""
-
-SORTS: Mapping[str, Callable[[Member], Any]] = {
-    "accuracy": lambda member: -member.accuracy,
-    "flops": lambda member: member.flops,
-    "latency": lambda member: math.inf if member.latency is None else member.latency,
-    "efficiency": lambda member: -(member.efficiency or 0.0),
-    "params": lambda member: member.params,
-    "seconds": lambda member: member.seconds,
-    "method": lambda member: member.method,
-    "trial": lambda member: member.trial,
-}
-"""Orders of the members of a front."""
 
 
 def _look_up(kind: str, name: str, known: Mapping[str, Found]) -> Found:

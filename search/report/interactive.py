@@ -165,7 +165,9 @@ def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _beside(drop: float) -> str:
+def _beside(drop: float | None) -> str:
+    if drop is None:
+        return "dense not known"
     return f"{abs(drop):.2f} points {'below' if drop >= 0 else 'above'} dense"
 
 

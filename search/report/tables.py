@@ -1,4 +1,4 @@
-"""Tables for the terminal, at most 80 columns wide.
+"""Tables for the terminal: they fit 80 columns as a rule, and fewer without a number cut.
 
 Texts that come from users (study names, values of parameters, tracebacks) are put in as ``Text``, so that no
 bracket in them is taken for markup.
@@ -6,18 +6,20 @@ bracket in them is taken for markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from search.objectives.units import write_count, write_latency, write_percent
+from search.objectives.units import write_count
+from search.report.fitted import Column, FittedTable
 from search.report.panels import trial_panel
 
 if TYPE_CHECKING:
     from search.fronts.front import Front, Member
+    from search.objectives import Objective
     from spaces import Space
 
 __all__ = [
@@ -38,80 +40,95 @@ BANDS = {"50%": 0.5, "25%": 0.25, "12.5%": 0.125}
 _MISSING = "–"
 
 
-def front_table(front: Front, members: Sequence[Member] | None = None) -> Table:
-    """Lay out a front, the dense network first.
+def front_table(front: Front, members: Sequence[Member] | None = None) -> FittedTable:
+    """Lay out a front, the dense network first: every objective, and what else is known as far as there is room.
 
     Args:
         front: The front.
         members: Its members in the order to show them; ascending FLOPs if not given.
 
     Returns:
-        The table; the knee is marked with an asterisk.
+        The table; the knee is marked with an asterisk, and trials that tie with a member come below it.
     """
-    rows = front.members if members is None else members
-    if front.timed:
-        return _timed_table(front, rows)
-    tested = front.dense.test_accuracy is not None or any(row.test_accuracy is not None for row in rows)
+    rows: list[Member] = []
+    labels: list[str] = []
     knee = front.knee().trial if front.members else None
-    table = _table(f"Pareto front of {front.study}", _front_caption(front))
-    _columns(table, "method:left", "trial", "accuracy", "drop", "FLOPs", "of dense", "params")
-    if tested:
-        _columns(table, "test")
-    flops, params = Scale(front.dense.flops), Scale(front.dense.params)
-    test = [_or_missing(front.dense.test_accuracy)] if tested else []
-    dense = [write_percent(front.dense.accuracy), "", flops.text(front.dense.flops), "100.0 %"]
-    _row(table, ["dense", "", *dense, params.text(front.dense.params), *test], style="bold")
-    for row in rows:
-        trial = f"{'*' if row.trial == knee else ''}{row.trial}"
-        accuracy = [write_percent(row.accuracy), f"{front.drop(row):.2f}"]
-        cost = [flops.text(row.flops), _share(row.flops_share), params.text(row.params)]
-        test = [_or_missing(row.test_accuracy)] if tested else []
-        _row(table, [row.method, trial, *accuracy, *cost, *test])
-    return table
+    for member in front.members if members is None else members:
+        ties = front.ties(member)
+        rows += [member, *ties]
+        labels += [f"{'*' * (member.trial == knee)}{member.trial}", *(f"={tie.trial}" for tie in ties)]
+    columns = [
+        Column("method", ["dense", *(row.method for row in rows)], words=True),
+        Column("trial", ["", *labels]),
+        *_measured(front, rows),
+    ]
+    faint = frozenset(place for place, label in enumerate(labels, 1) if label.startswith("="))
+    return FittedTable(f"Pareto front of {front.study}", columns, _front_caption(front), frozenset({0}), faint)
 
 
-def _timed_table(front: Front, rows: Sequence[Member]) -> Table:
-    """Lay out a front with measured latencies: FLOPs and time side by side.
+# Which columns go first where room is short: the highest. An objective always stays, as a share where it has one.
+_OBJECTIVE, _SHARE, _VALUE, _DROP, _TEST, _EXTRA = 0, 1, 2, 3, 4, 5
+
+
+def _measured(front: Front, rows: Sequence[Member]) -> Iterator[Column]:
+    """Yield the columns of numbers: objectives, and what else is known.
 
     Args:
         front: The front.
-        rows: Its members in the order to show them.
+        rows: The networks below the dense one.
 
-    Returns:
-        The table; parameters are shown where they are an objective, lost accuracy is left out, for want of room.
+    Yields:
+        Columns from left to right.
     """
-    knee = front.knee().trial if front.members else None
-    sized = any(objective.name == "params" for objective in front.objectives)
-    tested = front.dense.test_accuracy is not None or any(row.test_accuracy is not None for row in rows)
-    table = _table(f"Pareto front of {front.study}", _front_caption(front))
-    _columns(table, "method:fold", "trial", "accuracy", "FLOPs", "latency", "time", "eff.")
-    _columns(table, *(["params"] if sized else []), *(["test"] if tested else []))
-    dense = front.dense
-    last = [write_count(dense.params)] * sized + [_or_missing(dense.test_accuracy)] * tested
-    first = ["dense", "", write_percent(dense.accuracy), "100.0 %", write_latency(dense.latency or 0.0), "100.0 %", ""]
-    _row(table, [*first, *last], style="bold")
+    wanted = {objective.name for objective in front.objectives}
+    for objective in front.shown.values():
+        own, name = objective.name in wanted, objective.name
+        shared = objective.relative and name != "seconds" and bool(front.dense_value(objective))
+        if (own and not (front.timed and name == "flops")) or name not in (
+            ("seconds", "flops", "params") if front.timed else ("seconds",)
+        ):
+            yield _values(front, rows, objective, _VALUE if shared else _OBJECTIVE if own else _EXTRA)
+        if objective == front.quality and objective.trained and not front.timed:
+            drops = [front.drop(row) for row in rows]
+            yield Column("drop", ["", *(_MISSING if drop is None else f"{drop:.2f}" for drop in drops)], _DROP)
+        if shared and (own or name in ("flops", "latency")):
+            shares = [row.share(name) for row in rows]
+            heading = {"latency": "time", "flops": "FLOPs"}.get(name, "of dense") if front.timed else "of dense"
+            cells = ["100.0 %", *(_MISSING if share is None else _share(share) for share in shares)]
+            yield Column(heading, cells, _OBJECTIVE if own else _SHARE)
+    if front.timed:
+        ratios = [row.efficiency for row in rows]
+        yield Column("eff.", ["", *(_MISSING if ratio is None else f"{ratio:.2f}" for ratio in ratios)], _DROP)
+    for metric in [each for each in front.shown.values() if each.quality and each.trained][:1]:
+        values = [found.get(metric.name) for found in (front.dense.test_metrics, *(row.test_metrics for row in rows))]
+        if any(value is not None for value in values):
+            yield Column("test", [_MISSING if value is None else metric.format(value) for value in values], _TEST)
+
+
+def _values(front: Front, rows: Sequence[Member], objective: Objective, rank: int) -> Column:
+    """Lay out a measurement; a tilde marks a latency that scattered."""
+    whole = front.dense_value(objective)
+    write = objective.format if objective.style != "count" or whole is None else Scale(whole).text
+    cells = [_MISSING if whole is None or objective.name == "seconds" else write(whole)]
     for row in rows:
-        trial = f"{'*' if row.trial == knee else ''}{row.trial}"
-        last = [write_count(row.params)] * sized + [_or_missing(row.test_accuracy)] * tested
-        numbers = [row.method, trial, write_percent(row.accuracy), _share(row.flops_share)]
-        _row(table, [*numbers, *_timed_cells(row), *last])
-    return table
-
-
-def _timed_cells(row: Member) -> list[str]:
-    """Write latency, its share and the efficiency; a tilde marks what scattered."""
-    if row.latency is None or row.latency_share is None or row.efficiency is None:
-        return [_MISSING] * 3
-    return [f"{'~' * row.noisy}{write_latency(row.latency)}", _share(row.latency_share), f"{row.efficiency:.2f}"]
+        value = row.metrics.get(objective.name)
+        tilde = "~" * (row.noisy and objective.name == "latency")
+        cells.append(_MISSING if value is None else f"{tilde}{write(value)}")
+    return Column(objective.heading, cells, rank)
 
 
 def _front_caption(front: Front) -> str:
     if not front.members:
         return "no complete trial within these limits"
-    return (
-        f"{len(front.members)} of {len(front.outcomes)} trials on the front, hypervolume "
-        f"{front.hypervolume():.4f}\n* knee; {_timed_caption(front) if front.timed else 'drop in percentage points'}"
-    )
+    counted = f"{len(front.members)} of {len(front.outcomes)} trials on the front"
+    lines = [f"{counted}, hypervolume {front.hypervolume():.4f}", "* knee"]
+    if front.timed:
+        lines[1] += f"; {_timed_caption(front)}"
+    elif front.quality.trained:
+        lines[1] += f"; drop in {front.drop_unit}"
+    if any(front.ties(member) for member in front.members):
+        lines.append("= the same as the trial above it in every objective")
+    return "\n".join(lines)
 
 
 def _timed_caption(front: Front) -> str:
@@ -120,7 +137,7 @@ def _timed_caption(front: Front) -> str:
     return told + ("\n~ the measurement scattered by more than 5 %" if noisy else "")
 
 
-def status_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def status_table(rows: Iterable[Mapping[str, Any]]) -> FittedTable:
     """Lay out how far studies are.
 
     Args:
@@ -130,13 +147,12 @@ def status_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     Returns:
         The table.
     """
-    table = _table("Studies")
-    _columns(table, "study:fold", "complete", "failed", "running", "waiting", "driver:left")
-    for row in rows:
-        states = row["states"]
-        counts = [str(states[state]) for state in ("complete", "failed", "running", "waiting")]
-        _row(table, [row["study"], *counts, "at work" if row["driver"] else "none"])
-    return table
+    known = list(rows)
+    ranks = {"complete": 0, "failed": 2, "running": 2, "waiting": 3}
+    counts = [Column(state, [str(row["states"][state]) for row in known], rank) for state, rank in ranks.items()]
+    study = Column("study", [row["study"] for row in known], words=True)
+    drivers = Column("driver", ["at work" if row["driver"] else "none" for row in known], 4, words=True)
+    return FittedTable("Studies", [study, *counts, drivers])
 
 
 def compare_rows(fronts: Iterable[Front]) -> list[dict[str, Any]]:
@@ -147,8 +163,8 @@ def compare_rows(fronts: Iterable[Front]) -> list[dict[str, Any]]:
 
     Returns:
         For each study: ``study``, ``objectives``, ``trials`` (complete ones), ``members``, ``hypervolume`` (to
-        be compared where the objectives are the same), ``dense_accuracy``, and ``best_accuracy`` at each of the
-        :data:`BANDS` (``None`` where no trial is that cheap).
+        be compared where the objectives are the same), ``quality`` (its name), ``dense_QUALITY``, and ``best_QUALITY``
+        at each of the :data:`BANDS` (``None`` where no trial is that cheap): ``best_accuracy``, for instance.
     """
     return [
         {
@@ -157,20 +173,21 @@ def compare_rows(fronts: Iterable[Front]) -> list[dict[str, Any]]:
             "trials": len(front.outcomes),
             "members": len(front.members),
             "hypervolume": front.hypervolume(),
-            "dense_accuracy": front.dense.accuracy,
-            "best_accuracy": {name: _best_within(front, share) for name, share in BANDS.items()},
+            "quality": front.quality.name,
+            f"dense_{front.quality.name}": front.dense_value(front.quality),
+            f"best_{front.quality.name}": {name: _best_within(front, share) for name, share in BANDS.items()},
         }
         for front in fronts
     ]
 
 
 def _best_within(front: Front, share: float) -> float | None:
-    """Return the best accuracy of all trials at or below a share of the dense FLOPs."""
-    within = front.filter(max_flops=share).outcomes
-    return max((outcome.metrics["accuracy"] for outcome in within), default=None)
+    """Return the best quality of all trials at or below a share of the dense FLOPs."""
+    within = [outcome.metrics[front.quality.name] for outcome in front.filter(max_flops=share).outcomes]
+    return (max if front.quality.maximise else min)(within, default=None)
 
 
-def compare_table(fronts: Iterable[Front]) -> Table:
+def compare_table(fronts: Iterable[Front]) -> FittedTable:
     """Lay out fronts beside each other.
 
     Args:
@@ -179,18 +196,24 @@ def compare_table(fronts: Iterable[Front]) -> Table:
     Returns:
         The table.
     """
-    rows = compare_rows(fronts)
-    caption = "best validation accuracy at or below these shares of the dense FLOPs"
+    known = list(fronts)
+    rows = compare_rows(known)
+    titles = " or ".join(dict.fromkeys(front.quality.title for front in known))
+    caption = f"best {titles} at or below these shares of the dense FLOPs"
     if len({tuple(row["objectives"]) for row in rows}) > 1:
         caption += "\nhypervolumes of different objectives cannot be compared:\n"
         caption += "\n".join(f"{row['study']}: {', '.join(row['objectives'])}" for row in rows)
-    table = _table("Studies compared", caption)
-    _columns(table, "study:fold", "front", "hypervolume", "dense", *(f"≤ {name}" for name in BANDS))
-    for row in rows:
-        counts = [f"{row['members']} of {row['trials']}", f"{row['hypervolume']:.4f}"]
-        best = [_or_missing(accuracy) for accuracy in row["best_accuracy"].values()]
-        _row(table, [row["study"], *counts, write_percent(row["dense_accuracy"]), *best])
-    return table
+    columns = [
+        Column("study", [front.study for front in known], words=True),
+        Column("front", [f"{row['members']} of {row['trials']}" for row in rows], 4),
+        Column("hypervolume", [f"{row['hypervolume']:.4f}" for row in rows], 1),
+        Column("dense", [_or_missing(front, front.dense_value(front.quality)) for front in known], 3),
+    ]
+    for place, band in enumerate(BANDS):
+        found = zip(known, rows, strict=True)
+        best = [_or_missing(front, row[f"best_{front.quality.name}"][band]) for front, row in found]
+        columns.append(Column(f"≤ {band}", best, 2 if place else 0))
+    return FittedTable("Studies compared", columns, caption)
 
 
 def space_table(space: Space, title: str = "Search space") -> Table:
@@ -299,5 +322,5 @@ def _share(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _or_missing(accuracy: float | None) -> str:
-    return _MISSING if accuracy is None else write_percent(accuracy)
+def _or_missing(front: Front, value: float | None) -> str:
+    return _MISSING if value is None else front.quality.format(value)

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from search.fronts.front import PICKS, SORTS, Front, hypervolume, knee, non_dominated, parse_limit, parse_share
-from search.objectives import OBJECTIVES, load_objectives
+from search.fronts.dominance import hypervolume, knee, non_dominated
+from search.fronts.front import PICKS, Front
+from search.objectives import OBJECTIVES, Objective, load_objectives
+from search.objectives.limits import parse_limit, parse_share
 from search.records.outcome import DenseRow, Outcome
 from spaces import InputError
 from tests.search.cases import outcome
@@ -355,7 +357,7 @@ def test_picks_that_cannot_be_teach() -> None:
 
 def test_sorting() -> None:
     front = small_front()
-    orders = {by: [member.trial for member in front.sorted(by)] for by in SORTS if by not in ("latency", "efficiency")}
+    orders = {by: [member.trial for member in front.sorted(by)] for by in front.orders}
     assert orders == {
         "accuracy": [0, 3, 1, 4],
         "flops": [4, 1, 3, 0],
@@ -380,7 +382,7 @@ def test_json_is_what_others_build_on() -> None:
     front = small_front()
     data = front.to_json()
     assert json.loads(json.dumps(data, allow_nan=False)) == data
-    assert list(data) == ["study", "dense", "hypervolume", "members"]
+    assert list(data) == ["study", "objectives", "dense", "hypervolume", "members"]
     assert data["dense"] == {"accuracy": 0.98, "flops": 1000, "params": 200}
     assert data["hypervolume"] == front.hypervolume()
     assert data["members"][1] == {
@@ -435,3 +437,116 @@ def test_only_complete_measured_trials_make_a_front() -> None:
     latency = replace(OBJECTIVES["seconds"], name="latency")
     with pytest.raises(ValueError, match="trial 0 was not measured for 'latency'"):
         small_front(objectives=(*load_objectives("accuracy,flops"), latency))
+
+
+ENERGY = Objective(name="energy", title="energy", direction="minimise", unit="mJ", style=".3g", measure=lambda _: 1.0)
+
+
+def sketched(number: int, damage: float, flops: int, energy: float, method: str = "greedy") -> Outcome:
+    measured = trial(number, 0.5, flops, method=method).metrics
+    return outcome(number, method=method, metrics=measured | {"predicted_damage": damage, "energy": energy})
+
+
+def sketch() -> Front:
+    """A study over what is predicted, FLOPs, and a measurement of the user's own; 3 repeats 1."""
+    outcomes = [
+        sketched(0, 0.02, 800, 6.0),
+        sketched(1, 0.30, 300, 2.0),
+        sketched(2, 0.50, 500, 7.0),
+        sketched(3, 0.30, 300, 2.0, "random"),
+    ]
+    dense = DenseRow(DENSE.metrics | {"energy": 8.0})
+    return Front("sketch", dense, outcomes, (*load_objectives("predicted_damage,flops"), ENERGY))
+
+
+def test_every_objective_is_in_json_and_csv() -> None:
+    front = sketch()
+    data = front.to_json()
+    assert data["objectives"] == ["predicted_damage", "flops", "energy"]
+    assert data["dense"]["energy"] == 8.0
+    first = data["members"][0]
+    assert (first["predicted_damage"], first["energy"], first["energy_share"]) == (0.30, 2.0, 0.25)
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    rows = list(csv.DictReader(io.StringIO(front.to_csv())))
+    assert [(row["predicted_damage"], row["energy"], row["drop"]) for row in rows] == [
+        ("", "8.0", "0.0"),
+        ("0.3", "2.0", "0.3"),
+        ("0.02", "6.0", "0.02"),
+    ]
+
+
+def test_every_objective_is_an_order_and_a_limit() -> None:
+    front = sketch()
+    assert [member.trial for member in front.sorted("predicted_damage")] == [0, 1]
+    assert [member.trial for member in front.sorted("energy")] == [1, 0]
+    assert numbers(front.filter(limits=["predicted_damage<=0.1"])) == [0]
+    assert numbers(front.filter(limits=["energy<=50%", "accuracy >= 10%"])) == [1]
+    assert numbers(front.filter(limits=["predicted_damage>0.3"])) == [2], "the front of what is left"
+    with pytest.raises(InputError, match="limit 'enrgy<1': unknown measurement of study 'sketch': 'enrgy'; did"):
+        front.filter(limits=["enrgy<1"])
+    with pytest.raises(InputError, match="limit 'energy' is not of the form NAME<=VALUE or NAME>=VALUE, such as 'pred"):
+        front.filter(limits=["energy"])
+
+
+def test_picks_follow_the_objectives() -> None:
+    front = sketch()
+    assert (front.quality.name, front.cost.name) == ("predicted_damage", "flops")
+    assert front.best().trial == 0
+    assert front.cheapest(drop=0.5).trial == 1
+    assert front.cheapest(drop=0.1).trial == 0
+    with pytest.raises(InputError, match=r"within 0.01 \(increase of the loss\) of the dense one; the best lost 0.02"):
+        front.cheapest(drop=0.01)
+
+
+def test_trials_that_reach_the_same_are_ties() -> None:
+    front = sketch()
+    assert [[tie.trial for tie in front.ties(member)] for member in front.members] == [[3], []]
+    assert [member.get("ties") for member in front.to_json()["members"]] == [[3], None]
+    assert [[tie.method for tie in small_front().ties(member)] for member in small_front().members] == [
+        [],
+        [],
+        ["random"],
+        [],
+    ]
+
+
+@patient
+@given(fronts())
+def test_every_trial_is_on_the_front_ties_or_is_beaten(front: Front) -> None:
+    ties = [tie.trial for member in front.members for tie in front.ties(member)]
+    assert len(set(ties)) == len(ties)
+    values = {each.number: (each.metrics["accuracy"], -each.metrics["flops"]) for each in front.outcomes}
+    for member in front.members:
+        assert all(values[tie.trial] == values[member.trial] for tie in front.ties(member))
+    best = {values[member.trial] for member in front.members}
+    for beaten in {member.trial for member in front.dominated} - set(ties):
+        mine = values[beaten]
+        assert mine not in best
+        assert any(all(a >= b for a, b in zip(other, mine, strict=True)) for other in best)
+
+
+@patient
+@given(fronts())
+def test_rows_have_the_same_keys_and_every_measurement(front: Front) -> None:
+    rows = front.records()
+    assert {tuple(row) for row in rows} == {tuple(rows[0])}
+    assert set(front.shown) <= set(rows[0])
+    for member, row in zip(front.members, rows[1:], strict=True):
+        assert row["drop"] == pytest.approx(100 * (DENSE.accuracy - member.accuracy))
+
+
+def test_a_task_without_accuracy_is_told_by_its_own_metric() -> None:
+    shown: dict[str, Any] = {"style": ".1%", "ideal": 1.0, "worst": 0.0, "quality": True, "trained": True}
+    iou = Objective(name="mean_iou", title="mean IoU", direction="maximise", **shown)
+    measured = {"flops": 500.0, "params": 60.0, "seconds": 1.0}
+    outcomes = [outcome(0, metrics={"mean_iou": 0.55, **measured}, test_metrics={"mean_iou": 0.5})]
+    dense = DenseRow({"mean_iou": 0.6, "flops": 1000.0, "params": 100.0, "seconds": 3.0}, {"mean_iou": 0.58})
+    front = Front("streets", dense, outcomes, (iou, OBJECTIVES["flops"]))
+    (member,) = front.to_json()["members"]
+    assert (member["mean_iou"], member["test_mean_iou"]) == (0.55, 0.5) and "accuracy" not in member
+    assert front.to_json()["dense"] == {"mean_iou": 0.6, "flops": 1000, "params": 100}
+    assert [row["drop"] for row in front.records()] == [0.0, 5.0]
+    assert front.best().trial == front.cheapest(drop=5).trial == 0
+    assert numbers(front.filter(limits=["mean_iou>=60%"])) == []
+    with pytest.raises(InputError, match="min-accuracy: unknown measurement of study 'streets': 'accuracy'"):
+        front.filter(min_accuracy="90%")

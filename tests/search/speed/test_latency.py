@@ -20,8 +20,9 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.magnitude import Magnitude
 from search.commands.cli import app
-from search.fronts.front import Front, parse_latency
+from search.fronts.front import Front
 from search.objectives import load_objectives
+from search.objectives.limits import parse_latency
 from search.records.outcome import DenseRow, Outcome
 from search.records.timing import Timing
 from search.report import plots, tables
@@ -121,7 +122,7 @@ def test_a_network_that_could_not_be_timed_meets_no_limit() -> None:
     assert [member.trial for member in some.filter(max_latency="1s").members] == [1]
     assert [member.latency for member in some.members] == [None]
     assert [member.trial for member in some.sorted("latency")] == [0]
-    assert "latency" not in some.members[0].to_json()
+    assert "latency" not in some.to_json()["members"][0]
 
 
 def test_front_is_sorted_by_latency_and_efficiency() -> None:
