@@ -25,7 +25,7 @@ from paretoprune._rooms import claim_rooms
 
 if TYPE_CHECKING:
     from methods import load_method, method_names
-    from search.artefacts.export import rebuild
+    from search.artefacts.rebuild import rebuild
     from search.driver.sweep import Sweep
     from search.fronts.front import Front, Member
     from search.store.studies import StudyFiles, load_front
@@ -57,7 +57,7 @@ _HOMES = {
     "load_front": "search.store.studies",
     "load_method": "methods",
     "method_names": "methods",
-    "rebuild": "search.artefacts.export",
+    "rebuild": "search.artefacts.rebuild",
 }
 
 

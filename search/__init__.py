@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.artefacts.export import rebuild
+    from search.artefacts.rebuild import rebuild
     from search.driver.sweep import Sweep
     from search.fronts.front import Front
     from search.store.studies import StudyFiles, load_front
@@ -32,7 +32,7 @@ _HOMES = {
     "Sweep": "search.driver.sweep",
     "load_config": "search.study.config",
     "load_front": "search.store.studies",
-    "rebuild": "search.artefacts.export",
+    "rebuild": "search.artefacts.rebuild",
 }
 
 

@@ -1,25 +1,24 @@
-"""Taking a network out of a study: ``export``."""
+"""Taking networks out of a study: ``export``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from search.commands.options import DIRECTORY, LIMITS, OUTPUT, Directory, Drop, Json, Pick, Study
-from search.commands.output import note, put, put_json
+from search.commands.failures import FAILED
+from search.commands.options import DIRECTORY, LIMITS, OUTPUT, Directory, Drop, Json, Pick, Study, names
+from search.commands.output import note, put_json, put_tables
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from search.store.studies import StudyFiles
 
 
 def export(
-    to: Annotated[
-        Path,
-        typer.Option(metavar="DIR", show_default=False, help="Folder to write to.", rich_help_panel=OUTPUT),
-    ],
     study: Study = None,
     trial: Annotated[
         int | None,
@@ -27,29 +26,104 @@ def export(
     ] = None,
     pick: Pick = None,
     drop: Drop = 0.5,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Every network on the front, each in a folder of its own.", rich_help_panel=LIMITS),
+    ] = False,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="A,B",
+            help="pt2 (torch.export), onnx, safetensors (weights and widths), with commas.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "pt2,onnx,safetensors",
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", show_default=False, help="Folder to write to.", rich_help_panel=OUTPUT),
+    ] = None,
     directory: Directory = DIRECTORY,
     as_json: Json = False,
 ) -> None:
-    """Write one pruned network to a folder: weights, architecture, numbers, and how to load it."""
-    from search.artefacts.export import export_member
-    from search.objectives.units import write_percent
+    """Write pruned networks to folders: programs that run anywhere, weights, and a card with the numbers.
+
+    Every program is run in a clean process, without this package and without your code, and compared with the network.
+    """
+    from search.artefacts.export import export_members
     from search.store.studies import StudyFiles
 
+    wanted = _formats(formats)
     files = StudyFiles.open(directory, study)
-    record = export_member(files, _number(files, trial, pick, drop), to)
+    cards = export_members(files, _folders(_numbers(files, trial, pick, drop, every), to, every), wanted)
     if as_json:
-        put_json(record)
+        put_json(cards if every else cards[0])
     else:
-        put(str(to))
-        accuracy, cost = write_percent(record["accuracy"]), f"{100 * record['flops_share']:.1f} % of the dense FLOPs"
-        note(f"trial {record['trial']}, {record['method']}: accuracy {accuracy} with {cost}")
-        note(f"load it in Python: from paretoprune import rebuild; model = rebuild({str(to)!r})")
+        put_tables(_table(cards))
+        note(f"written to {to}{'/NNNN' if every else ''}; card.md says how to load each format")
+    _fail_if_lost(cards)
 
 
-def _number(files: StudyFiles, trial: int | None, pick: str | None, drop: float) -> int:
-    """The trial that was meant, by number or by rule."""
-    if trial is not None and pick is None:
-        return trial
-    if pick is not None and trial is None:
-        return files.front().pick(pick, drop).trial
-    raise InputError("say which network with --trial N or with --pick knee|best|cheapest, one of the two")
+def _formats(text: str) -> tuple[str, ...]:
+    """The formats that were asked for."""
+    from search.artefacts.formats import FORMATS, checked_formats
+
+    wanted = checked_formats(names(text) or ())
+    if not wanted:
+        raise InputError(f"--format names no format; choose from {', '.join(FORMATS)}")
+    return wanted
+
+
+def _folders(numbers: list[int], to: Path | None, every: bool) -> dict[int, Path]:
+    """Where each network goes."""
+    if to is None:
+        raise InputError("say where to with --to DIR, a folder that does not exist yet (example: --to small)")
+    return {number: to / f"{number:04d}" if every else to for number in numbers}
+
+
+def _numbers(files: StudyFiles, trial: int | None, pick: str | None, drop: float, every: bool) -> list[int]:
+    """The trials that are meant: by number, by rule, or all on the front."""
+    if sum((trial is not None, pick is not None, every)) != 1:
+        raise InputError("say which network with --trial N, with --pick knee|best|cheapest, or with --all, one of them")
+    if trial is not None:
+        return [trial]
+    front = files.front()
+    if pick is not None:
+        return [front.pick(pick, drop).trial]
+    if not front.members:
+        raise InputError(f"study {files.name!r} has no complete trial to export")
+    return [member.trial for member in front.members]
+
+
+def _fail_if_lost(cards: list[dict[str, Any]]) -> None:
+    """Say which formats do not count, and why; the others are written."""
+    lost = [
+        f"error: trial {card['trial']} has no {name} that counts: {told['reason']}"
+        for card in cards
+        for name, told in card["formats"].items()
+        if not told["verified"]
+    ]
+    if lost:
+        note("\n".join(lost))
+        raise typer.Exit(FAILED)
+
+
+def _table(cards: list[dict[str, Any]]) -> Table:
+    """One row per network and format."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for title in ("trial", "method", "FLOPs", "format"):
+        table.add_column(title, justify="right" if title in ("trial", "FLOPs") else "left", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("differs by", justify="right", no_wrap=True)
+    for card in cards:
+        head = [str(card["trial"]), card["method"], f"{card['flops_share']:.1%}"]
+        for name, told in card["formats"].items():
+            file = told.get("file")
+            size = f"{card['files'][file]['bytes'] / 1e3:,.0f} kB" if file else "–"
+            table.add_row(
+                *head, name, size, f"{told['largest_difference']:.1e}" if told["verified"] else "does not count"
+            )
+            head = ["", "", ""]
+    return table

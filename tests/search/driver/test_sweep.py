@@ -9,12 +9,10 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
-import torch
 
 from methods.network.cost import count
 from methods.training.evaluation import evaluate
-from paretoprune import Front, Sweep, load_front, rebuild
-from search.artefacts.export import export_member
+from paretoprune import Front, Sweep, load_front
 from search.records.outcome import DenseRow, Outcome
 from search.store.studies import StudyFiles
 from search.tasks.workload import Workload
@@ -97,30 +95,6 @@ def test_rebuilt_networks_reach_the_stated_numbers_to_the_last_digit(store: Path
             assert evaluate(model, task.data.validation).accuracy == outcome.metrics["accuracy"]
             assert count(model, task.example).flops == outcome.metrics["flops"]
             assert count(model, task.example).params == outcome.metrics["params"]
-
-
-def test_export_and_rebuild(store: Path, tmp_path: Path) -> None:
-    files = StudyFiles.open(store, "base")
-    member = files.front().knee()
-    card = export_member(files, member.trial, tmp_path / "d")
-    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == [
-        "architecture.json",
-        "card.json",
-        "weights.safetensors",
-    ]
-    model, again = rebuild(tmp_path / "d"), member.model()
-    x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.equal(model(x), again(x))
-    assert card["flops"] == count(model, x[:1]).flops == member.flops
-    assert card == json.loads((tmp_path / "d" / "card.json").read_text())
-    with pytest.raises(InputError, match="is not an empty folder; choose another --to"):
-        export_member(files, member.trial, tmp_path / "d")
-    with pytest.raises(InputError, match="trial 2 of study 'base' failed: it has no network"):
-        export_member(files, 2, tmp_path / "e")
-    assert not (tmp_path / "e").exists()
-    with pytest.raises(InputError, match=r"is not an exported network: it has no architecture\.json"):
-        rebuild(tmp_path)
 
 
 def test_same_seed_same_front_and_the_dense_network_is_trained_once(store: Path) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from methods.pivoting.arrangement import PivotSpec
 from methods.pivoting.blocks import PivotedConv2d, keep_blocks
 from methods.pivoting.dispatch import Decided
-from search.artefacts.export import export_member, rebuild
+from search.artefacts.export import export_member
+from search.artefacts.rebuild import rebuild
 from search.driver.sweep import Sweep
 from search.speed import blocks, measure
 from search.speed.conditions import Conditions

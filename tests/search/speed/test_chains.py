@@ -15,6 +15,7 @@ from methods.eigendamage.rotation import parts, three_part
 from methods.network.architecture import describe
 from methods.network.cost import count
 from search.artefacts import export
+from search.artefacts.rebuild import rebuild
 from search.speed import chains, measure, targets
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Run
@@ -167,7 +168,7 @@ def test_exports_say_in_which_form_chains_run(tmp_path: Path, monkeypatch: pytes
     assert (found["device"], found["precision"], found["batch_size"], found["threads"]) == ("cpu", "float32", 3, 1)
     (folder / "card.json").write_text(json.dumps(card))
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(2))
-    quick, whole = export.rebuild(folder, inference=True), export.rebuild(folder)
+    quick, whole = rebuild(folder, inference=True), rebuild(folder)
     with torch.no_grad():
         torch.testing.assert_close(quick(x), model(x), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(whole(x), model(x), rtol=0, atol=0)
@@ -176,4 +177,4 @@ def test_exports_say_in_which_form_chains_run(tmp_path: Path, monkeypatch: pytes
     card["realisation"]["ways"]["layer2.0.conv2"] = "by magic"
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(InputError, match=r"card.json does not fit the network: .* has no form 'by magic'"):
-        export.rebuild(folder, inference=True)
+        rebuild(folder, inference=True)

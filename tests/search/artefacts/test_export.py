@@ -1,0 +1,167 @@
+"""Exports of a study: every format counts in a clean process, also for code of the user's that is not there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from methods.network.cost import count
+from paretoprune import Sweep, rebuild
+from search.artefacts.export import export_front, export_member, export_members
+from search.commands.cli import app
+from search.store.files import write_json
+from search.store.studies import StudyFiles
+from spaces import InputError
+from tests.search.cases import quick_config
+
+OWN = """
+import torch
+from torch import nn
+
+class Bessel(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.features(torch.special.i1e(x)).mean((2, 3)))
+
+def plain(num_classes):
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, num_classes))
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Studies ``built`` (a network of ours) and ``bessel`` (the user's own, which ONNX cannot hold)."""
+    home = tmp_path_factory.mktemp("exports")
+    (home / "exports_own_net.py").write_text(OWN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        Sweep(quick_config(home / "runs", name="built", trials=2)).run()
+        Sweep(quick_config(home / "runs", name="bessel", model="exports_own_net:Bessel", trials=1)).run()
+        yield home / "runs"
+    sys.modules.pop("exports_own_net", None)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return torch.equal(one(x), other(x))
+
+
+def test_every_format_counts_and_the_card_is_true(store: Path, tmp_path: Path) -> None:
+    files = StudyFiles.open(store, "built")
+    member = files.front().knee()
+    card = export_member(files, member.trial, tmp_path / "d")
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [
+        "architecture.json",
+        "card.json",
+        "card.md",
+        "model.onnx",
+        "model.pt2",
+        "weights.safetensors",
+    ]
+    assert card == json.loads((tmp_path / "d" / "card.json").read_text())
+    for name, told in card["formats"].items():
+        assert told["verified"] and told["largest_difference"] <= 1e-4 and told["inputs"] == 64, name
+        content = (tmp_path / "d" / told["file"]).read_bytes()
+        assert card["files"][told["file"]] == {"bytes": len(content), "sha256": sha256(content).hexdigest()}
+    model = rebuild(tmp_path / "d")
+    assert same(model, member.model())
+    assert card["flops"] == count(model, torch.zeros(1, 1, 8, 8)).flops == member.flops
+    page = (tmp_path / "d" / "card.md").read_text()
+    assert "| accuracy on validation |" in page and "torch.export.load" in page and "`conv1`" in page
+    program = torch.export.load(tmp_path / "d" / "model.pt2").module()
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(program(x), model(x), rtol=0, atol=1e-4)
+
+
+def test_a_network_that_onnx_cannot_hold_keeps_its_other_formats(store: Path, tmp_path: Path) -> None:
+    arguments = ["export", "bessel", "--trial", "0", "--to", str(tmp_path / "d"), "--directory", str(store)]
+    done = CliRunner().invoke(app, arguments, prog_name="paretoprune")
+    assert done.exit_code == 1
+    assert "trial 0 has no onnx that counts: torch.onnx: operation prims.bessel_i1e: " in done.stderr
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [
+        "architecture.json",
+        "card.json",
+        "card.md",
+        "model.pt2",
+        "weights.safetensors",
+    ]
+    assert "**does not count**: torch.onnx: operation prims.bessel_i1e" in (tmp_path / "d" / "card.md").read_text()
+
+
+def test_no_code_is_run_because_a_folder_names_it(store: Path, tmp_path: Path) -> None:
+    files = StudyFiles.open(store, "bessel")
+    export_member(files, 0, tmp_path / "d", ["safetensors"])
+    with pytest.raises(InputError, match=r"code that does not come with it; hand it in: rebuild\('.*', network=Bessel"):
+        rebuild(tmp_path / "d")
+    own = sys.modules["exports_own_net"]
+    builders: list[Any] = ["exports_own_net:Bessel", own.Bessel, own.Bessel(10)]
+    for network in builders:
+        assert same(rebuild(tmp_path / "d", network=network), files.rebuild(0))
+    with pytest.raises(InputError, match="does not have; was it made from another network"):
+        rebuild(tmp_path / "d", network=own.plain)
+
+
+def test_the_networks_of_a_front_are_kept_and_renewed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = StudyFiles.open(store, "built")
+    assert [card["trial"] for card in export_front(files, [0, 1], ["safetensors"])] == [0, 1]
+    home = files.root / "networks"
+    before = (home / "0001" / "card.json").stat().st_mtime_ns
+    assert [card["trial"] for card in export_front(files, [1], ["safetensors"])] == [1]
+    assert [path.name for path in home.iterdir()] == ["0001"]
+    assert (home / "0001" / "card.json").stat().st_mtime_ns == before
+    assert export_front(files, [1], []) == [] and not list(home.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--trial", "0", "--to", "d", "--format", "onx"], "unknown export format 'onx'; did you mean 'onnx'?"),
+        (
+            ["--trial", "0", "--to", "d", "--format", ","],
+            "--format names no format; choose from pt2, onnx, safetensors",
+        ),
+        (["--trial", "0"], "say where to with --to DIR"),
+        (["--to", "d"], "say which network with --trial N, with --pick knee|best|cheapest, or with --all, one of them"),
+        (["--all", "--pick", "knee", "--to", "d"], "say which network with"),
+        (["--trial", "9", "--to", "d"], "trial 9 of study 'built' is not finished (finished: 0..1)"),
+        (["--trial", "0", "--to", "full"], "full exists and is not an empty folder; choose another --to"),
+        (["--trial", "0", "--to", "file/d"], "file/d cannot be written: "),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, ["export", "built", *arguments, "--directory", str(store)], prog_name="paretoprune")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in " ".join(done.stderr.split())
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_damaged_architecture_leaves_nothing_behind(store: Path, tmp_path: Path) -> None:
+    files = StudyFiles.open(store, "built")
+    path = files.folder(1) / "architecture.json"
+    whole = json.loads(path.read_text())
+    write_json(path, whole | {"modules": {"nowhere": {"class": "Conv2d", "widths": {}, "shapes": {}}}})
+    with pytest.raises(InputError, match="the architecture describes a Conv2d 'nowhere'"):
+        export_members(files, {0: tmp_path / "zero", 1: tmp_path / "one"}, ["safetensors"])
+    write_json(path, whole)
+    assert not list(tmp_path.iterdir())
