@@ -16,8 +16,9 @@ group, MPDCompress (Supic et al., 2018, arXiv 1805.12085).
 
 One pass:
 
-1. Where blocks alone cannot reach the FLOPs target, or ``channel_share`` asks for it, channels go first, by the
-   L1 norms of their filters.
+1. Where blocks alone cannot reach the FLOPs target, they may be narrower (``least_side``). Where that is not enough
+   either, or ``channel_share`` asks for it, channels go first, by the L1 norms of their filters, and as few of them as
+   will do. What they have done of the reduction is reported (``channel_share``), and warned of where it is most of it.
 2. The number of blocks of each layer follows from the target, by what the layer would lose per operation saved.
 3. Pivots are searched for all layers together, at once or again and again while training (``mode``).
 4. The network is rewritten: only the blocks are stored and trained from then on.
@@ -26,11 +27,12 @@ One pass:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from math import fsum
+from math import fsum, log
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -86,8 +88,23 @@ from spaces import (
 GRADIENT_BATCHES = 8
 """Batches from which gradients for scores, and losses for sensitivities, are taken."""
 
-CHANNEL_STEPS = (0.25, 0.5, 0.75, 1.0)
-"""Shares of the reduction that channels take over, tried in turn, where blocks alone do not reach the target."""
+FINEST = 1 / 64
+"""How near to the least channel share the search for it ends."""
+
+
+@dataclass(frozen=True)
+class _Split:
+    """How the reduction is divided between channels and blocks.
+
+    Attributes:
+        share: Share of the reduction (of the logarithm of FLOPs) that the removal of channels is to do.
+        side: Blocks are at least so high and wide.
+        widths: Kept units of each channel group.
+    """
+
+    share: float
+    side: int
+    widths: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -126,12 +143,14 @@ class Pivoting(Method):
             degree.
         score: What pivots maximise inside the blocks.
         restarts: Random starts of the search besides the spectral one.
-        channel_share: Least share of the reduction (of the logarithm of FLOPs) that is done by removing channels.
+        channel_share: Least share of the reduction (of the logarithm of FLOPs) that is done by removing channels; with
+            a FLOPs target more, as little as will do, where blocks do not reach it.
         channel_tilt: Where channels are removed for a FLOPs target: ``sparsity.tilt`` if None; negative: in early
             layers, whose large images make narrow blocks slow, so that blocks are left to the deep ones.
         sensitivity: What a layer loses by blocks: ``"energy"``, the share of its scores outside them, or
             ``"loss"``, the rise of the training loss when it alone is masked.
-        min_side: Blocks are at least so high and wide; narrower ones save operations but no time.
+        min_side: Blocks are at least so high and wide; narrower ones save operations but hardly any time.
+        least_side: Where blocks of ``min_side`` do not reach a FLOPs target, they may be so narrow before channels go.
         ramp: Share of the budget in which weights are moved into the blocks (``"gradual"``).
         pivot_interval: Optimiser steps between searches (``"gradual"``).
         decay: How much a weight outside the blocks shrinks per step at the end of the ramp (``"gradual"``).
@@ -155,6 +174,7 @@ class Pivoting(Method):
     channel_tilt: float | None = Field(default=None, ge=-1, le=1)
     sensitivity: Literal["energy", "loss"] = "energy"
     min_side: int = Field(default=8, ge=1)
+    least_side: int = Field(default=4, ge=1)
     ramp: float = Field(default=0.3, gt=0, lt=1)
     pivot_interval: int = Field(default=50, ge=1)
     decay: float = Field(default=1e-2, gt=0, le=1)
@@ -219,22 +239,25 @@ class Pivoting(Method):
             ``gathers_alone`` (how many that would be if every layer were looked at by itself, and none folded into
             its neighbours) and ``moved_bytes`` (what is copied to bring inputs into blocks, for one input);
             ``flops_share`` and
-            ``flops_share_channels`` (what the removal of channels alone left); ``unmixed`` (layers at which parts
-            of the network do not know of each other); ``untraceable`` (1 if the graph could not be followed, so
-            that no order could be folded).
+            ``flops_share_channels`` (what the removal of channels alone left), and ``channel_share``, the share of the
+            reduction (of the logarithm of FLOPs) that this is: 1 if no layer could be blocked, and the result is that
+            of L1 norms; ``blocked`` (layers of blocks) and ``side`` (the least side they may have); ``unmixed``
+            (layers at which parts of the network do not know of each other); ``untraceable`` (1 if the graph could
+            not be followed, so that no order could be folded).
         """
         seed = draw_seed(problem.generator)
         groups = problem.groups
+        side = self.min_side
         if isinstance(self.sparsity, FlopsTarget):
-            blocked = self._by_target(problem, groups, self.sparsity, derive_seed(seed, 0))
+            blocked, side = self._by_target(problem, groups, self.sparsity, derive_seed(seed, 0))
         else:
             blocked = self._by_ratio(problem, groups, derive_seed(seed, 0))
         plan = plan_for(blocked.layers.spaces, blocked.chosen, self.structure, self.tied)
-        small, history, extra = blocked.model, list[Record](), {"retained": 1.0, "unmixed": 0.0, "gathers_alone": 0.0}
+        small, history, extra = blocked.model, list[Record](), {"unmixed": 0.0, "gathers_alone": 0.0}
         if plan.names:
             plan, pivots, history, extra = self._pivoted(problem, blocked, plan, derive_seed(seed, 1))
             small = compact(blocked.model, plan, pivots)
-        extra |= _costs(problem, blocked, small)
+        extra |= _costs(problem, blocked, small) | {"side": float(side)}
         whole = {group.name: list(range(group.channels)) for group in groups}  # what had to go is gone
         pruned = cut_and_finetune(problem, groups, whole, model=small, history=history, extra=extra)
         return replace(pruned, kept=blocked.kept)
@@ -292,28 +315,105 @@ class Pivoting(Method):
 
     # --- channels, and blocks per layer ---
 
-    def _by_target(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int) -> _Blocked:
+    def check(self, problem: Problem) -> None:
+        """Refuse a FLOPs target that cannot be reached; warn where channels, not blocks, would do most of it.
+
+        Args:
+            problem: The network and the budget.
+        """
+        if not isinstance(self.sparsity, FlopsTarget):
+            return
+        groups = problem.groups
+        split = next(self._splits(problem, groups, self.sparsity))
+        if split.share > max(self.channel_share, 0.5):
+            warnings.warn(
+                f"pivoting: blocks of at least {split.side} channels a side do not reach {self.sparsity.flops:.3g} of "
+                f"the FLOPs of this network; removing channels by L1 norms does {split.share:.0%} of the reduction",
+                stacklevel=2,
+            )
+
+    def _by_target(
+        self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int
+    ) -> tuple[_Blocked, int]:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
         cost = problem.cost
+        for split in self._splits(problem, groups, target):
+            model, kept = self._without(problem, groups, split.widths, seed)
+            layers, fits = self._candidates(problem, model, split.side)
+            damage = tilt_damages(self._damage(problem, model, layers, seed), layers.shapes, target.tilt)
+            chosen = allocate(layers.shapes, layers.options, damage, layers.rest, target.flops * cost.dense, fits)
+            if chosen is not None:  # the greedy way may end short of the target where the one in _splits did not
+                return _Blocked(model, kept, chosen, layers), split.side
+        raise self._out_of_reach(problem, groups, target)
+
+    def _splits(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget) -> Iterator[_Split]:
+        """Divide the reduction so that blocks do as much as they can: the best division first, then near ones.
+
+        Args:
+            problem: The network.
+            groups: Its channel groups.
+            target: What is to be left.
+
+        Yields:
+            Divisions that reach the target if all layers lose alike by blocks; if there is none, an ``InputError`` says
+            how far channels go.
+        """
+        cost = problem.cost
+        sides = list(dict.fromkeys((self.min_side, min(self.min_side, self.least_side))))
+
+        def reached(share: float, side: int) -> Iterator[_Split]:
+            return self._widths_at(share, side, problem, groups, cost, target)
+
+        share, none = self.channel_share, True
+        for side in sides:
+            for split in reached(share, side):
+                none = False
+                yield split
+        if none:
+            low, share = share, 1.0
+            while share - low > FINEST:  # what narrow blocks do not reach wide ones do not either
+                middle = (low + share) / 2
+                low, share = (low, middle) if any(True for _ in reached(middle, sides[-1])) else (middle, share)
+        while share < 1 or none:
+            for side in sides:
+                for split in reached(share, side):
+                    none = False
+                    yield split
+            if share == 1 and none:
+                raise self._out_of_reach(problem, groups, target)
+            share = min(1.0, share + 4 * FINEST)
+
+    def _widths_at(
+        self,
+        share: float,
+        side: int,
+        problem: Problem,
+        groups: list[ChannelGroup],
+        cost: CostModel,
+        target: FlopsTarget,
+    ) -> Iterator[_Split]:
+        """Yield the widths at which channels do a share of the reduction, and blocks can do the rest."""
         tilt = target.tilt if self.channel_tilt is None else self.channel_tilt
-        least = 1.0
-        for share in (self.channel_share, *(step for step in CHANNEL_STEPS if step > self.channel_share)):
-            # Widths with many divisors can be cut into blocks; odd ones may be all that reaches the target.
-            for rounding in (4 * self.round_to, self.round_to):
-                widths = _widths(FlopsTarget(flops=target.flops**share, tilt=tilt), groups, cost, rounding)
-                if widths is None:
-                    continue
-                model, kept = self._without(problem, groups, widths, seed)
-                layers, fits = self._candidates(problem, model)
-                damage = tilt_damages(self._damage(problem, model, layers, seed), layers.shapes, target.tilt)
-                most = target.flops * cost.dense
-                chosen = allocate(layers.shapes, layers.options, damage, layers.rest, most, fits)
-                if chosen is not None:
-                    return _Blocked(model, kept, chosen, layers)
-                least = min(least, count(model, problem.example).flops / cost.dense)
-        raise InputError(
-            f"flops = {target.flops!r} cannot be reached by blocks of at least {self.min_side} channels a side and "
-            f"removal of channels to multiples of {self.round_to}; the smallest share by channels is {least:.3f}"
+        # Widths with many divisors can be cut into blocks; odd ones may be all that reaches the target.
+        for rounding in (4 * self.round_to, self.round_to):
+            widths = _widths(FlopsTarget(flops=target.flops**share, tilt=tilt), groups, cost, rounding)
+            if widths is None:
+                continue
+            model = cut(problem.model, groups, {name: list(range(width)) for name, width in widths.items()})
+            layers, fits = self._candidates(problem, model, side)
+            most = target.flops * cost.dense
+            found = allocate(layers.shapes, layers.options, _alike, layers.rest, most, fits)
+            if found is not None:
+                yield _Split(share, side, widths)
+
+    def _out_of_reach(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget) -> InputError:
+        """Say how far the removal of channels goes."""
+        cost = problem.cost
+        least = cost.flops({group.name: min(group.channels, self.round_to) for group in groups}) / cost.dense
+        return InputError(
+            f"flops = {target.flops!r} cannot be reached by blocks of at least {min(self.min_side, self.least_side)} "
+            f"channels a side and removal of channels to multiples of {self.round_to}; the smallest share by channels "
+            f"is {least:.3f}"
         )
 
     def _by_ratio(self, problem: Problem, groups: list[ChannelGroup], seed: int) -> _Blocked:
@@ -330,7 +430,7 @@ class Pivoting(Method):
             for member in group.producers(problem.model)
         }
         model, kept = self._without(problem, groups, widths, seed)
-        layers, fits = self._candidates(problem, model)
+        layers, fits = self._candidates(problem, model, self.min_side)
         return _Blocked(model, kept, nearest(layers.shapes, layers.options, densities, fits), layers)
 
     def _without(
@@ -345,12 +445,12 @@ class Pivoting(Method):
         return model, kept
 
     def _candidates(
-        self, problem: Problem, model: nn.Module
+        self, problem: Problem, model: nn.Module, side: int
     ) -> tuple[Candidates, Callable[[Mapping[str, Choice]], bool]]:
         """List the layers that can be blocked, and which choices go together."""
         spaces = channel_spaces(model, problem.example)
         degree = max(2, self.degree) if self.tied == "shared_order" else self.degree
-        limits = Limits(self.structure, self.min_side, degree, self.block_side)
+        limits = Limits(self.structure, side, degree, self.block_side)
         return candidates(model, problem.example, spaces, limits), partial(compatible, spaces, self.tied)
 
     def _damage(self, problem: Problem, model: nn.Module, layers: Candidates, seed: int) -> Damage:
@@ -372,6 +472,11 @@ def _widths(part: FlopsTarget, groups: Sequence[ChannelGroup], cost: CostModel, 
         return None
 
 
+def _alike(name: str, choice: Choice) -> float:
+    """Damage of a choice before anything is known of the weights: all layers lose alike."""
+    return 1 - choice.density
+
+
 def _measured(model: nn.Module, masks: Mapping[str, Booleans], problem: Problem, seed: int) -> Record:
     """Evaluate what the network would be if everything outside the blocks were cut now."""
     recipe = problem.recipe
@@ -387,9 +492,12 @@ def _costs(problem: Problem, blocked: _Blocked, small: nn.Module) -> dict[str, f
     dense = count(problem.model, problem.example).flops
     layers = [m for m in small.modules() if isinstance(m, PivotedConv2d | PivotedLinear)]
     chosen = blocked.chosen.items()
+    left, by_channels = (count(model, problem.example).flops / dense for model in (small, blocked.model))
     return {
-        "flops_share": count(small, problem.example).flops / dense,
-        "flops_share_channels": count(blocked.model, problem.example).flops / dense,
+        "flops_share": left,
+        "flops_share_channels": by_channels,
+        "channel_share": log(by_channels) / log(left) if left < 1 else 0.0,
+        "blocked": float(sum(choice != DENSE for _, choice in chosen)),
         "gathers": float(sum(layer.arrangement.gathers for layer in layers)),
         "moved_bytes": float(moved_bytes(small, problem.example)),
         "untraceable": float(bool(blocked.layers.spaces.untraceable)),

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from methods.contract.method import Problem
 from methods.network.architecture import describe, rebuild
-from methods.network.cost import count, layer_flops
+from methods.network.channels import channel_groups
+from methods.network.cost import CostModel, count, layer_flops
 from methods.pivoting.arrangement import Arrangement
 from methods.pivoting.block_budget import Limits, candidates, compatible
 from methods.pivoting.block_matrices import Pivots, Structure
@@ -23,7 +24,7 @@ from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, n
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, keep_blocks, moved_bytes
 from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.concentration import Concentration, Scores, noise, retained, survivors
-from methods.pivoting.method import Pivoting
+from methods.pivoting.method import FINEST, Pivoting
 from methods.pivoting.mixing import is_mixed, unmixed_layers
 from methods.pivoting.pivoted_network import (
     Coupling,
@@ -38,7 +39,7 @@ from methods.pivoting.pivoted_network import (
 )
 from methods.pivoting.pivots import sample_pivots, search
 from methods.training.trainer import Recipe, Trainer
-from spaces import InputError
+from spaces import FlopsTarget, InputError
 from tests.methods import cases
 from tests.methods.pivoting.test_permutations import BARRIERS, Deciding, Halved, RandomNet
 
@@ -392,6 +393,50 @@ def test_channels_help_where_blocks_do_not_reach() -> None:
         method(sparsity={"mode": "flops", "flops": 0.001}).prune(problem_for("depthwise", steps=0))
 
 
+def wide_net() -> nn.Module:
+    return nn.Sequential(
+        cases.conv_bn(3, 16),
+        cases.conv_bn(16, 16),
+        cases.conv_bn(16, 16),
+        cases.conv_bn(16, 16),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, cases.CLASSES),
+    )
+
+
+def test_narrower_blocks_come_before_channels() -> None:
+    problem = replace(problem_for(steps=0), model=cases.seeded(wide_net, trained=True))
+    found = {}
+    for share in (0.6, 0.4):
+        pruned = method(sparsity={"mode": "flops", "flops": share}, min_side=8).prune(problem)
+        assert pruned.extra["channel_share"] == 0 and pruned.extra["blocked"] > 0
+        found[share] = pruned.extra["side"]
+    assert found == {0.6: 8, 0.4: 4}
+    wide = method(sparsity={"mode": "flops", "flops": 0.4}, min_side=8, least_side=8).prune(problem)
+    assert wide.extra["side"] == 8 and wide.extra["channel_share"] > 0
+
+
+@pytest.mark.parametrize("share", [0.2, 0.15, 0.12])
+def test_no_more_channels_go_than_must(share: float) -> None:
+    """Whatever the target: with a little less done by channels, blocks would not reach it."""
+    problem = replace(problem_for(steps=0), model=cases.seeded(wide_net, trained=True))
+    groups = channel_groups(problem.model, problem.example)
+    whole = method(sparsity={"mode": "flops", "flops": share}, min_side=8)
+    target = whole.sparsity
+    assert isinstance(target, FlopsTarget)
+    split = next(whole._splits(problem, groups, target))
+    assert 0 < split.share < 1
+    cost = CostModel(problem.model, problem.example, groups)
+    for less in (1.5 * FINEST, 0.5 * split.share):
+        assert not list(whole._widths_at(split.share - less, 4, problem, groups, cost, target))
+    with pytest.warns(UserWarning, match=rf"blocks of at least 4 .* do not reach {share} .* {split.share:.0%} of the"):
+        whole.check(problem)
+    pruned = whole.prune(problem)
+    assert pruned.extra["flops_share"] <= share
+    assert pruned.extra["channel_share"] == pytest.approx(split.share, abs=0.15)
+
+
 @pytest.mark.parametrize("mode", ["one_shot", "gradual", "from_unstructured", "random_mask"])
 @pytest.mark.parametrize("score", ["energy", "fisher"])
 def test_modes(mode: str, score: str) -> None:
@@ -524,6 +569,9 @@ def test_bad_settings_are_explained(fields: dict[str, str | int], message: str) 
 
 @pytest.mark.parametrize("score", ["taylor", "fisher"])
 def test_where_nothing_can_be_blocked_channels_do_it_all(score: str) -> None:
-    pruned = method(score=score, min_side=512, sparsity={"mode": "flops", "flops": 0.5}).prune(problem_for(steps=0))
+    pruned = method(score=score, min_side=512, least_side=512, sparsity={"mode": "flops", "flops": 0.5}).prune(
+        problem_for(steps=0)
+    )
     assert pruned.extra["flops_share"] <= 0.5
     assert not [m for m in pruned.model.modules() if isinstance(m, PivotedConv2d | PivotedLinear)]
+    assert pruned.extra["channel_share"] == 1 and pruned.extra["blocked"] == 0 and "retained" not in pruned.extra

@@ -966,7 +966,7 @@ WAYS = {"line": LINE_POINTS, "curve": CURVE_POINTS}
         ({"mu": 1.0}, r"mu = 1\.0 is not allowed"),
         ({"mu": 0.6}, r"mu = 0\.6 has no effect with steer 'flops'"),
         ({"mu": 0.6, "thresholds": "shared"}, r"mu = 0\.6 has no effect with steer 'flops'"),
-        ({"steer": "off", "target_flops": 0.5}, r"target_flops = 0\.5 has no effect with steer 'off'"),
+        ({"steer": "off", "target_flops": 0.4}, r"target_flops = 0\.4 has no effect with steer 'off'"),
         ({"steer": "flop"}, "steer = 'flop' is not allowed: .*'flops' or 'off'"),
         ({"threshold_warmup": 0.6}, r"threshold_warmup must be below const_frac, got 0\.6 and 0\.5"),
         ({"stage_mult[8x8]": 2.0}, "stage_mult goes with kappa_by 'stage'"),
