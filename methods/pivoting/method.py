@@ -327,8 +327,9 @@ class Pivoting(Method):
         split = next(self._splits(problem, groups, self.sparsity))
         if split.share > max(self.channel_share, 0.5):
             warnings.warn(
-                f"pivoting: blocks of at least {split.side} channels a side do not reach {self.sparsity.flops:.3g} of "
-                f"the FLOPs of this network; removing channels by L1 norms does {split.share:.0%} of the reduction",
+                f"pivoting: blocks of at least {min(self.min_side, self.least_side)} channels a side do not reach "
+                f"{self.sparsity.flops:.3g} of the FLOPs of this network; removing channels by L1 norms does "
+                f"{split.share:.0%} of the reduction",
                 stacklevel=2,
             )
 
