@@ -49,19 +49,23 @@ def check_methods(
     for name in methods:
         points = [space.split(point, METHOD)[1] for point in first_points(space, [name], easiest_first)]
         if points:
-            warned += _first_warnings([build_method(name, point, round_to) for point in points], problem)
+            warned += _warnings([build_method(name, point, round_to) for point in points], problem)
     return warned
 
 
-def _first_warnings(easiest_first: Sequence[Method], problem: Problem) -> list[str]:
-    """Return the warnings of the first of some methods that can work; raise the first error if none can."""
+def _warnings(easiest_first: Sequence[Method], problem: Problem) -> list[str]:
+    """Return the warnings, each once, of those methods that can work; raise the first error if none can."""
     errors: list[InputError] = []
+    warned: dict[str, None] = {}
     for method in easiest_first:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 method.check(problem)
-            return [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
         except InputError as error:
             errors.append(error)
-    raise errors[0]
+        else:
+            warned |= dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, UserWarning))
+    if len(errors) == len(easiest_first):
+        raise errors[0]
+    return list(warned)

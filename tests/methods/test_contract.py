@@ -108,6 +108,7 @@ def test_settled_parameters_are_of_the_space_and_have_a_default(name: str) -> No
 
 
 @every
+@pytest.mark.filterwarnings("default")  # a check may warn of what is likely to go wrong
 def test_what_can_be_pruned_passes_the_check_and_nothing_changes(name: str, net: str) -> None:
     problem = problem_for(net)
     seeds = problem.generator.get_state()
