@@ -11,7 +11,8 @@ import torch
 from methods.contract.method import Problem
 from paretoprune import load_config
 from search.driver.prepare import Plan, dense_setting, plan
-from search.trials.trial import Finished, Setting, TrialSpec, run_trial
+from search.records.trial_spec import TrialSpec
+from search.trials.trial import Finished, Setting, run_trial
 from spaces import Value
 
 SEED = 0

@@ -48,10 +48,11 @@ from methods.contract.loop import require_batches
 from methods.contract.method import Method, Problem, Pruned, Record, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.channels import ChannelGroup, cut
-from methods.network.compaction import carry_over, expand, groups_after, positions
+from methods.network.compaction import expand, groups_after, positions
 from methods.network.initial import reinitialise
 from methods.network.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
 from methods.network.units import Units
+from methods.sdprun.carry_over import carry_over
 from methods.sdprun.dual_averaging import (
     GroupDualAveraging,
     KappaMode,

@@ -14,6 +14,7 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel, count
+from search.driver.feasible import check_methods
 from search.objectives import MeasureContext, load_objectives, require_reports
 from search.records.outcome import DenseRow
 from search.speed.conditions import Conditions, channel_step, conditions
@@ -24,7 +25,6 @@ from search.study.space import first_points, refuse_idle_bounds, study_space
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolve_recipe
 from search.tasks.workload import Workload
-from search.trials.feasible import check_methods
 from search.trials.trial import Setting, measure_metrics
 from spaces import InputError, LayerGroup, Space, Uniform, Value
 from spaces.sparsity import HIGHEST_RATIO

@@ -9,9 +9,9 @@ from search.fronts.dominance import hypervolume, non_dominated
 from search.objectives import Objective
 from search.records.listener import Listener
 from search.records.outcome import DenseRow, Outcome
+from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.tracking.tracker import Tracker
-from search.trials.trial import TrialSpec
 
 ARTEFACTS = ("outcome.json", "architecture.json", "weights.safetensors", "kept.json", "widths.png", "valley.png")
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from methods.contract.recipe import Recipe
 from search.speed.conditions import checked_targets
 from search.tasks.data.sizes import SplitSizes
+from search.tasks.recipes import Training
 from spaces import InputError
 from spaces.errors import explain
 
@@ -30,27 +30,6 @@ BOUNDS = frozenset({"low", "high", "value", "choices"})
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Training(_Part):
-    """How long and by which recipe to train; what is left out comes from the data set's defaults.
-
-    Attributes:
-        epochs: Passes over the training data.
-        recipe: Overrides of the default recipe, by field of :class:`methods.contract.recipe.Recipe`.
-    """
-
-    epochs: float | None = Field(None, gt=0)
-    recipe: Mapping[str, Any] = Field(default_factory=dict)
-
-    @field_validator("recipe")
-    @classmethod
-    def _known(cls, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
-            Recipe.model_validate(recipe)
-        except ValidationError as error:
-            raise InputError(explain(error, Recipe, "recipe")) from error
-        return recipe
 
 
 class Resources(_Part):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from search.records.outcome import Outcome
-from search.trials.trial import TrialSpec
+from search.records.trial_spec import TrialSpec
 
 
 class Asked(Protocol):

@@ -20,9 +20,9 @@ from optuna.trial import TrialState
 
 from search.objectives import load_objectives
 from search.records.outcome import Outcome
+from search.records.trial_spec import TrialSpec
 from search.study.config import Sampler
 from search.study.space import METHOD
-from search.trials.trial import TrialSpec
 from spaces import InputError, Space
 from spaces.dialects import suggest
 

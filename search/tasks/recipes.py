@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from methods.contract.recipe import Recipe
 from spaces import InputError
 from spaces.errors import explain
 
-if TYPE_CHECKING:
-    from search.study.config import Training
+
+class Training(BaseModel):
+    """How long and by which recipe to train; what is left out comes from the data set's defaults.
+
+    Attributes:
+        epochs: Passes over the training data.
+        recipe: Overrides of the default recipe, by field of :class:`methods.contract.recipe.Recipe`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: float | None = Field(None, gt=0)
+    recipe: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("recipe")
+    @classmethod
+    def _known(cls, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            Recipe.model_validate(recipe)
+        except ValidationError as error:
+            raise InputError(explain(error, Recipe, "recipe")) from error
+        return recipe
+
 
 Phase = Literal["dense", "finetune"]
 Default = tuple[Recipe, float]

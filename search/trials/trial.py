@@ -27,10 +27,10 @@ from search.objectives import OBJECTIVES, MeasureContext, Objective, load_object
 from search.records.outcome import Outcome
 from search.records.text import printable
 from search.records.timing import Timing
+from search.records.trial_spec import TrialSpec
 from search.speed.conditions import Conditions
 from search.speed.measure import measure_pair
-from search.trials.feasible import build_method
-from spaces import Value
+from search.trials.build import build_method
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,6 @@ class Setting:
             train=self.train.to(self.device),
             validation=self.validation.to(self.device),
         )
-
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """Which trial to run.
-
-    Attributes:
-        number: Its number in the study.
-        method: Name of the method.
-        point: Value of each parameter by the method's own names.
-        seed: Decides everything random in the trial.
-    """
-
-    number: int
-    method: str
-    point: dict[str, Value]
-    seed: int
 
 
 @dataclass(frozen=True)

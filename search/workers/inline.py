@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from search.records.outcome import Outcome
+from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.study.schedule import Schedule
-from search.trials.trial import Setting, TrialSpec, run_trial
+from search.trials.trial import Setting, run_trial
 from search.workers.progress import Marker
 
 

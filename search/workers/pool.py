@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.study.schedule import Schedule
-from search.trials.trial import Setting, TrialSpec
+from search.trials.trial import Setting
 
 
 class Pool(Protocol):

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from search.records.listener import Listener
+from search.records.trial_spec import TrialSpec
 from search.store.files import read_json, write_json
 from search.store.studies import StudyFiles
-from search.trials.trial import TrialSpec
 
 WRITTEN_EVERY = 1.0
 """Seconds between two writings of one trial."""

@@ -32,10 +32,11 @@ from ray.tune.search import Searcher
 
 from search.records.errors import RunError
 from search.records.outcome import Outcome
+from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.study.config import Resources
 from search.study.schedule import Schedule
-from search.trials.trial import Finished, Setting, TrialSpec, failed_outcome
+from search.trials.trial import Finished, Setting, failed_outcome
 from search.workers.inline import finish_trial
 
 

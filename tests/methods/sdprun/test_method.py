@@ -19,10 +19,11 @@ from torch.nn import functional as F
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.network.channels import ChannelGroup, channel_groups, cut
-from methods.network.compaction import carry_over, expand, groups_after, positions
+from methods.network.compaction import expand, groups_after, positions
 from methods.network.cost import CostModel, count
 from methods.network.scope import Shortcuts, prunable
 from methods.network.units import Slot, Spread
+from methods.sdprun.carry_over import carry_over
 from methods.sdprun.dual_averaging import (
     GroupDualAveraging,
     UnitNorms,

@@ -14,9 +14,9 @@ from methods.network.cost import count
 from methods.training.evaluation import evaluate
 from paretoprune import Front, Sweep, load_front
 from search.records.outcome import DenseRow, Outcome
+from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.tasks.workload import Workload
-from search.trials.trial import TrialSpec
 from spaces import InputError
 from tests.search.cases import quick_config
 

@@ -12,8 +12,9 @@ from paretoprune import Sweep
 from search.driver.prepare import plan
 from search.objectives import OBJECTIVES, load_objectives, require_reports
 from search.objectives.predicted_damage import predicts
+from search.records.trial_spec import TrialSpec
 from search.report.plane import planes
-from search.trials.trial import TrialSpec, run_trial
+from search.trials.trial import run_trial
 from spaces import InputError, Value
 from tests.search.cases import quick_config
 

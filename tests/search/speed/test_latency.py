@@ -20,11 +20,13 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.magnitude import Magnitude
 from search.commands.cli import app
+from search.driver import feasible
 from search.fronts.front import Front
 from search.objectives import load_objectives
 from search.objectives.limits import parse_latency
 from search.records.outcome import DenseRow, Outcome
 from search.records.timing import Timing
+from search.records.trial_spec import TrialSpec
 from search.report import plots, tables
 from search.report.interactive import front_html
 from search.report.panels import trial_panel
@@ -36,9 +38,8 @@ from search.study import space as study_space_module
 from search.study.space import first_points, method_space, study_space
 from search.study.study import Study
 from search.tracking.records import shares, trial_metrics
-from search.trials import feasible
 from search.trials import trial as trial_module
-from search.trials.trial import Setting, TrialSpec, run_trial
+from search.trials.trial import Setting, run_trial
 from spaces import InputError, LayerGroup
 from tests.search.cases import outcome, quick_config
 from tests.search.report.test_report import printed, rows_of

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.records.outcome import Outcome
+from search.records.trial_spec import TrialSpec
 from search.study.schedule import Schedule
-from search.trials.trial import TrialSpec
 from tests.search.cases import outcome
 
 

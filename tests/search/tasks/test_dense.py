@@ -11,11 +11,10 @@ import torch
 from methods.contract.method import Record
 from methods.contract.recipe import Recipe
 from methods.training.evaluation import evaluate
-from search.study.config import Training
 from search.tasks.data.sets import DATA
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.dense import Dense, dense_network
-from search.tasks.recipes import default_recipe, resolve_recipe
+from search.tasks.recipes import Training, default_recipe, resolve_recipe
 from search.tasks.workload import Workload
 from spaces import InputError
 

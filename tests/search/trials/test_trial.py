@@ -10,7 +10,8 @@ import torch
 from methods.contract.method import Problem, Pruned
 from methods.magnitude import Magnitude
 from search.driver.prepare import dense_setting, plan
-from search.trials.trial import Setting, TrialSpec, run_trial
+from search.records.trial_spec import TrialSpec
+from search.trials.trial import Setting, run_trial
 from tests.search.cases import quick_config
 
 POINT: dict[str, bool | int | float | str] = {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}
@@ -28,7 +29,8 @@ sys.meta_path.insert(0, Absent())
 from pathlib import Path
 from search.study.config import load_config
 from search.driver.prepare import dense_setting, plan
-from search.trials.trial import TrialSpec, run_trial
+from search.trials.trial import run_trial
+from search.records.trial_spec import TrialSpec
 
 config = load_config(None, ["dense.epochs=1", "finetune.epochs=1"], directory=Path(sys.argv[1]))
 setting, _ = dense_setting(plan(config), lambda record, epochs: None)

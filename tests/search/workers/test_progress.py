@@ -9,9 +9,9 @@ import torch
 from methods.contract.method import Problem, Pruned
 from methods.contract.recipe import Recipe
 from search.records.listener import NullListener
+from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.trials import trial
-from search.trials.trial import TrialSpec
 from search.workers import inline, progress
 from search.workers.progress import Mark, Marker, marks, watch_progress
 from tests.methods import cases

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from methods import load_method
 from methods.contract.method import Method, Problem
 from search.study.space import METHOD, first_points
-from spaces import InputError, Space, Value
-
-
-def build_method(name: str, point: Mapping[str, Value], round_to: int) -> Method:
-    """Build a method as a trial does.
-
-    Args:
-        name: Its name.
-        point: Values by its own parameter names.
-        round_to: Kept widths are multiples of this, if the method rounds widths and the point has no other value.
-
-    Returns:
-        The method.
-    """
-    kind = load_method(name)
-    given = {"round_to": round_to} if kind.rounds_widths else {}
-    return kind.from_point({**given, **point})
+from search.trials.build import build_method
+from spaces import InputError, Space
 
 
 def check_methods(
