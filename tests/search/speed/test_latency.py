@@ -20,7 +20,6 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.magnitude import Magnitude
 from search.commands.cli import app
-from search.driver import feasible
 from search.fronts.front import Front
 from search.objectives import load_objectives
 from search.objectives.limits import parse_latency
@@ -38,6 +37,7 @@ from search.study import space as study_space_module
 from search.study.space import first_points, method_space, study_space
 from search.study.study import Study
 from search.tracking.records import shares, trial_metrics
+from search.trials import build
 from search.trials import trial as trial_module
 from search.trials.trial import Setting, run_trial
 from spaces import InputError, LayerGroup
@@ -345,11 +345,11 @@ def test_a_method_that_does_not_round_is_left_alone(monkeypatch: pytest.MonkeyPa
             raise AssertionError("not run")
 
     monkeypatch.setattr(Deaf, "rounds_widths", False)
-    build_method: list[Any] = []
-    monkeypatch.setattr(Deaf, "from_point", classmethod(lambda cls, point: build_method.append(dict(point))))
-    monkeypatch.setattr(feasible, "load_method", lambda name: Deaf)
+    seen_points: list[Any] = []
+    monkeypatch.setattr(Deaf, "from_point", classmethod(lambda cls, point: seen_points.append(dict(point))))
+    monkeypatch.setattr(build, "load_method", lambda name: Deaf)
     run_trial(setting(round_to=8), TrialSpec(0, "deaf", POINT, seed=0))
-    assert build_method == [POINT]
+    assert seen_points == [POINT]
 
 
 # A trial
