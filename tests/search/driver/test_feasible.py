@@ -7,8 +7,8 @@ import torch
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.network.channels import channel_groups
+from search.driver.feasible import check_methods
 from search.study.space import study_space
-from search.trials.feasible import check_methods
 from tests.methods import cases
 from tests.methods.pivoting.test_method import wide_net
 
