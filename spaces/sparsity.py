@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from spaces.errors import InputError, unknown_name
-from spaces.parameters import Categorical, Parameter, Real
+from spaces.parameters import Categorical, LogReal, Parameter, Real
 from spaces.space import Condition, Space
 
 Cost = Callable[[Mapping[str, int]], float]
@@ -107,15 +107,41 @@ class Uniform(Allocation):
         return {group.name: _rounded_width(group, self.ratio, round_to) for group in groups}
 
 
+Level = Annotated[float, Field(gt=0, le=1)]
+"""Share of the units that every group keeps whose offset is 0."""
+
+
 class PerStage(Allocation):
-    """One ratio per stage.
+    """One ratio per stage: given one by one, or as a level and an offset for each stage.
 
     Attributes:
-        stages: Share of the units that is removed, by stage; every stage is named.
+        level: Share of the units kept at offset 0: a stage keeps ``level * 2**offset``, at most all and at least
+            ``1 - HIGHEST_RATIO``.
+        stages: Share of the units that is removed, by stage; every stage is named, or none and there is a ``level``.
+        stage_offsets: With a ``level``: by how many octaves a stage keeps more (or, negative, less).
+
+    Example:
+        >>> PerStage(level=0.5, stage_offsets={"stem": 1.0}).keep([LayerGroup("conv1", 16, "stem", 0.0)], cost=len)
+        {'conv1': 16}
     """
 
     mode: Literal["stage"] = "stage"
-    stages: dict[str, Ratio]
+    level: Level | None = None
+    stages: dict[str, Ratio] = Field(default_factory=dict)
+    stage_offsets: dict[str, float] = Field(default_factory=dict)
+
+    def ratios(self, stages: Sequence[str]) -> dict[str, float]:
+        """Return the share of the units that is removed from each stage.
+
+        Args:
+            stages: The stages of the network.
+
+        Returns:
+            Ratios by stage. Stages that are missing or unknown are an ``InputError``.
+        """
+        ratios = _ratios("stage", self.stages, self.level, self.stage_offsets, stages)
+        _check_names("stage", ratios, stages)
+        return ratios
 
     def keep(self, groups: Sequence[LayerGroup], cost: Cost, round_to: int = 1) -> dict[str, int]:
         """Return how many units of each group are kept.
@@ -128,19 +154,44 @@ class PerStage(Allocation):
         Returns:
             Kept units by name of group. A stage that is missing or unknown is an ``InputError``.
         """
-        _check_names("stage", self.stages, [group.stage for group in groups])
-        return {group.name: _rounded_width(group, self.stages[group.stage], round_to) for group in groups}
+        ratios = self.ratios([group.stage for group in groups])
+        return {group.name: _rounded_width(group, ratios[group.stage], round_to) for group in groups}
 
 
 class PerLayer(Allocation):
-    """One ratio per group.
+    """One ratio per group: given one by one, or as a level and an offset for each group.
+
+    A search over one level and small offsets looks at networks that hang together, where independent ratios mostly
+    close one layer and waste another.
 
     Attributes:
-        layers: Share of the units that is removed, by name of group; every group is named.
+        level: Share of the units kept at offset 0: a group keeps ``level * 2**offset``, at most all and at least
+            ``1 - HIGHEST_RATIO``.
+        layers: Share of the units that is removed, by name of group; every group is named, or none and there is a
+            ``level``.
+        layer_offsets: With a ``level``: by how many octaves a group keeps more (or, negative, less).
+
+    Example:
+        >>> group = LayerGroup("conv1", 16, "stem", 0.0)
+        >>> PerLayer(level=0.5, layer_offsets={"conv1": -1.0}).keep([group], cost=len)
+        {'conv1': 4}
     """
 
     mode: Literal["layer"] = "layer"
-    layers: dict[str, Ratio]
+    level: Level | None = None
+    layers: dict[str, Ratio] = Field(default_factory=dict)
+    layer_offsets: dict[str, float] = Field(default_factory=dict)
+
+    def ratios(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the share of the units that is removed, by name.
+
+        Args:
+            names: The groups of the network, for which a level speaks.
+
+        Returns:
+            Ratios by name; those that were given one by one may have other names, which the caller checks.
+        """
+        return _ratios("layer", self.layers, self.level, self.layer_offsets, names)
 
     def keep(self, groups: Sequence[LayerGroup], cost: Cost, round_to: int = 1) -> dict[str, int]:
         """Return how many units of each group are kept.
@@ -153,8 +204,10 @@ class PerLayer(Allocation):
         Returns:
             Kept units by name of group. A group that is missing or unknown is an ``InputError``.
         """
-        _check_names("layer", self.layers, [group.name for group in groups])
-        return {group.name: _rounded_width(group, self.layers[group.name], round_to) for group in groups}
+        names = [group.name for group in groups]
+        ratios = self.ratios(names)
+        _check_names("layer", ratios, names)
+        return {group.name: _rounded_width(group, ratios[group.name], round_to) for group in groups}
 
 
 class ByEnergy(Allocation):
@@ -303,6 +356,7 @@ def sparsity_space(
     high_flops: float = 0.9,
     high_ratio: float = 0.95,
     max_tilt: float = 0.6,
+    max_offset: float = 1.0,
     energy: bool = False,
 ) -> Space:
     """Return the search space of :data:`Sparsity` for a network.
@@ -313,12 +367,14 @@ def sparsity_space(
         high_flops: Largest FLOPs target.
         high_ratio: Largest ratio of the other modes.
         max_tilt: Largest tilt, either way.
+        max_offset: Largest offset of a stage or layer from the common level, in octaves, either way.
         energy: Whether ratios can follow from the weights, too (``sparsity.energy``).
 
     Returns:
         ``sparsity.mode`` and, as the mode has it, ``sparsity.flops`` and ``sparsity.tilt``,
-        ``sparsity.ratio``, ``sparsity.stages[STAGE]`` or ``sparsity.layers[GROUP]``. Defaults are the FLOPs
-        mode, half of what there is (or the nearest value allowed) and no tilt.
+        ``sparsity.ratio``, or ``sparsity.level`` with ``sparsity.stage_offsets[STAGE]`` or
+        ``sparsity.layer_offsets[GROUP]``. FLOPs and the level are searched on a logarithmic scale. Defaults are the
+        FLOPs mode, half of what there is (or the nearest value allowed), no tilt and no offsets.
 
     Raises:
         InputError: If there are no groups.
@@ -326,25 +382,32 @@ def sparsity_space(
     Example:
         >>> space = sparsity_space([LayerGroup("conv1", channels=16, stage="stem", depth=0.5)])
         >>> space.names[3:]
-        ('sparsity.ratio', 'sparsity.stages[stem]', 'sparsity.layers[conv1]')
+        ('sparsity.ratio', 'sparsity.level', 'sparsity.stage_offsets[stem]', 'sparsity.layer_offsets[conv1]')
     """
     if not groups:
         raise InputError("nothing to prune: the network has no channel groups that may lose channels")
     ratio = Real(0.0, high_ratio, default=min(0.5, high_ratio))
+    # A layer's FLOPs go with the product of two widths, so a level of w leaves about w^2 of them.
+    low, high = math.sqrt(low_flops), math.sqrt(high_flops)
+    level = LogReal(low, high, default=min(max(math.sqrt(0.5), low), high))
+    offset = Real(-max_offset, max_offset, default=0.0)
     by_mode: dict[str, dict[str, Parameter]] = {
         "flops": {
-            "flops": Real(low_flops, high_flops, default=min(max(0.5, low_flops), high_flops)),
+            "flops": LogReal(low_flops, high_flops, default=min(max(0.5, low_flops), high_flops)),
             "tilt": Real(-max_tilt, max_tilt, default=0.0),
         },
         "uniform": {"ratio": ratio},
-        "stage": {f"stages[{stage}]": ratio for stage in dict.fromkeys(group.stage for group in groups)},
-        "layer": {f"layers[{group.name}]": ratio for group in groups},
+        "stage": {f"stage_offsets[{stage}]": offset for stage in dict.fromkeys(group.stage for group in groups)},
+        "layer": {f"layer_offsets[{group.name}]": offset for group in groups},
     }
     if energy:
         by_mode["energy"] = {"energy": Real(0.5, 0.99, default=0.9)}
     parameters: dict[str, Parameter] = {"mode": Categorical(tuple(by_mode), default="flops")}
     conditions: dict[str, Condition] = {}
     for mode, own in by_mode.items():
+        if mode == "stage":
+            parameters["level"] = level
+            conditions["level"] = Condition("mode", ("stage", "layer"))
         parameters |= own
         conditions |= {name: Condition("mode", (mode,)) for name in own}
     return Space(parameters, conditions).prefixed("sparsity")
@@ -396,6 +459,38 @@ def rounded_up(width: int, channels: int, step: int) -> int:
         (16, 20)
     """
     return min(channels, -(-width // step) * step)
+
+
+def _ratios(
+    kind: str, given: Mapping[str, float], level: float | None, offsets: Mapping[str, float], needed: Sequence[str]
+) -> dict[str, float]:
+    """Return ratios that were given one by one, or follow from a level and offsets.
+
+    Args:
+        kind: What the names stand for.
+        given: Ratios by name; empty where there is a level.
+        level: Share of the units kept at offset 0, or None.
+        offsets: Octaves by which a name keeps more; one that is not listed has none.
+        needed: The names that the network has.
+
+    Returns:
+        Ratios by name.
+
+    Raises:
+        InputError: If there are both ratios and a level, or neither, or an offset of an unknown name.
+    """
+    if level is None:
+        if offsets:
+            raise InputError(f"offsets per {kind} need a level (sparsity.level, such as 0.5)")
+        return dict(given)
+    if given:
+        raise InputError(f"sparsity.mode = {kind!r} takes ratios or a level with offsets, not both")
+    for name in offsets:
+        if name not in needed:
+            raise InputError(unknown_name(kind, name, set(needed)))
+    # keep = level * 2^offset, within [1 - HIGHEST_RATIO, 1]
+    shares = {name: level * 2.0 ** offsets.get(name, 0.0) for name in needed}
+    return {name: 1 - min(max(share, 1 - HIGHEST_RATIO), 1.0) for name, share in shares.items()}
 
 
 def _check_names(kind: str, given: Mapping[str, float], needed: Sequence[str]) -> None:

@@ -189,16 +189,16 @@ def allotted_columns(
     if not layers:
         raise InputError("nothing to prune: no layer with columns produces channels of a group")
     if isinstance(sparsity, PerStage):
-        sparsity.keep([group.layer for group in groups], cost)  # are these the names of stages?
-        ratios = {layer.name: sparsity.stages[made[layer.name].stage] for layer in layers}
+        by_stage = sparsity.ratios([group.stage for group in groups])
+        ratios = {layer.name: by_stage[made[layer.name].stage] for layer in layers}
     elif isinstance(sparsity, ByEnergy):
         looked_at = [replace(layer, energies=energies(columns.weights[layer.name].flatten(1))) for layer in layers]
         ratios = {layer.name: sparsity.ratio(layer) for layer in looked_at}
     elif isinstance(sparsity, PerLayer):
-        for name in sparsity.layers:
+        given = sparsity.ratios([group.name for group in groups])
+        for name in given:
             if name not in (known := {*columns.names, *(group.name for group in groups)}):
                 raise InputError(unknown_name("layer", name, known))
-        given = sparsity.layers
         layers = [layer for layer in columns.layers if layer.name in made or layer.name in given]
         ratios = {
             layer.name: given[name]

@@ -207,7 +207,7 @@ class SDPrun(Method):
         stages = dict.fromkeys(f"stage_mult[{group.stage}]" for group in groups)
         own: dict[str, Parameter] = {
             "steer": Categorical(("flops", "off"), default="flops"),
-            "target_flops": Real(0.05, 0.9, default=0.5),
+            "target_flops": LogReal(0.05, 0.9, default=0.5),
             "thresholds": Categorical(("even", "shared"), default="even"),
             "g_end": LogReal(0.3, 4.0, default=1.0),
             "mu": Real(0.501, 0.9, default=0.51),

@@ -21,7 +21,8 @@ from search.speed.conditions import Conditions, channel_step, conditions
 from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
 from search.study.config import StudyConfig
-from search.study.space import first_points, refuse_idle_bounds, study_space
+from search.study.samplers.choice import resolve_sampler
+from search.study.space import first_points, refuse_idle_bounds, spread_points, study_space
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolve_recipe
 from search.tasks.workload import Workload
@@ -191,9 +192,9 @@ def _needs_no_training(config: StudyConfig) -> bool:
 
 def _first(config: StudyConfig, space: Space) -> list[dict[str, Value]]:
     """Return the points that are tried first: with sampler ``"defaults"`` all there are."""
+    if resolve_sampler(config.sampler, space) != "defaults":
+        return spread_points(space, config.methods, config.trials, config.seed)
     points = first_points(space, config.methods, config.shares)
-    if config.sampler != "defaults":
-        return points[: max(1, config.trials // 2)]
     if not points:
         why = "shares is empty" if not config.shares else "no method has values for all its parameters within [space]"
         raise InputError(f"sampler = 'defaults' has nothing to try: {why}; set shares, such as shares = [0.5, 0.25]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from search.fronts.dominance import hypervolume, non_dominated
+from search.fronts.scale import GrowingFront
 from search.objectives import Objective
 from search.records.listener import Listener
 from search.records.outcome import DenseRow, Outcome
@@ -44,7 +44,7 @@ class Recorder:
         self._listener = listener
         self._tracker = tracker
         self._running: set[int] = set()
-        self._gains: list[list[float]] = []
+        self._front = GrowingFront(objectives, dense)
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._drawn: list[Future[None]] = []
 
@@ -77,7 +77,7 @@ class Recorder:
         self._running.discard(outcome.number)
         self._files.write_running(sorted(self._running), self._total)
         self._count(outcome)
-        self._listener.trial_finished(outcome, *self._front())
+        self._listener.trial_finished(outcome, self._front.hypervolume(), self._front.members)
         for reason in outcome.untimed.values():
             self._listener.warning(f"trial {outcome.number} is kept without this latency: {reason}")
         self._drawn.append(self._pictures.submit(self._publish, outcome))
@@ -91,15 +91,7 @@ class Recorder:
 
     def _count(self, outcome: Outcome) -> None:
         if outcome.state == "complete" and not outcome.lacks(o.name for o in self._objectives):
-            self._gains.append([o.gain(outcome.metrics[o.name], self._dense) for o in self._objectives])
-
-    def _front(self) -> tuple[float, int]:
-        """Hypervolume and size of the front so far."""
-        if not self._gains:
-            return 0.0, 0
-        maximise = [True] * len(self._objectives)
-        volume = hypervolume(self._gains, [0.0] * len(maximise), maximise)
-        return volume, int(non_dominated(self._gains, maximise).sum())
+            self._front.add(outcome.metrics)
 
     def _publish(self, outcome: Outcome) -> None:
         """Draw the pictures, then hand everything to the tracker."""

@@ -25,7 +25,7 @@ from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig
-from search.study.schedule import Schedule
+from search.study.schedule import Schedule, lag_for
 from search.study.study import Study, known_studies
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker, import_mlflow
@@ -34,9 +34,6 @@ from search.workers.inline import InlinePool
 from search.workers.pool import Pool
 from search.workers.progress import watch_progress
 from spaces import InputError, Space
-
-MIN_LAG = 6
-"""Trials that may be asked and not told, on up to three workers; twice the workers on more."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ class Sweep:
             known = None if self._files is None else self._files.dense().latency
             setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
             dense_seconds = time.perf_counter() - dense_began
-            files = self._files = self._files or _create_files(planned, dense)
+            files = self._files = self._files or _create_files(planned, dense, pool.slots)
             stack.enter_context(files.lock())
             earlier = set(files.numbers())
             with self._tracked(tracker, files, dense):
@@ -223,7 +220,7 @@ def _pool(planned: Plan) -> AbstractContextManager[Pool]:
     return ray_pool(resources, planned.gpus_per_trial)
 
 
-def _create_files(planned: Plan, dense: DenseRow) -> StudyFiles:
+def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
     """Make the study's folder and its Optuna study."""
     config = planned.config
     name = config.name or _free_name(config)
@@ -235,7 +232,7 @@ def _create_files(planned: Plan, dense: DenseRow) -> StudyFiles:
         "objectives": [objective.to_json() for objective in load_objectives(config.objectives)],
         "task": {"classes": planned.workload.data.classes, "example_shape": list(planned.workload.example.shape)},
         "space": planned.space.to_json(),
-        "lag": max(MIN_LAG, 2 * (config.resources.max_concurrent or 1)),
+        "lag": lag_for(slots),
         "recipe": planned.recipe.model_dump(mode="json"),
         "steps": planned.steps,
         "versions": versions(),
@@ -257,6 +254,7 @@ def _create_study(files: StudyFiles, planned: Plan) -> Study:
         config.objectives,
         config.seed,
         config.sampler,
+        config.trials,
         planned.first,
     )
 
@@ -267,7 +265,9 @@ def _study(files: StudyFiles, planned: Plan) -> Study:
     if files.name not in known_studies(storage(files.directory)):
         return _create_study(files, planned)
     space = Space.from_json(files.record()["space"])
-    return Study.load(storage(files.directory), files.name, space, config.objectives, config.seed, config.sampler)
+    return Study.load(
+        storage(files.directory), files.name, space, config.objectives, config.seed, config.sampler, config.trials
+    )
 
 
 def storage(directory: Path) -> str:

@@ -1,9 +1,10 @@
-"""The mathematics of fronts on plain arrays: dominance, hypervolume, knee."""
+"""The mathematics of fronts on plain arrays: dominance, hypervolume, knee. The only import of moocore."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,22 +29,14 @@ def non_dominated(points: ArrayLike, maximise: Sequence[bool]) -> NDArray[np.boo
         [True, False, True]
     """
     losses = _losses(points, maximise)
-    mask = np.zeros(len(losses), dtype=np.bool_)
-    # In lexicographic order nothing is dominated by what comes later, and the stable sort keeps duplicates in
-    # their order: the first of what remains is always on the front.
-    rest = np.lexsort(losses.T[::-1])
-    while rest.size:
-        first, others = rest[0], rest[1:]
-        mask[first] = True
-        rest = others[(losses[others] < losses[first]).any(axis=1)]
-    return mask
+    # keep_weakly=False: of exact duplicates the first alone counts.
+    return np.asarray(moocore.is_nondominated(losses, keep_weakly=False), dtype=np.bool_)
 
 
 def hypervolume(points: ArrayLike, reference: Sequence[float], maximise: Sequence[bool]) -> float:
     """Measure exactly the volume that is dominated by the points and dominates the reference.
 
-    Points that are not better than the reference in every objective add nothing. Two objectives take one sort
-    and sweep; more are sliced along the last one, recursively.
+    Points that are not better than the reference in every objective add nothing.
 
     Args:
         points: One row per point, ``[points, objectives]``, finite; may be dominated or repeated.
@@ -59,7 +52,8 @@ def hypervolume(points: ArrayLike, reference: Sequence[float], maximise: Sequenc
     """
     losses = _losses(points, maximise)
     worst = _losses([reference], maximise)[0]
-    return _volume(losses[(losses < worst).all(axis=1)], worst)
+    inside = losses[(losses < worst).all(axis=1)]
+    return float(moocore.hypervolume(inside, ref=worst)) if len(inside) else 0.0
 
 
 def knee(points: ArrayLike, maximise: Sequence[bool]) -> int:
@@ -101,29 +95,3 @@ def _losses(points: ArrayLike, maximise: Sequence[bool]) -> Array:
     if not np.isfinite(losses).all():
         raise ValueError("points of a front must be finite numbers")
     return np.where(np.asarray(maximise, dtype=np.bool_), -losses, losses)
-
-
-def _volume(losses: Array, worst: Array) -> float:
-    """Return the volume between losses, all of them below ``worst``, and ``worst``."""
-    if not len(losses):
-        return 0.0
-    if losses.shape[1] == 1:
-        return float(worst[0] - losses.min())
-    if losses.shape[1] == 2:
-        return _area(losses, worst)
-    ordered = losses[np.argsort(losses[:, -1], kind="stable")]
-    heights = np.diff(ordered[:, -1], append=worst[-1])
-    volume = 0.0
-    for index in np.flatnonzero(heights > 0):
-        layer = ordered[: index + 1, :-1]
-        front = layer[non_dominated(layer, [False] * layer.shape[1])]
-        volume += float(heights[index]) * _volume(front, worst[:-1])
-    return volume
-
-
-def _area(losses: Array, worst: Array) -> float:
-    """Return the sum of the strips by which each point, from left to right, lowers the staircase."""
-    ordered = losses[np.lexsort((losses[:, 1], losses[:, 0]))]
-    lowest = np.minimum.accumulate(ordered[:, 1])
-    drops = -np.diff(lowest, prepend=worst[1])
-    return float(np.sum((worst[0] - ordered[:, 0]) * drops))

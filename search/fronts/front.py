@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.fronts.dominance import hypervolume, knee, non_dominated
 from search.fronts.member import Member, Rebuild
+from search.fronts.scale import GrowingFront
 from search.objectives import OBJECTIVES, Objective
 from search.records.outcome import DenseRow, Outcome
 from spaces import InputError, unknown_name
@@ -354,12 +355,24 @@ class Front:
         return sorted(self._some(), key=lambda member: member.metrics[self.cost.name])
 
     def hypervolume(self) -> float:
-        """Return how much of the space between the dense network and the ideal the front commands.
+        """Return how much of the space between the dense network and a small one as good the front commands.
+
+        The scale is that of :mod:`search.fronts.scale`: quality from a loss of 5 points (worth 0) to the dense
+        network's (worth 1), costs on a logarithmic scale from the dense network's (worth 0) to a twentieth (worth 1).
+
+        Returns:
+            The volume; above 1 only where networks are better than the dense one.
+        """
+        front = GrowingFront(self.objectives, self.dense)
+        for member in self.members:
+            front.add(member.metrics)
+        return front.hypervolume()
+
+    def linear_hypervolume(self) -> float:
+        """Return the volume between the worst and the ideal value of every objective, on linear scales.
 
         Every objective is normalised by :meth:`search.objectives.Objective.gain`: 0 is its worst acceptable
-        value, 1 its ideal. For accuracy and FLOPs this is the area, in the unit square of accuracy (0..1)
-        against ``1 - flops_share``, that the front dominates: the reference point is accuracy 0 at the dense
-        network's FLOPs, the ideal is accuracy 1 at 0 FLOPs.
+        value, 1 its ideal. Any network that works is worth much on this scale, so it hardly tells fronts apart.
 
         Returns:
             The volume, 0..1.
@@ -435,7 +448,8 @@ class Front:
             members: Members in the order to tell them; ascending FLOPs if not given.
 
         Returns:
-            A mapping in JSON's types: ``study``, ``objectives``, ``dense``, ``hypervolume``, ``members``.
+            A mapping in JSON's types: ``study``, ``objectives``, ``dense``, ``hypervolume``,
+            ``linear_hypervolume``, ``members``.
         """
         usual = (name for name in self.shown if name != "seconds" and name in self.dense.metrics)
         counts = {"flops": self.dense.flops, "params": self.dense.params}
@@ -444,6 +458,7 @@ class Front:
             "objectives": [objective.name for objective in self.objectives],
             "dense": {name: counts.get(name, self.dense.metrics[name]) for name in usual},
             "hypervolume": self.hypervolume(),
+            "linear_hypervolume": self.linear_hypervolume(),
             "members": [self.member_json(member) for member in (self.members if members is None else members)],
         }
 

@@ -96,7 +96,7 @@ class StudyConfig(_Part):
         seed: Decides everything random.
         sampler: Who proposes points; ``"auto"`` takes the one that fits the space. ``"defaults"`` searches nothing:
             every method is tried with its authors' values at each of ``shares``, to compare methods.
-        shares: Shares of the dense FLOPs at which every method is tried first, before anything has been learned.
+        shares: With ``sampler = "defaults"``: shares of the dense FLOPs at which every method is tried.
         dense: How the dense network is trained if there are no weights.
         finetune: Budget and recipe of every trial, the same for every method.
         space: Narrowed parameters by method and parameter name: ``{"increg": {"penalty_max": {"high": 2}}}``.

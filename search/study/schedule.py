@@ -16,6 +16,22 @@ from typing import Protocol
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 
+MIN_LAG = 6
+"""Trials that may be asked and not told on up to three workers."""
+
+
+def lag_for(slots: int) -> int:
+    """Choose how many trials may be asked and not told.
+
+    Args:
+        slots: How many trials run at a time.
+
+    Returns:
+        Twice the slots, at least :data:`MIN_LAG`. So slots are at least 90 % busy where the longest trial takes four
+        times as long as the shortest; with fewer, the trials in front of a slow one run out.
+    """
+    return max(MIN_LAG, 2 * slots)
+
 
 class Asked(Protocol):
     """What the schedule needs of a study."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from random import Random
 from typing import Any
 
 from methods import load_method
-from spaces import Categorical, InputError, LayerGroup, Space, Value, unknown_name
+from spaces import Categorical, InputError, LayerGroup, Parameter, Space, Value, unknown_name
 
 METHOD = "method"
 """Name of the parameter that chooses the method."""
 
 MODE = "sparsity.mode"
+
+LEVEL = "sparsity.level"
+"""The share of units that all stages or layers keep, but for their offsets."""
 
 
 def study_space(
@@ -153,10 +157,7 @@ def _above(floor: float, space: Space, target: str, name: str) -> Space:
 
 
 def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) -> list[dict[str, Value]]:
-    """Choose the points that are tried before the search has learned anything.
-
-    Every method is tried with its authors' values at the same few sparsities: a front needs its whole range
-    covered early, and seeding helps any sampler more than the choice among samplers does.
+    """Give every method its authors' values at the same few sparsities.
 
     Args:
         space: The space of the study.
@@ -164,8 +165,8 @@ def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) 
         shares: Shares of the dense FLOPs that are to be left.
 
     Returns:
-        Valid points. Methods without values for all parameters, or whose space was narrowed to exclude these
-        sparsities, start at random instead.
+        Valid points, all methods at the first share, then at the next. Methods without values for all parameters, or
+        whose space was narrowed to exclude these sparsities, have none.
     """
     points = []
     for share, method in itertools.product(shares, methods):
@@ -183,6 +184,54 @@ def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) 
     return _distinct(points)
 
 
+def spread_points(
+    space: Space, methods: Sequence[str], trials: int, seed: int, band: tuple[float, float] = (0.05, 0.9)
+) -> list[dict[str, Value]]:
+    """Choose the points that are tried before the search has learned anything: one per method, all over the band.
+
+    A front needs its whole range covered early, and every method a trial. A few points do both; more of them would
+    keep the search from learning. Which method is tried where is permuted by the seed, so that no method always
+    begins at the easy end.
+
+    Args:
+        space: The space of the study.
+        methods: Names of the methods that compete.
+        trials: How many trials the study has; a third of them at most are spent here, but at least one.
+        seed: Permutes methods and shares.
+        band: Least and largest share of the dense FLOPs that is searched.
+
+    Returns:
+        Valid points with the authors' values, at shares of the FLOPs that are spread evenly on a logarithmic scale.
+        A method without values for all parameters has none; one whose space was narrowed is tried as near as that
+        allows.
+    """
+    low, high = band
+    count = min(len(methods), max(1, trials // 3))
+    draw = Random(seed)
+    order = draw.sample(list(methods), len(methods))[:count]
+    # the middles of equal parts of the logarithmic band
+    shares = [low * (high / low) ** ((part + 0.5) / count) for part in range(count)]
+    points = []
+    for method, share in zip(order, draw.sample(shares, count), strict=True):
+        narrowed = space.narrowed({METHOD: method})
+        defaults = narrowed.defaults()
+        if defaults is not None:
+            target = load_method(method).flops_parameter
+            wanted = {
+                name: _at_share(name.removeprefix(f"{method}."), value, share, target)
+                for name, value in defaults.items()
+            }
+            points.append(space.check({name: _within(space[name], value) for name, value in wanted.items()}))
+    return points
+
+
+def _within(parameter: Parameter, value: Value) -> Value:
+    """Move a number into the range of its parameter."""
+    if isinstance(parameter, Categorical) or isinstance(value, bool | str):
+        return value
+    return min(max(value, parameter.low), parameter.high)
+
+
 def _at_share(own: str, value: Value, share: float, target: str | None) -> Value:
     """Set the parameters that decide sparsity so that about this share of the FLOPs is left.
 
@@ -197,8 +246,11 @@ def _at_share(own: str, value: Value, share: float, target: str | None) -> Value
     """
     if own == target:
         return share
-    if own == "sparsity.ratio" or own.startswith(("sparsity.stages[", "sparsity.layers[")):
-        return round(1 - math.sqrt(share), 3)  # widths count twice in a layer's FLOPs, once as inputs
+    # widths count twice in a layer's FLOPs, once as inputs
+    if own == LEVEL:
+        return math.sqrt(share)
+    if own == "sparsity.ratio":
+        return round(1 - math.sqrt(share), 3)
     return value
 
 

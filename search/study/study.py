@@ -1,4 +1,6 @@
-"""The Optuna study: which trials exist, what they try, what came of them. The only import of optuna.
+"""The Optuna study: which trials exist, what they try, what came of them.
+
+With ``search.study.samplers`` the only import of optuna.
 
 The sampler is made anew for every question and seeded by (seed of the study, number of the trial), so that a
 suggestion depends on the trials that have been told and on nothing else. See ``search.study.schedule`` for the order
@@ -22,6 +24,8 @@ from search.objectives import load_objectives
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.study.config import Sampler
+from search.study.samplers.choice import resolve_sampler
+from search.study.samplers.stock import stock_sampler
 from search.study.space import METHOD
 from spaces import InputError, Space
 from spaces.dialects import suggest
@@ -36,16 +40,18 @@ class Study:
         objectives: Names of the objectives.
         seed: Seed of the study.
         sampler: Who proposes points.
+        trials: How many trials the study was begun with.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, objectives: Sequence[str], seed: int, sampler: Sampler
+        self, study: optuna.Study, space: Space, objectives: Sequence[str], seed: int, sampler: Sampler, trials: int
     ) -> None:
         self._study = study
         self._space = space
         self._objectives = tuple(objective.name for objective in load_objectives(objectives))
         self._seed = seed
-        self._sampler = resolved_sampler(sampler, space)
+        self._sampler = resolve_sampler(sampler, space)
+        self._trials = trials
 
     @classmethod
     def create(
@@ -56,6 +62,7 @@ class Study:
         objectives: Sequence[str],
         seed: int,
         sampler: Sampler,
+        trials: int,
         first: Iterable[dict[str, bool | int | float | str]] = (),
     ) -> Self:
         """Make a new study.
@@ -67,6 +74,7 @@ class Study:
             objectives: Names of the objectives.
             seed: Seed of the study.
             sampler: Who proposes points.
+            trials: How many trials the study shall have.
             first: Points to try first.
 
         Returns:
@@ -90,11 +98,11 @@ class Study:
             study.set_metric_names([objective.name for objective in load_objectives(objectives)])
         for point in first:
             study.enqueue_trial(point)
-        return cls(study, space, objectives, seed, sampler)
+        return cls(study, space, objectives, seed, sampler, trials)
 
     @classmethod
     def load(
-        cls, storage: str, name: str, space: Space, objectives: Sequence[str], seed: int, sampler: Sampler
+        cls, storage: str, name: str, space: Space, objectives: Sequence[str], seed: int, sampler: Sampler, trials: int
     ) -> Self:
         """Open a study that exists.
 
@@ -105,6 +113,7 @@ class Study:
             objectives: Names of the objectives.
             seed: Seed of the study.
             sampler: Who proposes points.
+            trials: How many trials the study was begun with.
 
         Returns:
             The study.
@@ -117,7 +126,7 @@ class Study:
             study = optuna.load_study(storage=_storage(storage), study_name=name)
         except KeyError as error:
             raise InputError(f"Optuna's storage {storage} has no study {name!r}") from error
-        return cls(study, space, objectives, seed, sampler)
+        return cls(study, space, objectives, seed, sampler, trials)
 
     @property
     def sampler(self) -> str:
@@ -151,7 +160,7 @@ class Study:
         known = self._study.get_trials(deepcopy=False)
         number = sum(trial.state != TrialState.WAITING for trial in known)
         with _experimental():
-            self._study.sampler = _sampler(self._sampler, trial_seed(self._seed, number))
+            self._study.sampler = stock_sampler(self._sampler, trial_seed(self._seed, number), self._trials)
         return self._spec(self._study.ask())
 
     def tell(self, outcome: Outcome) -> None:
@@ -214,53 +223,6 @@ def trial_seed(seed: int, number: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def resolved_sampler(sampler: Sampler, space: Space) -> Sampler:
-    """Choose the sampler that fits a space.
-
-    A Gaussian process learns best, but only parameters that every trial has; where parameters depend on others
-    the tree-structured Parzen estimator does better. NSGA-II on a conditional space is random search.
-
-    Args:
-        sampler: What the user wants; ``"auto"`` decides here.
-        space: The whole space.
-
-    Returns:
-        Never ``"auto"``.
-    """
-    if sampler != "auto":
-        return sampler
-    free = [name for name in space if space.condition(name) is not None and _varies(space, name)]
-    return "tpe" if any(not _always(space, name) for name in free) else "gp"
-
-
-def _varies(space: Space, name: str) -> bool:
-    parameter = space[name].to_json()
-    return parameter.get("low") != parameter.get("high") or len(parameter.get("choices") or ()) > 1
-
-
-def _always(space: Space, name: str) -> bool:
-    """Whether a parameter is active in every point: all its ancestors have a single choice."""
-    condition = space.condition(name)
-    while condition is not None:
-        if len(space[condition.parameter].to_json().get("choices") or ()) > 1:
-            return False
-        condition = space.condition(condition.parameter)
-    return True
-
-
-def _sampler(name: Sampler, seed: int) -> optuna.samplers.BaseSampler:
-    """Make a sampler with a seed."""
-    match name:
-        case "gp":
-            return optuna.samplers.GPSampler(seed=seed)
-        case "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        case "random" | "defaults":  # with "defaults" there is nothing to ask: all points were given
-            return optuna.samplers.RandomSampler(seed=seed)
-        case _:
-            return optuna.samplers.TPESampler(seed=seed)
-
-
 def _storage(url: str) -> optuna.storages.RDBStorage | str:
     """Open SQLite with patience for a reader that holds it; anything else as Optuna would."""
     if url.startswith("sqlite:"):
@@ -277,5 +239,5 @@ def _experimental() -> Generator[None]:
 
 
 def _quiet() -> None:
-    """Optuna reports each trial by itself; our listeners do that."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    """Optuna reports each trial, and each parameter that a sampler draws alone; our listeners do the former."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)

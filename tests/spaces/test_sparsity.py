@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -108,6 +109,25 @@ def test_per_layer_by_hand() -> None:
     assert given.keep(CONVS, unused) == {"conv1": 16, "layer1.0.conv1": 15, "layer1.1.conv1": 1}
 
 
+def test_levels_and_offsets_by_hand() -> None:
+    by_layer = PerLayer(level=0.5, layer_offsets={"conv1": 1.0, "layer1.0.conv1": -1.0})
+    assert by_layer.keep(CONVS, unused) == {"conv1": 16, "layer1.0.conv1": 7, "layer1.1.conv1": 5}
+    by_stage = PerStage(level=0.25, stage_offsets={"layer1": 1.0})
+    assert by_stage.keep(CONVS, unused) == {"conv1": 4, "layer1.0.conv1": 15, "layer1.1.conv1": 5}
+    least = PerLayer(level=0.01, layer_offsets={"conv1": -9.0})
+    assert least.keep(CONVS, unused) == narrowest(CONVS, 1)
+
+
+@patient
+@given(networks(), st.floats(0.05, 1), st.floats(0.05, 1), seeds)
+def test_a_higher_level_keeps_no_less(network: Network, one: float, two: float, seed: int) -> None:
+    groups, _ = network
+    draw = Random(seed)
+    offsets = {group.name: draw.uniform(-1, 1) for group in groups}
+    less, more = (PerLayer(level=level, layer_offsets=offsets).keep(groups, unused) for level in sorted((one, two)))
+    assert all(less[name] <= more[name] for name in more)
+
+
 def test_by_energy_by_hand() -> None:
     groups = [replace(group, energies=(0.5, 0.3, 0.1, 0.1)) for group in CONVS]
     assert ByEnergy(energy=0.5).keep(groups, unused) == {"conv1": 4, "layer1.0.conv1": 7, "layer1.1.conv1": 2}
@@ -125,6 +145,9 @@ def test_by_energy_by_hand() -> None:
         (PerStage(stages={"stem": 0.5}), "no ratio for stage 'layer1'; give one for every stage"),
         (PerLayer(layers={"conv2": 0.5}), "unknown layer 'conv2'; did you mean 'conv1'?"),
         (PerLayer(layers={"conv1": 0.5}), "no ratio for layer 'layer1.0.conv1'"),
+        (PerLayer(level=0.5, layer_offsets={"conv2": 0.5}), "unknown layer 'conv2'; did you mean 'conv1'?"),
+        (PerStage(stage_offsets={"stem": 0.5}), "offsets per stage need a level"),
+        (PerLayer(level=0.5, layers={"conv1": 0.5}), "takes ratios or a level with offsets, not both"),
     ],
 )
 def test_ratios_that_do_not_fit_the_network(given: Allocation, message: str) -> None:
@@ -274,6 +297,8 @@ ADAPTER: TypeAdapter[Any] = TypeAdapter(Sparsity)
         ({"mode": "uniform", "ratio": 0.5}, Uniform),
         ({"mode": "stage", "stages": {"a": 0.5}}, PerStage),
         ({"mode": "layer", "layers": {"a": 0.5}}, PerLayer),
+        ({"mode": "stage", "level": 0.5, "stage_offsets": {"a": 0.5}}, PerStage),
+        ({"mode": "layer", "level": 0.5, "layer_offsets": {"a": -0.5}}, PerLayer),
         ({"mode": "energy", "energy": 0.9}, ByEnergy),
         ({"mode": "flops", "flops": 0.5, "tilt": -0.5}, FlopsTarget),
     ],
@@ -281,7 +306,8 @@ ADAPTER: TypeAdapter[Any] = TypeAdapter(Sparsity)
 def test_allocations_are_built_by_mode_and_survive_json(data: dict[str, Any], kind: type[Allocation]) -> None:
     built = ADAPTER.validate_python(data)
     assert type(built) is kind
-    assert built.model_dump() == data
+    assert ADAPTER.validate_python(built.model_dump(mode="json")) == built
+    assert built.model_dump(exclude_defaults=True) == {key: value for key, value in data.items() if key != "mode"}
     assert ADAPTER.validate_json(ADAPTER.dump_json(built)) == built
 
 
@@ -349,13 +375,14 @@ def test_the_space_of_a_network() -> None:
         "sparsity.flops",
         "sparsity.tilt",
         "sparsity.ratio",
-        "sparsity.stages[stem]",
-        "sparsity.stages[layer1]",
-        "sparsity.layers[conv1]",
-        "sparsity.layers[layer1.0.conv1]",
-        "sparsity.layers[layer1.1.conv1]",
+        "sparsity.level",
+        "sparsity.stage_offsets[stem]",
+        "sparsity.stage_offsets[layer1]",
+        "sparsity.layer_offsets[conv1]",
+        "sparsity.layer_offsets[layer1.0.conv1]",
+        "sparsity.layer_offsets[layer1.1.conv1]",
     )
-    assert space.condition("sparsity.layers[conv1]") == Condition("sparsity.mode", ("layer",))
+    assert space.condition("sparsity.layer_offsets[conv1]") == Condition("sparsity.mode", ("layer",))
     assert space.defaults() == {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}
     assert space.narrowed({"sparsity.mode": "uniform"}).names == ("sparsity.mode", "sparsity.ratio")
     assert space["sparsity.ratio"].default == 0.4

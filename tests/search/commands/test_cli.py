@@ -202,7 +202,7 @@ def test_space_lists_parameters_of_a_method_for_a_network() -> None:
     assert parameters["sparsity.flops"]["range"][1] <= 1
     assert parameters["sparsity.ratio"]["condition"] == {"parameter": "sparsity.mode", "values": ["uniform"]}
     deeper = [row["name"] for row in data("space", "magnitude", "--model", "resnet20")]
-    assert sum(name.startswith("sparsity.layers[") for name in deeper) == 12
+    assert sum(name.startswith("sparsity.layer_offsets[") for name in deeper) == 12
     assert "sparsity.mode" in call("space", "random", "--data", "digits").stdout
 
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import heapq
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
-from search.study.schedule import Schedule
+from search.study.schedule import Schedule, lag_for
 from tests.search.cases import outcome
 
 
@@ -107,3 +109,20 @@ def test_every_finished_trial_is_heard_of_once_in_order_of_finishing() -> None:
         schedule.finish(outcome(number))
     assert heard == [2, 0, 1]
     assert study.told_numbers == [0, 1, 2]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 8, 16])
+@pytest.mark.parametrize("longest", [1.0, 4.0])
+def test_slots_are_kept_busy_with_the_lag_of_a_sweep(slots: int, longest: float) -> None:
+    study, draw = fresh(), random.Random(1)
+    schedule = Schedule(study, 10 * slots, lag_for(slots), lambda _: None, lambda _: None)
+    running: list[tuple[float, int]] = []
+    now = busy = 0.0
+    while not schedule.done:
+        while len(running) < slots and (spec := schedule.next()) is not None:
+            length = draw.uniform(1.0, longest)
+            busy += length
+            heapq.heappush(running, (now + length, spec.number))
+        now, number = heapq.heappop(running)
+        schedule.finish(outcome(number))
+    assert busy / (now * slots) >= 0.9

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from methods import load_method
-from search.study.space import first_points, method_space, refuse_idle_bounds, study_space
-from search.study.study import Study, resolved_sampler, trial_seed
+from search.study.space import first_points, method_space, refuse_idle_bounds, spread_points, study_space
+from search.study.study import Study, trial_seed
 from spaces import InputError, LayerGroup, Space
 from tests.search.cases import outcome
 
@@ -18,10 +21,10 @@ SHARES = (0.5, 0.25, 0.125)
 SPACE = study_space(METHODS, GROUPS, "flops", {})
 
 
-def created(directory: Path, seed: int = 3, sampler: str = "tpe") -> Study:
-    first = first_points(SPACE, METHODS, SHARES)[:4]
+def created(directory: Path, seed: int = 3, sampler: str = "tpe", space: Space = SPACE) -> Study:
+    first = first_points(space, METHODS, SHARES)[:4] if space is SPACE else []
     url = f"sqlite:///{directory}/optuna.db"
-    return Study.create(url, "s", SPACE, ("accuracy", "flops"), seed, sampler, first)  # type: ignore[arg-type]
+    return Study.create(url, "s", space, ("accuracy", "flops"), seed, sampler, 24, first)  # type: ignore[arg-type]
 
 
 def test_first_points_are_the_authors_values_at_halvings() -> None:
@@ -37,6 +40,35 @@ def test_first_points_respect_what_the_user_narrowed() -> None:
     narrow = study_space(METHODS, GROUPS, "flops", {"random": {"sparsity.flops": {"low": 0.3}}})
     shares = [p["random.sparsity.flops"] for p in first_points(narrow, METHODS, SHARES) if p["method"] == "random"]
     assert shares == [0.5]
+
+
+@given(st.integers(0, 99), st.integers(1, 60))
+def test_spread_points_are_one_per_method_over_the_whole_band(seed: int, trials: int) -> None:
+    points = spread_points(SPACE, METHODS, trials, seed, (0.05, 0.8))
+    assert len(points) == min(len(METHODS), max(1, trials // 3))
+    assert len({point["method"] for point in points}) == len(points)
+    shares = sorted(float(point[f"{point['method']}.sparsity.flops"]) for point in points)
+    parts = [math.log(share / 0.05) / math.log(16) * len(points) for share in shares]
+    assert [int(part) for part in parts] == list(range(len(points)))
+    assert all(SPACE.check(point) == point for point in points)
+
+
+def test_the_seed_permutes_methods_and_shares() -> None:
+    plans = {
+        tuple((p["method"], p[f"{p['method']}.sparsity.flops"]) for p in spread_points(SPACE, METHODS, 24, seed))
+        for seed in range(40)
+    }
+    assert {plan[0][0] for plan in plans} == set(METHODS) and len(plans) > 20
+
+
+def test_spread_points_keep_within_what_the_user_narrowed() -> None:
+    narrow = study_space(("random",), GROUPS, "flops", {"random": {"sparsity.flops": {"low": 0.3}}})
+    assert [p["random.sparsity.flops"] for p in spread_points(narrow, ("random",), 9, 0)] == [0.3]
+
+
+@pytest.mark.parametrize("target", ["magnitude.sparsity.flops", "magnitude.sparsity.level", "sdprun.target_flops"])
+def test_flops_are_searched_on_a_logarithmic_scale(target: str) -> None:
+    assert study_space(("magnitude", "sdprun"), GROUPS, "any", {})[target].to_json()["log"]
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "stage", "layer", "any"])
@@ -154,7 +186,7 @@ def test_a_study_can_be_loaded_again_and_by_stock_optuna(tmp_path: Path) -> None
     study.tell(outcome(study.ask().number, error="Traceback\nValueError: no"))
     open_spec = study.ask()
     url = f"sqlite:///{tmp_path}/optuna.db"
-    again = Study.load(url, "s", SPACE, ("accuracy", "flops"), 3, "tpe")
+    again = Study.load(url, "s", SPACE, ("accuracy", "flops"), 3, "tpe", 24)
     assert again.told() == 2
     assert again.asked() == [open_spec]
     stock = optuna.load_study(storage=url, study_name="s")
@@ -179,25 +211,35 @@ def test_names_that_are_taken_or_unknown(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="already has a study 's'"):
         created(tmp_path)
     with pytest.raises(InputError, match="has no study 'zzz'"):
-        Study.load(f"sqlite:///{tmp_path}/optuna.db", "zzz", SPACE, ("accuracy", "flops"), 3, "tpe")
-
-
-def test_sampler_fits_the_space() -> None:
-    single = study_space(("magnitude",), GROUPS, "flops", {})
-    assert resolved_sampler("auto", single) == "gp"
-    assert resolved_sampler("auto", SPACE) == "tpe"
-    assert resolved_sampler("auto", study_space(("magnitude",), GROUPS, "any", {})) == "tpe"
-    assert resolved_sampler("nsga2", SPACE) == "nsga2"
+        Study.load(f"sqlite:///{tmp_path}/optuna.db", "zzz", SPACE, ("accuracy", "flops"), 3, "tpe", 24)
 
 
 @pytest.mark.parametrize("sampler", ["gp", "nsga2", "random", "tpe"])
-def test_every_sampler_gives_valid_points(tmp_path: Path, sampler: str) -> None:
-    study = created(tmp_path, sampler=sampler)
-    for _ in range(6):
+def test_every_sampler_gives_valid_points_without_a_word(
+    tmp_path: Path, sampler: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    single = study_space(("magnitude",), GROUPS, "flops", {})
+    study = created(tmp_path, sampler=sampler, space=single)
+    own: Space = method_space("magnitude", GROUPS, "flops", {})
+    for _ in range(12):
         spec = study.ask()
-        own: Space = method_space(spec.method, GROUPS, "flops", {})
         assert own.check(spec.point) == spec.point
         study.tell(outcome(spec.number))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nsga2_is_no_random_search(tmp_path: Path) -> None:
+    single = study_space(("magnitude",), GROUPS, "flops", {})
+    asked: dict[str, list[dict[str, object]]] = {}
+    for sampler in ("nsga2", "random"):
+        (tmp_path / sampler).mkdir()
+        study = created(tmp_path / sampler, sampler=sampler, space=single)
+        asked[sampler] = []
+        for number in range(24):
+            spec = study.ask()
+            asked[sampler].append(dict(spec.point))
+            study.tell(outcome(number, metrics={"accuracy": 0.9, "flops": 500.0, "params": 50.0, "seconds": 1.5}))
+    assert asked["nsga2"][12:] != asked["random"][12:]
 
 
 def test_seeds_of_trials_differ() -> None:

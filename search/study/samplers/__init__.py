@@ -1,0 +1,1 @@
+"""Who proposes points: the port for samplers, ours, and Optuna's own behind it."""

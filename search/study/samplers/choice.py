@@ -1,0 +1,50 @@
+"""Which sampler fits a space. Needs neither optuna nor numpy, so that a bad choice is refused at once."""
+
+from __future__ import annotations
+
+from search.study.config import Sampler
+from spaces import InputError, Space
+
+
+def resolve_sampler(sampler: Sampler, space: Space) -> Sampler:
+    """Choose the sampler that fits a space, and refuse one that would only look as if it searched.
+
+    A Gaussian process over all parameters, and a genetic algorithm that crosses parameters, learn only of parameters
+    that every trial has. Where methods compete each has its own, and both fall back to random search: NSGA-II asks
+    the very points of the random sampler then, trial for trial.
+
+    Args:
+        sampler: What the user wants; ``"auto"`` decides here.
+        space: The whole space.
+
+    Returns:
+        Never ``"auto"``.
+
+    Raises:
+        InputError: If the sampler would be random search on this space.
+    """
+    own = [name for name in space if _varies(space, name) and not _always(space, name)]
+    if sampler == "auto":
+        return "tpe" if own else "gp"
+    if sampler in ("gp", "nsga2") and own:
+        raise InputError(
+            f"sampler = {sampler!r} would be random search here: it learns only of parameters that every trial has, "
+            f"and {len(own)} parameters of this study (such as {own[0]!r}) belong to one method or setting alone; give "
+            "sampler = 'auto', or one method with a fixed sparsity.mode"
+        )
+    return sampler
+
+
+def _varies(space: Space, name: str) -> bool:
+    """Whether a parameter has more than one value."""
+    return space[name].only is None
+
+
+def _always(space: Space, name: str) -> bool:
+    """Whether a parameter is active in every point: all its ancestors have a single choice."""
+    condition = space.condition(name)
+    while condition is not None:
+        if space[condition.parameter].only is None:
+            return False
+        condition = space.condition(condition.parameter)
+    return True
