@@ -91,7 +91,7 @@ def data(*arguments: str) -> Any:
 
 def test_front_json_has_the_promised_shape(store: Path) -> None:
     front = data("front", "my-study")
-    assert list(front) == ["study", "objectives", "dense", "hypervolume", "members"]
+    assert list(front) == ["study", "objectives", "dense", "hypervolume", "linear_hypervolume", "members"]
     assert front["study"] == "my-study"
     assert front["dense"] == {"accuracy": 0.95, "flops": 1000, "params": 100}
     assert front["hypervolume"] == load_front("my-study", store).hypervolume()

@@ -370,19 +370,19 @@ def test_sorting() -> None:
         front.sorted("acuracy")
 
 
-def test_hypervolume_is_the_area_between_the_dense_network_and_the_ideal() -> None:
+def test_linear_hypervolume_is_the_area_between_the_dense_network_and_the_ideal() -> None:
     # Strips of the unit square of accuracy against 1 - share, from the cheapest to the dearest member.
     expected = 0.70 * (0.2 - 0.1) + 0.96 * (0.3 - 0.2) + 0.975 * (0.6 - 0.3) + 0.979 * (1 - 0.6)
-    assert small_front().hypervolume() == pytest.approx(expected)
-    assert small_front(outcomes=[]).hypervolume() == 0
-    assert small_front(outcomes=[trial(0, 0.99, 1000)]).hypervolume() == 0
+    assert small_front().linear_hypervolume() == pytest.approx(expected)
+    assert small_front(outcomes=[]).linear_hypervolume() == 0
+    assert small_front(outcomes=[trial(0, 0.99, 1000)]).linear_hypervolume() == 0
 
 
 def test_json_is_what_others_build_on() -> None:
     front = small_front()
     data = front.to_json()
     assert json.loads(json.dumps(data, allow_nan=False)) == data
-    assert list(data) == ["study", "objectives", "dense", "hypervolume", "members"]
+    assert list(data) == ["study", "objectives", "dense", "hypervolume", "linear_hypervolume", "members"]
     assert data["dense"] == {"accuracy": 0.98, "flops": 1000, "params": 200}
     assert data["hypervolume"] == front.hypervolume()
     assert data["members"][1] == {
