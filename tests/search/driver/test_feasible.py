@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from search.trials.feasible import check_methods
 
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
