@@ -41,10 +41,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from methods.contract.analyses import Fresh
 from methods.contract.loop import require_batches
 from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.contract.recipe import derive_seed
+from methods.contract.session import TrialAnalyses
 from methods.curvature.fisher import Fisher
 from methods.curvature.fisher_sampling import Sampling
 from methods.eigendamage.allotment import Round, Selection, Side, choose, competing, unreachable
@@ -288,7 +288,7 @@ class EigenDamage(Method):
             model = space.three_parts(kept)
             _reestimate(problem, model, derive_seed(own, 1))
             fixed = three_part_rotations(model, list(job.shapes))
-            history = self._trained(problem, model, fixed, between, derive_seed(own, 2), history)
+            history = self._trained(problem, model, fixed, between, derive_seed(own, 2), history, present)
         last, own = Round(self.rounds, self.rounds), derive_seed(seed, self.rounds)
         space = self._eigenspace(problem, job, model, last, derive_seed(own, 0))
         choice = self._choice(problem, job, space, last)
@@ -299,7 +299,7 @@ class EigenDamage(Method):
         _reestimate(problem, built.model, derive_seed(own, 1))
         before = cut_metrics(built.model, problem)
         left = problem.steps - between * (self.rounds - 1)
-        history = self._trained(problem, built.model, built.rotations, left, derive_seed(own, 2), history)
+        history = self._trained(problem, built.model, built.rotations, left, derive_seed(own, 2), history, last)
         results = {
             "predicted_damage": harm,
             **before,
@@ -362,7 +362,7 @@ class EigenDamage(Method):
             list(job.analysed if first else job.shapes),
             self._sampling(problem, self.fisher_seed if first else seed),
             MEASURED[self.variant],
-            problem.analyses if first else Fresh(),
+            problem.analyses if first else TrialAnalyses(problem.session, f"round {present.number}"),
             problem.progress,
             problem.task,
         )
@@ -382,8 +382,9 @@ class EigenDamage(Method):
         steps: int,
         seed: int,
         history: Sequence[Record],
+        present: Round,
     ) -> list[Record]:
-        """Train in place, and return the longer history."""
+        """Train in place after a round, and return the longer history."""
         trainable = self.rotation_trainable
         epochs, used = (int(history[-1]["epoch"]), int(history[-1]["step"])) if history else (0, 0)
         for weight in rotations:
@@ -400,8 +401,9 @@ class EigenDamage(Method):
             epochs_before=epochs,
             steps_before=used,
             task=problem.task,
+            comparable=present.last,
         )
-        records = trainer.run()
+        records = problem.session.train("finetune" if present.last else f"round {present.number}", trainer)
         for weight in rotations:
             weight.requires_grad_(True)
         return [*history, *records]

@@ -153,7 +153,7 @@ def tune(
     )
     epochs, steps = (int(history[-1]["epoch"]), int(history[-1]["step"])) if history else (0, 0)
     with partial.trainable(tuning.keep_scale) as model:
-        records = Trainer(
+        trainer = Trainer(
             model,
             problem.train,
             plain,
@@ -165,7 +165,8 @@ def tune(
             epochs_before=epochs,
             steps_before=steps,
             task=problem.task,
-        ).run()
+        )
+        records = problem.session.train(f"tune/{steps}", trainer)
     return partial, [*history, *records]
 
 

@@ -32,6 +32,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from methods.contract.analyses import Tensors
 from methods.contract.loop import require_batches
 from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.greedy.forward_selection import RULES
@@ -389,23 +390,41 @@ class Greedy(Method):
                 here = derive_seed(seed, 5, turn, position)
                 what = f"channels of {name} (round {turn + 1} of {self.rounds}), by layer"
                 problem.progress(what, turn * len(names) + position, self.rounds * len(names))
-                group = partial.group(name)
-                (layer,) = layers_of(partial.model, [group], problem.train, self._search(), here, problem.task)
-                if not isinstance(layer.network, Replay):
-                    extra[f"whole_network[{name}]"] = 1.0
-                width = (
-                    None if widths is None else self._width_in_round(widths[name], whole[name], group.channels, turn)
+                units = partial.group(name).channels
+                width = None if widths is None else self._width_in_round(widths[name], whole[name], units, turn)
+                found = problem.session.once(
+                    f"select {name} in round {turn}",
+                    lambda: self._select(problem, partial, name, width, here),  # noqa: B023  # called at once
                 )
-                if width == group.channels:
-                    continue
-                enough = self._enough(layer, width)
-                judges = self._judges(partial.model, group)
-                mask = select_units(layer, judges, self._search(), enough, self.round_to)
-                if mask is None:
-                    continue  # never enough: the layer stays whole
-                partial = partial.fold_and_cut({name: mask})
+                if "replayed" not in found:
+                    extra[f"whole_network[{name}]"] = 1.0
+                if "mask" not in found:
+                    continue  # to stay whole, or never enough
+                partial = partial.fold_and_cut({name: found["mask"]})
                 partial, history = tune(partial, problem, tuning, history, derive_seed(here, 1))
         return partial, history
+
+    def _select(self, problem: Problem, partial: Partial, name: str, width: int | None, seed: int) -> Tensors:
+        """Select units of one layer.
+
+        Args:
+            problem: The data.
+            partial: The network so far.
+            name: The layer's group.
+            width: How many units are wanted; ``None`` for as many as are accurate enough.
+            seed: Decides the examples that are looked at.
+
+        Returns:
+            ``mask``, ``[units]``, unless the layer stays whole; ``replayed`` if the layer was run by itself.
+        """
+        group = partial.group(name)
+        (layer,) = layers_of(partial.model, [group], problem.train, self._search(), seed, problem.task)
+        found: Tensors = {"replayed": torch.ones(())} if isinstance(layer.network, Replay) else {}
+        if width == group.channels:
+            return found
+        judges = self._judges(partial.model, group)
+        mask = select_units(layer, judges, self._search(), self._enough(layer, width), self.round_to)
+        return found if mask is None else found | {"mask": mask}
 
     def _in_order(self, chosen: Sequence[ChannelGroup], cost: CostModel) -> list[str]:
         names = [group.name for group in chosen]
@@ -452,7 +471,7 @@ class Greedy(Method):
         before = cut_metrics(partial.model, problem)
         epochs, used = (int(history[-1]["epoch"]), int(history[-1]["step"])) if history else (0, 0)
         with partial.trainable(keep_scale) as model:
-            records = Trainer(
+            trainer = Trainer(
                 model,
                 problem.train,
                 recipe,
@@ -464,7 +483,9 @@ class Greedy(Method):
                 epochs_before=epochs,
                 steps_before=used,
                 task=problem.task,
-            ).run()
+                comparable=True,
+            )
+            records = problem.session.train("finetune", trainer)
         return Pruned(
             model=partial.model,
             kept=partial.kept,

@@ -357,7 +357,7 @@ class IncReg(Method):
             report=problem.report,
             task=problem.task,
         )
-        return hook, trainer.run()
+        return hook, list(problem.session.train("penalise", trainer))
 
     def hook(self, penalised: Penalised, plan: Plan, coupled: bool) -> Penalties:
         """Make the hook that penalises.

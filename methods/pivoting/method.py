@@ -311,7 +311,7 @@ class Pivoting(Method):
             report=problem.report,
             task=problem.task,
         )
-        return hook, trainer.run()
+        return hook, list(problem.session.train("concentrate", trainer))
 
     # --- channels, and blocks per layer ---
 

@@ -261,7 +261,7 @@ class SDPrun(Method):
         lanes = Shortcuts(model, chosen, optimizer.valid) if self.sticky else None
         plan = self.timetable(problem)
         growth = Growth(optimizer, chosen, shares, lanes, plan, self.raising(optimizer, chosen, shares, plan))
-        history = self._train(problem, model, optimizer, growth, derive_seed(seed, 1), plan.end)
+        history = self._train(problem, model, optimizer, growth, derive_seed(seed, 1), "grow", plan.end)
         kept = {group.name: list(range(group.channels)) for group in groups} | growth.kept(self.round_to)
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
         if plan.end < problem.steps:
@@ -269,7 +269,9 @@ class SDPrun(Method):
             going_on = self.optimizer(smaller, groups_after(chosen, kept))
             carry_over(optimizer, going_on, places, [kept[group.name] for group in chosen])
             settled = Settled(growth.epoch_end())
-            history = self._train(problem, smaller, going_on, settled, derive_seed(seed, 2), problem.steps, history)
+            history = self._train(
+                problem, smaller, going_on, settled, derive_seed(seed, 2), "settle", problem.steps, history
+            )
         else:
             # The threshold has grown to the last step, and running statistics lag behind weights that shrink.
             recipe = problem.recipe
@@ -277,9 +279,8 @@ class SDPrun(Method):
         extra, paths = growth.results() | {"cut_step": float(plan.end)}, None
         if self.valley_check:
             plain = copy.deepcopy(start)
-            self._train(
-                replace(problem, report=ignore_record), plain, self.optimizer(plain, chosen), None, derive_seed(seed, 1)
-            )
+            unseen = replace(problem, report=ignore_record)
+            self._train(unseen, plain, self.optimizer(plain, chosen), None, derive_seed(seed, 1), "without pruning")
             pruned = expand(smaller, model, places)
             paths = paths_between(
                 plain,
@@ -393,6 +394,7 @@ class SDPrun(Method):
         optimizer: GroupDualAveraging,
         hook: Hook | None,
         seed: int,
+        phase: str,
         until: int | None = None,
         history: Sequence[Record] = (),
     ) -> list[Record]:
@@ -413,8 +415,9 @@ class SDPrun(Method):
             epochs_before=epochs,
             steps_before=used,
             task=problem.task,
+            comparable=phase == "settle",
         )
-        return [*history, *trainer.run()]
+        return [*history, *problem.session.train(phase, trainer)]
 
     def raising(
         self, optimizer: GroupDualAveraging, groups: Sequence[ChannelGroup], shares: Shares, plan: Timetable

@@ -298,10 +298,7 @@ class SPP(Method):
             report=problem.report,
             task=problem.task,
         )
-        epoch = problem.train.steps(recipe.batch_size)
-        while trainer.step < trainer.steps and not hook.finished:
-            trainer.run(until=min(trainer.step + epoch, trainer.steps))
-        return hook, trainer.history
+        return hook, list(problem.session.train("thin", trainer))
 
     def plan(
         self, steps: int, layers: Sequence[LayerGroup], to_remove: Sequence[int], rates: Sequence[float] = ()

@@ -17,6 +17,9 @@ class Hook(Protocol):
     :meth:`epoch_end`.
     """
 
+    finished: bool = False
+    """Whether what the hook is there for is done: the phase then ends with the epoch."""
+
     def begin(self, optimizer: torch.optim.Optimizer) -> None:
         """Learn who takes the steps; called once, when the trainer is built.
 

@@ -126,8 +126,9 @@ def cut_and_finetune(
         epochs_before=epochs,
         steps_before=used,
         task=problem.task,
+        comparable=True,
     )
-    records = trainer.run()
+    records = problem.session.train("finetune", trainer)
     return Pruned(
         model=smaller,
         kept=kept,

@@ -83,6 +83,8 @@ class Trainer:
         steps_before: Steps of earlier phases, added to ``step`` in records.
         task: What the network is for: loss and metrics; classification by default. A :class:`LoopTask` trains in its
             own loop, which is called by :meth:`run`.
+        comparable: Whether the network is as cut as it will be, so that its records compare with those of other
+            trials; written into every record.
 
     Raises:
         ValueError: If ``steps`` is negative, or distillation has no teacher.
@@ -106,6 +108,7 @@ class Trainer:
         epochs_before: int = 0,
         steps_before: int = 0,
         task: Task | None = None,
+        comparable: bool = False,
     ) -> None:
         if steps < 0:
             raise ValueError(f"steps must be at least 0, got {steps}")
@@ -119,7 +122,7 @@ class Trainer:
         self.recipe, self.steps, self.seed = recipe, steps, seed
         self.hook: Hook = hook or NoHook()
         self.report = report
-        self.epochs_before, self.steps_before = epochs_before, steps_before
+        self.epochs_before, self.steps_before, self.comparable = epochs_before, steps_before, comparable
         self.step = 0
         self.history: list[Record] = []
         self.device = next(model.parameters()).device
@@ -135,6 +138,20 @@ class Trainer:
         self._random: list[Tensor] = []  # states of the global generators where the last run stopped
         self._last_loss = float("nan")  # of the epoch before
 
+    @property
+    def over(self) -> bool:
+        """Whether the phase has ended: no step is left, or the hook has finished and the epoch is over."""
+        if self.step == self.steps or isinstance(self.task, LoopTask):
+            return self.step == self.steps
+        return self.hook.finished and self.step % self._per_epoch == 0
+
+    @property
+    def next_rung(self) -> int:
+        """Index of the step at which the present epoch, or the phase, ends; a loop of the user's own is not divided."""
+        if isinstance(self.task, LoopTask):
+            return self.steps
+        return min(self.steps, (self.step // self._per_epoch + 1) * self._per_epoch)
+
     def run(self, until: int | None = None) -> list[Record]:
         """Train, and leave the network in eval mode.
 
@@ -143,8 +160,8 @@ class Trainer:
 
         Returns:
             The records of all epochs so far: ``epoch`` and ``step`` at its end, mean ``loss``, ``lr`` of its
-            last step, the task's metrics and ``val_loss`` if there is validation data, and the hook's numbers. A
-            last epoch that is cut short by the end of the phase has a record too.
+            last step, ``comparable``, the task's metrics and ``val_loss`` if there is validation data, and the hook's
+            numbers. A last epoch that is cut short by the end of the phase has a record too.
 
         Raises:
             ValueError: If ``until`` lies before the present step or after the end.
@@ -156,11 +173,11 @@ class Trainer:
             return self._run_loop(self.task, end)
         with _own_randomness(self.device, self._random) as generators:
             self.model.train()
-            while self.step < end:
+            while self.step < end and not (until is None and self.over):
                 self._run_epoch(end, generators)
             self._random = [generator.get_state() for generator in generators]
         self.model.eval()
-        if self.step == self.steps and self.recipe.channels_last:
+        if self.over and self.recipe.channels_last:
             self.model.to(memory_format=torch.contiguous_format)
         return list(self.history)
 
@@ -271,6 +288,7 @@ class Trainer:
             "step": self.steps_before + self.step,
             "loss": fsum(losses) / taken,
             "lr": lr,
+            "comparable": float(self.comparable),
         }
         self._record(record, losses[-1])
 
@@ -281,6 +299,7 @@ class Trainer:
             raise Diverged(self.steps_before + step, self._last_loss)
         self._last_loss = loss
         record: Record = {"epoch": self.epochs_before + len(self.history) + 1, "step": self.steps_before + step}
+        record["comparable"] = float(self.comparable)
         record |= {name: float(value) for name, value in numbers.items()}
         record |= {"lr": lr} if isfinite(lr) else {}
         modes = [(module, module.training) for module in self.model.modules()]

@@ -82,7 +82,7 @@ def _failed(sweep: Sweep) -> list[int]:
     from search.store.studies import StudyFiles
 
     outcomes = StudyFiles.open(sweep.config.directory, sweep.name).outcomes()
-    return [outcome.number for outcome in outcomes if outcome.state == "failed"]
+    return [outcome.number for outcome in outcomes if not outcome.complete]
 
 
 def _command(*words: object, directory: Path, tracking_uri: str | None = None) -> str:

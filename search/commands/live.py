@@ -107,7 +107,7 @@ class Display:
         self._progress = {number: text for number, text in self._progress.items() if number in self._running}
         self._finished += 1
         self._last_finish = self._clock()
-        if outcome.state == "failed":
+        if not outcome.complete:
             self._failed += 1
             self._say(f"trial {outcome.number} {outcome.method} failed: {reason(outcome)}", "red")
         gained = self._hypervolume is not None and hypervolume > self._hypervolume
@@ -199,7 +199,7 @@ class Display:
             if outcome.state == "complete":
                 cells = numbers(outcome, self._dense)
             mark = Text("joined the front", style="green") if row.gained else Text("")
-            style = "red" if outcome.state == "failed" else None
+            style = "red" if not outcome.complete else None
             table.add_row(str(outcome.number), outcome.method, *cells, mark, style=style)
         return table
 

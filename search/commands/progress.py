@@ -232,7 +232,7 @@ class Lines:
         self._finished += 1
         count = f"{self._finished:>{len(str(self._total))}}/{self._total}"
         head = f"{count}  trial {outcome.number} {outcome.method}"
-        if outcome.state == "failed":
+        if not outcome.complete:
             self._write(f"{head}  failed after {write_duration(outcome.seconds)}: {reason(outcome)}")
             return
         accuracy, share, seconds = numbers(outcome, self._dense)

@@ -11,14 +11,18 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search.records.timing import Timing
 from spaces import Value
 
-State = Literal["complete", "failed"]
+State = Literal["complete", "failed", "out_of_memory", "diverged", "timed_out", "lost", "stopped", "infeasible"]
+"""How a trial ended: with a network; by an exception; without memory; with a loss that is not finite; after its time
+limit; with its worker; at a rung, because others were better; or because the point cannot be carried out."""
+
+STATES: tuple[str, ...] = get_args(State)
 
 MEASURED = ("flops", "params", "seconds")
 """Metrics that every complete outcome has, beside those of its task."""
@@ -32,7 +36,7 @@ class Outcome:
         number: Number of the trial in its study, from 0.
         method: Name of the pruning method.
         point: Value of each parameter by the method's own names (without the method's prefix).
-        state: ``"complete"``, or ``"failed"`` when an exception ended the trial.
+        state: How it ended, see :data:`State`.
         metrics: Measurements of the pruned network by name: the metrics of the task on validation (``accuracy`` in
             0..1), ``flops`` (multiply–accumulates for one input), ``params``, ``seconds``, every objective of the
             study, and ``latency`` (seconds of one forward pass on the first target) where it could be measured.
@@ -40,7 +44,7 @@ class Outcome:
         widths: Kept and dense channel units by group, in order of depth.
         extra: The method's own results, never mixed with the objectives.
         seed: Seed of the trial.
-        error: The traceback of a failed trial, ``None`` for a complete one.
+        error: Why there is no network (a traceback, or a sentence); ``None`` for a complete trial.
         started: When the trial began, seconds since the epoch (UTC).
         seconds: Wall-clock seconds from beginning to end.
         test_metrics: Metrics of the task on the test set by name, once it was looked at.
@@ -69,12 +73,17 @@ class Outcome:
     untimed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.state not in ("complete", "failed"):
-            raise ValueError(f"trial {self.number}: state {self.state!r} is neither 'complete' nor 'failed'")
+        if self.state not in STATES:
+            raise ValueError(f"trial {self.number}: state {self.state!r} is none of {', '.join(STATES)}")
         if self.state == "complete":
             self._check_complete()
         elif self.error is None:
-            raise ValueError(f"trial {self.number} failed but has no error text")
+            raise ValueError(f"trial {self.number} is {self.state} but has no error text")
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a network."""
+        return self.state == "complete"
 
     def _check_complete(self) -> None:
         # A front is made of complete outcomes: their numbers must be there, and be numbers.

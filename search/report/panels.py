@@ -51,7 +51,7 @@ def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
         parts += _section(f"Channels kept{_where_saved(outcome, dense)}", _widths(outcome.widths))
     if outcome.error is not None:
         parts += _section("Traceback", Text(outcome.error.rstrip(), style="red"))
-    failed = outcome.state == "failed"
+    failed = not outcome.complete
     title = Text(f" trial {outcome.number} · {outcome.state} ", style="bold")
     return Panel(Group(*parts), title=title, title_align="left", border_style="red" if failed else "green")
 

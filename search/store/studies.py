@@ -274,7 +274,7 @@ class StudyFiles:
         """
         path = self.folder(number) / "kept.json"
         if not path.exists():
-            failed = self.outcome(number).state == "failed"
+            failed = not self.outcome(number).complete
             why = "failed: it has no network" if failed else "was written by an earlier version: its channels are lost"
             raise InputError(f"trial {number} of study {self.name!r} {why}")
         kept: dict[str, list[int]] = read_json(path)
@@ -295,7 +295,7 @@ class StudyFiles:
         from methods.network.architecture import rebuild
         from search.tasks.models import build_model
 
-        if self.outcome(number).state == "failed":
+        if not self.outcome(number).complete:
             raise InputError(f"trial {number} of study {self.name!r} failed: it has no network")
         config, task = self.config(), self.record()["task"]
         dense = build_model(config.model, task["classes"], tuple(task["example_shape"]), seed=config.seed)

@@ -46,7 +46,7 @@ def run_name(outcome: Outcome, flops_share: float | None) -> str:
     Returns:
         A name such as ``0007 98.61% 0.31x increg``, or ``0008 failed increg``.
     """
-    if outcome.state == "failed":
+    if not outcome.complete:
         return f"{outcome.number:04d} failed {outcome.method}"
     share = "" if flops_share is None else f" {flops_share:.2f}x"
     return f"{outcome.number:04d} {outcome.metrics['accuracy']:.2%}{share} {outcome.method}"

@@ -20,11 +20,12 @@ from methods.contract.analyses import Analyses, Fresh, Progress, ignore_progress
 from methods.contract.data import Split
 from methods.contract.method import Problem, Pruned, Report, ignore_record
 from methods.contract.recipe import Recipe
+from methods.contract.session import Paused, Session, Uninterrupted
 from methods.contract.task import Classification, Task
 from methods.network.architecture import describe
 from methods.network.channels import channel_groups
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives
-from search.records.outcome import Outcome
+from search.records.outcome import Outcome, State
 from search.records.text import printable
 from search.records.timing import Timing
 from search.records.trial_spec import TrialSpec
@@ -107,7 +108,11 @@ class Finished:
 
 
 def run_trial(
-    setting: Setting, spec: TrialSpec, report: Report = ignore_record, progress: Progress = ignore_progress
+    setting: Setting,
+    spec: TrialSpec,
+    report: Report = ignore_record,
+    progress: Progress = ignore_progress,
+    session: Session | None = None,
 ) -> Finished:
     """Prune, fine-tune and measure.
 
@@ -116,11 +121,16 @@ def run_trial(
         spec: Which trial.
         report: Called with one record per epoch.
         progress: Hears how far an analysis is.
+        session: Where the costly parts of the trial run; one that keeps nothing, if there is none.
 
     Returns:
         What came out. An exception inside the trial is part of the result (``state == "failed"`` with the
-        traceback), for a sweep must survive it.
+        traceback), for a sweep must survive it; so is the end of a trial that the session stopped at a rung.
+
+    Raises:
+        Paused: If the session paused the trial, which is to be gone on with.
     """
+    session = Uninterrupted() if session is None else session
     torch.set_num_threads(setting.threads)
     setting = setting.placed()
     started = time.time()
@@ -132,8 +142,8 @@ def run_trial(
         report(record)
 
     try:
-        pruned = _prune(setting, spec, keep, progress)
-        seconds = time.perf_counter() - clock
+        pruned = _prune(setting, spec, keep, progress, session)
+        seconds = session.earlier_seconds + time.perf_counter() - clock
         timings, untimed = _timings(setting, pruned)
         outcome = Outcome(
             number=spec.number,
@@ -154,6 +164,11 @@ def run_trial(
         )
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in pruned.model.state_dict().items()}
         return Finished(outcome, describe(setting.model, pruned.model), weights, pruned.kept)
+    except Paused as paused:
+        if paused.decision == "pause":
+            raise
+        spent = session.earlier_seconds + time.perf_counter() - clock
+        return Finished(failed_outcome(spec, str(paused), started, spent, records, "stopped"), None, {})
     except Exception:
         return Finished(
             failed_outcome(spec, traceback.format_exc(), started, time.perf_counter() - clock, records), None, {}
@@ -161,7 +176,12 @@ def run_trial(
 
 
 def failed_outcome(
-    spec: TrialSpec, error: str, started: float, seconds: float, history: list[dict[str, float]]
+    spec: TrialSpec,
+    error: str,
+    started: float,
+    seconds: float,
+    history: list[dict[str, float]],
+    state: State = "failed",
 ) -> Outcome:
     """Record a trial that ended without a network.
 
@@ -171,15 +191,16 @@ def failed_outcome(
         started: When it began, seconds since the epoch.
         seconds: How long it ran.
         history: What it reported before.
+        state: How it ended; not ``"complete"``.
 
     Returns:
-        The outcome, ``state == "failed"``.
+        The outcome.
     """
     return Outcome(
         number=spec.number,
         method=spec.method,
         point=spec.point,
-        state="failed",
+        state=state,
         metrics={},
         history=history,
         widths={},
@@ -191,7 +212,7 @@ def failed_outcome(
     )
 
 
-def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress) -> Pruned:
+def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress, session: Session) -> Pruned:
     """Build the method from the point and let it work."""
     pruned = build_method(spec.method, spec.point, setting.round_to).prune(
         Problem(
@@ -207,6 +228,7 @@ def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress
             analyses=setting.analyses,
             progress=progress,
             task=setting.task,
+            session=session,
         )
     )
     if pruned.steps > setting.steps:

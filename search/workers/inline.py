@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from methods.contract.session import Saved
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.study.schedule import Schedule
+from search.trials.checkpoint import Checkpoints, checkpoint_folder
 from search.trials.trial import Setting, run_trial
 from search.workers.progress import Marker
 
@@ -45,9 +47,11 @@ def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcom
         The outcome, which is on disk by now.
     """
     marker = Marker(files, spec)
+    checkpoints = Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec)
     try:
-        finished = run_trial(setting, spec, progress=marker)
+        finished = run_trial(setting, spec, progress=marker, session=Saved(checkpoints))
     finally:
         marker.clear()
     files.write(finished)
+    checkpoints.clear()
     return finished.outcome

@@ -20,6 +20,7 @@ import methods
 from methods import load_method, method_names
 from methods.contract import named
 from methods.contract.method import Method, Problem, Pruned, Record, nested
+from methods.contract.session import Paused, Rung, Saved
 from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups
 from methods.network.cost import CostModel, count
@@ -32,7 +33,7 @@ TRAIN = cases.blobs(cases.IMAGE, 96)
 VALIDATION = cases.blobs(cases.IMAGE, 40, seed=1, noise=0)
 STEPS = 20
 TARGET = 0.5
-ALWAYS = {"epoch", "step", "loss", "lr", "accuracy", "val_loss"}
+ALWAYS = {"epoch", "step", "loss", "lr", "comparable", "accuracy", "val_loss"}
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,37 @@ def test_architecture_round_trip(name: str, net: str) -> None:
     rebuilt = rebuild(cases.NETS[net](), json.loads(text), done.pruned.model.state_dict())
     assert_same_state(rebuilt, done.pruned.model)
     assert torch.equal(rebuilt(VALIDATION.inputs), done.pruned.model(VALIDATION.inputs))
+
+
+class InMemory(dict[str, bytes]):
+    """States of a trial that survive its interruptions."""
+
+    def put(self, name: str, state: bytes) -> None:
+        self[name] = state
+
+
+@each
+def test_a_trial_paused_at_every_rung_gives_the_same_bit_for_bit(name: str) -> None:
+    whole, states, rungs = case(name, "zero_pad"), InMemory(), list[Rung]()
+
+    def run() -> tuple[Pruned, list[Record]] | None:
+        reports: list[Record] = []
+        session = Saved(states, lambda rung: "pause")
+        problem = replace(problem_for("zero_pad"), session=session, report=reports.append)
+        try:
+            return whole.method.prune(problem), reports
+        except Paused as paused:
+            rungs.append(paused.rung)
+            return None
+
+    while (done := run()) is None:
+        assert len(rungs) <= len(whole.pruned.history), "every run gets one rung further"
+    pruned, reports = done
+    assert [dict(rung.record) for rung in rungs] == list(whole.pruned.history) == list(pruned.history) == reports
+    assert (pruned.kept, pruned.extra) == (whole.pruned.kept, whole.pruned.extra)
+    assert_same_state(pruned.model, whole.pruned.model)
+    comparable = [rung.comparable for rung in rungs]
+    assert comparable == sorted(comparable), "once cut, a network stays cut"
 
 
 @each

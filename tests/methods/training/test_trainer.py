@@ -129,7 +129,7 @@ def test_records_cover_every_epoch_and_the_rest() -> None:
     records = job.run()
     assert seen == records
     assert [(r["epoch"], r["step"]) for r in records] == [(3, 105), (4, 110), (5, 115), (6, 120), (7, 123)]
-    assert records[-1].keys() == {"epoch", "step", "loss", "lr", "accuracy", "val_loss", "count"}
+    assert records[-1].keys() == {"epoch", "step", "loss", "lr", "comparable", "accuracy", "val_loss", "count"}
     assert records[-1]["count"] == 23
     assert records[-1]["lr"] == learning_rate(RECIPES["sgd"], 22, 23)
     assert not any(module.training for module in job.model.modules())
