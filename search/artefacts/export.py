@@ -144,9 +144,10 @@ def study_inputs(files: StudyFiles) -> Inputs:
 
     path = files.root / INPUTS
     if not path.exists():
-        from search.driver.prepare import plan
+        from search.tasks.data.sets import load_data
 
-        write_inputs(path, some_inputs(plan(files.config()).workload.data.validation))
+        config = files.config()
+        write_inputs(path, some_inputs(load_data(config.data, config.data_root, config.split).validation))
     return read_inputs(path)
 
 

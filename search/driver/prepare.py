@@ -17,10 +17,11 @@ from methods.network.cost import CostModel, count
 from search.driver.feasible import check_methods
 from search.objectives import MeasureContext, load_objectives, require_reports
 from search.records.outcome import DenseRow
-from search.speed.conditions import Conditions, channel_step, conditions
+from search.speed.conditions import Conditions
 from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
 from search.study.config import StudyConfig
+from search.study.latency import channel_step, conditions
 from search.study.samplers.choice import resolve_sampler
 from search.study.space import first_points, refuse_idle_bounds, spread_points, study_space
 from search.tasks.dense import dense_network

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from spaces import InputError, unknown_name
-
-if TYPE_CHECKING:
-    from search.study.config import StudyConfig
 
 TARGETS = ("cpu", "cpu-compiled", "cuda", "cuda-eager", "onnxruntime")
 """Where and how networks can be timed: see ``search.speed.targets``."""
@@ -61,40 +57,6 @@ def checked_targets(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def conditions(config: StudyConfig, device: str) -> Conditions | None:
-    """Decide whether and how the trials of a study are timed.
-
-    Args:
-        config: The configuration.
-        device: Where trials compute, ``"cpu"`` or ``"cuda"``.
-
-    Returns:
-        The conditions; ``None`` if latency is neither an objective nor asked for by ``latency.targets``.
-
-    Raises:
-        InputError: If a target's device is not there, or more threads are asked for than a trial owns.
-    """
-    wanted, resources = config.latency, config.resources
-    if wanted.targets is None and "latency" not in config.objectives:
-        return None
-    targets = wanted.targets or ("cuda" if device == "cuda" else "cpu",)
-    check_devices(targets)
-    if device == "cpu" and resources.executor == "ray" and any(name.startswith("cuda") for name in targets):
-        raise InputError(
-            f"latency targets {', '.join(targets)}: trials without a GPU cannot be timed on one; set "
-            "resources.gpus_per_trial to 1, or leave out the targets that begin with cuda"
-        )
-    threads = wanted.threads or resources.cpus_per_trial
-    alone = resources.executor == "inline" or resources.max_concurrent == 1
-    if threads > resources.cpus_per_trial and not alone:
-        raise InputError(
-            f"latency.threads = {threads} is more than the {resources.cpus_per_trial} core(s) of a trial: trials "
-            "beside it would disturb every measurement; raise resources.cpus_per_trial or set "
-            "resources.max_concurrent = 1"
-        )
-    return Conditions(targets, wanted.batch_size, threads, wanted.channels_last, wanted.seconds)
-
-
 def check_devices(targets: Sequence[str]) -> None:
     """Check that the devices of targets are there.
 
@@ -115,21 +77,3 @@ def check_devices(targets: Sequence[str]) -> None:
             f"latency target {on_gpu[0]!r} needs a CUDA device, and torch finds none on this machine; "
             f"choose another target ({others})"
         )
-
-
-def channel_step(config: StudyConfig, timed: Conditions | None) -> int:
-    """Decide what kept widths are multiples of.
-
-    Args:
-        config: The configuration.
-        timed: How trials are timed.
-
-    Returns:
-        ``round_to`` of the configuration; for ``"auto"`` 1, unless latency is an objective: then what the first
-        target rewards.
-    """
-    if config.round_to != "auto":
-        return config.round_to
-    if timed is None or "latency" not in config.objectives:
-        return 1
-    return CHANNEL_STEPS.get(timed.targets[0], CPU_CHANNEL_STEP)

@@ -16,8 +16,8 @@ from torchvision.transforms import v2
 
 from methods.contract.data import Batch
 from methods.contract.recipe import derive_seed
-from search.tasks.models.initialise import seeded_defaults
 from search.tasks.data.normalise import Normalisation
+from search.tasks.models.initialise import seeded_defaults
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from search.speed import measure, targets
-from search.speed.conditions import TARGETS, Conditions, channel_step, checked_targets, conditions
+from search.speed.conditions import TARGETS, Conditions, checked_targets
 from search.speed.interleaved import Effort, Run, Samples, Watch
 from search.speed.measure import check_targets, measure_dense, measure_pair
 from search.speed.onnx_session import onnx_run
 from search.speed.targets import Untimed, like, prepare
+from search.study.latency import channel_step, conditions
 from spaces import InputError
 from tests.search.cases import quick_config
 

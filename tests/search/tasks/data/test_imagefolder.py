@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from search.tasks.data.sets import load_data
 from search.tasks.data.loader_split import LoaderSplit
 from search.tasks.data.parts import Data
+from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
 from spaces import InputError
 

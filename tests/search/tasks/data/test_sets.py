@@ -9,8 +9,8 @@ from urllib.error import URLError
 import pytest
 import torch
 
-from search.tasks.data.sets import DATA, load_data
 from search.tasks.data.download import open_dataset
+from search.tasks.data.sets import DATA, load_data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.data.splits import TensorSplit
 from spaces import InputError
