@@ -6,21 +6,24 @@ need when they run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from search.commands import keep, look, page, profile, reference, run, valley
+from search.commands import begin, keep, look, page, profile, reference, run, valley
 from search.commands.failures import report_failures
+from search.commands.hints import command_hint, option_hint
 from search.commands.output import prepare_streams
 
 RUNNING = "Run"
-LOOKING = "Look"
-KNOWING = "Know"
+LOOKING = "Inspect"
+KNOWING = "Reference"
 
 COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
+    (RUNNING, begin.init, "paretoprune init small.toml --model resnet20 --data cifar10"),
     (RUNNING, run.sweep, "paretoprune sweep --methods magnitude,increg --trials 12 --set finetune.epochs=2"),
     (RUNNING, run.train, "paretoprune train --model digits_resnet --data digits"),
     (RUNNING, run.resume, "paretoprune resume my-study --trials 48"),
@@ -33,6 +36,9 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (LOOKING, page.ui, "paretoprune ui --port 5001 --no-browser"),
     (KNOWING, reference.methods, "paretoprune methods"),
     (KNOWING, reference.space, "paretoprune space increg --model resnet56"),
+    (KNOWING, reference.models, "paretoprune models resnet5"),
+    (KNOWING, reference.data, "paretoprune data"),
+    (KNOWING, reference.config, "paretoprune config finetune"),
     (KNOWING, profile.profile, "paretoprune profile resnet20 --batch-size 64 --plot profile.png"),
 )
 """Every command with its heading in the list of commands, and an example."""
@@ -50,8 +56,39 @@ class Reporting(TyperGroup):
         Returns:
             What the command returns: nothing.
         """
-        with report_failures(show_traceback=bool(ctx.params["traceback"])):
+        with report_failures(show_traceback=bool(ctx.params["traceback"])), _pointing_options():
             return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that was asked for.
+
+        Args:
+            ctx: Typer's context.
+            args: The words of the command line, the command first.
+
+        Returns:
+            What typer needs to run it. A word that is no command ends in a usage error that names what was meant,
+            and never a command that does something else.
+        """
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            ctx.fail(f"No such command {args[0]!r}.{command_hint(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _pointing_options() -> Generator[None]:
+    """Add to the usage error of an option that does not exist what does its work."""
+    try:
+        yield
+    except Exception as error:
+        option = getattr(error, "option_name", None)  # typer's error class is not public
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoSuchOption" and option is not None and context is not None:
+            hint = option_hint(context.info_name or "", option)
+            if hint:
+                error.message = f"No such option: {option}{hint}"  # type: ignore[attr-defined]
+                error.possibilities = []  # type: ignore[attr-defined]
+        raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,7 +104,7 @@ def _print_version(wanted: bool) -> None:
 
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Print the traceback of a failure.")] = False,
 ) -> None:
@@ -86,7 +123,9 @@ def _application() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["--help", "-h"]},
     )
-    application.callback(epilog="Start with: paretoprune sweep")(_common)
+    application.callback(epilog="Start with: paretoprune sweep. For your own network and data: paretoprune init")(
+        _common
+    )
     for heading, command, example in COMMANDS:
         application.command(rich_help_panel=heading, epilog=f"Example: {example}")(command)
     return application

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from search.commands.options import DIRECTORY, LIMITS, OUTPUT, Directory, Drop, Json, Pick, Study
+from search.commands.options import (
+    DIRECTORY,
+    LIMITS,
+    OUTPUT,
+    Directory,
+    Drop,
+    Json,
+    Pick,
+    Study,
+    StudyAndTrial,
+    study_and_trial,
+)
 from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
 
@@ -123,8 +134,7 @@ def front(
 
 
 def show(
-    study: Annotated[str, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study.")],
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, show_default=False, help="Number of the trial.")],
+    words: StudyAndTrial,
     directory: Directory = DIRECTORY,
     as_json: Json = False,
 ) -> None:
@@ -132,6 +142,7 @@ def show(
     from search.report.tables import trial_panel
     from search.store.studies import StudyFiles
 
+    study, trial = study_and_trial(words)
     files = StudyFiles.open(directory, study)
     outcome = files.outcome(trial)
     if as_json:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spaces.errors import InputError, unknown_name
+
 DIRECTORY = Path("mlruns")
 
 LIMITS = "Which networks"
@@ -16,6 +18,14 @@ OUTPUT = "Output"
 
 Study = Annotated[
     str | None, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study; the latest if left out.")
+]
+StudyAndTrial = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[STUDY] TRIAL",
+        show_default=False,
+        help="Name of the study (the latest if left out); number of a trial.",
+    ),
 ]
 Directory = Annotated[
     Path, typer.Option("--directory", metavar="DIR", rich_help_panel=OUTPUT, help="Where studies and runs are stored.")
@@ -75,6 +85,34 @@ Seed = Annotated[
     int | None,
     typer.Option(min=0, metavar="N", show_default=False, help="Decides everything random.", rich_help_panel=SEARCH),
 ]
+Epochs = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N",
+        show_default=False,
+        help="Epochs of training: of every trial in a sweep, of the dense network in `train`.",
+        rich_help_panel=SEARCH,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        show_default=False,
+        help="Examples per step of training, of the dense network and of the trials.",
+        rich_help_panel=SEARCH,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="cpu|cuda",
+        show_default=False,
+        help="Where is trained; a GPU if there is one. Shares of a GPU: --gpus-per-trial.",
+        rich_help_panel=RUN,
+    ),
+]
 Trials = Annotated[
     int | None,
     typer.Option(
@@ -107,6 +145,57 @@ Drop = Annotated[
         rich_help_panel=LIMITS,
     ),
 ]
+
+
+def natural(phase: str, epochs: float | None, batch_size: int | None, device: str | None) -> tuple[str, ...]:
+    """Translate options that everybody expects into keys of the configuration.
+
+    Args:
+        phase: ``"finetune"`` or ``"dense"``: what the epochs are of.
+        epochs: Epochs of that phase.
+        batch_size: Examples per step in both phases.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        Settings as ``--set`` takes them.
+
+    Raises:
+        InputError: If the device is neither.
+
+    Example:
+        >>> natural("finetune", 3, None, "cpu")
+        ('finetune.epochs=3', 'resources.gpus_per_trial=0')
+    """
+    settings = [f"{phase}.epochs={epochs:g}"] if epochs is not None else []
+    if batch_size is not None:
+        settings += [f"{each}.recipe.batch_size={batch_size}" for each in ("dense", "finetune")]
+    if device is not None:
+        devices = {"cpu": 0, "cuda": 1, "gpu": 1}
+        if device not in devices:
+            raise InputError(unknown_name("device", device, devices))
+        settings.append(f"resources.gpus_per_trial={devices[device]}")
+    return tuple(settings)
+
+
+def study_and_trial(words: list[str]) -> tuple[str | None, int]:
+    """Read the arguments ``[STUDY] TRIAL``.
+
+    Args:
+        words: One or two words.
+
+    Returns:
+        Name of the study, ``None`` for the latest, and the number of the trial.
+
+    Raises:
+        typer.BadParameter: If there is no number, or too much.
+    """
+    *studies, trial = words
+    if len(studies) > 1 or not trial.isdecimal():
+        raise typer.BadParameter(
+            f"{' '.join(words)!r} is not a study and the number of a trial, such as `my-study 7`, or `7` of the latest",
+            param_hint="'[STUDY] TRIAL'",
+        )
+    return (studies[0] if studies else None), int(trial)
 
 
 def names(text: str | None) -> tuple[str, ...] | None:

@@ -1,9 +1,10 @@
-"""What there is: ``methods`` and ``space``."""
+"""What there is: ``methods``, ``space``, ``models``, ``data`` and ``config``."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from search.commands.options import SEARCH, Data, Json, Model
 from search.commands.output import put_json, put_tables
+from spaces.errors import InputError
 
 
 def methods(as_json: Json = False) -> None:
@@ -49,6 +51,66 @@ def space(
         put_json([_with_range(entry) for entry in found.to_json()])
     else:
         put_tables(space_table(found, f"Search space of {method}"))
+
+
+def models(
+    part: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PART", show_default=False, help="List torchvision's networks with this in the name, too."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the networks that can be named as MODEL, and the forms of other names."""
+    from search.tasks.models.listing import list_models
+
+    _put_list(list_models(part), "model", as_json)
+
+
+def data(
+    data_root: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH)
+    ] = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """List the data sets that can be named as DATA, and the forms of other names."""
+    from search.tasks.data.listing import list_data
+
+    _put_list(list_data(data_root), "data", as_json)
+
+
+def config(
+    part: Annotated[
+        str | None,
+        typer.Argument(metavar="PART", show_default=False, help="Only keys with this in their name, such as finetune."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List every key of a configuration with its default and its meaning; --set and study.toml take them all."""
+    from search.study.config import StudyConfig
+    from search.study.keys import list_keys
+
+    found = [asdict(key) for key in list_keys(StudyConfig) if part is None or part in key.name]
+    if not found:
+        raise InputError(f"no key has {part!r} in its name; `paretoprune config` lists all")
+    _put_list(found, "key", as_json)
+
+
+def _put_list(rows: list[dict[str, str]], what: str, as_json: bool) -> None:
+    """Rows as JSON or as a table; the first column is never cut."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if as_json:
+        put_json(rows)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, title in enumerate(rows[0]):
+        table.add_column(what if place == 0 else title, overflow="fold", no_wrap=place == 0)
+    for row in rows:
+        table.add_row(*(escape(text) for text in row.values()))
+    put_tables(table)
 
 
 def _with_range(entry: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,10 @@ def sweep(
         ),
     ] = None,
     seed: options.Seed = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
     overrides: options.Overrides = None,
+    device: options.Device = None,
     cpus_per_trial: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", show_default=False, help="Cores of each trial.", rich_help_panel=RUN),
@@ -95,7 +98,7 @@ def sweep(
 
     config = load_config(
         file,
-        overrides or (),
+        (*options.natural("finetune", epochs, batch_size, device), *(overrides or ())),
         name=name,
         trials=trials,
         methods=names(methods),
@@ -129,7 +132,10 @@ def train(
     data: options.Data = None,
     data_root: options.DataRoot = None,
     seed: options.Seed = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
     overrides: options.Overrides = None,
+    device: options.Device = None,
     directory: options.OptionalDirectory = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -138,8 +144,15 @@ def train(
     from search.commands.progress import dense_numbers
     from search.study.config import load_config
 
+    natural = options.natural("dense", epochs, batch_size, device)
     config = load_config(
-        file, overrides or (), model=model, data=data, data_root=data_root, seed=seed, directory=directory
+        file,
+        (*natural, *(overrides or ())),
+        model=model,
+        data=data,
+        data_root=data_root,
+        seed=seed,
+        directory=directory,
     )
     with _watched(quiet) as listener:
         from search.driver.sweep import train_dense

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.commands.options import DIRECTORY, OUTPUT, RUN, Directory, Json, Quiet
+from search.commands.options import DIRECTORY, OUTPUT, RUN, Directory, Json, Quiet, StudyAndTrial, study_and_trial
 from search.commands.output import note, put_json, put_tables
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 def valley(
-    study: Annotated[str, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study.")],
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, show_default=False, help="Number of the trial.")],
+    words: StudyAndTrial,
     points: Annotated[
         int,
         typer.Option(
@@ -53,6 +52,7 @@ def valley(
     from search.report.valley import valley_figure
     from search.store.studies import StudyFiles
 
+    study, trial = study_and_trial(words)
     check_still(plot)
     files = StudyFiles.open(directory, study)
     outcome = files.outcome(trial)

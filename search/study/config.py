@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from search.speed.conditions import checked_targets
+from search.study.keys import similar_keys
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.recipes import Training
 from spaces import InputError
@@ -211,7 +212,17 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **optio
     try:
         return StudyConfig.model_validate(tree)
     except ValidationError as error:
-        raise InputError(explain(error, StudyConfig, where)) from error
+        raise InputError(explain(error, StudyConfig, where) + _pointer(error)) from error
+
+
+def _pointer(error: ValidationError) -> str:
+    """Name the keys that a key which does not exist may have meant."""
+    first = error.errors()[0]
+    if first["type"] != "extra_forbidden":
+        return ""
+    meant = [key for key in similar_keys(".".join(str(part) for part in first["loc"]), StudyConfig) if "." in key]
+    pointed = f"; meant may be {' or '.join(meant[:3])}" if meant else ""
+    return f"{pointed}; `paretoprune config` lists all keys"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

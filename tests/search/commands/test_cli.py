@@ -206,19 +206,6 @@ def test_space_lists_parameters_of_a_method_for_a_network() -> None:
     assert "sparsity.mode" in call("space", "random", "--data", "digits").stdout
 
 
-def test_export_asks_for_the_trial_that_was_meant(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int, Path]] = []
-
-    def export_member(files: StudyFiles, number: int, to: Path) -> dict[str, Any]:
-        asked.append((files.name, number, to))
-        return {"trial": number, "method": "increg", "accuracy": 0.93, "flops_share": 0.4}
-
-    _replace_module(monkeypatch, "search.artefacts.export", export_member=export_member)
-    assert call("export", "--pick", "knee", "--to", "small").stdout == "small\n"
-    assert data("export", "other-study", "--trial", "0", "--to", "d")["trial"] == 0
-    assert asked == [("my-study", 5, Path("small")), ("other-study", 0, Path("d"))]
-
-
 # Running, with a sweep that is made up
 
 
@@ -427,8 +414,8 @@ def test_a_real_study_from_sweep_to_export(tmp_path: Path, monkeypatch: pytest.M
         ("status my-study --all", r"give STUDY or --all, not both"),
         ("show my-study 12", r"trial 12 of study 'my-study' is not finished \(finished: 0..7\)"),
         ("compare my-study", r"compare needs at least two studies, given: my-study"),
-        ("export --to d", r"say which network with --trial N or with --pick"),
-        ("export --to d --trial 1 --pick knee", r"one of the two"),
+        ("export --to d", r"say which network with --trial N, with --pick"),
+        ("export --to d --trial 1 --pick knee", r"one of them"),
         ("resume my-studdy", r"unknown study 'my-studdy'; did you mean 'my-study'"),
         ("sweep --methods incregg", r"unknown method 'incregg'; did you mean 'increg'"),
         ("sweep --objectives accuracy,flop", r"unknown objective 'flop'; did you mean 'flops'"),
@@ -453,9 +440,9 @@ def test_what_the_user_got_wrong_is_said_in_one_sentence(store: Path, line: str,
         ("frnt", "Did you mean 'front'"),
         ("front --max-flop 3", "--max-flops"),
         ("sweep --trials 0", "'--trials'"),
-        ("show my-study seven", "'TRIAL'"),
-        ("show my-study -- -1", "'TRIAL'"),
-        ("export --trial 1", "'--to'"),
+        ("show my-study seven", "[STUDY] TRIAL"),
+        ("show my-study -- -1", "[STUDY] TRIAL"),
+        ("show", "[STUDY] TRIAL"),
     ],
 )
 def test_usage_errors_name_what_was_meant(line: str, said: str) -> None:
@@ -533,8 +520,10 @@ def test_help_shows_an_example_that_works(
     example: str, store: Path, fake_sweep: type[FakeSweep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[tuple[Any, ...]] = []
-    record = {"trial": 5, "method": "increg", "accuracy": 0.93, "flops_share": 0.4}
-    _replace_module(monkeypatch, "search.artefacts.export", export_member=lambda *_: record)
+    file = {"file": "model.pt2", "verified": True, "largest_difference": 1e-6}
+    card = {"trial": 5, "method": "increg", "flops_share": 0.4, "formats": {"pt2": file}}
+    exported = [card | {"files": {"model.pt2": {"bytes": 1000}}}]
+    _replace_module(monkeypatch, "search.artefacts.export", export_members=lambda *_: exported)
     _replace_module(monkeypatch, "search.tracking.ui", serve=lambda *given, announce: served.append(given))
     way = Profile((0.0, 1.0), (0.1, 0.2))
     _replace_module(monkeypatch, "search.driver.valley", trial_valley=lambda *_: Paths(way, way))

@@ -1,0 +1,182 @@
+"""Command lines as people type them before they read: each does what was meant, or says what does."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from search.commands.cli import COMMANDS, app
+from search.commands.hints import command_hint
+from search.store.files import write_json
+from search.store.studies import StudyFiles
+from search.study.config import StudyConfig, load_config
+from search.study.keys import list_keys
+from search.tasks.data.sets import DATA
+from search.tasks.models import MODELS
+from spaces import InputError
+from tests.search.cases import outcome, quick_config
+
+NAMES = [command.__name__ for _, command, _ in COMMANDS]
+CHANGING = {"sweep", "train", "resume", "delete", "rename", "export"}
+"""Commands that write."""
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with one study of two trials."""
+    for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    directory = tmp_path / "mlruns"
+    files = StudyFiles(directory, "my-study")
+    dense = {"accuracy": 0.95, "flops": 1000, "params": 100, "seconds": 2.0}
+    files.create({"config": quick_config(directory, name="my-study").model_dump(mode="json"), "dense": dense})
+    for number in (0, 1):
+        files.folder(number).mkdir(parents=True)
+        write_json(files.folder(number) / "outcome.json", outcome(number).to_json())
+    return directory
+
+
+def call(line: str) -> Result:
+    return CliRunner().invoke(app, shlex.split(line), prog_name="paretoprune")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "Usage: paretoprune"),
+        ("swep", "Did you mean 'sweep'?"),
+        ("run", "Did you mean 'sweep' or 'resume'?"),
+        ("ls", "`paretoprune status --all`"),
+        ("studies", "`paretoprune status --all`"),
+        ("version", "`paretoprune --version`"),
+        ("networks", "Did you mean 'models'?"),
+        ("datasets", "Did you mean 'data'?"),
+        ("new", "Did you mean 'init'?"),
+        ("dashboard", "Did you mean 'ui'?"),
+        ("frobnicate", "`paretoprune --help` lists all commands"),
+        ("sweep stduy.toml", "stduy.toml cannot be read: No such file"),
+        ("sweep --methods magnitud", "did you mean 'magnitude'?"),
+        ("sweep --max-flops 50%", "--set space.magnitude.sparsity.flops.high=0.5"),
+        ("sweep --gpus 1", "--gpus-per-trial N"),
+        ("sweep --lr 0.1", "--set finetune.recipe.lr=0.01"),
+        ("sweep --weights w.pth", "--set weights=FILE"),
+        ("sweep --device tpu", "unknown device 'tpu'"),
+        ("sweep --set epochs=3", "meant may be finetune.epochs or dense.epochs; `paretoprune config` lists all keys"),
+        ("sweep --set lr=0.1", "meant may be finetune.recipe.lr or dense.recipe.lr"),
+        ("sweep --set trails=3", "did you mean 'trials'?"),
+        ("export --pick knee", "say where to with --to DIR"),
+        ("export --pick kne --to d", "did you mean 'knee'?"),
+        ("front --max-flops half", "max-flops"),
+        ("front --sort accurcy", "did you mean 'accuracy'?"),
+        ("show my-study", "is not a study and the number of a trial"),
+        ("show my-study seven", "such as `my-study 7`, or `7` of the latest"),
+        ("show one two 3", "is not a study and the number of a trial"),
+        ("config nonsense", "no key has 'nonsense' in its name"),
+        ("init a.toml --data digts", "unknown data 'digts'; did you mean 'digits'?"),
+        ("init a.toml --model resnet2", "unknown model 'resnet2'; did you mean 'resnet"),
+    ],
+)
+def test_what_is_no_command_line_names_one_that_is(line: str, said: str) -> None:
+    result = call(line)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("│", "").split())
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("-h", "Usage: paretoprune"),
+        ("front -h", "Example: paretoprune front"),
+        ("-V", "paretoprune "),
+        ("--version", "paretoprune "),
+        ("show 0", "magnitude"),
+        ("show my-study 1", "magnitude"),
+        ("status --all", "my-study"),
+        ("front --max-flops 0.5", "magnitude"),
+        ("front --min-accuracy 85%", "magnitude"),
+        ("models", "package.module:function"),
+        ("models resnet110", "1.73 M parameters"),
+        ("data", "imagefolder"),
+        ("config", "finetune.recipe.batch_size"),
+        ("init", "study.toml"),
+    ],
+)
+def test_what_is_meant_is_done(line: str, said: str) -> None:
+    result = call(line)
+    assert result.exit_code == 0, result.output
+    assert said in result.output
+
+
+def test_natural_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    from search.driver import sweep
+
+    made: list[StudyConfig] = []
+
+    def note(config: StudyConfig, listener: object) -> None:
+        made.append(config)
+        raise InputError("that is enough")
+
+    monkeypatch.setattr(sweep, "Sweep", note)
+    monkeypatch.setattr(sweep, "train_dense", note)
+    call("sweep --epochs 3 --batch-size 32 --device cpu --set finetune.epochs=4")
+    call("train --epochs 3 --device cuda")
+    config, other = made
+    assert (config.finetune.epochs, config.dense.epochs) == (4, None), "--set is stronger"
+    assert config.finetune.recipe == config.dense.recipe == {"batch_size": 32}
+    assert config.resources.gpus_per_trial == 0
+    assert (other.finetune.epochs, other.dense.epochs, other.resources.gpus_per_trial) == (None, 3, 1)
+
+
+def test_no_suggestion_leads_to_a_command_that_writes_unless_it_is_nearly_spelt_so() -> None:
+    words = ["rename", "remove", "result", "restore", "return", "trial", "tree", "export-all", "swap", "expert"]
+    for word in words:
+        hint = command_hint(word, [name for name in NAMES if name != word])
+        named = {name for name in CHANGING if repr(name) in hint}
+        assert named <= {"export", "delete"}, (word, hint)
+    assert "resume" not in command_hint("rename", NAMES)
+    assert command_hint("resum", NAMES) == " Did you mean 'resume'?"
+
+
+def test_lists_are_complete() -> None:
+    rows = json.loads(call("models --json").stdout)
+    assert [row["name"] for row in rows][: len(MODELS)] == list(MODELS)
+    rows = json.loads(call("data --json").stdout)
+    assert [row["name"] for row in rows][: len(DATA)] == list(DATA)
+    keys = {row["name"]: row for row in json.loads(call("config --json").stdout)}
+    assert keys["trials"] == {"name": "trials", "default": "24", "meaning": "How many trials the sweep has."}
+    assert all(row["meaning"] for row in keys.values()), "every key says what it means"
+
+
+def test_every_listed_key_can_be_set() -> None:
+    for key in list_keys(StudyConfig):
+        if key.default not in ("not set", "of the data set", "{}"):
+            load_config(None, [f"{key.name}={key.default}"])
+
+
+def test_a_written_configuration_is_valid_as_it_is_and_with_every_comment_taken_away(tmp_path: Path) -> None:
+    line = "init own.toml --model torchvision:resnet18 --data cifar10 --data-root sets --methods magnitude,increg"
+    assert call(line).exit_code == 0
+    config = load_config(Path("own.toml"))
+    assert (config.model, config.data, config.data_root) == ("torchvision:resnet18", "cifar10", Path("sets"))
+    assert config.methods == ("magnitude", "increg")
+    text = Path("own.toml").read_text()
+    lines = [line.removeprefix("# ") if " = " in line or "[" in line[:3] else line for line in text.splitlines()]
+    Path("whole.toml").write_text("\n".join(lines))
+    whole = load_config(Path("whole.toml"))
+    assert set(tomllib.loads("\n".join(lines))) >= {"weights", "seed", "space", "resources"}
+    assert whole.space == {"magnitude": {"sparsity.flops": {"high": 0.5}}}
+    again = call("init own.toml")
+    assert (
+        again.exit_code == 2 and "own.toml exists; choose another name, or replace it with --overwrite" in again.stderr
+    )
+    assert call("init own.toml --overwrite").exit_code == 0
+    assert load_config(Path("own.toml")).model == "digits_resnet"
+    assert "cannot be written" in call("init nowhere/own.toml").stderr
