@@ -31,7 +31,7 @@ from methods.contract.session import Session, Uninterrupted
 from methods.contract.task import Classification, Task
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
-from spaces import InputError, LayerGroup, Point, Space
+from spaces import InputError, LayerGroup, Point, Space, Value, unknown_name
 from spaces.errors import explain
 
 Record = dict[str, float]
@@ -167,6 +167,9 @@ class Method(BaseModel, ABC):
     """Layer classes of its own that may stand in a pruned network (see :mod:`methods.network.architecture`)."""
     predicts_damage: ClassVar[bool] = False
     """Whether :meth:`preview` predicts a damage, and :meth:`prune` reports it in ``extra`` as ``predicted_damage``."""
+    presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
+    """Named settings: values by name of parameter or field. ``"default"``, in which nothing is set, and ``"paper"``,
+    the authors' procedure as far as it is known, are there in any case; the latter is empty where nothing differs."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -232,6 +235,24 @@ class Method(BaseModel, ABC):
         Returns:
             The smaller network, what was kept, and the history.
         """
+
+    @classmethod
+    def preset(cls, name: str) -> Mapping[str, Value]:
+        """Return named settings.
+
+        Args:
+            name: ``"default"``, ``"paper"``, or what the method has besides.
+
+        Returns:
+            Values by name of parameter or field; what is not named keeps its default.
+
+        Raises:
+            InputError: If the method has no such preset.
+        """
+        known: dict[str, Mapping[str, Value]] = {"default": {}, "paper": {}, **cls.presets}
+        if name not in known:
+            raise InputError(unknown_name(f"preset of {cls.__name__}:", name, known))
+        return known[name]
 
     @classmethod
     def check_field(cls, name: str, value: object) -> None:

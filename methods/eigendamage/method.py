@@ -33,7 +33,7 @@ weight space (``methods.eigendamage.surgeon``), which prune coupled channels. Wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
@@ -76,6 +76,7 @@ from spaces import (
     Real,
     Space,
     Sparsity,
+    Value,
     sparsity_space,
 )
 
@@ -124,6 +125,15 @@ class EigenDamage(Method):
 
     title: ClassVar[str] = "directions of least damage in the Kronecker-factored eigenbasis"
     source: ClassVar[str] = "Wang, Grosse, Fidler, Zhang, 2019, arXiv 1905.05934"
+    presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {
+        "paper": {
+            "variant": "eigendamage",
+            "selection": "global",
+            "score_norm": "none",
+            "realise": "three_layer",
+            "fisher_type": "mc",
+        },
+    }
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
     predicts_damage: ClassVar[bool] = True

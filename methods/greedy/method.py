@@ -58,6 +58,7 @@ from spaces import (
     Real,
     Space,
     Sparsity,
+    Value,
     rounded_up,
     sparsity_space,
     unknown_name,
@@ -111,6 +112,13 @@ class Greedy(Method):
     source: ClassVar[str] = "Ye, Gong, Nie, Zhou, Klivans, Liu, 2020, arXiv 2003.01794"
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {
+        "paper": {
+            "procedure": "sequential",
+            "step_rule": "uniform_norepeat",
+            "objective": "global_ce",
+        },
+    }
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({
         "procedure"
     })  # the other one is no analysis that trials share

@@ -68,6 +68,7 @@ from spaces import (
     Real,
     Space,
     Sparsity,
+    Value,
     sparsity_space,
 )
 
@@ -110,6 +111,17 @@ class IncReg(Method):
     source: ClassVar[str] = "Wang, Zhang, Wang, Yu, Hu, 2019, arXiv 1804.09461"
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {
+        "paper": {
+            "granularity": "column",
+            "increment": "linear",
+            "rank_average": "mean",
+            "update_interval": 1,
+            "penalty_max": 2.5,
+            "lr_prune_factor": 0.05,
+            "weight_decay_factor": 0.5,
+        },
+    }
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({"granularity"})
 
     sparsity: Sparsity

@@ -19,8 +19,11 @@ What differs from the papers:
   elementwise paper has it (``"elementwise_bn"``).
 * Thresholds are weighted (``adapt``): the norms of a trained layer hardly differ, and what takes the smaller half of
   the units would otherwise leave little of the larger one.
-* Training starts at the dense network, as for every method here; ``start="scratch"`` is the papers' way.
-* Sparsity is an outcome in the papers. Here the growth of the threshold can be steered (``steer="flops"``): from
+* ``steer="off"`` is the published recursion, with ``mu`` and ``c`` (or the threshold at the end), to the last step,
+  and no fine-tuning after it; the preset ``"paper"`` also starts from scratch, with the papers' groups and single
+  threshold. The default is another algorithm, which keeps the optimiser, starts at the dense network, gives up the law
+  (2), and trains the smaller network for the rest of the budget (``finish``).
+* Sparsity is an outcome in the papers. In the default the growth of the threshold is steered (``steer="flops"``): from
   the norms of all units follows at which threshold a share of the FLOPs is left, and ``c`` is set anew every few
   steps so that the FLOPs fall steadily, to the wanted share when ``const_frac`` of the budget is used. From then
   on the choice of channels stands.
@@ -35,7 +38,7 @@ What differs from the papers:
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import ClassVar, Literal, Self, get_args
@@ -64,7 +67,7 @@ from methods.sdprun.dual_averaging import (
 from methods.sdprun.growth import Growth, Settled
 from methods.sdprun.raising import Even, Raising, Shared, Timetable, ToValue
 from methods.sdprun.steering import Shares
-from methods.training.one_shot import draw_seed
+from methods.training.one_shot import cut_and_finetune, draw_seed
 from methods.training.paths import paths_between
 from methods.training.trainer import Hook, Trainer, recalibrate
 from spaces import (
@@ -77,6 +80,7 @@ from spaces import (
     Parameter,
     Real,
     Space,
+    Value,
     rounded_up,
     unknown_name,
 )
@@ -95,6 +99,7 @@ class SDPrun(Method):
         g_end: Threshold at the end of training, where 1 would take half of the units of the network as it is at
             the start; it stands for the papers' ``c``, which follows from it, ``mu``, the learning rates and the
             budget.
+        c: The papers' constant itself, in place of ``g_end``, for thresholds that do not depend on the budget.
         thresholds: With a steered threshold, whether all groups have the same one, in units of ``kappa``
             (``"shared"``), or each its own, so that all lose the same share of their units (``"even"``).
         mu: Exponent of the growth of the threshold; only where it is not steered (a steered threshold goes from one
@@ -125,12 +130,28 @@ class SDPrun(Method):
         sticky: Whether a unit that became zero stays zero.
         round_to: Widths are multiples of this; where the threshold is not steered, units that are zero stay to fill up.
         start: Begin at the ``"dense"`` network or from ``"scratch"``, with fresh weights.
+        finish: Who trains the smaller network when a steered threshold has grown enough: the ``"recursion"`` goes on,
+            or the ``"recipe"`` takes over, with its optimiser and its schedule over what is left of the budget.
         valley_check: Whether to train a second time without pruning, and to measure the training loss on the
             way from there to the pruned network; takes more than twice the time.
     """
 
-    title: ClassVar[str] = "directional pruning by group dual averaging, no fine-tuning"
+    title: ClassVar[str] = "group dual averaging with a threshold that is steered (published: one that grows by a law)"
     source: ClassVar[str] = "Li, Liu, Shao, Wang, Geng, 2021, arXiv 2107.05328"
+    presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {
+        "paper": {
+            "steer": "off",
+            "start": "scratch",
+            "bn_mode": "in_group",
+            "kappa_mode": "sqrt_size",
+            "adapt": 0.0,
+            "min_share": 0.0,
+            "sticky": False,
+            "momentum": 0.0,
+            "const_frac": 0.5,
+            "lr_schedule": "const_then_linear",
+        }
+    }
     flops_parameter: ClassVar[str | None] = "target_flops"
     rounds_widths: ClassVar[bool] = True
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({
@@ -146,6 +167,7 @@ class SDPrun(Method):
     target_flops: float = Field(default=0.5, gt=0, le=1)
     thresholds: Literal["even", "shared"] = "even"
     g_end: float = Field(default=1.0, gt=0)
+    c: float | None = Field(default=None, gt=0)
     mu: float = Field(default=0.51, gt=0, lt=1)
     lr_factor: float = Field(default=1.0, gt=0)
     lr_schedule: Literal["const_then_linear", "const", "step"] = "const_then_linear"
@@ -164,6 +186,7 @@ class SDPrun(Method):
     sticky: bool = True
     round_to: int = Field(default=1, ge=1)
     start: Literal["dense", "scratch"] = "dense"
+    finish: Literal["recursion", "recipe"] = "recursion"
     valley_check: bool = False
 
     @model_validator(mode="after")
@@ -184,10 +207,12 @@ class SDPrun(Method):
             raise ValueError(f"stage_mult must be positive, got {self.stage_mult}")
         if bool(self.stage_mult) != (self.kappa_by == "stage"):
             raise ValueError(f"stage_mult goes with kappa_by 'stage', got {self.stage_mult} and {self.kappa_by!r}")
-        idle = {"flops": ("mu", "g_end"), "off": ("target_flops", "thresholds")}[self.steer]
+        idle = {"flops": ("mu", "g_end", "c"), "off": ("target_flops", "thresholds", "finish")}[self.steer]
         for name in idle:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} = {getattr(self, name)!r} has no effect with steer {self.steer!r}")
+        if self.c is not None and self.g_end != type(self).model_fields["g_end"].default:
+            raise ValueError(f"give either c or g_end, not both, got {self.c} and {self.g_end}")
         return self
 
     @classmethod
@@ -213,7 +238,7 @@ class SDPrun(Method):
             "mu": Real(0.501, 0.9, default=0.51),
             "lr_factor": LogReal(0.1, 2.0, default=1.0),
             "lr_schedule": Categorical(("const_then_linear", "const", "step"), default="const_then_linear"),
-            "const_frac": Real(0.4, 0.8, default=0.5),
+            "const_frac": Real(0.1, 0.8, default=0.5),
             "kappa_mode": Categorical(("init_norm", "sqrt_size", "one"), default="init_norm"),
             "prox_every": Integer(1, 20, log=True, default=1),
             "adapt": Real(0.0, 4.0, default=2.0),
@@ -225,8 +250,9 @@ class SDPrun(Method):
             "threshold_warmup": Real(0.0, 0.2, default=0.0),
             "kappa_by": Categorical(("network", "stage"), default="network"),
             **dict.fromkeys(stages, LogReal(0.25, 4.0, default=1.0)),
+            "finish": Categorical(("recursion", "recipe"), default="recursion"),
         }
-        conditions = dict.fromkeys(("target_flops", "thresholds"), Condition("steer", ("flops",)))
+        conditions = dict.fromkeys(("target_flops", "thresholds", "finish"), Condition("steer", ("flops",)))
         conditions |= dict.fromkeys(("g_end", "mu"), Condition("steer", ("off",)))
         return Space(own, conditions | dict.fromkeys(stages, Condition("kappa_by", ("stage",))))
 
@@ -264,7 +290,15 @@ class SDPrun(Method):
         history = self._train(problem, model, optimizer, growth, derive_seed(seed, 1), "grow", plan.end)
         kept = {group.name: list(range(group.channels)) for group in groups} | growth.kept(self.round_to)
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
-        if plan.end < problem.steps:
+        extra = growth.results() | {"cut_step": float(plan.end)}
+        if plan.end < problem.steps and self.finish == "recipe":
+            # What goes on is the network as it was shown, for which the gradients were taken.
+            record = growth.epoch_end()
+            tuned = cut_and_finetune(
+                problem, groups, kept, model=model, history=history, extra=extra, hook=lambda _: Settled(record)
+            )
+            smaller, history, extra = tuned.model, list(tuned.history), dict(tuned.extra)
+        elif plan.end < problem.steps:
             # The same recursion on the smaller tensors, bit for bit as far as sums of fewer numbers allow.
             going_on = self.optimizer(smaller, groups_after(chosen, kept))
             carry_over(optimizer, going_on, places, [kept[group.name] for group in chosen])
@@ -276,7 +310,7 @@ class SDPrun(Method):
             # The threshold has grown to the last step, and running statistics lag behind weights that shrink.
             recipe = problem.recipe
             recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 4))
-        extra, paths = growth.results() | {"cut_step": float(plan.end)}, None
+        paths = None
         if self.valley_check:
             plain = copy.deepcopy(start)
             unseen = replace(problem, report=ignore_record)
@@ -359,7 +393,9 @@ class SDPrun(Method):
         increments = [threshold_increment(lr, n, self.exponent) for n, lr in enumerate(self.rates(problem), 1)]
         grown = [0.0, *accumulate(increments)]
         if self.steer == "off":
-            return Timetable(first, steps, grown, threshold=self.g_end)
+            # (2) summed up, from the first step with a threshold on
+            end = self.g_end if self.c is None else self.c * (grown[steps] - grown[first])
+            return Timetable(first, steps, grown, threshold=end)
         end = max(first + 1, int(self.const_frac * steps))
         whole = end // per_epoch * per_epoch
         return Timetable(first, whole if whole > first else end, grown, target=self.target_flops)

@@ -71,6 +71,7 @@ from spaces import (
     Real,
     Space,
     Sparsity,
+    Value,
     sparsity_space,
 )
 
@@ -122,6 +123,16 @@ class SPP(Method):
     source: ClassVar[str] = "Wang, Zhang, Wang, Hu, 2018, arXiv 1709.06994"
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {
+        "paper": {
+            "granularity": "column",
+            "probability_step": 0.05,
+            "flatness": 0.25,
+            "rank_average": "none",
+            "lr_prune_factor": 0.05,
+            "weight_decay_factor": 0.5,
+        },
+    }
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({"granularity"})
 
     sparsity: Sparsity

@@ -152,7 +152,8 @@ def plan(config: StudyConfig) -> Plan:
     dense = count(model, example)
     cost, round_to = CostModel(model, example, groups), channel_step(config, timed)
     layers = [group.layer for group in groups]
-    space = study_space(config.methods, layers, config.allocation, config.space, _floor(cost, layers, round_to))
+    floor = _floor(cost, layers, round_to)
+    space = study_space(config.methods, layers, config.allocation, config.space, floor, config.preset)
     first = _first(config, space)
     steps = (
         0 if _needs_no_training(config) else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))

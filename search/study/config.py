@@ -95,6 +95,8 @@ class StudyConfig(_Part):
             unless latency is an objective: then what its first target rewards.
         trials: How many trials the sweep has.
         seed: Decides everything random.
+        preset: Settings that methods start from: ``"default"``, what works best at a user's budget; ``"paper"``, the
+            authors' procedure; or what a method has besides. ``[space.METHOD] preset`` is that of one method.
         sampler: Who proposes points; ``"auto"`` takes the one that fits the space. ``"defaults"`` searches nothing:
             every method is tried with its authors' values at each of ``shares``, to compare methods.
         shares: With ``sampler = "defaults"``: shares of the dense FLOPs at which every method is tried.
@@ -121,6 +123,7 @@ class StudyConfig(_Part):
     round_to: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     trials: int = Field(24, ge=1)
     seed: int = Field(0, ge=0)
+    preset: str = "default"
     sampler: Sampler = "auto"
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.25, 0.125)
     dense: Training = Training()

@@ -26,6 +26,7 @@ def study_space(
     allocation: str,
     narrowed: Mapping[str, Mapping[str, Any]],
     floor: float = 0.0,
+    preset: str = "default",
 ) -> Space:
     """Put the methods' spaces under one choice.
 
@@ -35,6 +36,7 @@ def study_space(
         allocation: How sparsity is given out, or ``"any"`` to let the search choose.
         narrowed: Bounds by method and parameter.
         floor: Least share of the dense FLOPs that can be asked of methods that round their widths.
+        preset: Named settings of every method that has none of its own among its bounds.
 
     Returns:
         The space: ``method``, then each method's parameters under ``METHOD.``.
@@ -46,12 +48,18 @@ def study_space(
         if name not in methods:
             raise InputError(unknown_name("method with bounds in [space]:", name, methods))
     return Space.choose(
-        METHOD, {name: method_space(name, groups, allocation, narrowed.get(name, {}), floor) for name in methods}
+        METHOD,
+        {name: method_space(name, groups, allocation, narrowed.get(name, {}), floor, preset) for name in methods},
     )
 
 
 def method_space(
-    name: str, groups: Sequence[LayerGroup], allocation: str, bounds: Mapping[str, Any], floor: float = 0.0
+    name: str,
+    groups: Sequence[LayerGroup],
+    allocation: str,
+    bounds: Mapping[str, Any],
+    floor: float = 0.0,
+    preset: str = "default",
 ) -> Space:
     """Return one method's space, narrowed.
 
@@ -59,8 +67,10 @@ def method_space(
         name: Name of the method.
         groups: The prunable channel groups.
         allocation: How sparsity is given out, or ``"any"`` to leave it open.
-        bounds: Bounds by parameter, or values that fix one; also values of fields that are not searched.
+        bounds: Bounds by parameter, or values that fix one; also values of fields that are not searched, and the
+            name of a ``preset``, over which the other bounds go.
         floor: Least share of the dense FLOPs that can be asked for, if the method rounds its widths.
+        preset: Named settings, if the bounds name none.
 
     Returns:
         The space, with the method's own parameter names. A field that is not searched and has a value becomes a
@@ -70,6 +80,11 @@ def method_space(
         InputError: If bounds do not fit; the message names the method.
     """
     method = load_method(name)
+    try:
+        settings = method.preset(str(bounds.get("preset", preset)))
+    except InputError as error:
+        raise InputError(f"[space.{name}]: {error}") from error
+    bounds = {**settings, **{key: value for key, value in bounds.items() if key != "preset"}}
     space = method.space(groups)
     target = method.flops_parameter
     if target is not None and target not in space:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.contract.method import Problem
-from methods.contract.recipe import Recipe
+from methods.contract.recipe import Recipe, learning_rate
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.compaction import expand, groups_after, positions
 from methods.network.cost import CostModel, count
@@ -918,6 +918,31 @@ def test_even_thresholds_take_as_many_units_as_planned_at_every_step() -> None:
     assert shares.of(optimizer.alive) <= 0.3 and optimizer.levels is None
 
 
+def test_the_published_constant_is_that_of_the_recursion() -> None:
+    """With ``c`` the threshold is equation (2) summed up by hand, whatever the budget; nothing is trained after it."""
+    for steps in (10, 20):
+        problem = problem_for("vgg", steps=steps)
+        method = SDPrun(steer="off", c=0.02, mu=0.6, lr_schedule="const", min_share=0.0)
+        by_hand = sum(0.02 * lr**1.1 * (n**0.6 - (n - 1) ** 0.6) for n, lr in enumerate(method.rates(problem), 1))
+        pruned = method.prune(problem)
+        assert pruned.extra["threshold"] == pytest.approx(by_hand, rel=1e-9)
+        assert pruned.extra["cut_step"] == steps
+
+
+def test_the_recipe_takes_over_once_the_choice_stands() -> None:
+    """Its optimiser, with momentum and decay, and its schedule from the full rate down."""
+    problem = problem_for("vgg", steps=40, lr=0.05, momentum=0.8)
+    method = SDPrun(target_flops=0.5, finish="recipe")
+    pruned = method.prune(problem)
+    cut = pruned.extra["cut_step"]
+    after = [record for record in pruned.history if record["step"] > cut]
+    assert pruned.steps == 40 and after[-1]["step"] == 40 and 0 < cut < 40
+    expected = [learning_rate(problem.recipe, int(r["step"] - cut) - 1, int(40 - cut)) for r in after]
+    assert [record["lr"] for record in after] == pytest.approx(expected)
+    assert pruned.extra["flops_share"] <= 0.5 and "accuracy_cut" in pruned.extra
+    assert all(record["zero_units"] == after[0]["zero_units"] > 0 for record in after)
+
+
 def test_learning_rates_by_hand() -> None:
     problem = problem_for("vgg", steps=10)
     expected = [1.0] * 6 + [1 - 0.99 / 4 * k for k in (1, 2, 3)] + [0.01]
@@ -965,6 +990,8 @@ WAYS = {"line": LINE_POINTS, "curve": CURVE_POINTS}
     [
         ({"target_flops": 1.5}, r"target_flops = 1\.5 is not allowed"),
         ({"mu": 1.0}, r"mu = 1\.0 is not allowed"),
+        ({"c": 0.1}, r"c = 0\.1 has no effect with steer 'flops'"),
+        ({"steer": "off", "c": 0.1, "g_end": 2.0}, "give either c or g_end"),
         ({"mu": 0.6}, r"mu = 0\.6 has no effect with steer 'flops'"),
         ({"mu": 0.6, "thresholds": "shared"}, r"mu = 0\.6 has no effect with steer 'flops'"),
         ({"steer": "off", "target_flops": 0.4}, r"target_flops = 0\.4 has no effect with steer 'off'"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods import load_method
+from methods import load_method, method_names
 from search.study.space import first_points, method_space, refuse_idle_bounds, spread_points, study_space
 from search.study.study import Study, trial_seed
 from spaces import InputError, LayerGroup, Space
@@ -150,6 +150,32 @@ def test_a_fixed_value_may_lie_outside_what_is_searched(method: str, name: str, 
 def test_fixed_values_that_no_field_allows(method: str, bounds: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=rf"\[space\.{method}\]: .*{message}"):
         method_space(method, GROUPS, "flops", bounds)
+
+
+@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_every_method_has_its_presets(name: str, preset: str) -> None:
+    """By name in the configuration, for one method among its bounds; what the user names goes over it."""
+    settings = load_method(name).preset(preset)
+    space = study_space((name,), GROUPS, "flops", {}, preset=preset)
+    assert study_space((name,), GROUPS, "flops", {name: {"preset": preset}}) == space
+    points = first_points(space, (name,), (0.5,))
+    assert len(points) == 1
+    _, point = space.split(points[0], "method")
+    assert {key: point[key] for key in settings} == settings
+    method = load_method(name).from_point(point)
+    assert all(getattr(method, key) == value for key, value in settings.items())
+    for key, value in settings.items():
+        if isinstance(value, float) and value:
+            ours = method_space(name, GROUPS, "flops", {"preset": preset, key: 0.9 * value}).defaults()
+            assert ours is not None and ours[key] == 0.9 * value
+
+
+def test_presets_that_are_not_there() -> None:
+    with pytest.raises(InputError, match=r"\[space\.increg\]: unknown preset of IncReg: 'papr'; did you mean 'paper'"):
+        study_space(("increg",), GROUPS, "flops", {}, preset="papr")
+    with pytest.raises(InputError, match=r"unknown preset of IncReg: 'papr'"):
+        method_space("increg", GROUPS, "flops", {"preset": "papr"})
 
 
 def test_bounds_that_no_default_point_looks_at_are_refused() -> None:
