@@ -12,10 +12,11 @@ import torch
 from methods import load_method
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
+from methods.contract.task import Classification
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel, count
 from search.driver.feasible import check_methods
-from search.objectives import MeasureContext, load_objectives, require_reports
+from search.objectives import OBJECTIVES, MeasureContext, load_objectives, require_reports
 from search.records.outcome import DenseRow
 from search.speed.conditions import Conditions
 from search.speed.measure import check_targets, measure_dense
@@ -235,6 +236,11 @@ def dense_setting(
     recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
     if plan.timed is not None:
         check_targets(plan.timed, plan.workload.build(), data.example)  # before hours are spent on training
+    objectives = load_objectives(config.objectives)
+    if any(objective not in OBJECTIVES.values() for objective in objectives):
+        # Somebody else's measurement is tried on the untrained network, for the same reason.
+        untrained = MeasureContext(plan.workload.build().eval(), data.example, data.validation, Classification())
+        measure_metrics(untrained, objectives)
     torch.set_num_threads(_dense_threads(plan.cost.dense))
     trained = dense_network(
         plan.workload,

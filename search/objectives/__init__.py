@@ -1,6 +1,8 @@
 """What a search optimises: one file per objective, one line in :data:`OBJECTIVES`.
 
-Importing this package does not import torch; only measuring does.
+An objective of somebody else's is named as ``package.module:NAME``, or by its name where a package lists it in the
+entry-point group :data:`GROUP`. The metrics of the task of a study are objectives under their own names. Importing
+this package does not import torch; only measuring does.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from methods.contract.named import is_reference, known_names, load_named
 from search.objectives.accuracy import ACCURACY
 from search.objectives.base import Measure, MeasureContext, Objective
 from search.objectives.flops import FLOPS
@@ -20,8 +23,17 @@ from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
     from methods.contract.method import Method
+    from methods.contract.task import Task
 
-__all__ = ["OBJECTIVES", "Measure", "MeasureContext", "Objective", "load_objectives", "require_reports"]
+__all__ = [
+    "OBJECTIVES",
+    "Measure",
+    "MeasureContext",
+    "Objective",
+    "load_objectives",
+    "require_reports",
+    "task_objectives",
+]
 
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
     "accuracy": ACCURACY,
@@ -33,11 +45,17 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType({
 })
 
 
-def load_objectives(names: str | Sequence[str]) -> tuple[Objective, ...]:
+GROUP = "paretoprune.objectives"
+"""Entry points of packages that bring objectives."""
+
+
+def load_objectives(names: str | Sequence[str | Objective], task: Task | None = None) -> tuple[Objective, ...]:
     """Look up the objectives of a study.
 
     Args:
-        names: Names in :data:`OBJECTIVES`, as a list or as one text with commas.
+        names: Names in :data:`OBJECTIVES`, of metrics of the task, of entry points, or ``package.module:NAME``; as a
+            list or as one text with commas. What is an objective already stays.
+        task: What the networks are for; classification by default.
 
     Returns:
         The objectives in the order given.
@@ -51,8 +69,10 @@ def load_objectives(names: str | Sequence[str]) -> tuple[Objective, ...]:
         ['maximise', 'minimise']
     """
     listed = names.split(",") if isinstance(names, str) else list(names)
-    wanted = [name.strip() for name in listed if name.strip()]
-    chosen = tuple(_objective(name) for name in wanted)
+    known = task_objectives(task)
+    stripped = [name.strip() if isinstance(name, str) else name for name in listed]
+    chosen = tuple(_objective(name, known) if isinstance(name, str) else name for name in stripped if name)
+    wanted = [objective.name for objective in chosen]
     for name in wanted:
         if wanted.count(name) > 1:
             raise InputError(f"objective {name!r} is given twice; each counts once")
@@ -60,7 +80,7 @@ def load_objectives(names: str | Sequence[str]) -> tuple[Objective, ...]:
     if len(wanted) < 2:
         raise InputError(f"a front needs at least two objectives, given: {given} (example: accuracy,flops)")
     if not any(objective.quality for objective in chosen):
-        best = ", ".join(name for name, objective in OBJECTIVES.items() if objective.quality)
+        best = ", ".join(name for name, objective in known.items() if objective.quality)
         raise InputError(
             f"with {given} alone the smallest network always wins; add one that tells good networks from small ones "
             f"({best})"
@@ -91,7 +111,29 @@ def require_reports(objectives: Sequence[Objective], methods: Mapping[str, type[
             )
 
 
-def _objective(name: str) -> Objective:
-    if name not in OBJECTIVES:
-        raise InputError(unknown_name("objective", name, OBJECTIVES))
-    return OBJECTIVES[name]
+def task_objectives(task: Task | None = None) -> dict[str, Objective]:
+    """List the objectives that networks of a task can be searched by.
+
+    Args:
+        task: What the networks are for; classification by default.
+
+    Returns:
+        The metrics of the task, and ours that do not depend on it, by name.
+    """
+    if task is None or task.name == "classification":
+        return dict(OBJECTIVES)
+    metrics = {metric.name: Objective.of_metric(metric) for metric in task.metrics}
+    return metrics | {name: each for name, each in OBJECTIVES.items() if name not in metrics and name != "accuracy"}
+
+
+def _objective(name: str, known: Mapping[str, Objective]) -> Objective:
+    if name in known:
+        return known[name]
+    if not is_reference(name) and name not in known_names({}, GROUP):
+        raise InputError(unknown_name("objective", name, [*known, *known_names({}, GROUP), "package.module:NAME"]))
+    found: Objective = load_named("objective", name, {}, GROUP, _wrong_kind)
+    return found
+
+
+def _wrong_kind(found: object) -> str | None:
+    return None if isinstance(found, Objective) else f"is a {type(found).__name__}, not an Objective"

@@ -33,7 +33,7 @@ def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
     from adjustText import adjust_text
 
     place = axes.transData.transform
-    labelled = _choose_labels([*ringed, *shown.front[:1], *shown.front[::-1]], place, shown.low)
+    labelled = _choose_labels([*ringed, *shown.front[:1], *shown.front[::-1]], place)
     if not labelled:
         return
     back = axes.transData.inverted().transform
@@ -42,7 +42,7 @@ def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
     away = np.array([_RING + 8 if dot in ringed else _DOT + 4 for dot in labelled])
     starts = back(place(anchors) + away[:, None] * np.array([-1.0, 0.9]))
     texts = [
-        axes.text(x, y, str(dot.member.trial), fontsize=9.5, color=INK, ha="center", va="center", zorder=8)
+        axes.text(x, y, dot.label, fontsize=9.5, color=INK, ha="center", va="center", zorder=8)
         for (x, y), dot in zip(starts, labelled, strict=True)
     ]
     obstacles = back(_thin_points(np.concatenate(list(_outlines(axes, shown, ringed))), place(anchors)))
@@ -66,22 +66,20 @@ def label_front(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> None:
     )
 
 
-def _choose_labels(dots: Sequence[Dot], place: Callable[[ArrayLike], Array], low: float) -> list[Dot]:
+def _choose_labels(dots: Sequence[Dot], place: Callable[[ArrayLike], Array]) -> list[Dot]:
     """Choose which dots are labelled: as many as can be read.
 
     Args:
         dots: The dots, the most important first.
-        place: Turns shares and accuracies into pixels.
-        low: Accuracy in percent at which the picture ends.
+        place: Turns positions into pixels.
 
     Returns:
-        Those that are in the picture and far enough from all that were chosen before.
+        Those that are far enough from all that were chosen before.
     """
     labelled: list[Dot] = []
     for dot in dots:
         at = place((dot.x, dot.y))
-        apart = all(np.hypot(*(at - place((other.x, other.y)))) >= _CROWDED for other in labelled)
-        if apart and dot.y >= low:
+        if all(np.hypot(*(at - place((other.x, other.y)))) >= _CROWDED for other in labelled):
             labelled.append(dot)
     return labelled
 
@@ -102,12 +100,15 @@ def _outlines(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> Iterator[Array
     circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     for dot in shown.dots:
         yield place((dot.x, dot.y)) + (_RING if dot in ringed else _DOT) * circle
-    yield place((1.0, shown.dense_accuracy)) + _RING * circle
+    across, up = shown.dense
+    if across is not None and up is not None:
+        yield place((across, up)) + _RING * circle
     corners = [(dot.x, dot.y) for dot in shown.stairs]
-    for (x, y), (next_x, next_y) in pairwise([*corners, (shown.right, corners[-1][1])] if corners else []):
+    for (x, y), (next_x, next_y) in pairwise([*corners, (shown.across.high, corners[-1][1])] if corners else []):
         yield _along(place([(x, y), (next_x, y)]))
         yield _along(place([(next_x, y), (next_x, next_y)]))
-    yield _along(place([(shown.left, shown.dense_accuracy), (shown.right, shown.dense_accuracy)]))
+    if up is not None:
+        yield _along(place([(shown.across.low, up), (shown.across.high, up)]))
 
 
 def _thin_points(points: Array, anchors: Array) -> Array:

@@ -1,24 +1,14 @@
-"""What a picture of a front shows: accuracy against one cost, whatever draws it."""
+"""What a picture of a front shows: quality against one cost, whatever draws it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from search.fronts.dominance import Array, non_dominated
+from search.fronts.dominance import non_dominated
+from search.fronts.front import Front, Member
 from search.objectives import OBJECTIVES, Objective
-
-if TYPE_CHECKING:
-    from search.fronts.front import Front, Member
-
-LEAST_WINDOW = 3.0
-"""Percentage points of accuracy that a picture shows at least."""
-LOG_BELOW = 0.10
-"""Share of the dense cost below which the axis becomes logarithmic."""
+from search.report.axis import Axis, cost_axis, quality_axis
 
 
 @dataclass(frozen=True)
@@ -27,79 +17,43 @@ class Dot:
 
     Attributes:
         member: The network.
-        x: Share of the dense network's cost.
-        y: Accuracy in percent.
+        x: Position on the horizontal axis.
+        y: Position on the vertical axis.
+        ties: Trials that reach exactly the same, drawn with it.
     """
 
     member: Member
     x: float
     y: float
+    ties: tuple[Member, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The number of the trial, and of those that tie with it."""
+        return " = ".join(str(each.trial) for each in (self.member, *self.ties))
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Accuracy against one cost.
+    """One objective against another.
 
     Attributes:
-        cost: The objective on the horizontal axis.
-        dense_cost: Cost of the dense network.
-        dense_accuracy: Its accuracy in percent.
-        front: Members of the front, by ascending cost.
-        dominated: The other trials.
-        stairs: Corners of the boundary between what is reached and what is not, by ascending cost.
-        low: Accuracy in percent at which the picture ends below.
-        high: Accuracy in percent at which it ends above.
-        logarithmic: Whether the cost is shown on a logarithmic axis.
+        across: The horizontal axis.
+        up: The vertical axis.
+        front: Members of the front, from left to right.
+        dominated: The other trials, those that tie with a member left out.
+        stairs: Corners of the boundary between what is reached and what is not, from left to right.
+        dense: Position of the dense network; either may be missing.
+        third: What the colour tells; ``None`` where it tells the method.
     """
 
-    cost: Objective
-    dense_cost: float
-    dense_accuracy: float
+    across: Axis
+    up: Axis
     front: tuple[Dot, ...]
     dominated: tuple[Dot, ...]
     stairs: tuple[Dot, ...]
-    low: float
-    high: float
-    logarithmic: bool
-
-    @property
-    def name(self) -> str:
-        """The cost in a word or two, for the axis."""
-        return self.cost.title
-
-    def cost_of(self, shares: ArrayLike) -> Array:
-        """Turn shares of the dense cost into costs.
-
-        Args:
-            shares: The shares, of any shape.
-
-        Returns:
-            The costs, of the same shape.
-        """
-        return np.asarray(shares, dtype=np.float64) * self.dense_cost
-
-    def share_of(self, costs: ArrayLike) -> Array:
-        """Turn costs into shares of the dense cost.
-
-        Args:
-            costs: The costs, of any shape.
-
-        Returns:
-            The shares, of the same shape.
-        """
-        return np.asarray(costs, dtype=np.float64) / self.dense_cost
-
-    def tick(self, cost: float) -> str:
-        """Write a round cost for an axis.
-
-        Args:
-            cost: The cost.
-
-        Returns:
-            The text, ``"1 M"`` and not ``"1.00 M"``.
-        """
-        number, space, unit = self.cost.format(cost).partition(" ")
-        return f"{float(number):g}{space}{unit}"
+    dense: tuple[float | None, float | None]
+    third: Objective | None = None
 
     @property
     def dots(self) -> tuple[Dot, ...]:
@@ -108,8 +62,8 @@ class Plane:
 
     @property
     def below(self) -> tuple[Dot, ...]:
-        """The networks that are too inaccurate to be in the picture."""
-        return tuple(dot for dot in self.dots if dot.y < self.low)
+        """The dominated networks that are too poor to be in the picture."""
+        return tuple(dot for dot in self.dots if dot.y < self.up.low)
 
     @property
     def told_below(self) -> str:
@@ -117,89 +71,95 @@ class Plane:
         if not self.below:
             return ""
         trials = "1 trial" if len(self.below) == 1 else f"{len(self.below)} trials"
-        return f"{trials} below {self.low:.1f} %, down to {min(dot.y for dot in self.below):.1f} %"
+        write = self.up.objective.format
+        worst = min(self.below, key=lambda dot: dot.y).member.metrics[self.up.objective.name]
+        return f"{trials} below {write(self.up.value(self.up.low))}, down to {write(worst)}"
 
     @property
-    def left(self) -> float:
-        """Share of the dense cost at which the picture begins."""
-        return 0.8 * min(dot.x for dot in self.dots) if self.logarithmic else 0.0
+    def dense_text(self) -> str:
+        """The quality of the dense network, in words."""
+        return "" if self.up.whole is None else f"dense {self.up.objective.format(self.up.whole)}"
 
-    @property
-    def right(self) -> float:
-        """Share of the dense cost at which the picture ends."""
-        most = max([1.0, *(dot.x for dot in self.dots)])
-        return most * (most / self.left) ** 0.06 if self.logarithmic else 1.06 * most
+    def shade(self, member: Member) -> float:
+        """Say where a network stands in the third objective.
+
+        Args:
+            member: A network.
+
+        Returns:
+            0 for the best of all networks in the picture, 1 for the worst.
+        """
+        if self.third is None:
+            return 0.0
+        values = [dot.member.metrics[self.third.name] for dot in self.dots]
+        best, worst = (max(values), min(values)) if self.third.maximise else (min(values), max(values))
+        return 0.0 if best == worst else (member.metrics[self.third.name] - best) / (worst - best)
 
 
 def planes(front: Front) -> tuple[Plane, ...]:
-    """Decide what the pictures of a front show: accuracy against every objective that is a cost.
+    """Decide what the pictures of a front show.
 
     Args:
         front: The front.
 
     Returns:
-        One plane per cost, in the order of the objectives; accuracy against FLOPs if there is none.
+        Of two objectives one plane. Of three the quality against the first cost with the other one as colour, then the
+        two other pairs. Of more the quality against each other objective. Quality against FLOPs for a single objective.
     """
-    costs = [objective for objective in front.objectives if not objective.quality] or [OBJECTIVES["flops"]]
-    return tuple(plane(front, cost) for cost in costs)
+    others = [objective for objective in front.objectives if objective != front.quality] or [OBJECTIVES["flops"]]
+    if len(others) != 2:
+        return tuple(plane(front, other) for other in others)
+    first, second = others
+    return plane(front, first, third=second), plane(front, second), plane(front, first, second)
 
 
-def plane(front: Front, cost: Objective | None = None) -> Plane:
+def plane(
+    front: Front, cost: Objective | None = None, quality: Objective | None = None, third: Objective | None = None
+) -> Plane:
     """Decide what a picture of a front shows.
 
     With more than two objectives the stairs join only those members that no other one beats in this plane.
 
     Args:
         front: The front.
-        cost: The horizontal axis; by default the first objective that is a cost (FLOPs if there is none).
+        cost: The horizontal axis; by default what the front's cost is.
+        quality: The vertical axis; by default what the front's quality is.
+        third: What the colour tells; the method by default.
 
     Returns:
         The picture's content.
     """
-    if cost is None:
-        cost = next((objective for objective in front.objectives if not objective.quality), OBJECTIVES["flops"])
-    dense_cost = cost.reference(front.dense)
+    cost, quality = cost or front.cost, quality or front.quality
+    tied = {tie.trial for member in front.members for tie in front.ties(member)}
+    others = [member for member in front.dominated if member.trial not in tied]
 
-    def dots(members: tuple[Member, ...]) -> tuple[Dot, ...]:
-        found = (Dot(each, each.metrics[cost.name] / dense_cost, 100 * each.accuracy) for each in members)
-        return tuple(sorted(found, key=lambda dot: dot.x))
+    def values(members: Sequence[Member], objective: Objective) -> list[float]:
+        return [member.metrics[objective.name] for member in members]
 
-    on_front, dominated = dots(front.members), dots(front.dominated)
-    best = non_dominated([[dot.x, dot.y] for dot in on_front], [False, True])
-    accuracy = 100 * front.dense.accuracy
-    low, high = _window(accuracy, [dot.y for dot in on_front], [dot.y for dot in on_front + dominated])
+    across = cost_axis(cost, front.dense_value(cost), values([*front.members, *others], cost))
+    whole, best, rest = front.dense_value(quality), values(front.members, quality), values(others, quality)
+    upright = cost_axis(quality, whole, [*best, *rest], vertical=True)
+    up = upright if quality.relative else quality_axis(quality, whole, best, rest)
+
+    def dot(member: Member) -> Dot:
+        place = across.place(member.metrics[cost.name]), up.place(member.metrics[quality.name])
+        return Dot(member, *place, front.ties(member))
+
+    on_front = tuple(sorted(map(dot, front.members), key=lambda each: each.x))
+    corners = non_dominated([[each.x, each.y] for each in on_front], [False, True])
     return Plane(
-        cost=cost,
-        dense_cost=dense_cost,
-        dense_accuracy=accuracy,
+        across=across,
+        up=up,
         front=on_front,
-        dominated=dominated,
-        stairs=tuple(dot for dot, corner in zip(on_front, best, strict=True) if corner),
-        low=low,
-        high=high,
-        logarithmic=_spread(on_front + dominated),
+        dominated=tuple(sorted(map(dot, others), key=lambda each: each.x)),
+        stairs=tuple(each for each, corner in zip(on_front, corners, strict=True) if corner),
+        dense=(_placed(across), _placed(up)),
+        third=third,
     )
 
 
-def _spread(dots: tuple[Dot, ...]) -> bool:
-    """Return whether the costs reach from large to so small that only a logarithmic axis shows them all."""
-    return any(dot.x < LOG_BELOW for dot in dots) and all(dot.x > 0 for dot in dots)
-
-
-def _window(dense: float, front: list[float], everything: list[float]) -> tuple[float, float]:
-    """Choose which accuracies are shown, so that a collapsed network does not squash the others.
-
-    Args:
-        dense: Accuracy of the dense network, in percent.
-        front: Accuracies of the front, in percent.
-        everything: Accuracies of all trials, in percent.
-
-    Returns:
-        The lowest and the highest accuracy in the picture, in percent.
-    """
-    drops = [max(0.0, dense - accuracy) for accuracy in front]
-    reach = max(LEAST_WINDOW, 5 * median(drops) if drops else 0.0)
-    depth = max([LEAST_WINDOW, *(dense - accuracy for accuracy in everything if dense - accuracy <= reach)])
-    top = max([dense, *everything])
-    margin = 0.1 * (top - dense + depth)
-    return dense - depth - margin, top + margin
+def _placed(axis: Axis) -> float | None:
+    """Position of the dense network on an axis, where it has one."""
+    if axis.whole is None or (axis.kind == "log" and axis.whole <= 0):
+        return None
+    return axis.place(axis.whole)

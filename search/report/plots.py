@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.fronts.front import Front
 from search.objectives.units import write_count, write_percent
-from search.report.interactive import front_html
 from search.report.labels import label_front
-from search.report.palette import DENSE, INK, MUTED, RULE, Style, styles
+from search.report.page import EMPTY, front_html
+from search.report.palette import DENSE, INK, MUTED, RULE, Style, shade_hex, styles
 from search.report.plane import Dot, Plane, planes
 from search.store.files import replace_file
 from spaces import InputError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from search.fronts.front import Front
+    from search.objectives import Objective
     from search.records.outcome import Outcome
 
 __all__ = ["front_figure", "front_html", "save", "save_front", "widths_figure"]
@@ -33,16 +34,17 @@ _LONGEST = 60  # letters of a study's name that fit above a figure
 
 
 def front_figure(front: Front) -> Figure:
-    """Draw accuracy against cost: the front as stairs, the trials behind it, the dense network.
+    """Draw quality against cost: the front as stairs, the trials behind it, the dense network.
 
-    Colour and shape tell the method. Members of the front carry the number of their trial, and the knee is
-    ringed. Trials far below the front are marked at the lower edge, and counted.
+    Colour and shape tell the method. Members of the front carry the number of their trial (and of those that tie with
+    it), and the knee is ringed. Of three objectives the third one is the colour of the first panel. Dominated trials
+    far below the front are marked at the lower edge, and counted.
 
     Args:
         front: The front.
 
     Returns:
-        The figure, 10 x 6.5 inches for each cost: one panel beside the other.
+        The figure, 10 x 6.5 inches for each pair of objectives: one panel beside the other.
     """
     panels = planes(front)
     figure = _canvas(10 * len(panels), 6.5)
@@ -61,7 +63,7 @@ def front_figure(front: Front) -> Figure:
 
 
 def _panel(axes: Axes, shown: Plane, front: Front, looks: Mapping[str, Style]) -> None:
-    """Draw accuracy against one cost.
+    """Draw one objective against another.
 
     Args:
         axes: Where to draw.
@@ -77,8 +79,7 @@ def _panel(axes: Axes, shown: Plane, front: Front, looks: Mapping[str, Style]) -
     for dot in _knee(shown, front):
         axes.scatter([dot.x], [dot.y], s=330, facecolors="none", edgecolors=INK, linewidths=1.6, zorder=4)
     if not shown.dots:
-        empty = "no complete trial within these limits"
-        axes.text(0.5, 0.4, empty, transform=axes.transAxes, ha="center", color=MUTED, fontsize=12)
+        axes.text(0.5, 0.4, EMPTY, transform=axes.transAxes, ha="center", color=MUTED, fontsize=12)
 
 
 def _canvas(width: float, height: float) -> Figure:
@@ -93,54 +94,40 @@ def _canvas(width: float, height: float) -> Figure:
 
 
 def _frame(axes: Axes, shown: Plane) -> None:
-    """Set up the axes: shares below, absolute cost above, accuracy on the left.
+    """Set up the axes: cost below (absolute above, where it is told as shares), quality on the left.
 
     Args:
         axes: Where to draw.
         shown: The picture's content.
     """
-    from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
-
-    def locator(steps: int) -> Locator:
-        if shown.logarithmic:
-            return LogLocator(10, subs=(1, 2, 5), numticks=20)
-        return MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10])
-
-    if shown.logarithmic:
-        axes.set_xscale("log")
-    axes.set_xlim(shown.left, shown.right)
-    axes.set_ylim(shown.low, shown.high)
-    absolute = axes.secondary_xaxis("top", functions=(shown.cost_of, shown.share_of))
-    axes.set_xlabel(f"{shown.name}, share of the dense network", color=INK, fontsize=11, labelpad=8)
-    axes.set_ylabel("validation accuracy", color=INK, fontsize=11, labelpad=8)
-    absolute.set_xlabel(shown.name, color=MUTED, fontsize=9.5, labelpad=5)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
-    absolute.xaxis.set_major_formatter(FuncFormatter(lambda x, _: shown.tick(x)))
-    for axis, steps in ((axes.xaxis, 10), (absolute.xaxis, 8)):
-        axis.set_major_locator(locator(steps))
-        axis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
-    # As many digits as the finest tick needs, the same for all.
-    digits = max(len(f"{tick:.6g}".partition(".")[2]) for tick in axes.get_yticks())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.{digits}f} %"))
+    axes.set_xlim(shown.across.low, shown.across.high)
+    axes.set_ylim(shown.up.low, shown.up.high)
+    axes.set_xlabel(shown.across.title, color=INK, fontsize=11, labelpad=8, parse_math=False)
+    axes.set_ylabel(shown.up.title, color=INK, fontsize=11, labelpad=8, parse_math=False)
+    for axis, ticks in ((axes.xaxis, shown.across.ticks(10)), (axes.yaxis, shown.up.ticks(8))):
+        axis.set_ticks([place for place, _ in ticks], [text for _, text in ticks])
     axes.grid(color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=10, length=0, pad=6)
-    absolute.tick_params(colors=MUTED, labelsize=9, length=3, color=RULE)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(MUTED)
-    absolute.spines["top"].set_color(RULE)
+    if absolute := shown.across.absolute_ticks(8):
+        second = axes.secondary_xaxis("top")
+        second.set_xlabel(shown.across.objective.title, color=MUTED, fontsize=9.5, labelpad=5)
+        second.set_xticks([place for place, _ in absolute], [text for _, text in absolute])
+        second.tick_params(colors=MUTED, labelsize=9, length=3, color=RULE)
+        second.spines["top"].set_color(RULE)
 
 
 def _draw_stairs(axes: Axes, shown: Plane) -> None:
     if not shown.stairs:
         return
-    x = [dot.x for dot in shown.stairs] + [shown.right]
+    x = [dot.x for dot in shown.stairs] + [shown.across.high]
     y = [dot.y for dot in shown.stairs] + [shown.stairs[-1].y]
-    axes.fill_between(x, y, shown.low, step="post", color=INK, alpha=0.05, linewidth=0, zorder=1)
+    axes.fill_between(x, y, shown.up.low, step="post", color=INK, alpha=0.05, linewidth=0, zorder=1)
     # The first riser starts at the lower edge: left of it nothing was found.
-    axes.step([x[0], *x], [shown.low, *y], where="post", color=MUTED, linewidth=1.6, zorder=2)
+    axes.step([x[0], *x], [shown.up.low, *y], where="post", color=MUTED, linewidth=1.6, zorder=2)
 
 
 def _draw_dots(axes: Axes, shown: Plane, looks: Mapping[str, Style]) -> None:
@@ -149,28 +136,64 @@ def _draw_dots(axes: Axes, shown: Plane, looks: Mapping[str, Style]) -> None:
     for dots, size, alpha, layer in ((shown.dominated, small, faint, 3), (shown.front, large, 1.0, 5)):
         for method, look in looks.items():
             mine = [dot for dot in dots if dot.member.method == method]
+            shades = [shade_hex(shown.shade(dot.member)) for dot in mine]
             axes.scatter(
                 [dot.x for dot in mine],
                 [dot.y for dot in mine],
                 s=size,
                 marker=look.marker,
-                color=look.colour,
+                color=look.colour if shown.third is None else shades,
                 alpha=alpha,
                 edgecolors="white" if alpha == 1 else "none",
                 linewidths=1.2,
                 zorder=layer,
             )
+    for dot in shown.front:
+        for distance, tie in enumerate(dot.ties, 1):
+            look, wider = looks[tie.method], large * (1 + 1.3 * distance)
+            edge: dict[str, Any] = {"facecolors": "none", "edgecolors": look.colour, "linewidths": 1.6}
+            axes.scatter([dot.x], [dot.y], s=wider, marker=look.marker, zorder=4.8, **edge)
+    if shown.third is not None and shown.dots:
+        _write_shades(axes, shown, shown.third)
+
+
+def _write_shades(axes: Axes, shown: Plane, third: Objective) -> None:
+    """Say which colour is which value of the third objective."""
+    values = sorted((dot.member.metrics[third.name] for dot in shown.dots), reverse=third.maximise)
+    for place in range(40):
+        box = {"transform": axes.transAxes, "color": shade_hex(place / 39), "zorder": 6, "linewidth": 0}
+        axes.add_patch(_rectangle((0.70 + 0.004 * place, 0.055), 0.0042, 0.02, box))
+    words: dict[str, Any] = {"transform": axes.transAxes, "color": MUTED, "fontsize": 9, "va": "center", "zorder": 7}
+    axes.text(0.695, 0.065, third.format(values[0]), ha="right", **words)
+    axes.text(0.865, 0.065, third.format(values[-1]), ha="left", **words)
+    axes.text(0.78, 0.1, third.title, ha="center", **words)
+
+
+def _rectangle(corner: tuple[float, float], width: float, height: float, look: dict[str, Any]) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(corner, width, height, **look)
 
 
 def _draw_dense(axes: Axes, shown: Plane) -> None:
-    axes.axhline(shown.dense_accuracy, color=DENSE, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
-    axes.scatter(
-        [1.0], [shown.dense_accuracy], s=300, marker="*", color=DENSE, edgecolors="white", linewidths=1.2, zorder=6
-    )
+    across, up = shown.dense
+    if up is None:
+        return
+    axes.axhline(up, color=DENSE, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
+    if across is not None:
+        star: dict[str, Any] = {
+            "s": 300,
+            "marker": "*",
+            "color": DENSE,
+            "edgecolors": "white",
+            "linewidths": 1.2,
+            "zorder": 6,
+        }
+        axes.scatter([across], [up], **star)
     # On the left, where the front is below it; a white halo keeps it legible on the line.
     axes.annotate(
-        f"dense {shown.dense_accuracy:.2f} %",
-        (0, shown.dense_accuracy),
+        shown.dense_text,
+        (0, up),
         xycoords=("axes fraction", "data"),
         xytext=(8, 5),
         textcoords="offset points",
@@ -201,9 +224,9 @@ def _draw_below(axes: Axes, shown: Plane, looks: Mapping[str, Style]) -> None:
 
 
 def _knee(shown: Plane, front: Front) -> list[Dot]:
-    # The knee, when there is one and it is in the picture.
+    # The knee, when there is one.
     knee = front.knee().trial if shown.front else None
-    return [dot for dot in shown.front if dot.member.trial == knee and dot.y >= shown.low]
+    return [dot for dot in shown.front if dot.member.trial == knee]
 
 
 def _legend(figure: Figure, looks: Mapping[str, Style], ringed: bool) -> None:

@@ -24,7 +24,7 @@ from methods.contract.session import Paused, Session, Uninterrupted
 from methods.contract.task import Classification, Task
 from methods.network.architecture import describe
 from methods.network.channels import channel_groups
-from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives
+from search.objectives import OBJECTIVES, Measure, MeasureContext, Objective, load_objectives
 from search.records.outcome import Outcome, State
 from search.records.text import printable
 from search.records.timing import Timing
@@ -32,6 +32,7 @@ from search.records.trial_spec import TrialSpec
 from search.speed.conditions import Conditions
 from search.speed.measure import measure_pair
 from search.trials.build import build_method
+from spaces import InputError
 
 
 @dataclass(frozen=True)
@@ -259,19 +260,28 @@ def measure_metrics(context: MeasureContext, objectives: Sequence[Objective]) ->
         objectives: What is searched for.
 
     Returns:
-        By name: the metrics of the task, ``flops``, ``params``, and the objectives that are measured on a network.
-
-    Raises:
-        RuntimeError: If an objective gives something that is not a finite number.
+        By name: the metrics of the task, ``flops``, ``params``, and the objectives that are measured on a network. An
+        ``InputError`` names an objective that fails or gives something that is not a finite number.
     """
     metrics = dict(context.metrics)
     for objective in dict.fromkeys((OBJECTIVES["flops"], OBJECTIVES["params"], *objectives)):
         if objective.measure is not None:
-            value = objective.measure(context)
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                raise RuntimeError(f"objective {objective.name!r} gave {value!r}, which is not a finite number")
-            metrics[objective.name] = float(value)
+            metrics[objective.name] = _number(objective, objective.measure, context)
     return metrics
+
+
+def _number(objective: Objective, measure: Measure, context: MeasureContext) -> float:
+    """Measure an objective, which may be of somebody else's making."""
+    try:
+        value = measure(context)
+    except InputError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise InputError(f"objective {objective.name!r} failed: {type(error).__name__}: {first}") from error
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"objective {objective.name!r} gave {value!r}, which is not a finite number")
+    return float(value)
 
 
 def _timings(setting: Setting, pruned: Pruned) -> tuple[dict[str, Timing], dict[str, str]]:

@@ -27,7 +27,7 @@ from search.records.outcome import DenseRow, Outcome
 from search.records.timing import Timing
 from search.records.trial_spec import TrialSpec
 from search.report import plots, tables
-from search.report.interactive import front_html
+from search.report.page import front_html
 from search.report.panels import trial_panel
 from search.report.plane import planes
 from search.speed.conditions import Conditions
@@ -190,12 +190,17 @@ def test_parameters_are_shown_where_they_are_searched_for() -> None:
 
 
 def test_there_is_a_picture_for_every_cost() -> None:
-    assert [shown.cost.name for shown in planes(front())] == ["flops", "latency"]
+    assert [(shown.up.objective.name, shown.across.objective.name) for shown in planes(front())] == [
+        ("accuracy", "flops"),
+        ("accuracy", "latency"),
+        ("latency", "flops"),
+    ]
     figure = plots.front_figure(front())
     panels = [axes for axes in figure.axes if isinstance(axes, Axes)]
     assert [axes.get_xlabel() for axes in panels] == [
         "FLOPs, share of the dense network",
         "latency, share of the dense network",
+        "FLOPs, share of the dense network",
     ]
     page = front_html(front())
     assert page.count('id="front"') == page.count('id="front-1"') == 1
