@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from methods.contract.task import Classification, Metric
-from search import Sweep, load_front
+from search.driver.sweep import Sweep
 from search.objectives import OBJECTIVES, load_objectives
 from search.report.plane import planes
+from search.store.studies import load_front
 from spaces import InputError
 from tests.search.cases import quick_config
 
