@@ -2,26 +2,21 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy
 import optuna
 import pytest
 from hypothesis import given
-from ray import tune
 from ray.tune.search.optuna import OptunaSearch
-from ray.tune.search.variant_generator import generate_variants
 
 from spaces import (
     Categorical,
     Condition,
     InputError,
     Integer,
-    LayerGroup,
     LogReal,
     Real,
     Space,
-    sparsity_space,
 )
-from spaces.dialects import from_tune, suggest, to_optuna, to_tune
+from spaces.dialects import suggest, to_optuna
 from tests.spaces.cases import applies, patient, seeds, spaces
 
 EVERY_KIND = Space(
@@ -85,39 +80,6 @@ def test_a_value_that_a_study_was_given_by_hand_is_checked() -> None:
         suggest(Space({"depth": Integer(1, 5)}), optuna.trial.FixedTrial({"depth": 9}))
 
 
-@patient
-@given(spaces(), seeds)
-def test_tune_draws_points(space: Space, seed: int) -> None:
-    for _, spec in generate_variants({"config": to_tune(space)}, random_state=seed):
-        assert list(spec["config"]) == list(space)
-        point = from_tune(space, {**spec["config"], "resources": 1})
-        assert space.check(point) == point
-        assert list(point) == [name for name in space if applies(space, name, point)]
-
-
-def test_tune_draws_every_value_and_repeats_itself() -> None:
-    def draw(seed: int) -> list[dict[str, object]]:
-        rng = numpy.random.default_rng(seed)
-        spec = {"config": to_tune(EVERY_KIND)}
-        return [next(generate_variants(spec, random_state=rng))[1]["config"] for _ in range(400)]
-
-    drawn = draw(3)
-    assert {repr(each["norm"]) for each in drawn} == {"'l1'", "2", "2.5", "True"}
-    assert {each["depth"] for each in drawn} == {2, 3, 4, 5}
-    assert min(int(str(each["width"])) for each in drawn) == 2
-    assert sum(int(str(each["width"])) <= 11 for each in drawn) == pytest.approx(200, abs=40)  # logarithmic
-    assert {each["sparsity.ratios[layer1.0]"] for each in drawn} == {0.25}
-    assert draw(3) == drawn
-
-
-def test_tune_and_optuna_mean_the_same() -> None:
-    """Ray's own translation of our Tune space into Optuna is our Optuna space."""
-    groups = [LayerGroup("conv1", 16, "stem", 0.0), LayerGroup("layer1.0.conv1", 16, "layer1", 1.0)]
-    for space in (EVERY_KIND.narrowed({"norm": {"choices": ["l1", 2]}}), sparsity_space(groups)):
-        free = Space({name: each for name, each in space.items() if each.only is None})
-        assert OptunaSearch.convert_search_space(to_tune(free)) == to_optuna(free)
-
-
 def test_tunes_own_optuna_search_keeps_conditions() -> None:
     searcher = OptunaSearch(
         partial(suggest, EVERY_KIND),
@@ -129,8 +91,3 @@ def test_tunes_own_optuna_search_keeps_conditions() -> None:
         point = searcher.suggest(str(number))
         assert isinstance(point, dict)
         assert EVERY_KIND.check(point) == point
-
-
-def test_a_tuner_accepts_the_space() -> None:
-    config = to_tune(EVERY_KIND)
-    assert tune.Tuner(lambda config: {"loss": 0.0}, param_space=config) is not None
