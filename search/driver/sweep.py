@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -26,7 +27,8 @@ from search.records.outcome import DenseRow
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig
 from search.study.schedule import Schedule, lag_for
-from search.study.study import Study, known_studies
+from search.study.storage import is_damaged, known_studies, set_aside_damaged, sqlite_url
+from search.study.study import Study
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker, import_mlflow
 from search.trials.trial import Setting
@@ -88,7 +90,7 @@ class Sweep:
             InputError: If ``trials`` is less than the study has.
         """
         files = StudyFiles.open(directory, name)
-        total = files.status()["total"]
+        total = files.total()
         if trials is not None and trials < total:
             raise InputError(f"study {files.name!r} has {total} trials already; --trials {trials} is less")
         sweep = cls(files.config().model_copy(update={"trials": trials or total, "name": files.name}), listener)
@@ -136,6 +138,7 @@ class Sweep:
             known = None if self._files is None else self._files.dense().latency
             setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
             dense_seconds = time.perf_counter() - dense_began
+            self._set_aside_damaged_database()
             files = self._files = self._files or _create_files(planned, dense, pool.slots)
             stack.enter_context(files.lock())
             earlier = set(files.numbers())
@@ -174,15 +177,29 @@ class Sweep:
         recorder = Recorder(files, dense, load_objectives(self.config.objectives), total, self._listener, tracker)
         with ExitStack() as stack:
             stack.callback(recorder.close)
+            files.remove_leftovers()
+            for line in files.set_aside_damaged():
+                self._listener.warning(line)
             done = files.outcomes()
             recorder.resumed(done)
             self._listener.sweep_started(files.name, total, len(done), dense)
             finished = {outcome.number: outcome for outcome in done}
             lag = files.record()["lag"]
-            schedule = Schedule(_study(files, planned), total, lag, finished.get, recorder.finished)
+            study = _study(files)
+            for line in study.reconcile(finished, lag):
+                self._listener.warning(line)
+            schedule = Schedule(study, total, lag, finished.get, recorder.finished)
             if not schedule.done:
                 with watch_progress(files, self._listener):
                     pool.run(schedule, setting, files, recorder.started)
+
+    def _set_aside_damaged_database(self) -> None:
+        """Give Optuna a new database where the old one cannot be read; studies are taken up again from their files."""
+        if (aside := set_aside_damaged(storage(self.config.directory))) is not None:
+            self._listener.warning(
+                f"Optuna's database was damaged and is now {aside.name}; each study is taken up again from its files "
+                "when it is resumed"
+            )
 
     def _deliver(self, tracker: Tracker) -> None:
         """Wait for MLflow to have everything; tell if it has not."""
@@ -221,52 +238,48 @@ def _pool(planned: Plan) -> AbstractContextManager[Pool]:
 
 
 def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
-    """Make the study's folder and its Optuna study."""
+    """Make the study's folder; it holds all that the Optuna study is made from."""
     config = planned.config
-    name = config.name or _free_name(config)
-    config = config.model_copy(update={"name": name})
-    files = StudyFiles(config.directory, name)
-    files.create({
-        "config": config.model_dump(mode="json"),
+    record = {
+        "id": uuid.uuid4().hex,
         "dense": dense.to_json(),
         "objectives": [objective.to_json() for objective in load_objectives(config.objectives)],
         "task": {"classes": planned.workload.data.classes, "example_shape": list(planned.workload.example.shape)},
         "space": planned.space.to_json(),
+        "first": planned.first,
         "lag": lag_for(slots),
         "recipe": planned.recipe.model_dump(mode="json"),
         "steps": planned.steps,
         "versions": versions(),
-    })
-    try:
-        _create_study(files, planned)
-    except InputError:
-        files.discard()
-        raise
-    return files
+    }
+    while True:
+        name = config.name or _free_name(config)
+        files = StudyFiles(config.directory, name)
+        named = config.model_copy(update={"name": name})
+        try:
+            files.create({"config": named.model_dump(mode="json"), **record})
+        except InputError:
+            if config.name is not None:
+                raise
+            continue  # another unnamed sweep has just taken the number
+        return files
 
 
-def _create_study(files: StudyFiles, planned: Plan) -> Study:
-    config = planned.config
-    return Study.create(
-        storage(files.directory),
+def _study(files: StudyFiles) -> Study:
+    """Open the Optuna study of a folder; make it if it is not there, or not there any more."""
+    config, record = files.config(), files.record()
+    url = storage(files.directory)
+    begin = Study.load if files.name in known_studies(url) else Study.create
+    return begin(
+        url,
         files.name,
-        planned.space,
+        Space.from_json(record["space"]),
         config.objectives,
         config.seed,
         config.sampler,
         config.trials,
-        planned.first,
-    )
-
-
-def _study(files: StudyFiles, planned: Plan) -> Study:
-    """Open the Optuna study of a folder; make it if a driver was killed between the two."""
-    config = files.config()
-    if files.name not in known_studies(storage(files.directory)):
-        return _create_study(files, planned)
-    space = Space.from_json(files.record()["space"])
-    return Study.load(
-        storage(files.directory), files.name, space, config.objectives, config.seed, config.sampler, config.trials
+        record.get("first", ()),
+        record.get("id", ""),
     )
 
 
@@ -279,13 +292,19 @@ def storage(directory: Path) -> str:
     Returns:
         An URL that ``optuna.load_study`` accepts.
     """
-    return f"sqlite:///{directory.resolve() / 'optuna.db'}"
+    return sqlite_url(directory.resolve() / "optuna.db")
 
 
 def _refuse_taken(directory: Path, name: str) -> None:
     if name in study_names(directory):
         raise InputError(
             f"study {name!r} exists; continue it with `paretoprune resume {name}` or choose another --name"
+        )
+    url = storage(directory)
+    if not is_damaged(url) and name in known_studies(url):
+        raise InputError(
+            f"Optuna's database in {directory} still has a study {name!r}, whose folder is gone; remove it with "
+            f"`paretoprune delete {name}`, or choose another --name"
         )
 
 
@@ -294,5 +313,6 @@ def _free_name(config: StudyConfig) -> str:
     model = config.model.rpartition(":")[2]
     both = model if model.startswith(config.data) else f"{config.data}-{model}"  # digits_resnet says it already
     stem = re.sub(r"[^A-Za-z0-9]+", "-", both).strip("-")[:60]
-    taken = {*study_names(config.directory), *known_studies(storage(config.directory))}
+    folders = (path.name for path in (config.directory / "studies").glob("*"))  # also such as are no studies
+    taken = {*folders, *known_studies(storage(config.directory))}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n:03d}") not in taken)

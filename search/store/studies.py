@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from search.trials.trial import Finished
 
 
+LEFTOVER_SECONDS = 3600.0
+"""Age from which what is half written is no longer being written."""
+
+
 class StudyFiles:
     """The folder of one study.
 
@@ -217,6 +221,26 @@ class StudyFiles:
             except InputError as error:
                 found[number] = str(error)
         return found
+
+    def set_aside_damaged(self) -> list[str]:
+        """Move finished trials that cannot be used out of the way, so that they run again; for the driver.
+
+        Returns:
+            A line for each.
+        """
+        lines = []
+        for number, reason in self.damaged().items():
+            aside = self.root / "damaged" / f"{number:04d}-{time.strftime('%Y%m%d-%H%M%S')}"
+            aside.parent.mkdir(exist_ok=True)
+            self.folder(number).rename(aside)
+            lines.append(f"trial {number} runs again: {reason.partition(';')[0]}; its folder is now {aside}")
+        return lines
+
+    def remove_leftovers(self) -> None:
+        """Remove folders of trials that a killed worker has left half written; for the driver."""
+        for path in (self.root / "trials").glob(".*"):
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:  # a worker of another driver may be writing
+                shutil.rmtree(path, ignore_errors=True)
 
     def _read(self, number: int) -> Outcome:
         """Read the outcome of a trial whose folder is there."""
@@ -420,6 +444,17 @@ class StudyFiles:
         """
         write_json(self.root / "driver.json", {"running": sorted(numbers), "total": total})
 
+    def total(self) -> int:
+        """Read how many trials the study shall have.
+
+        Returns:
+            What the last driver was told, else what the configuration says.
+        """
+        return int(self._driver_note().get("total", self.config().trials))
+
+    def _driver_note(self) -> dict[str, Any]:
+        return _note(self.root / "driver.json")
+
     def status(self) -> dict[str, Any]:
         """Sum up the study.
 
@@ -429,7 +464,7 @@ class StudyFiles:
         """
         outcomes = self.outcomes()
         noted: dict[str, Any] = {"running": [], "total": self.config().trials}
-        noted |= _note(self.root / "driver.json")
+        noted |= self._driver_note()
         driven = self.driven()
         finished = {outcome.number for outcome in outcomes}
         running = sorted(set(noted["running"]) - finished) if driven else []

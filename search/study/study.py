@@ -1,24 +1,24 @@
-"""The Optuna study: which trials exist, what they try, what came of them.
+"""The study: which trials there are, what they try, what came of them.
 
-With ``search.study.samplers`` the only import of optuna.
+Points are drawn in a copy of the study in memory, and written to Optuna's storage whole
+(``search.study.storage``). The sampler is made for every question, seeded by (seed of the study, number of the trial),
+and sees our own trials alone: a suggestion depends on the trials that have been told and on nothing else. See
+``search.study.schedule`` for the order in which trials are asked and told.
 
-The sampler is made anew for every question and seeded by (seed of the study, number of the trial), so that a
-suggestion depends on the trials that have been told and on nothing else. See ``search.study.schedule`` for the order
-in which trials are asked and told.
+Two records say which trials there are: the folders of finished trials, and Optuna's storage. :meth:`Study.reconcile`
+makes them agree. A folder decides what came of a trial; the storage decides what was asked and is not finished; what
+neither knows follows from the seed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search.objectives import load_objectives
 from search.records.outcome import Outcome
@@ -27,31 +27,55 @@ from search.study.config import Sampler
 from search.study.samplers.choice import resolve_sampler
 from search.study.samplers.stock import stock_sampler
 from search.study.space import METHOD
-from spaces import InputError, Space
-from spaces.dialects import suggest
+from search.study.storage import Storage, experimental, finished_trial
+from spaces import InputError, Space, Value
+from spaces.dialects import suggest, to_optuna
+
+LISTED = 8
+"""Most trials that a line names."""
 
 
 class Study:
-    """Asks Optuna for points and tells it what came of them.
+    """Asks for points and takes in what came of them; made by :meth:`create` and :meth:`load`.
 
     Args:
-        study: The Optuna study, with its storage.
+        storage: The trials in Optuna's storage.
         space: The whole space, method included.
         objectives: Names of the objectives.
         seed: Seed of the study.
         sampler: Who proposes points.
         trials: How many trials the study was begun with.
+        first: Points to try first.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, objectives: Sequence[str], seed: int, sampler: Sampler, trials: int
+        self,
+        storage: Storage,
+        space: Space,
+        objectives: Sequence[str],
+        seed: int,
+        sampler: Sampler,
+        trials: int,
+        first: Iterable[Mapping[str, Value]] = (),
     ) -> None:
-        self._study = study
+        self._storage = storage
         self._space = space
-        self._objectives = tuple(objective.name for objective in load_objectives(objectives))
+        self._distributions = to_optuna(space)
+        self._objectives = tuple(_names(objectives))
+        self._directions = _directions(objectives)
         self._seed = seed
         self._sampler = resolve_sampler(sampler, space)
         self._trials = trials
+        self._first = [dict(point) for point in first]
+        # Names and ids in it equal the numbers of the trials, so that no sampler can tell a copy from another.
+        self._copy = optuna.create_study(
+            storage=optuna.storages.InMemoryStorage(), directions=self._directions, study_name="copy"
+        )
+        self._told = 0
+        for number, trial in storage.trials().items():
+            if number != len(self._copy.get_trials(deepcopy=False)):
+                break  # for `reconcile`, which begins with an empty copy
+            self._remember(trial)
 
     @classmethod
     def create(
@@ -63,9 +87,10 @@ class Study:
         seed: int,
         sampler: Sampler,
         trials: int,
-        first: Iterable[dict[str, bool | int | float | str]] = (),
+        first: Iterable[Mapping[str, Value]] = (),
+        identity: str = "",
     ) -> Self:
-        """Make a new study.
+        """Make a new study; a name that the storage has already is an ``InputError``.
 
         Args:
             storage: Optuna storage URL.
@@ -76,35 +101,28 @@ class Study:
             sampler: Who proposes points.
             trials: How many trials the study shall have.
             first: Points to try first.
+            identity: Tells this study from others that have had the same name.
 
         Returns:
             The study.
-
-        Raises:
-            InputError: If the storage has a study of that name.
         """
-        _quiet()
-        directions = [
-            StudyDirection.MAXIMIZE if objective.maximise else StudyDirection.MINIMIZE
-            for objective in load_objectives(objectives)
-        ]
-        try:
-            study = optuna.create_study(storage=_storage(storage), study_name=name, directions=directions)
-        except optuna.exceptions.DuplicatedStudyError as error:
-            raise InputError(
-                f"Optuna's storage {storage} already has a study {name!r}; choose another --name"
-            ) from error
-        with _experimental():
-            study.set_metric_names([objective.name for objective in load_objectives(objectives)])
-        for point in first:
-            study.enqueue_trial(point)
-        return cls(study, space, objectives, seed, sampler, trials)
+        kept = Storage.create(storage, name, _directions(objectives), _names(objectives), identity)
+        return cls(kept, space, objectives, seed, sampler, trials, first)
 
     @classmethod
     def load(
-        cls, storage: str, name: str, space: Space, objectives: Sequence[str], seed: int, sampler: Sampler, trials: int
+        cls,
+        storage: str,
+        name: str,
+        space: Space,
+        objectives: Sequence[str],
+        seed: int,
+        sampler: Sampler,
+        trials: int,
+        first: Iterable[Mapping[str, Value]] = (),
+        identity: str = "",
     ) -> Self:
-        """Open a study that exists.
+        """Open a study; one that the storage does not have is an ``InputError``.
 
         Args:
             storage: Optuna storage URL.
@@ -114,33 +132,56 @@ class Study:
             seed: Seed of the study.
             sampler: Who proposes points.
             trials: How many trials the study was begun with.
+            first: Points to try first, as :meth:`create` was given them.
+            identity: As :meth:`create` was given it.
 
         Returns:
             The study.
-
-        Raises:
-            InputError: If the storage has no such study.
         """
-        _quiet()
-        try:
-            study = optuna.load_study(storage=_storage(storage), study_name=name)
-        except KeyError as error:
-            raise InputError(f"Optuna's storage {storage} has no study {name!r}") from error
-        return cls(study, space, objectives, seed, sampler, trials)
+        return cls(
+            Storage.load(storage, name, _names(objectives), identity), space, objectives, seed, sampler, trials, first
+        )
 
     @property
     def sampler(self) -> str:
         """Which sampler proposes points, once ``"auto"`` is resolved."""
         return self._sampler
 
+    def reconcile(self, outcomes: Mapping[int, Outcome], lag: int) -> list[str]:
+        """Make Optuna's storage agree with the finished trials, in both directions.
+
+        Args:
+            outcomes: The finished trials by number, as their folders hold them.
+            lag: How many trials may be asked and not told. What neither record knows is asked again, with the trials
+                told that were told when it was asked first.
+
+        Returns:
+            What was mended, a line for each kind; nothing if the two agreed.
+        """
+        kept = self._storage.trials()
+        mended: dict[str, list[int]] = {}
+        self._copy = optuna.create_study(
+            storage=optuna.storages.InMemoryStorage(), directions=self._directions, study_name="copy"
+        )
+        self._told = 0
+        for number in range(max([-1, *kept, *outcomes]) + 1):
+            self._tell_copy(outcomes, number - lag)
+            what = self._reconcile_trial(number, kept.get(number), outcomes.get(number))
+            if what is not None:
+                mended.setdefault(what, []).append(number)
+        # The rest is told by the schedule, which asks in between what is to be asked.
+        lines = [f"{_listed(numbers)}: {what}" for what, numbers in mended.items()]
+        if foreign := self._storage.foreign():
+            lines.append(f"{_listed(foreign)} of Optuna's storage: not run by this study, left there and not counted")
+        return lines
+
     def asked(self) -> list[TrialSpec]:
         """List the trials that were asked and not told, ascending.
 
         Returns:
-            Their specifications; parameters that an interruption left open are drawn now.
+            Their specifications.
         """
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [self._spec(optuna.trial.Trial(self._study, trial._trial_id)) for trial in waiting]
+        return [self._spec(trial) for trial in self._copy.get_trials(deepcopy=False)[self._told :]]
 
     def told(self) -> int:
         """Count the trials that have been told, completed or failed.
@@ -148,8 +189,7 @@ class Study:
         Returns:
             The count; they are the first ones.
         """
-        ended = (TrialState.COMPLETE, TrialState.FAIL)
-        return len(self._study.get_trials(deepcopy=False, states=ended))
+        return self._told
 
     def ask(self) -> TrialSpec:
         """Ask for the next trial.
@@ -157,52 +197,119 @@ class Study:
         Returns:
             Its specification.
         """
-        known = self._study.get_trials(deepcopy=False)
-        number = sum(trial.state != TrialState.WAITING for trial in known)
-        with _experimental():
-            self._study.sampler = stock_sampler(self._sampler, trial_seed(self._seed, number), self._trials)
-        return self._spec(self._study.ask())
+        number = len(self._copy.get_trials(deepcopy=False))
+        queued = None if number < len(self._first) else self._storage.waiting()
+        trial = self._draw(number, queued)
+        self._storage.add(number, trial, queued)
+        return self._spec(trial)
 
     def tell(self, outcome: Outcome) -> None:
-        """Tell what came of a trial.
+        """Tell what came of a trial; the next one in order of number.
 
         Args:
             outcome: The finished trial.
         """
-        trial = self._study.get_trials(deepcopy=False)[outcome.number]
-        if trial.state.is_finished():
+        if outcome.number < self._told:
             return  # told before an interruption
-        storage, identity = self._study._storage, trial._trial_id
-        for name, value in {**outcome.metrics, **outcome.extra}.items():
-            storage.set_trial_user_attr(identity, name, value)
-        lacking = outcome.lacks(self._objectives)
-        if outcome.state == "complete" and not lacking:
-            self._study.tell(outcome.number, [outcome.metrics[name] for name in self._objectives])
-        else:
-            error = (outcome.error or "; ".join(outcome.untimed.values())).strip()
-            storage.set_trial_user_attr(identity, "error", error.splitlines()[-1] if error else "unknown")
-            self._study.tell(outcome.number, state=TrialState.FAIL)
+        self._storage.tell(outcome.number, self._values(outcome), _attributes(outcome))
+        self._copy.tell(outcome.number, **self._result(outcome))
+        self._told = max(self._told, outcome.number + 1)
 
-    def _spec(self, trial: optuna.Trial) -> TrialSpec:
-        """Walk the space with Optuna choosing."""
-        point = suggest(self._space, trial)
+    def _reconcile_trial(self, number: int, kept: FrozenTrial | None, outcome: Outcome | None) -> str | None:
+        """Add a trial to the copy, and to the storage where that lacks it or differs; say what was mended."""
+        if outcome is not None:
+            point = {METHOD: outcome.method, **{f"{outcome.method}.{n}": value for n, value in outcome.point.items()}}
+            if kept is not None and self._agrees(kept, point, outcome):
+                self._remember(_running(kept))
+                return None
+            trial = _running(self._trial(point, {} if kept is None else kept.system_attrs))
+            self._remember(trial)
+            self._storage.add(
+                number,
+                finished_trial(
+                    trial.params, trial.distributions, self._values(outcome), _attributes(outcome), trial.system_attrs
+                ),
+            )
+            if kept is None:
+                return "finished, but not in Optuna's storage; taken up there again"
+            return "not the same in Optuna's storage as on disk; what is on disk counts"
+        if kept is None or not self._whole(kept):
+            # Neither has it, or a kill came between two of its parameters: the same question has the same answer.
+            trial = self._draw(number, None)
+            self._storage.add(number, trial)
+            return "asked, but not kept whole; asked again"
+        self._remember(_running(kept))
+        if not kept.state.is_finished():
+            return None
+        self._storage.add(number, _running(kept))
+        return "finished, but the folder is gone; run again"
+
+    def _agrees(self, kept: FrozenTrial, point: Mapping[str, Value], outcome: Outcome) -> bool:
+        """Whether Optuna's storage has this trial with this result, or may still be told it."""
+        if kept.params != point:
+            return False
+        if not kept.state.is_finished():
+            return True
+        return (kept.values if kept.state == TrialState.COMPLETE else None) == self._values(outcome)
+
+    def _whole(self, trial: FrozenTrial) -> bool:
+        """Whether a trial has a value for every parameter that applies."""
+        try:
+            self._space.walk(lambda name, parameter: parameter.check(name, trial.params[name]))
+        except (KeyError, InputError):
+            return False
+        return True
+
+    def _trial(self, point: Mapping[str, Value], system: Mapping[str, Any]) -> FrozenTrial:
+        distributions = {name: self._distributions[name] for name in point if name in self._distributions}
+        if len(distributions) < len(point):
+            raise InputError(
+                f"a finished trial has parameters that this study does not search: "
+                f"{', '.join(sorted(set(point) - set(distributions)))}; was its folder copied from another study?"
+            )
+        return optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=dict(point), distributions=distributions, system_attrs=dict(system)
+        )
+
+    def _draw(self, number: int, queued: FrozenTrial | None) -> FrozenTrial:
+        """Have the sampler fill a new trial of the copy."""
+        fixed = self._first[number] if number < len(self._first) else None
+        if queued is not None:
+            fixed = queued.system_attrs.get("fixed_params", {})
+        with experimental():
+            self._copy.sampler = stock_sampler(self._sampler, trial_seed(self._seed, number), self._trials)
+            if fixed:
+                self._copy.enqueue_trial(fixed)
+            suggest(self._space, self._copy.ask())
+        return self._copy.get_trials(deepcopy=False)[number]
+
+    def _remember(self, trial: FrozenTrial) -> None:
+        """Add a trial to the copy as it is."""
+        self._copy.add_trial(trial)
+        if trial.state.is_finished() and self._told == len(self._copy.get_trials(deepcopy=False)) - 1:
+            self._told += 1
+
+    def _tell_copy(self, outcomes: Mapping[int, Outcome], last: int) -> None:
+        """Tell the copy, in order, what came of the trials up to a number."""
+        asked = len(self._copy.get_trials(deepcopy=False))
+        while self._told <= last and self._told < asked and self._told in outcomes:
+            self._copy.tell(self._told, **self._result(outcomes[self._told]))
+            self._told += 1
+
+    def _values(self, outcome: Outcome) -> list[float] | None:
+        """Return what the study optimises; None for a trial that has no place in it."""
+        if outcome.state != "complete" or outcome.lacks(self._objectives):
+            return None
+        return [float(outcome.metrics[name]) for name in self._objectives]
+
+    def _result(self, outcome: Outcome) -> dict[str, Any]:
+        values = self._values(outcome)
+        return {"state": TrialState.FAIL} if values is None else {"values": values}
+
+    def _spec(self, trial: FrozenTrial) -> TrialSpec:
+        point = self._space.walk(lambda name, parameter: parameter.check(name, trial.params[name]))
         method, own = self._space.split(point, METHOD)
         return TrialSpec(trial.number, method, own, trial_seed(self._seed, trial.number))
-
-
-def known_studies(storage: str) -> list[str]:
-    """List the studies in an Optuna storage.
-
-    Args:
-        storage: Optuna storage URL.
-
-    Returns:
-        Their names; none if there is no such storage yet.
-    """
-    path = storage.removeprefix("sqlite:///")
-    if path != storage and not Path(path).exists():
-        return []  # asking Optuna would make the file
-    return list(optuna.get_all_study_names(storage))
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -223,21 +330,34 @@ def trial_seed(seed: int, number: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _storage(url: str) -> optuna.storages.RDBStorage | str:
-    """Open SQLite with patience for a reader that holds it; anything else as Optuna would."""
-    if url.startswith("sqlite:"):
-        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-    return url
+def _directions(objectives: Sequence[str]) -> list[StudyDirection]:
+    return [
+        StudyDirection.MAXIMIZE if objective.maximise else StudyDirection.MINIMIZE
+        for objective in load_objectives(objectives)
+    ]
 
 
-@contextmanager
-def _experimental() -> Generator[None]:
-    """Use what Optuna calls experimental (metric names, the Gaussian-process sampler) without its warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+def _names(objectives: Sequence[str]) -> list[str]:
+    return [objective.name for objective in load_objectives(objectives)]
 
 
-def _quiet() -> None:
-    """Optuna reports each trial, and each parameter that a sampler draws alone; our listeners do the former."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+def _attributes(outcome: Outcome) -> dict[str, Any]:
+    """Say what Optuna's dashboard shows of a trial beside its objectives."""
+    error = (outcome.error or "; ".join(outcome.untimed.values())).strip()
+    return {**outcome.metrics, **outcome.extra} | ({"error": error.splitlines()[-1]} if error else {})
+
+
+def _running(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial as it was before it ended."""
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        system_attrs=trial.system_attrs,
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:LISTED]))
+    more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
+    return f"trial{'s' * (len(numbers) > 1)} {shown}{more}"

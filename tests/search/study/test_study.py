@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods import load_method, method_names
+from search.records.outcome import Outcome
+from search.records.trial_spec import TrialSpec
+from search.study.schedule import Schedule
 from search.study.space import first_points, method_space, refuse_idle_bounds, spread_points, study_space
+from search.study.storage import Storage, known_studies
 from search.study.study import Study, trial_seed
 from spaces import InputError, LayerGroup, Space
 from tests.search.cases import outcome
@@ -18,6 +24,7 @@ from tests.search.cases import outcome
 GROUPS = [LayerGroup("conv1", 16, "8x8", 0.0), LayerGroup("conv2", 32, "4x4", 1.0)]
 METHODS = ("magnitude", "increg", "random")
 SHARES = (0.5, 0.25, 0.125)
+TRIALS = 14
 SPACE = study_space(METHODS, GROUPS, "flops", {})
 
 
@@ -216,12 +223,201 @@ def test_a_study_can_be_loaded_again_and_by_stock_optuna(tmp_path: Path) -> None
     assert again.told() == 2
     assert again.asked() == [open_spec]
     stock = optuna.load_study(storage=url, study_name="s")
-    assert [t.state.name for t in stock.trials] == ["COMPLETE", "FAIL", "RUNNING", "WAITING"]
+    assert [t.state.name for t in stock.trials] == ["COMPLETE", "FAIL", "RUNNING"]
     assert stock.trials[0].values == [0.9, 500.0]
     assert stock.trials[0].user_attrs["params"] == 50.0
     assert stock.trials[1].user_attrs["error"] == "ValueError: no"
     assert stock.metric_names == ["accuracy", "flops"]
     assert [d.name for d in stock.directions] == ["MAXIMIZE", "MINIMIZE"]
+
+
+def runs(study: Study, total: int, files: dict[int, Outcome], lag: int = 3, stop: int = 10**9) -> list[TrialSpec]:
+    """Run trials in the order of a sweep with two workers that finish out of order; return what was asked."""
+    asked = []
+    schedule = Schedule(study, total, lag, files.get, lambda _: None)
+    while not schedule.done and len(files) < stop:
+        pair = [spec for spec in (schedule.next(), schedule.next()) if spec is not None]
+        for spec in reversed(pair):
+            asked.append(spec)
+            files[spec.number] = result(spec)
+            schedule.finish(files[spec.number])
+    return sorted(asked, key=lambda spec: spec.number)
+
+
+def result(spec: TrialSpec) -> Outcome:
+    """What a trial of these tests gives: decided by its point, as real ones are; every fifth fails."""
+    share = spec.point["sparsity.flops"]
+    assert isinstance(share, float)
+    metrics = {"accuracy": 0.9 + 0.1 * share, "flops": 1000 * share, "params": 50.0, "seconds": 1.5}
+    changes = {"error": "ValueError: no"} if spec.number % 5 == 4 else {"metrics": metrics}
+    return outcome(spec.number, method=spec.method, point=spec.point, seed=spec.seed, **changes)
+
+
+def opened(directory: Path, sampler: str = "tpe") -> Study:
+    """Open or create the study, as a driver does when it starts."""
+    url = f"sqlite:///{directory}/optuna.db"
+    begin = Study.load if "s" in known_studies(url) else Study.create
+    first = FIRST[:2]
+    return begin(url, "s", FEW, ("accuracy", "flops"), 3, sampler, TRIALS, first, "id")  # type: ignore[arg-type]
+
+
+FEW = study_space(("magnitude", "random"), GROUPS, "flops", {})
+FIRST = first_points(FEW, ("magnitude", "random"), (0.5, 0.25))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[TrialSpec]:
+    return runs(opened(tmp_path_factory.mktemp("undisturbed")), TRIALS, {})
+
+
+def resumed(directory: Path, files: dict[int, Outcome], lag: int = 3) -> tuple[list[str], list[TrialSpec]]:
+    study = opened(directory)
+    lines = study.reconcile(files, lag)
+    return lines, runs(study, TRIALS, files, lag)
+
+
+def points(files: dict[int, Outcome]) -> list[tuple[object, ...]]:
+    return [(o.method, o.point, o.seed) for _, o in sorted(files.items())]
+
+
+def expected(specs: list[TrialSpec]) -> list[tuple[object, ...]]:
+    return [(spec.method, spec.point, spec.seed) for spec in specs]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7, 12])
+def test_a_lost_database_is_rebuilt_from_the_files(tmp_path: Path, undisturbed: list[TrialSpec], stop: int) -> None:
+    files: dict[int, Outcome] = {}
+    runs(opened(tmp_path), TRIALS, files, stop=stop)
+    (tmp_path / "optuna.db").unlink()
+    done = set(files)
+    lines, again = resumed(tmp_path, files)
+    assert "finished, but not in Optuna's storage; taken up there again" in lines[0]
+    assert not done & {spec.number for spec in again}, "a finished trial ran twice"
+    assert points(files) == expected(undisturbed)
+    stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
+    assert [t.user_attrs["number"] for t in stock.trials] == list(range(TRIALS))
+    assert opened(tmp_path).reconcile(files, 3) == []
+
+
+def test_a_trial_in_a_gap_is_asked_again_as_it_was(tmp_path: Path, undisturbed: list[TrialSpec]) -> None:
+    files: dict[int, Outcome] = {}
+    runs(opened(tmp_path), TRIALS, files, stop=10)
+    (tmp_path / "optuna.db").unlink()
+    del files[8]
+    lines, again = resumed(tmp_path, files)
+    assert "trial 8: asked, but not kept whole; asked again" in lines
+    assert again[0].number == 8 and points(files) == expected(undisturbed)
+
+
+@pytest.mark.parametrize("lost", [[0], [1, 5], [9]])
+def test_a_trial_whose_folder_is_gone_runs_again(tmp_path: Path, undisturbed: list[TrialSpec], lost: list[int]) -> None:
+    files: dict[int, Outcome] = {}
+    runs(opened(tmp_path), TRIALS, files, stop=10)
+    for number in lost:
+        del files[number]
+    lines, again = resumed(tmp_path, files)
+    assert [line.partition(": ")[2] for line in lines] == ["finished, but the folder is gone; run again"]
+    assert [spec.number for spec in again][: len(lost)] == lost
+    assert points(files) == expected(undisturbed)
+    assert opened(tmp_path).reconcile(files, 3) == [] and opened(tmp_path).told() == TRIALS
+
+
+def test_foreign_trials_are_left_and_not_counted(tmp_path: Path, undisturbed: list[TrialSpec]) -> None:
+    files: dict[int, Outcome] = {}
+    runs(opened(tmp_path), TRIALS, files, stop=6)
+    stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
+    stock.add_trial(optuna.trial.create_trial(values=[1.0, 1.0], params={}, distributions={}))
+    stock.ask()
+    lines, _ = resumed(tmp_path, files)
+    held = len(stock.trials)
+    assert len(lines) == 1 and lines[0].endswith("not run by this study, left there and not counted")
+    assert points(files) == expected(undisturbed)
+    assert held == TRIALS + 2 and stock.trials[-1].user_attrs["number"] == TRIALS - 1
+
+
+def test_points_that_others_queue_are_run(tmp_path: Path) -> None:
+    files: dict[int, Outcome] = {}
+    runs(opened(tmp_path), TRIALS, files, stop=4)
+    stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
+    point = {"method": "random", "random.sparsity.flops": 0.3125, "random.sparsity.tilt": 0.5}
+    stock.enqueue_trial(point)
+    resumed(tmp_path, files)
+    ran = [o for o in files.values() if o.method == "random" and o.point["sparsity.flops"] == 0.3125]
+    assert [o.point["sparsity.tilt"] for o in ran] == [0.5]
+    assert sorted(files) == list(range(TRIALS))
+
+
+def test_a_result_that_was_changed_on_disk_counts(tmp_path: Path) -> None:
+    files: dict[int, Outcome] = {}
+    runs(opened(tmp_path), TRIALS, files)
+    files[2] = replace(files[2], metrics=files[2].metrics | {"accuracy": 0.125})
+    study = opened(tmp_path)
+    assert study.reconcile(files, 3) == ["trial 2: not the same in Optuna's storage as on disk; what is on disk counts"]
+    stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
+    assert [t.values[0] for t in stock.trials if t.user_attrs["number"] == 2][-1] == 0.125
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_kill_while_a_trial_is_written_gives_the_same_point_again(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    real = Storage.add
+    allowed = [TRIALS]
+
+    def add(self: Storage, number: int, trial: Any, queued: Any = None) -> None:
+        if number > allowed[0]:
+            raise Killed
+        real(self, number, trial, queued)
+
+    monkeypatch.setattr(Storage, "add", add)
+
+    def all_points(directory: Path, kills: bool) -> list[tuple[object, ...]]:
+        directory.mkdir()
+        files: dict[int, Outcome] = {}
+        while len(files) < TRIALS:
+            study = opened(directory, sampler)
+            study.reconcile(files, 3)
+            allowed[0] = study.told() + len(study.asked()) if kills else TRIALS
+            with suppress(Killed):
+                runs(study, TRIALS, files)
+            allowed[0] = TRIALS
+        return points(files)
+
+    assert all_points(tmp_path / "a", kills=True) == all_points(tmp_path / "b", kills=False)
+
+
+def test_another_study_of_the_same_name_is_not_taken_for_ours(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    Study.create(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS, (), "one")
+    with pytest.raises(InputError, match="has another study of the name 's'; `paretoprune rename s NEW`"):
+        Study.load(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS, (), "two")
+
+
+def test_a_creation_that_was_cut_short_is_completed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    optuna.create_study(storage=url, study_name="s", directions=["maximize", "minimize"])
+    study = opened(tmp_path)
+    assert study.ask().point["sparsity.flops"] == 0.5  # the first of the first points
+    stock = optuna.load_study(storage=url, study_name="s")
+    assert stock.user_attrs["paretoprune"] == "id" and stock.metric_names == ["accuracy", "flops"]
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    old = optuna.create_study(storage=url, study_name="s", directions=["maximize", "minimize"])
+    for point in FIRST[:3]:
+        old.enqueue_trial(point)
+    trial = old.ask()  # killed after the first of its parameters
+    trial.suggest_categorical("method", ["magnitude", "random"])
+    study = Study.load(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS)
+    files: dict[int, Outcome] = {}
+    study.reconcile(files, 3)
+    asked = runs(study, TRIALS, files)
+    assert [spec.number for spec in asked] == list(range(TRIALS))
+    assert [spec.point["sparsity.flops"] for spec in asked[1:3]] == [0.5, 0.25]
 
 
 def test_telling_twice_changes_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,351 @@
+"""The trials of a study in Optuna's storage, where its dashboard and other tools see them.
+
+Which of them are ours, under which number, is written with each trial (:data:`NUMBER`): trials that somebody adds with
+Optuna itself are left alone and never counted. A trial is written by one transaction, its point included, so that a
+kill leaves it whole or not at all. Of several trials with one number the last counts; the others were superseded,
+since Optuna does not reopen what has ended.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, unquote
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from spaces import InputError
+
+NUMBER = "number"
+"""Attribute of our trials: the number in our study, which is the name of the trial's folder."""
+
+IDENTITY = "paretoprune"
+"""Attribute of our studies: their identity, as it stands in ``study.json``."""
+
+SUFFIXES = ("", "-journal", "-wal", "-shm")
+"""Files that make up one SQLite database."""
+
+
+class Storage:
+    """The trials of one study in Optuna's storage; made by :meth:`create` and :meth:`load`.
+
+    Args:
+        study: The Optuna study.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._storage = study._storage
+        # Studies of earlier versions ran every trial there was, under Optuna's own numbers.
+        self._numbered = IDENTITY in study.user_attrs
+        self._ids = {number: trial._trial_id for number, trial in self.trials().items()}
+
+    @classmethod
+    def create(
+        cls, url: str, name: str, directions: Sequence[StudyDirection], objectives: Sequence[str], identity: str
+    ) -> Self:
+        """Make a new study.
+
+        Args:
+            url: Optuna storage URL.
+            name: Name of the study.
+            directions: Direction of each objective.
+            objectives: Names of the objectives.
+            identity: Tells this study from others that have had the same name.
+
+        Returns:
+            The storage of the study.
+
+        Raises:
+            InputError: If there is a study of that name.
+        """
+        try:
+            study = optuna.create_study(storage=_opened(url), study_name=name, directions=directions)
+        except optuna.exceptions.DuplicatedStudyError as error:
+            raise InputError(
+                f"Optuna's storage {url} already has a study {name!r}; choose another --name, or remove it with "
+                f"`paretoprune delete {name}`"
+            ) from error
+        return cls._complete(study, objectives, identity)
+
+    @classmethod
+    def load(cls, url: str, name: str, objectives: Sequence[str], identity: str) -> Self:
+        """Open a study.
+
+        Args:
+            url: Optuna storage URL.
+            name: Name of the study.
+            objectives: Names of the objectives.
+            identity: As :meth:`create` was given it.
+
+        Returns:
+            The storage of the study.
+
+        Raises:
+            InputError: If there is no study of that name, or only another one.
+        """
+        try:
+            study = optuna.load_study(storage=_opened(url), study_name=name)
+        except KeyError as error:
+            raise InputError(f"Optuna's storage {url} has no study {name!r}") from error
+        found = study.user_attrs.get(IDENTITY)
+        if found is not None and found != identity:
+            raise InputError(
+                f"Optuna's storage {url} has another study of the name {name!r}; `paretoprune rename {name} NEW` gives "
+                "the one in this folder another name"
+            )
+        return cls._complete(study, objectives, identity)
+
+    @classmethod
+    def _complete(cls, study: optuna.Study, objectives: Sequence[str], identity: str) -> Self:
+        """Write what a study has beside its trials, also where a kill came before."""
+        if IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(IDENTITY, identity)
+        with experimental():
+            if study.metric_names is None:
+                study.set_metric_names(list(objectives))
+        return cls(study)
+
+    def trials(self) -> dict[int, FrozenTrial]:
+        """Return our trials that were asked.
+
+        Returns:
+            The last trial of each number, by number.
+        """
+        asked = (t for t in self._study.get_trials(deepcopy=False) if t.state != TrialState.WAITING)
+        found = {number: trial for trial in asked if (number := self._number(trial)) is not None}
+        return dict(sorted(found.items()))
+
+    def foreign(self) -> list[int]:
+        """List the trials that others added and ran.
+
+        Returns:
+            Their numbers in Optuna's counting.
+        """
+        asked = (t for t in self._study.get_trials(deepcopy=False) if t.state != TrialState.WAITING)
+        return [trial.number for trial in asked if self._number(trial) is None]
+
+    def waiting(self) -> FrozenTrial | None:
+        """Return the point that was queued first and not asked yet.
+
+        Returns:
+            The trial; ``None`` if the queue is empty.
+        """
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return waiting[0] if waiting else None
+
+    def add(self, number: int, trial: FrozenTrial, queued: FrozenTrial | None = None) -> None:
+        """Write a trial that was asked, or that ended before this storage was there.
+
+        Args:
+            number: Its number in our study.
+            trial: State, parameters, values and attributes.
+            queued: The waiting trial that it was made of, if any.
+        """
+        if queued is None:
+            template = optuna.trial.create_trial(
+                state=trial.state,
+                values=trial.values,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs={**trial.user_attrs, NUMBER: number},
+                system_attrs=trial.system_attrs,
+            )
+            self._ids[number] = self._storage.create_new_trial(self._study._study_id, template_trial=template)
+            return
+        # The state comes last: until then the point waits in the queue, and would be taken up again.
+        identity = queued._trial_id
+        self._storage.set_trial_user_attr(identity, NUMBER, number)
+        for name, distribution in trial.distributions.items():
+            if name not in queued.params:
+                value = distribution.to_internal_repr(trial.params[name])
+                self._storage.set_trial_param(identity, name, value, distribution)
+        self._storage.set_trial_state_values(identity, TrialState.RUNNING)
+        self._ids[number] = identity
+
+    def tell(self, number: int, values: Sequence[float] | None, attributes: Mapping[str, Any]) -> None:
+        """Write what came of a trial; nothing if that is written already.
+
+        Args:
+            number: Its number in our study.
+            values: Its objectives; ``None`` if it failed.
+            attributes: What else is to be seen of it.
+        """
+        identity = self._ids[number]
+        if self._storage.get_trial(identity).state.is_finished():
+            return  # told before an interruption
+        for name, value in attributes.items():
+            self._storage.set_trial_user_attr(identity, name, value)
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        self._storage.set_trial_state_values(identity, state, values)
+
+    def _number(self, trial: FrozenTrial) -> int | None:
+        number = trial.user_attrs.get(NUMBER, None if self._numbered else trial.number)
+        return number if isinstance(number, int) else None
+
+
+def finished_trial(
+    params: Mapping[str, Any],
+    distributions: Mapping[str, optuna.distributions.BaseDistribution],
+    values: Sequence[float] | None,
+    attributes: Mapping[str, Any],
+    system: Mapping[str, Any],
+) -> FrozenTrial:
+    """Describe a trial that has ended.
+
+    Args:
+        params: Its parameters by name.
+        distributions: The distribution of each.
+        values: Its objectives; ``None`` if it failed.
+        attributes: What else is to be seen of it.
+        system: Attributes of the sampler.
+
+    Returns:
+        The trial.
+    """
+    return optuna.trial.create_trial(
+        state=TrialState.FAIL if values is None else TrialState.COMPLETE,
+        values=values,
+        params=dict(params),
+        distributions=dict(distributions),
+        user_attrs=dict(attributes),
+        system_attrs=dict(system),
+    )
+
+
+def known_studies(url: str) -> list[str]:
+    """List the studies in an Optuna storage.
+
+    Args:
+        url: Optuna storage URL.
+
+    Returns:
+        Their names; none if there is no such storage yet.
+    """
+    path = _file(url)
+    if path is not None and not path.exists():
+        return []  # asking Optuna would make the file
+    return list(optuna.get_all_study_names(_opened(url)))
+
+
+def delete_study(url: str, name: str) -> None:
+    """Remove a study and its trials.
+
+    Args:
+        url: Optuna storage URL.
+        name: Name of the study; one that is not there is no error.
+    """
+    if name in known_studies(url):
+        optuna.delete_study(study_name=name, storage=_opened(url))
+
+
+def is_damaged(url: str) -> bool:
+    """Look whether an SQLite database cannot be read.
+
+    Args:
+        url: Optuna storage URL; a database on a server is not looked at.
+
+    Returns:
+        Whether it is there and damaged.
+    """
+    path = _file(url)
+    return path is not None and path.exists() and not _sound(path)
+
+
+def set_aside_damaged(url: str) -> Path | None:
+    """Move an SQLite database that is damaged out of the way.
+
+    Args:
+        url: Optuna storage URL; a database on a server is not looked at.
+
+    Returns:
+        Where the damaged one is now; ``None`` if there was none.
+    """
+    path = _file(url)
+    if path is None or not path.exists():
+        return None
+    with _locked(path):
+        if _sound(path):
+            return None
+        aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+        for suffix in SUFFIXES:
+            part = Path(f"{path}{suffix}")
+            if part.exists():
+                part.rename(f"{aside}{suffix}")
+        return aside
+
+
+def _sound(path: Path) -> bool:
+    """Whether SQLite can read a database; one that another process is writing to counts as sound."""
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            answer = connection.execute("PRAGMA quick_check(1)").fetchone()
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.OperationalError:
+        return True  # locked, or no rights: not for us to judge
+    except sqlite3.DatabaseError:
+        return False
+    return answer == ("ok",) and (not tables or {"studies", "trials"} <= tables)
+
+
+def _file(url: str) -> Path | None:
+    """Return the file of an SQLite storage."""
+    if not url.startswith("sqlite:///"):
+        return None
+    path = url.removeprefix("sqlite:///")
+    return Path(unquote(path.removeprefix("file:").partition("?")[0]) if path.startswith("file:") else path)
+
+
+def _opened(url: str) -> optuna.storages.RDBStorage:
+    """Open a storage; SQLite with patience for a reader that holds it."""
+    # Optuna reports each trial, and each parameter that a sampler draws alone; our listeners do the former.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = _file(url)
+    if path is None:
+        return optuna.storages.RDBStorage(url)
+    with _locked(path):  # a new database gets its tables from one process
+        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+def _locked(path: Path) -> AbstractContextManager[object]:
+    """Take the lock beside a database: one process at a time makes it, or moves it away."""
+    import filelock
+
+    return filelock.FileLock(f"{path}.lock", mode=0o666).acquire()
+
+
+def sqlite_url(path: Path) -> str:
+    """Name an SQLite database.
+
+    Args:
+        path: The file, absolute.
+
+    Returns:
+        An URL that ``optuna.load_study`` accepts.
+
+    Example:
+        >>> sqlite_url(Path("/runs/optuna.db")), sqlite_url(Path("/why?/optuna.db"))
+        ('sqlite:////runs/optuna.db', 'sqlite:///file:/why%3F/optuna.db?uri=true')
+    """
+    plain = path.as_posix()
+    # A question mark ends the path in such an URL, unless the path is an URL of its own.
+    return f"sqlite:///file:{quote(plain)}?uri=true" if "?" in plain else f"sqlite:///{plain}"
+
+
+@contextmanager
+def experimental() -> Generator[None]:
+    """Use what Optuna calls experimental (metric names, the Gaussian-process sampler) without its warnings.
+
+    Yields:
+        Nothing; runs the block.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
