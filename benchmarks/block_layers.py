@@ -20,7 +20,8 @@ from torch import nn
 
 from methods.pivoting.arrangement import PivotSpec
 from methods.pivoting.blocks import keep_blocks
-from methods.pivoting.dispatch import MASKED, fastest
+from search.speed.tuner import eager, time_forms
+from search.speed.watches import HostWatch
 
 LAYERS = (
     (64, 64, 32), (64, 128, 16), (128, 128, 16), (128, 256, 8),
@@ -113,7 +114,7 @@ class Cut:
         return f"*{times:.1f}*" if times < 0.75 * self.blocks else f"{times:.1f}"
 
 
-def measured(inputs: int, outputs: int, side: int, blocks: int, batch: int, rounds: int) -> Cut:
+def measured(inputs: int, outputs: int, side: int, blocks: int, batch: int) -> Cut:
     """Time a layer, dense and in blocks.
 
     Args:
@@ -122,7 +123,6 @@ def measured(inputs: int, outputs: int, side: int, blocks: int, batch: int, roun
         side: Side of the images.
         blocks: Number of blocks.
         batch: Images.
-        rounds: How often each way is timed.
 
     Returns:
         The times.
@@ -132,11 +132,28 @@ def measured(inputs: int, outputs: int, side: int, blocks: int, batch: int, roun
     layer = keep_blocks(nn.Conv2d(inputs, outputs, 3, padding=1), spec).eval()
     images = torch.randn(batch, inputs, side, side).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        _, timing = fastest(layer, images, rounds)
-    dense = min(seconds for name, seconds in timing.seconds.items() if name.startswith(MASKED))
-    others = {name: seconds for name, seconds in timing.seconds.items() if not name.startswith(MASKED)}
+        timing = time_forms(layer, (), images, eager, HostWatch(threads=1))
+    dense = min(seconds for name, seconds in timing.seconds.items() if name.startswith("masked"))
+    others = {name: seconds for name, seconds in timing.seconds.items() if not name.startswith("masked")}
     way = min(others, key=lambda name: others[name])
     return Cut(inputs, outputs, side, blocks, dense, others[way], way)
+
+
+def linear(features: int, blocks: int, batch: int) -> tuple[float, float]:
+    """Time a linear layer, dense and in blocks.
+
+    Args:
+        features: Inputs and outputs.
+        blocks: Number of blocks.
+        batch: Inputs.
+
+    Returns:
+        Seconds of the dense layer and of the blocks.
+    """
+    spec = PivotSpec(torch.arange(features).reshape(blocks, -1), torch.arange(blocks), torch.arange(features))
+    layer = keep_blocks(nn.Linear(features, features), spec).eval()
+    timing = time_forms(layer, (), torch.randn(batch, features), eager, HostWatch(threads=1))
+    return timing.seconds["masked"], timing.seconds["bmm"]
 
 
 def roofline(cuts: list[Cut], batch: int, machine: Rates) -> None:
@@ -155,7 +172,6 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     machine = rates()
@@ -166,12 +182,14 @@ def main() -> None:
     found: list[Cut] = []
     for inputs, outputs, side in LAYERS:
         sensible = [blocks for blocks in BLOCKS if min(inputs, outputs) >= blocks * LEAST_SIDE // 2]
-        cuts = [measured(inputs, outputs, side, blocks, asked.batch, asked.rounds) for blocks in sensible]
+        cuts = [measured(inputs, outputs, side, blocks, asked.batch) for blocks in sensible]
         cells = [f"{1e3 * min(cut.dense for cut in cuts):.1f} ms", *(cut.cell for cut in cuts)]
         cells += [""] * (len(BLOCKS) - len(cuts))
         print(f"| {cuts[0].layer} | " + " | ".join(cells) + " |", flush=True)
         found += cuts
     roofline(found, asked.batch, machine)
+    dense, eight = linear(1024, 8, 256)
+    print(f"\nlinear 1024 to 1024, 256 inputs: dense {1e3 * dense:.2f} ms, 8 blocks {dense / eight:.1f} times faster")
 
 
 if __name__ == "__main__":

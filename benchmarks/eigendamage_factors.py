@@ -38,7 +38,8 @@ from torch.nn import functional as F
 from methods.curvature.covariances import Factors, collect_factors, groups_of
 from methods.curvature.passes import watched_layers
 from methods.curvature.second_moments import collect_second_moments
-from methods.eigendamage.kronecker import blocks, damage, eigenbases, measured_damage
+from methods.eigendamage.kronecker import damage, eigenbases, measured_damage
+from methods.network.chains import blocks
 from search.records.environment import versions
 from search.tasks.models.vgg import vgg16
 

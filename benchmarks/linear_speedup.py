@@ -48,13 +48,13 @@ from methods.magnitude import Magnitude
 from methods.network.cost import count
 from methods.network.folding import fold_norms
 from methods.pivoting.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
-from methods.pivoting.dispatch import dispatch, undecided_layers
 from methods.pivoting.method import Pivoting
 from search.records.environment import versions
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Effort, Run, time_until_steady
 from search.speed.measure import turn
 from search.speed.targets import like, prepare, threads_of, watch
+from search.speed.tuner import eager, tunable_layers, tune
 from search.tasks.models import build_model
 from spaces import FlopsTarget
 
@@ -245,7 +245,7 @@ def variants(case: Case, networks: dict[str, nn.Module]) -> tuple[dict[str, nn.M
         Networks by variant, and what was decided about them.
     """
     blocks = networks["pivoted"]
-    masked = {"masked": replaced(fold_norms(blocks), dense)} if undecided_layers(blocks) else {}
+    masked = {"masked": replaced(fold_norms(blocks), dense)} if tunable_layers(blocks) else {}
     if case.target not in ("cpu", "cuda-eager", "cuda"):
         return {**networks, **masked}, {}
     device = "cpu" if case.target == "cpu" else "cuda"
@@ -253,7 +253,10 @@ def variants(case: Case, networks: dict[str, nn.Module]) -> tuple[dict[str, nn.M
     ready, decisions = {}, {}
     plain = {f"{name}, prepared" if name == "dense" else name: fold_norms(model) for name, model in networks.items()}
     for name, model in {**plain, **masked}.items():
-        ready[name], decision = dispatch(model.to(device), example, rounds=3)
+        clock = watch(case.target, torch.get_num_threads())
+        ready[name], _, decision = tune(
+            model.to(device).eval(), example, eager, partial(eager, inputs=example), clock, (False, True)
+        )
         decisions[name] = decision.to_json()
     return {"dense": networks["dense"], **ready}, decisions
 
@@ -300,7 +303,7 @@ def measured(case: Case, networks: dict[str, nn.Module], threads: int) -> dict[s
     with turn(), threads_of(setting):
         ready, decisions = variants(case, networks)
         sparse = (
-            sparsified(networks["pivoted"]) if case.target == "cpu" and undecided_layers(networks["pivoted"]) else {}
+            sparsified(networks["pivoted"]) if case.target == "cpu" and tunable_layers(networks["pivoted"]) else {}
         )
         clock = ThreadWatch() if threads == 1 and not case.target.startswith("cuda") else watch(case.target, threads)
         runs = [prepare(case.target, model, example, setting) for model in ready.values()]

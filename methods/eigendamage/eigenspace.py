@@ -23,10 +23,11 @@ from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
 from methods.curvature.second_moments import collect_second_moments
 from methods.eigendamage.directions import Ranking, limit_ranking, scale_scores
-from methods.eigendamage.kronecker import Basis, Directions, blocks, damage, directions, eigenbases, measured_damage
-from methods.eigendamage.rotation import Parts, core_name, core_of, groups_of, parts, realise, rotations, three_part
+from methods.eigendamage.kronecker import Basis, Directions, damage, directions, eigenbases, measured_damage
+from methods.eigendamage.rotation import Parts, core_name, core_of, parts, rotations, three_part
 from methods.eigendamage.rotation_cost import Form, Forms, Shape
 from methods.eigendamage.separable import Separated, separable
+from methods.network.chains import blocks, groups_of, realise
 
 ScoreNorm = Literal["none", "layer_sum", "per_mac", "per_param"]
 """What scores of directions are divided by before layers are compared."""

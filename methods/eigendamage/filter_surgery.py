@@ -18,8 +18,8 @@ from methods.contract.method import Problem
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
 from methods.curvature.second_moments import collect_second_moments
-from methods.eigendamage.kronecker import blocks, eigenbases
-from methods.eigendamage.rotation import core_of, groups_of
+from methods.eigendamage.kronecker import eigenbases
+from methods.eigendamage.rotation import core_of
 from methods.eigendamage.surgeon import (
     c_obs,
     c_obs_update,
@@ -33,6 +33,7 @@ from methods.eigendamage.surgeon import (
     output_moments,
     quadratic,
 )
+from methods.network.chains import blocks, groups_of
 
 Surgery = Literal["c_obd", "c_obs", "kron_obd", "kron_obs"]
 Update = Literal["independent", "joint"]

@@ -40,34 +40,6 @@ class Basis:
     output_values: Tensor
 
 
-def blocks(weight: Tensor, groups: int) -> Tensor:
-    """View a weight as blocks.
-
-    Args:
-        weight: ``[outputs, inputs / groups, *kernel]`` of a convolution, or ``[outputs, inputs]``.
-        groups: Groups of the convolution.
-
-    Returns:
-        ``[groups, outputs / groups, offsets, inputs / groups]``, float64; one offset for a linear layer.
-    """
-    outputs, inputs = weight.shape[:2]
-    return weight.detach().double().reshape(groups, outputs // groups, inputs, -1).transpose(2, 3)
-
-
-def undo_blocks(block: Tensor, kernel: tuple[int, ...]) -> Tensor:
-    """Undo :func:`blocks`.
-
-    Args:
-        block: ``[groups, outputs, offsets, inputs]``.
-        kernel: Sides of the kernel, their product the number of offsets; empty for a linear layer.
-
-    Returns:
-        ``[groups * outputs, inputs, *kernel]``.
-    """
-    groups, outputs, _, inputs = block.shape
-    return block.transpose(2, 3).reshape(groups * outputs, inputs, *kernel).contiguous()
-
-
 def eigenbases(factors: Mapping[str, Factors]) -> dict[str, Basis]:
     """Find the eigenbases of all layers.
 

@@ -12,21 +12,26 @@ multiplied out (:func:`merge_layers`); :func:`realisations` lists all ways.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
-from itertools import accumulate, combinations, pairwise
-from math import gcd, prod
-from typing import Any, TypeVar
+from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from methods.eigendamage.kronecker import blocks, rotate, undo_blocks
-from methods.eigendamage.rotation_cost import SEGMENTS, Segments
-
-Layer = nn.Conv2d | nn.Linear
-L = TypeVar("L", nn.Conv2d, nn.Linear)
-
-_GEOMETRY = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+from methods.eigendamage.kronecker import rotate
+from methods.network.chains import (
+    Layer,
+    Segments,
+    blocks,
+    convolution,
+    geometry,
+    groups_of,
+    linear,
+    plain_layer,
+    realise,
+    segmentations,
+    undo_blocks,
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def parts(module: nn.Module, columns: Tensor, rows: Tensor) -> Parts:
     core = rotate(blocks(weight, groups), columns, rows)
     if not isinstance(module, nn.Sequential):
         return Parts(columns.mT[:, :, None, :], core, rows[:, :, None, :])
-    first, last = (blocks(_layer(module[place]).weight, groups)[:, :, 0] for place in (0, 2))
+    first, last = (blocks(plain_layer(module[place]).weight, groups)[:, :, 0] for place in (0, 2))
     return Parts((columns.mT @ first)[:, :, None, :], core, (last @ rows)[:, :, None, :])
 
 
@@ -126,55 +131,6 @@ def three_part(module: nn.Module, found: Parts) -> nn.Sequential:
     )
 
 
-def merge_layers(first: Layer, second: Layer) -> Layer:
-    """Multiply out two layers that follow each other with nothing between them.
-
-    Args:
-        first: A layer without a bias.
-        second: A layer of the same kind. Of two convolutions one must be pointwise with stride 1 and no padding.
-
-    Returns:
-        One layer with the same output.
-
-    Raises:
-        ValueError: If the two cannot be one layer of their kind.
-    """
-    if first.bias is not None:
-        raise ValueError("the first of two layers to be multiplied out has a bias")
-    before, after = first.weight.detach().double(), second.weight.detach().double()
-    if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
-        return linear(after @ before, second.bias, second.weight)
-    if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)):
-        raise ValueError(f"a {type(first).__name__} and a {type(second).__name__} cannot be multiplied out")
-    groups = gcd(first.groups, second.groups)
-    one, other = _with_fewer_groups(before, first.groups, groups), _with_fewer_groups(after, second.groups, groups)
-    if _plain(first):
-        place, product = geometry(second), torch.einsum("gmoi,gnkm->gnki", one, other)
-    elif _plain(second):
-        place, product = geometry(first), torch.einsum("gmki,gnom->gnki", one, other)
-    else:
-        raise ValueError("of two convolutions to be multiplied out one must be pointwise, of stride 1, not padding")
-    return convolution(undo_blocks(product, place["kernel_size"]), second.bias, groups, place, second.weight)
-
-
-def realise(chain: nn.Sequential, segments: Segments) -> nn.Module:
-    """Multiply out some neighbours of a chain.
-
-    Args:
-        chain: Convolutions, or linear layers.
-        segments: How many layers become one, in order.
-
-    Returns:
-        A shorter chain, or one layer, with the same output; nothing is shared with the old one.
-    """
-    layers = [_layer(module) for module in chain]
-    bounds = [0, *accumulate(segments)]
-    built = [
-        reduce(merge_layers, layers[start + 1 : end], _copy_layer(layers[start])) for start, end in pairwise(bounds)
-    ]
-    return built[0] if len(built) == 1 else nn.Sequential(*built)
-
-
 def realisations(layer: nn.Module) -> list[nn.Module]:
     """List all chains that compute the same as a rewritten layer, so that the fastest can be chosen by the clock.
 
@@ -188,25 +144,6 @@ def realisations(layer: nn.Module) -> list[nn.Module]:
     if not isinstance(layer, nn.Sequential) or not all(isinstance(part, nn.Conv2d | nn.Linear) for part in layer):
         return [layer]
     return [realise(layer, segments) for segments in segmentations(len(layer))]
-
-
-def segmentations(length: int) -> tuple[Segments, ...]:
-    """List the ways to multiply out neighbours of a chain.
-
-    Args:
-        length: Layers of the chain.
-
-    Returns:
-        How many layers become one, in order; the chain itself comes first, the single layer last.
-
-    Example:
-        >>> segmentations(2)
-        ((1, 1), (2,))
-    """
-    if length == len(SEGMENTS[0]):
-        return SEGMENTS
-    cuts = [(*inner, length) for many in range(length - 1, -1, -1) for inner in combinations(range(1, length), many)]
-    return tuple(tuple(b - a for a, b in pairwise((0, *cut))) for cut in cuts)
 
 
 def rotations(block: nn.Module, segments: Segments) -> list[nn.Parameter]:
@@ -235,97 +172,4 @@ def bias_of(module: nn.Module) -> Tensor | None:
     Returns:
         ``[outputs]``, or None.
     """
-    return _layer(module[-1] if isinstance(module, nn.Sequential) else module).bias
-
-
-def groups_of(layer: Layer) -> int:
-    """Return the groups of a layer.
-
-    Args:
-        layer: A convolution or a linear layer.
-
-    Returns:
-        1 for a linear layer.
-    """
-    return layer.groups if isinstance(layer, nn.Conv2d) else 1
-
-
-def geometry(layer: nn.Conv2d) -> dict[str, Any]:
-    """Read how a convolution moves over its input.
-
-    Args:
-        layer: The convolution.
-
-    Returns:
-        Keyword arguments of another one.
-    """
-    return {name: getattr(layer, name) for name in _GEOMETRY}
-
-
-def convolution(weight: Tensor, bias: Tensor | None, groups: int, place: dict[str, Any], like: Tensor) -> nn.Conv2d:
-    """Build a convolution from its weight, without drawing random numbers.
-
-    Args:
-        weight: ``[outputs, inputs / groups, *kernel]``.
-        bias: ``[outputs]``, or None.
-        groups: Its groups.
-        place: Its :func:`geometry`.
-        like: Tensor of the type and on the device to use.
-
-    Returns:
-        The convolution in eval mode.
-    """
-    outputs, inputs = weight.shape[:2]
-    layer = nn.Conv2d(inputs * groups, outputs, groups=groups, bias=bias is not None, device="meta", **place)
-    return _filled(layer, weight, bias, like)
-
-
-def linear(weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Linear:
-    """Build a linear layer from its weight, without drawing random numbers.
-
-    Args:
-        weight: ``[outputs, inputs]``.
-        bias: ``[outputs]``, or None.
-        like: Tensor of the type and on the device to use.
-
-    Returns:
-        The layer in eval mode.
-    """
-    return _filled(nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta"), weight, bias, like)
-
-
-def _filled(layer: L, weight: Tensor, bias: Tensor | None, like: Tensor) -> L:
-    with torch.no_grad():
-        # A tensor of its own, with the plain strides: those of a 1x1 kernel are ambiguous, and kernels differ by them.
-        plain = torch.empty(weight.shape, dtype=like.dtype, device=like.device)
-        layer.weight = nn.Parameter(plain.copy_(weight))
-        if bias is not None:
-            layer.bias = nn.Parameter(bias.detach().to(like, copy=True))
-    return layer.eval()
-
-
-def _copy_layer(layer: Layer) -> Layer:
-    if isinstance(layer, nn.Linear):
-        return linear(layer.weight, layer.bias, layer.weight)
-    return convolution(layer.weight, layer.bias, layer.groups, geometry(layer), layer.weight)
-
-
-def _layer(module: nn.Module) -> Layer:
-    assert isinstance(module, nn.Conv2d | nn.Linear)
-    return module
-
-
-def _plain(layer: nn.Conv2d) -> bool:
-    """Whether a convolution only mixes the channels of every pixel."""
-    return prod(layer.kernel_size) == prod(layer.stride) == 1 and layer.padding in ((0, 0), "valid", "same")
-
-
-def _with_fewer_groups(weight: Tensor, groups: int, fewer: int) -> Tensor:
-    """Write the weight of a grouped convolution with fewer groups, as blocks with zeros between the old groups."""
-    block = blocks(weight, groups)
-    times = groups // fewer
-    _, outputs, offsets, inputs = block.shape
-    wide = block.new_zeros(fewer, times, outputs, offsets, times, inputs)
-    for place, part in enumerate(block.view(fewer, times, outputs, offsets, inputs).unbind(1)):
-        wide[:, place, :, :, place] = part
-    return wide.view(fewer, times * outputs, offsets, times * inputs)
+    return plain_layer(module[-1] if isinstance(module, nn.Sequential) else module).bias

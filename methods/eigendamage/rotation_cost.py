@@ -17,13 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, call, move, take
+from methods.network.chains import SEGMENTS, Segments
 from methods.network.cost import Cost
-
-Segments = tuple[int, ...]
-"""How many neighbouring parts are multiplied out into one layer, in order."""
-
-SEGMENTS: tuple[Segments, ...] = ((1, 1, 1), (2, 1), (1, 2), (3,))
-"""The four equal realisations: three layers, two on either side, and one as large as the dense layer."""
 
 Realise = Literal["three_layer", "cheapest"]
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.eigendamage.kronecker import undo_blocks
-from methods.eigendamage.rotation import Parts, bias_of, convolution, core_of, geometry
+from methods.eigendamage.rotation import Parts, bias_of, core_of
+from methods.network.chains import convolution, geometry, undo_blocks
 
 _RIDGE = 1e-12
 """Added to the normal equations, relative to their mean diagonal: terms may become collinear."""

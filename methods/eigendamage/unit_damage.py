@@ -13,7 +13,8 @@ from methods.contract.method import Problem
 from methods.eigendamage.directions import Ranking, limit_ranking, scale_scores
 from methods.eigendamage.eigenspace import ScoreNorm
 from methods.eigendamage.filter_surgery import Filters
-from methods.eigendamage.rotation import core_of, groups_of
+from methods.eigendamage.rotation import core_of
+from methods.network.chains import groups_of
 from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 from methods.network.units import Units

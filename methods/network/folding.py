@@ -1,8 +1,8 @@
 """Batch norms folded into the layers before them, for networks that are only run.
 
 In eval mode a batch norm is one multiplication and one addition per channel, ``y = s x + t``. Both go into the
-weights of the layer that makes ``x``, dense or of blocks, and a pass over the activations is saved: one of those
-that blocks do not make cheaper.
+weights of the layer that makes ``x``, and a pass over the activations is saved: one of those that fewer
+multiply-accumulates do not make cheaper.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import operator
 from collections import Counter
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
+from methods.contract.forms import EqualForms, ScalesOutputs
 from methods.network.layers import ZeroPadShortcut
-from methods.pivoting.blocks import PivotedConv2d, PivotedLinear
 
-Foldable = nn.Conv2d | nn.Linear | PivotedConv2d | PivotedLinear
+Foldable = nn.Conv2d | nn.Linear | ScalesOutputs
 
 UNTRACEABLE = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, NameError)
 """What ``torch.fx`` raises at networks it cannot follow."""
 
 
 class Tracer(fx.Tracer):
-    """Does not look into layers of ours."""
+    """Does not look into layers that are more than what they are made of."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Tell whether a module is one node of the graph.
@@ -36,7 +36,7 @@ class Tracer(fx.Tracer):
         Returns:
             Whether it is.
         """
-        leaves = (ZeroPadShortcut, PivotedConv2d, PivotedLinear)
+        leaves = (ZeroPadShortcut, EqualForms, ScalesOutputs)
         return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -122,7 +122,6 @@ def read_first(node: fx.Node) -> fx.Node | None:
 
 def _fold(layer: nn.Module, norm: nn.Module) -> None:
     """Multiply rows by what the norm multiplies with, and move the bias."""
-    assert isinstance(layer, Foldable)
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     assert norm.running_mean is not None and norm.running_var is not None
     with torch.no_grad():
@@ -132,14 +131,11 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
         shift = -norm.running_mean * scale
         if norm.bias is not None:
             shift = shift + norm.bias
-        rows = torch.arange(len(scale), device=scale.device)  # whose scale each row of the bias has
-        by_weight = rows  # whose scale each row of the weight has
-        if isinstance(layer, PivotedConv2d | PivotedLinear):
-            spec = layer.arrangement.spec()
-            rows = spec.rows.to(scale.device)
-            by_weight = rows.reshape(-1, spec.height)[spec.clusters.to(scale.device)].flatten()
-        weight: Tensor = layer.weight.detach()
-        by_row = weight.reshape(len(by_weight), -1) * scale[by_weight][:, None]
-        layer.weight = nn.Parameter(by_row.reshape(weight.shape))
-        bias = shift[rows] if layer.bias is None else layer.bias.detach() * scale[rows] + shift[rows]
+        if isinstance(layer, ScalesOutputs):
+            layer.scale_outputs(scale, shift)
+            return
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        weight = layer.weight.detach()
+        layer.weight = nn.Parameter((weight.reshape(len(weight), -1) * scale[:, None]).reshape(weight.shape))
+        bias = shift if layer.bias is None else layer.bias.detach() * scale + shift
         layer.bias = nn.Parameter(bias.to(weight.dtype))

@@ -7,6 +7,7 @@ eighth of the multiply–accumulates. Other ways to run the same layer are in ``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -120,6 +121,38 @@ class PivotedConv2d(nn.Module):
             y = y + self.bias.to(y.dtype)[:, None, None]
         return self.arrangement.place(y, 1)
 
+    def scale_outputs(self, scale: Tensor, shift: Tensor) -> None:
+        """Multiply every output channel, and add to it.
+
+        Args:
+            scale: ``[out_channels]``.
+            shift: ``[out_channels]``.
+        """
+        _scale_rows(self, scale, shift)
+
+    def equal_forms(self) -> dict[str, nn.Module]:
+        """Build the ways to run this layer, see ``methods.pivoting.executions``.
+
+        Returns:
+            By name; the layer as it is comes first.
+        """
+        from methods.pivoting.executions import executions  # which are made of these layers
+
+        return executions(self)
+
+    def forms_with_tail(self, tail: Sequence[nn.Module]) -> dict[str, nn.Module]:
+        """Build the ways to run this layer with what follows, see ``methods.pivoting.executions``.
+
+        Args:
+            tail: What follows.
+
+        Returns:
+            By name.
+        """
+        from methods.pivoting.executions import executions_with_tail
+
+        return executions_with_tail(self, tail)
+
     def extra_repr(self) -> str:
         """Return the numbers that are shown when the layer is printed."""
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -187,9 +220,40 @@ class PivotedLinear(nn.Module):
             y = y + self.bias.to(y.dtype)
         return arrangement.place(y, 1).reshape(*x.shape[:-1], self.out_features)
 
+    def scale_outputs(self, scale: Tensor, shift: Tensor) -> None:
+        """Multiply every output channel, and add to it.
+
+        Args:
+            scale: ``[out_features]``.
+            shift: ``[out_features]``.
+        """
+        _scale_rows(self, scale, shift)
+
+    def equal_forms(self) -> dict[str, nn.Module]:
+        """Build the ways to run this layer, see ``methods.pivoting.executions``.
+
+        Returns:
+            By name; the layer as it is comes first.
+        """
+        from methods.pivoting.executions import executions
+
+        return executions(self)
+
     def extra_repr(self) -> str:
         """Return the numbers that are shown when the layer is printed."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+def _scale_rows(layer: Pivoted, scale: Tensor, shift: Tensor) -> None:
+    """Multiply the rows of all blocks with the scale of the output that they go to, and move the bias."""
+    spec = layer.arrangement.spec()
+    rows = spec.rows.to(scale.device)  # whose scale each row of the bias has
+    by_weight = rows.reshape(-1, spec.height)[spec.clusters.to(scale.device)].flatten()
+    weight = layer.weight.detach()
+    by_row = weight.reshape(len(by_weight), -1) * scale[by_weight][:, None]
+    bias = shift[rows] if layer.bias is None else layer.bias.detach() * scale[rows] + shift[rows]
+    layer.weight = nn.Parameter(by_row.reshape(weight.shape))
+    layer.bias = nn.Parameter(bias.to(weight.dtype))
 
 
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:

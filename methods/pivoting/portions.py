@@ -8,23 +8,13 @@ writes is still near when the other reads it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx, nn
-
-from methods.network.folding import UNTRACEABLE, Tracer, read_first
-from methods.pivoting.blocks import PivotedConv2d
+from torch import Tensor, nn
 
 PORTION = 2 * 2**20
 """Bytes of inputs in a portion: the smallest that costs nothing in calls, on a core with a cache of 1 MiB."""
-
-_IMAGE_BY_IMAGE = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardtanh, nn.Sigmoid, nn.Tanh,
-    nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
-)  # fmt: skip
-"""Modules that, in eval mode, do to an image the same whatever the batch."""
 
 
 class InPortions(nn.Module):
@@ -65,38 +55,3 @@ def portion(x: Tensor) -> int:
         As many as have :data:`PORTION` bytes, one at least.
     """
     return max(1, PORTION * len(x) // max(1, x.numel() * x.element_size()))
-
-
-def tails(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Find what follows each convolution of blocks and can be run with it.
-
-    Args:
-        model: A network in eval mode.
-
-    Returns:
-        By name of layer the names of modules that follow one after the other, each alone in reading the one before,
-        and that treat every image by itself; nothing where the graph cannot be followed.
-    """
-    try:
-        graph = Tracer().trace(model)
-    except UNTRACEABLE:
-        return {}
-    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
-    found: dict[str, tuple[str, ...]] = {}
-    for node in graph.nodes:
-        if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), PivotedConv2d):
-            found[str(node.target)] = _behind(model, node, calls) if calls[str(node.target)] == 1 else ()
-    return found
-
-
-def _behind(model: nn.Module, node: fx.Node, calls: Counter[str]) -> tuple[str, ...]:
-    """Go on from a layer as long as what follows treats images one by one, and nothing else reads along."""
-    names: list[str] = []
-    while len(node.users) == 1:
-        (node,) = node.users
-        if node.op != "call_module" or read_first(node) is None or calls[str(node.target)] > 1:
-            break
-        if not isinstance(model.get_submodule(str(node.target)), _IMAGE_BY_IMAGE):
-            break
-        names.append(str(node.target))
-    return tuple(names)

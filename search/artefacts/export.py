@@ -5,8 +5,8 @@ A folder holds the network in the formats that were asked for (``search.artefact
 package and without the user's code, on real inputs of the study, and compared with the network: a file that fails
 there is marked in the card and set aside under another name. Weights with their architecture are rebuilt and compared.
 
-A network with layers of blocks can run in many ways that give the same answer, and so can layers that were rewritten
-into chains of small ones. Which is fastest on this machine is measured here, layer by layer, and written into the card;
+Layers with equal forms (layers of blocks, chains of small layers, a user's own) can run in many ways that give the same
+answer. Which is fastest on this machine is measured here, layer by layer, and written into the card;
 programs hold that form.
 """
 
@@ -77,7 +77,7 @@ def export_members(
         files: The study.
         folders: The folder to make for each trial; none may exist with content.
         formats: Names in :data:`search.artefacts.formats.FORMATS`.
-        measure: Whether to measure how layers of blocks and chains of layers run fastest.
+        measure: Whether to measure how layers with equal forms run fastest.
 
     Returns:
         The cards, in the order of ``folders``.
@@ -270,13 +270,12 @@ def _check_size(model: nn.Module, card: dict[str, Any]) -> None:
 
 
 def _fastest(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Measure how blocks and chains run fastest on this machine's CPU, with batch and threads of the study."""
+    """Measure how layers with equal forms run fastest on this machine's CPU, with batch and threads of the study."""
     import torch
 
-    from methods.pivoting.dispatch import undecided_layers
-    from search.speed import blocks, chains
     from search.speed.measure import turn
     from search.speed.targets import like, threads_of, watch
+    from search.speed.tuner import deployment
 
     wanted = config["latency"]
     threads = wanted["threads"] or config["resources"]["cpus_per_trial"]
@@ -285,7 +284,4 @@ def _fastest(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     model = rebuild(folder, network=network["model"])
     inputs = like(torch.zeros(network["example_shape"]), setting.batch_size)
     with turn(), threads_of(setting):
-        return {
-            "execution": blocks.deployment(model, inputs, setting) if undecided_layers(model) else None,
-            "realisation": chains.deployment(model, inputs, chains.eager, watch("cpu", threads), setting),
-        }
+        return {"execution": deployment(model, inputs, watch("cpu", threads), setting)}

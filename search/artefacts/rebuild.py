@@ -50,11 +50,11 @@ def rebuild(
     model = rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"))
     if not inference:
         return model
-    from search.speed import blocks, chains
+    from search.speed.tuner import deploy
 
     card = read_json(folder / "card.json")
     try:
-        return blocks.deploy(chains.deploy(model, card.get("realisation")), card.get("execution"))
+        return deploy(model, card.get("realisation"), card.get("execution"))
     except (ValueError, AttributeError) as error:
         raise InputError(f"{folder}/card.json does not fit the network: {error}") from error
 

@@ -8,9 +8,8 @@
 | ``cuda-eager`` | the network as it is, on the GPU: small networks mostly wait to be launched |
 | ``onnxruntime`` | the network exported to ONNX, in ONNX Runtime on the CPU |
 
-All run without gradients in single precision, on copies. Layers of blocks run in the way that is measured to be
-fastest there (``search.speed.blocks``), layers rewritten into chains in the equal form that is
-(``search.speed.chains``).
+All run without gradients in single precision, on copies. Layers with equal forms run in the one that is measured to be
+fastest there (``search.speed.tuner``).
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from search.speed import blocks, chains
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Run, Watch
 from search.speed.onnx_session import NotInstalled, onnx_run
+from search.speed.tuner import eager, tune
 from search.speed.watches import DeviceWatch, HostWatch
 
 
@@ -43,7 +42,7 @@ class Target:
         device: ``"cpu"`` or ``"cuda"``.
         prepare: Makes one forward pass of a network on this device with these inputs; runs it at least once.
         failure: What it means that preparing fails, and what to do.
-        whole: Whether a compiler sees the whole network: then layers of blocks are not decided one by one.
+        whole: Whether a compiler sees the whole network, and rearranges layers itself.
     """
 
     device: str
@@ -76,19 +75,14 @@ def prepare(name: str, model: nn.Module, example: Tensor, setting: Conditions) -
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         clock = watch(name, setting.threads)
 
-        def plain(candidate: nn.Module) -> Run:
+        def whole(candidate: nn.Module) -> Run:
             return target.prepare(candidate, inputs, setting.threads)
 
-        def alone(form: nn.Module, x: Tensor) -> Run:
+        def one(form: nn.Module, x: Tensor) -> Run:
             # A compiler would take minutes for all forms of all layers.
-            return chains.eager(form, x) if target.whole else target.prepare(form, x, setting.threads)
+            return eager(form, x) if target.whole else target.prepare(form, x, setting.threads)
 
-        def decide_blocks(candidate: nn.Module) -> Run:
-            if target.whole:
-                return blocks.faster(candidate, plain, clock)
-            return plain(blocks.decide_blocks(candidate, inputs))
-
-        return chains.faster(network, inputs, alone, decide_blocks, clock)
+        return tune(network, inputs, one, whole, clock, plain=target.whole)[1]
     except NotInstalled as error:
         raise Untimed(f"{name}: {error}") from error
     except Exception as error:  # compilers, exporters and networks fail in any way; the rest of a trial is kept

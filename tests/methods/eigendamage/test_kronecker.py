@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from methods.curvature.covariances import Factors
-from methods.eigendamage.kronecker import blocks, damage, directions, eigenbases, measured_damage, rotate, undo_blocks
+from methods.eigendamage.kronecker import damage, directions, eigenbases, measured_damage, rotate
 from methods.eigendamage.surgeon import (
     c_obs,
     c_obs_update,
@@ -25,6 +25,7 @@ from methods.eigendamage.surgeon import (
     output_moments,
     quadratic,
 )
+from methods.network.chains import blocks, undo_blocks
 
 DOUBLE = torch.float64
 

@@ -18,10 +18,11 @@ from methods.contract.method import Problem, Pruned
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
 from methods.eigendamage.eigenspace import Eigenspace
-from methods.eigendamage.kronecker import blocks, damage, directions, eigenbases
+from methods.eigendamage.kronecker import damage, directions, eigenbases
 from methods.eigendamage.method import MEASURED, SURGERY, EigenDamage
-from methods.eigendamage.rotation import core_of, realise
+from methods.eigendamage.rotation import core_of
 from methods.eigendamage.rotation_cost import Forms, survey
+from methods.network.chains import blocks, realise
 from methods.network.channels import channel_groups
 from methods.network.cost import count
 from methods.training.trainer import Recipe

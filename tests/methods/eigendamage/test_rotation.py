@@ -13,20 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from methods.curvature.covariances import Factors
-from methods.eigendamage.kronecker import blocks, damage, directions, eigenbases
+from methods.eigendamage.kronecker import damage, directions, eigenbases
 from methods.eigendamage.rotation import (
     core_name,
     core_of,
-    groups_of,
-    merge_layers,
     parts,
     realisations,
-    realise,
     rotations,
     three_part,
 )
-from methods.eigendamage.rotation_cost import SEGMENTS, Form, Forms, Realise, Shape, survey
+from methods.eigendamage.rotation_cost import Form, Forms, Realise, Shape, survey
 from methods.eigendamage.separable import canonical, separable
+from methods.network.chains import SEGMENTS, blocks, groups_of, merge_layers, realise
 from methods.network.cost import Cost, count
 from tests.methods import cases
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import copy
+
 import torch
 from torch import Tensor, nn
 
-from methods.eigendamage.equal_forms import chains, forms, in_form
-from methods.eigendamage.rotation import segmentations
+from methods.network.chains import chains, forms, segmentations
 from methods.network.cost import count
 
 
@@ -58,7 +58,9 @@ def test_every_form_answers_the_same() -> None:
     assert list(forms(chains(model)["0"])) == ["1+1+1", "2+1", "1+2", "3"]
     assert list(forms(chains(model)["2"])) == ["1+1", "2"] == list(forms(chains(model)["4"]))
     for ways in ({"0": "2+1"}, {"0": "1+2", "2": "2"}, {"0": "3", "2": "2", "4": "2"}):
-        other = in_form(model, ways)
+        other = copy.deepcopy(model)
+        for name, way in ways.items():
+            other.set_submodule(name, forms(chains(model)[name])[way])
         torch.testing.assert_close(other(x), model(x), rtol=1e-12, atol=1e-12)
         assert count(other, x[:1]) != count(model, x[:1]) and list(chains(model)) == ["0", "2", "4"]
 
@@ -66,11 +68,3 @@ def test_every_form_answers_the_same() -> None:
 def test_what_cannot_be_multiplied_out_is_left() -> None:
     both = nn.Sequential(nn.Conv2d(2, 2, 3, bias=False), nn.Conv2d(2, 2, 3))
     assert list(forms(both)) == ["1+1"]
-
-
-def test_wrong_names_are_errors() -> None:
-    model = network()
-    with pytest.raises(ValueError, match="1 is no chain of layers"):
-        in_form(model, {"1": "2"})
-    with pytest.raises(ValueError, match=r"2 has no form '3'; known: 1\+1, 2"):
-        in_form(model, {"2": "3"})
