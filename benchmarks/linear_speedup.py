@@ -302,9 +302,7 @@ def measured(case: Case, networks: dict[str, nn.Module], threads: int) -> dict[s
     flops = {name: count(model, example).flops for name, model in networks.items()}
     with turn(), threads_of(setting):
         ready, decisions = variants(case, networks)
-        sparse = (
-            sparsified(networks["pivoted"]) if case.target == "cpu" and tunable_layers(networks["pivoted"]) else {}
-        )
+        sparse = sparsified(networks["pivoted"]) if case.target == "cpu" and tunable_layers(networks["pivoted"]) else {}
         clock = ThreadWatch() if threads == 1 and not case.target.startswith("cuda") else watch(case.target, threads)
         runs = [prepare(case.target, model, example, setting) for model in ready.values()]
         samples = time_until_steady(clock, runs, EFFORT)

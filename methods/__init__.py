@@ -109,5 +109,9 @@ def _no_method(found: Any) -> str | None:
 
     if not (isinstance(found, type) and issubclass(found, Method)):
         return "is no subclass of methods.Method"
-    missing = sorted(found.__abstractmethods__)
-    return f"is abstract: it lacks {', '.join(missing)}" if missing else None
+    if missing := sorted(found.__abstractmethods__):
+        return f"is abstract: it lacks {', '.join(missing)}"
+    for layer in found.layers:  # or trials would fail when their budget is spent
+        if not callable(getattr(layer, "settings", None)):
+            return f"declares the layer {layer.__name__}, which has no method settings() to describe it by"
+    return None

@@ -2,15 +2,18 @@
 
 The description lists every module that differs from the dense network's: those whose tensors are *narrower*, with
 the numbers that define them, and those that were *replaced* by other layers, with what it takes to build them. To
-rebuild, build the dense network as usual, replace, resize, load the weights. The description holds no code: only
-classes named in :data:`LAYERS` are built, only attributes named in :data:`WIDTHS` are set.
+rebuild, build the dense network as usual, replace, resize, load the weights. The description holds no code: only layers
+of torch, those of our own methods and those that are handed in are built, only attributes named in :data:`WIDTHS` are
+set.
+
+A layer class of a method's own (:attr:`methods.contract.method.Method.layers`) has a method ``settings()`` whose
+result, plain JSON, builds a layer of the same shapes when given as keyword arguments.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,13 +37,6 @@ WIDTHS = (
 )
 """Attributes of modules that follow their tensors' shapes."""
 
-LAYERS: dict[str, str] = {
-    "PivotedConv2d": "methods.pivoting.blocks:PivotedConv2d",
-    "PivotedLinear": "methods.pivoting.blocks:PivotedLinear",
-}
-"""Layers of ours that may replace others: name of the class -> ``"module:Class"``. Such a class has a method
-``settings()`` whose result, plain JSON, builds a layer of the same shapes when given as keyword arguments."""
-
 Settings = dict[str, Any]
 
 
@@ -49,7 +45,7 @@ def describe(dense: nn.Module, pruned: nn.Module) -> dict[str, Any]:
 
     Args:
         dense: The network before pruning.
-        pruned: The network after pruning: some modules narrower, some replaced by layers of :data:`LAYERS`,
+        pruned: The network after pruning: some modules narrower, some replaced by layers that have ``settings()``,
             ``Conv2d``, ``Linear``, ``Identity``, ``ZeroPad2d`` or a ``Sequential`` of these.
 
     Returns:
@@ -70,13 +66,19 @@ def describe(dense: nn.Module, pruned: nn.Module) -> dict[str, Any]:
     return {"format": FORMAT, "modules": narrower, "replaced": replaced}
 
 
-def rebuild(dense: nn.Module, description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+def rebuild(
+    dense: nn.Module,
+    description: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    layers: Sequence[type[nn.Module]] = (),
+) -> nn.Module:
     """Rebuild a pruned network from the dense one's code, the description and the weights.
 
     Args:
         dense: The network as its builder makes it (its weights do not matter); not changed.
         description: What :func:`describe` gave, now or in an earlier version.
         weights: State dictionary of the pruned network.
+        layers: Layer classes of somebody else's that may be in it.
 
     Returns:
         The pruned network in eval mode.
@@ -93,7 +95,7 @@ def rebuild(dense: nn.Module, description: Mapping[str, Any], weights: Mapping[s
     for name, spec in description.get("replaced", {}).items():
         if name not in names:
             raise InputError(_misfit(spec["class"], name, dense))
-        model.set_submodule(name, _built(spec).to(device=sample.device, dtype=sample.dtype))
+        model.set_submodule(name, _built(spec, layers).to(device=sample.device, dtype=sample.dtype))
     for name, change in description["modules"].items():
         module = names.get(name)
         if module is None or _kind(module) != change["class"]:
@@ -179,44 +181,72 @@ def _fixed_settings(module: nn.Module) -> Settings:
 def _spec(module: nn.Module, name: str) -> dict[str, Any]:
     """Describe a layer so that it can be built."""
     kind = _kind(module)
-    if kind in LAYERS and type(module) is _ours(kind):
-        settings: Callable[[], Settings] = getattr(module, "settings")  # noqa: B009  # promised by LAYERS, unknown to mypy
-        return {"class": kind, "settings": settings()}
+    if has_settings(type(module)):
+        settings: Callable[[], Settings] = getattr(module, "settings")  # noqa: B009  # unknown to mypy
+        return {"class": layer_name(type(module)), "settings": settings()}
     if isinstance(module, nn.Sequential):
         children = {child: _spec(layer, f"{name}.{child}") for child, layer in module.named_children()}
         return {"class": "Sequential", "children": children}
     if type(module) is not _BUILDERS.get(kind):
-        raise ValueError(f"{name} was replaced by a {kind}, which cannot be described; known: {', '.join(_names())}")
+        raise ValueError(
+            f"{name} was replaced by a {kind}, which cannot be described; it needs a method settings() "
+            f"(known without one: {', '.join([*_BUILDERS, 'Sequential'])})"
+        )
     return {"class": kind, "settings": _SETTINGS[kind](module)}
 
 
-def _built(spec: Mapping[str, Any]) -> nn.Module:
+def _built(spec: Mapping[str, Any], layers: Sequence[type[nn.Module]]) -> nn.Module:
     """Build a layer with weights that are to be loaded."""
     kind = spec["class"]
     if kind == "Sequential":
-        layers = nn.Sequential()
+        chain = nn.Sequential()
         for name, child in spec["children"].items():
-            layers.add_module(name, _built(child))
-        return layers
-    if kind not in LAYERS and kind not in _BUILDERS:
-        raise InputError(unknown_name("layer of an architecture", kind, _names()))
+            chain.add_module(name, _built(child, layers))
+        return chain
+    cls: Callable[..., nn.Module] = _BUILDERS[kind] if kind in _BUILDERS else _named(kind, layers)
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in spec["settings"].items()}
-    cls: Callable[..., nn.Module] = _ours(kind) if kind in LAYERS else _BUILDERS[kind]
     try:
         return cls(**settings)
     except (TypeError, ValueError) as error:
         raise InputError(f"the architecture has a {kind} that cannot be built: {error}") from error
 
 
-def _ours(kind: str) -> type[nn.Module]:
-    """Import one of our layers when a network has it."""
-    module, _, name = LAYERS[kind].partition(":")
-    cls: type[nn.Module] = getattr(import_module(module), name)
-    return cls
+def has_settings(layer: type[nn.Module]) -> bool:
+    """Tell whether a layer class can be described.
+
+    Args:
+        layer: The class.
+
+    Returns:
+        Whether it has a method ``settings``.
+    """
+    return callable(getattr(layer, "settings", None))
 
 
-def _names() -> list[str]:
-    return [*_BUILDERS, "Sequential", *LAYERS]
+def layer_name(layer: type[nn.Module]) -> str:
+    """Name a layer class in a description.
+
+    Args:
+        layer: The class.
+
+    Returns:
+        Its bare name if it comes with this package, else ``module:Class``.
+    """
+    ours = layer.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return layer.__name__ if ours else f"{layer.__module__}:{layer.__qualname__}"
+
+
+def _named(kind: str, layers: Sequence[type[nn.Module]]) -> type[nn.Module]:
+    """Find a layer class among those that were handed in, and those that our own methods declare."""
+    from methods import METHODS, load_method  # only where a network has such a layer
+
+    known = {layer_name(layer): layer for layer in layers}
+    if kind not in known and ":" not in kind:
+        known |= {layer_name(layer): layer for name in METHODS for layer in load_method(name).layers}
+    if kind not in known:
+        hint = "; hand its class in as one of layers" if ":" in kind else ""
+        raise InputError(unknown_name("layer of an architecture", kind, [*_BUILDERS, "Sequential", *known]) + hint)
+    return known[kind]
 
 
 def _conv_settings(module: nn.Module) -> Settings:

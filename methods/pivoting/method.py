@@ -161,6 +161,7 @@ class Pivoting(Method):
     source: ClassVar[str] = "Sredojevic, Cheng, Supic, Naous, Stojanovic, 2017, arXiv 1712.01084"
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    layers: ClassVar[tuple[type[nn.Module], ...]] = (PivotedConv2d, PivotedLinear)
 
     sparsity: Sparsity
     mode: Literal["one_shot", "gradual", "from_unstructured", "random_mask"] = "one_shot"

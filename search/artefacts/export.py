@@ -172,14 +172,15 @@ def _write_weights(files: StudyFiles, number: int, draft: _Draft, inputs: Inputs
     architecture = read_object(source / "architecture.json") | {"network": draft.card["network"]}
     write_json(folder / "architecture.json", architecture)
     own = draft.card["network"]["model"]  # a study of the user's own: its code is known
-    model = rebuild(folder, network=own)
+    layers = files.layers_of(number)
+    model = rebuild(folder, network=own, layers=layers)
     _check_size(model, draft.card)
     draft.card["formats"] = {"safetensors": _compare(model, stored, inputs)}
-    forms: dict[str, Any] = _fastest(folder, files.record()["config"]) if measure else {}
+    forms: dict[str, Any] = _fastest(folder, files.record()["config"], layers) if measure else {}
     draft.card.update(forms)
     if any(forms.values()):
         write_json(folder / "card.json", draft.card)
-        return rebuild(folder, network=own, inference=True)
+        return rebuild(folder, network=own, layers=layers, inference=True)
     return model
 
 
@@ -269,7 +270,7 @@ def _check_size(model: nn.Module, card: dict[str, Any]) -> None:
         )
 
 
-def _fastest(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+def _fastest(folder: Path, config: dict[str, Any], layers: Sequence[type[nn.Module]] = ()) -> dict[str, Any]:
     """Measure how layers with equal forms run fastest on this machine's CPU, with batch and threads of the study."""
     import torch
 
@@ -281,7 +282,7 @@ def _fastest(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     threads = wanted["threads"] or config["resources"]["cpus_per_trial"]
     setting = Conditions(("cpu",), wanted["batch_size"], threads)
     network = read_json(folder / "architecture.json")["network"]
-    model = rebuild(folder, network=network["model"])
+    model = rebuild(folder, network=network["model"], layers=layers)
     inputs = like(torch.zeros(network["example_shape"]), setting.batch_size)
     with turn(), threads_of(setting):
         return {"execution": deployment(model, inputs, watch("cpu", threads), setting)}

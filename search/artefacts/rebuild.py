@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,11 @@ LIBRARIES = ("torchvision", "timm", "hf")
 
 
 def rebuild(
-    folder: Path | str, *, network: str | Callable[..., nn.Module] | nn.Module | None = None, inference: bool = False
+    folder: Path | str,
+    *,
+    network: str | Callable[..., nn.Module] | nn.Module | None = None,
+    layers: Sequence[type[nn.Module]] = (),
+    inference: bool = False,
 ) -> nn.Module:
     """Rebuild an exported network from its weights and its architecture.
 
@@ -28,9 +32,9 @@ def rebuild(
         folder: A folder that ``paretoprune export`` made, with the format ``safetensors``.
         network: The dense network, a function that builds it, or ``package.module:function``. ``None`` builds the
             networks that come with this package, torchvision, timm and transformers.
+        layers: Layer classes that a method of somebody else's brought into the network.
         inference: Whether the network is only run: then batch norms are folded into the layers before them, and
-            layers of blocks and chains of layers run in the ways that the card names as fastest. It cannot be
-            trained.
+            layers with equal forms run in the ones that the card names as fastest. It cannot be trained.
 
     Returns:
         The network in eval mode, on the CPU.
@@ -47,7 +51,7 @@ def rebuild(
         raise InputError(f"{folder} is not an exported network: it has no architecture.json")
     architecture = read_json(folder / "architecture.json")
     dense = _dense(folder, architecture["network"], network)
-    model = rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"))
+    model = rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"), layers)
     if not inference:
         return model
     from search.speed.tuner import deploy

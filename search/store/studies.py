@@ -323,7 +323,23 @@ class StudyFiles:
             raise InputError(f"trial {number} of study {self.name!r} failed: it has no network")
         config, task = self.config(), self.record()["task"]
         dense = build_model(config.model, task["classes"], tuple(task["example_shape"]), seed=config.seed)
-        return rebuild(dense, read_json(self.folder(number) / "architecture.json"), self.weights(number))
+        architecture = read_json(self.folder(number) / "architecture.json")
+        return rebuild(dense, architecture, self.weights(number), self.layers_of(number))
+
+    def layers_of(self, number: int) -> tuple[type[nn.Module], ...]:
+        """Return the layer classes that a method of somebody else's may have put into a network.
+
+        Args:
+            number: Number of a trial.
+
+        Returns:
+            What its method declares; nothing for methods that have a name, which are found when they are needed.
+        """
+        from methods import load_method
+        from methods.contract.named import is_reference
+
+        method = self.outcome(number).method
+        return load_method(method).layers if is_reference(method) else ()
 
     # The front
 
