@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from search.commands import begin, keep, look, page, profile, reference, run, valley
+from search.commands import begin, keep, look, page, profile, reference, report, run, valley
 from search.commands.failures import report_failures
 from search.commands.hints import command_hint, option_hint
 from search.commands.output import prepare_streams
@@ -31,6 +31,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (LOOKING, look.front, "paretoprune front my-study --max-flops 50% --plot front.png"),
     (LOOKING, look.show, "paretoprune show my-study 7"),
     (LOOKING, look.compare, "paretoprune compare my-study other-study"),
+    (LOOKING, report.report, "paretoprune report my-study other-study --to report.html"),
     (LOOKING, valley.valley, "paretoprune valley my-study 7 --plot valley.png"),
     (LOOKING, keep.export, "paretoprune export my-study --pick knee --to small-network"),
     (LOOKING, page.ui, "paretoprune ui --port 5001 --no-browser"),

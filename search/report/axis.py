@@ -139,7 +139,7 @@ class Axis:
         """Round numbers between the ends of the axis, in units of which ``scale`` makes values."""
         low, high = sorted((self.value(self.low) / scale, self.value(self.high) / scale))
         if self.kind == "linear":
-            return _even(low, high, most)
+            return even_ticks(low, high, most)
         if self.kind == "log":
             return _decades(low, high, most)
         ideal = self.objective.ideal / scale
@@ -148,8 +148,21 @@ class Axis:
         return [ideal + sign * loss for loss in _decades(max(losses[0], losses[1] * 1e-6), losses[1], most)]
 
 
-def _even(low: float, high: float, most: int) -> list[float]:
-    """Multiples of a round step between two numbers."""
+def even_ticks(low: float, high: float, most: int) -> list[float]:
+    """Choose multiples of a round step between two numbers.
+
+    Args:
+        low: The lower end.
+        high: The upper end.
+        most: About how many at most.
+
+    Returns:
+        The numbers, ascending.
+
+    Example:
+        >>> even_ticks(0, 1, 5)
+        [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
     if high <= low:
         return [low]
     rough = (high - low) / most

@@ -1,0 +1,58 @@
+"""A page about studies: ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.commands.options import DIRECTORY, OUTPUT, Directory
+from search.commands.output import note, put
+from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from search.report.study_view import StudyView
+    from search.store.studies import StudyFiles
+
+
+def report(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STUDY…", show_default=False, help="Names of studies; the latest if left out."),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            show_default=False,
+            help="Where to write it; report.html in the study's folder if left out.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    directory: Directory = DIRECTORY,
+) -> None:
+    """Write one page about one study or several: front, widths, curves, importances, settings."""
+    from search.report.plots import save
+    from search.report.study_page import study_page
+    from search.store.studies import StudyFiles
+
+    names: list[str | None] = [*dict.fromkeys(studies or [])] or [None]
+    if to is not None and to.suffix.lower() != ".html":
+        raise InputError(f"--to {str(to)!r}: a report is a page, its name must end in .html")
+    opened = [StudyFiles.open(directory, name) for name in names]
+    page = study_page([_view(files) for files in opened])
+    path = save(page, to or opened[0].root / "report.html")
+    put(str(path))
+    note(f"{len(page.encode()) / 1000:.0f} kB; open it in a browser, nothing is loaded from elsewhere")
+
+
+def _view(files: StudyFiles) -> StudyView:
+    from search.report.study_view import StudyView
+    from search.study.importances import parameter_importances
+    from spaces import Space
+
+    front, record = files.front(), files.record()
+    space = Space.from_json(record["space"])
+    weights = parameter_importances(space, front.outcomes, front.objectives)
+    return StudyView(front, files.outcomes(), record, weights)

@@ -1,0 +1,78 @@
+"""What a report is made of: a study as it was read, with all its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from search.fronts.front import Front, Member
+from search.fronts.scale import GrowingFront
+from search.records.outcome import Outcome
+
+Importances = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Importance by parameter, by objective, by method."""
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study as it was read.
+
+    Attributes:
+        front: Its front, over all complete and measured trials.
+        outcomes: All finished trials in order of number, failed ones too.
+        record: What ``study.json`` holds: ``config``, ``versions`` and so on.
+        importances: What decides which objective.
+    """
+
+    front: Front
+    outcomes: Sequence[Outcome]
+    record: Mapping[str, Any]
+    importances: Importances = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.front.study
+
+    def outcome(self, member: Member) -> Outcome:
+        """Find the trial of a network.
+
+        Args:
+            member: A network of the front.
+
+        Returns:
+            Its outcome.
+        """
+        return next(outcome for outcome in self.outcomes if outcome.number == member.trial)
+
+    @cached_property
+    def growth(self) -> list[tuple[int, float]]:
+        """Hypervolume after each finished trial: number of trials and volume."""
+        growing = GrowingFront(self.front.objectives, self.front.dense)
+        measured = {outcome.number for outcome in self.front.outcomes}
+        found = []
+        for count, outcome in enumerate(self.outcomes, 1):
+            if outcome.number in measured:
+                growing.add(outcome.metrics)
+            found.append((count, growing.hypervolume()))
+        return found
+
+    @cached_property
+    def shares(self) -> dict[str, tuple[int, int, float]]:
+        """What each method gives of the front: members, complete trials, and hypervolume that only it has."""
+        whole = self._volume(self.front.members)
+        found = {}
+        for method in sorted({outcome.method for outcome in self.front.outcomes}):
+            mine = sum(member.method == method for member in self.front.members)
+            trials = sum(outcome.method == method for outcome in self.front.outcomes)
+            others = [each for each in self.front.outcomes if each.method != method]
+            found[method] = (mine, trials, max(0.0, whole - self._volume(others)))
+        return found
+
+    def _volume(self, networks: Sequence[Member] | Sequence[Outcome]) -> float:
+        growing = GrowingFront(self.front.objectives, self.front.dense)
+        for network in networks:
+            growing.add(network.metrics)
+        return growing.hypervolume()

@@ -1,0 +1,131 @@
+"""The page about studies: everything that is known is on it, nothing is loaded, nothing of the user's runs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from search.fronts.front import Front
+from search.objectives import load_objectives
+from search.records.outcome import DenseRow, Outcome
+from search.records.timing import Timing
+from search.report.study_charts import _unbroken
+from search.report.study_page import study_page
+from search.report.study_view import StudyView
+from tests.search.cases import outcome
+
+DENSE = DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_metrics={"accuracy": 0.97})
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+def trial(number: int, accuracy: float, flops: float, method: str = "magnitude", **changes: Any) -> Outcome:
+    fields: dict[str, Any] = {
+        "metrics": {"accuracy": accuracy, "flops": flops, "params": flops / 5, "seconds": 2.0},
+        "history": [{"epoch": 1.0, "accuracy": accuracy - 0.1}, {"epoch": 2.0, "accuracy": accuracy}],
+        "widths": {"conv1": (round(16 * flops / 1000), 16), "conv2": (32, 32)},
+        "extra": {"accuracy_cut": accuracy - 0.3},
+        "point": {"sparsity.flops": flops / 1000, "norm": "l1" if number % 2 else "l2"},
+        "test_metrics": {"accuracy": accuracy - 0.01},
+    }
+    return outcome(number, method=method, **(fields | changes))
+
+
+def view(name: str = "digits", **changes: Any) -> StudyView:
+    outcomes = [
+        trial(0, 0.97, 600.0),
+        trial(1, 0.95, 300.0, "increg", point={"sparsity.flops": 0.3, "penalty": 1e-4}),
+        trial(2, 0.95, 300.0, "random"),
+        trial(3, 0.90, 500.0),
+        outcome(4, error=f"Traceback\nValueError: {HOSTILE}\n"),
+        trial(5, 0.93, 200.0, "increg", point={"sparsity.flops": 0.2}),
+    ]
+    complete = [each for each in outcomes if each.state == "complete"]
+    front = Front(name, DENSE, complete, load_objectives("accuracy,flops"))
+    record = {"config": {"model": HOSTILE, "trials": 6, "split": {"seed": 3}}, "versions": {"torch": "2.14"}}
+    weights = {"increg": {"accuracy": {"penalty": 0.7, "sparsity.flops": 0.3}}}
+    return replace(StudyView(front, outcomes, record, weights), **changes)
+
+
+def test_everything_known_is_on_the_page() -> None:
+    page = study_page([view()])
+    for heading in (
+        "Pareto front",
+        "The networks of the front",
+        "Which method gives which part",
+        "Hypervolume over trials",
+        "Widths side by side",
+        "Before and after fine-tuning",
+        "Validation against test",
+        "Learning curves",
+        "Parameters and what came of them",
+        "What decides",
+        "Failed trials",
+        "Settings",
+    ):
+        assert f"<h2>{heading}</h2>" in page
+    assert "Latency against FLOPs" not in page, "it was not measured"
+    for text in (
+        "=2",
+        "70 %",
+        "split.seed",
+        "2.14",
+        "the same: trial 2 random",
+        "test accuracy",
+        "conv2: 32 of 32 kept",
+    ):
+        assert text in page
+
+
+def test_the_page_is_small_loads_nothing_and_runs_nothing_of_the_users() -> None:
+    page = study_page([view(), view("other")])
+    assert len(page) < 300_000
+    assert "<script>alert" not in page and page.count("<script>") == 1
+    assert not re.search(r"""(src=|href="(?!#)|url\(|@import|https?:)""", page)
+    assert "prefers-color-scheme:dark" in page
+
+
+def test_several_studies_are_set_beside_each_other() -> None:
+    page = study_page([view(), view("other")])
+    assert "2 studies" in page and 'href="#study-1"' in page and "fronts of all studies" in page
+    front = Front("third", DENSE, view().front.outcomes, load_objectives("accuracy,params"))
+    mixed = study_page([view(), view(front=front)])
+    assert "cannot be compared" in mixed and "fronts of all studies" not in mixed
+
+
+def test_a_study_with_nothing_has_a_page() -> None:
+    empty = view(front=Front("empty", DENSE, [], load_objectives("accuracy,flops")), outcomes=[], importances={})
+    page = study_page([empty])
+    assert "no complete trial within these limits" in page and "Learning curves" not in page
+
+
+def test_latency_is_drawn_where_it_was_measured() -> None:
+    dense = DenseRow(DENSE.metrics | {"latency": 0.004})
+    timing = Timing.of([0.004] * 4, [0.003] * 4)
+    one = trial(0, 0.97, 600.0)
+    timed = replace(one, metrics=one.metrics | {"latency": 0.003}, timings={"cpu": timing})
+    front = Front("timed", dense, [timed], load_objectives("accuracy,flops,latency"))
+    page = study_page([view(front=front, outcomes=[timed])])
+    assert "Latency against FLOPs" in page and "efficiency 0.80" in page
+
+
+def test_hypervolume_grows_and_ends_at_that_of_the_front() -> None:
+    growth = view().growth
+    volumes = [volume for _, volume in growth]
+    assert [count for count, _ in growth] == [1, 2, 3, 4, 5, 6]
+    assert volumes == sorted(volumes)
+    assert volumes[-1] == pytest.approx(view().front.hypervolume())
+
+
+def test_a_method_that_another_one_equals_has_nothing_of_its_own() -> None:
+    shares = view().shares
+    assert shares["random"] == (0, 1, 0.0)
+    assert (shares["magnitude"][0], shares["increg"][0]) == (1, 2)
+    assert shares["increg"][2] > 0 and shares["magnitude"][2] > 0
+
+
+def test_a_line_stops_where_a_parameter_does_not_apply() -> None:
+    points = [(0.0, 0.1), (1.0, None), (2.0, 0.3), (3.0, 0.4)]
+    assert list(_unbroken(points)) == [[(0.0, 0.1)], [(2.0, 0.3), (3.0, 0.4)]]
