@@ -7,7 +7,7 @@ dimension of every tensor is the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -184,10 +184,22 @@ def outputs_in(answer: Any) -> list[Tensor]:
     Returns:
         The tensors, in order.
     """
-    if isinstance(answer, Tensor):
-        return [answer] if answer.is_floating_point() else []
-    several = answer.values() if isinstance(answer, Mapping) else answer if isinstance(answer, list | tuple) else ()
-    return [tensor for each in several for tensor in outputs_in(each)]
+    return [tensor for tensor in leaves(answer) if tensor.is_floating_point()]
+
+
+def leaves(value: Any) -> list[Tensor]:
+    """Find all tensors in inputs or targets.
+
+    Args:
+        value: A tensor, or tuples, lists and mappings of whatever depth; anything else is passed over.
+
+    Returns:
+        The tensors, in order.
+    """
+    if isinstance(value, Tensor):
+        return [value]
+    several = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [tensor for each in several for tensor in leaves(each)]
 
 
 def shapes_of(inputs: Inputs) -> Any:
@@ -208,6 +220,60 @@ def shapes_of(inputs: Inputs) -> Any:
     if isinstance(inputs, Mapping):
         return {name: list(each.shape) for name, each in inputs.items()}
     return [list(each.shape) for each in inputs]
+
+
+def is_inputs(value: Any) -> TypeGuard[Inputs]:
+    """Tell whether something is one of the three forms of inputs.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        Whether it is a tensor, or a non-empty tuple or dict of tensors.
+    """
+    several = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+    return len(several) > 0 and all(isinstance(each, Tensor) for each in several)
+
+
+def dtypes_of(inputs: Inputs) -> Any:
+    """Describe the types of inputs in JSON's types.
+
+    Args:
+        inputs: One tensor, a tuple or a dict.
+
+    Returns:
+        A name such as ``"float32"`` for a tensor; a list or a mapping of such names for several.
+    """
+    if isinstance(inputs, Tensor):
+        return str(inputs.dtype).removeprefix("torch.")
+    if isinstance(inputs, Mapping):
+        return {name: dtypes_of(each) for name, each in inputs.items()}
+    return [dtypes_of(each) for each in inputs]
+
+
+def zeros(shapes: Any, dtypes: Any = None) -> Inputs:
+    """Make inputs of zeros.
+
+    Args:
+        shapes: What :func:`shapes_of` gave: a list of whole numbers, a list of such lists, or a mapping of them.
+        dtypes: What :func:`dtypes_of` gave; ``None`` for float32.
+
+    Returns:
+        The inputs, on the CPU.
+
+    Example:
+        >>> zeros({"ids": [1, 2]}, {"ids": "int64"})
+        {'ids': tensor([[0, 0]])}
+    """
+    if isinstance(shapes, Mapping):
+        return {name: _zeros(shape, dtypes and dtypes[name]) for name, shape in shapes.items()}
+    if shapes and not isinstance(shapes[0], int):
+        return tuple(_zeros(shape, dtypes and dtypes[place]) for place, shape in enumerate(shapes))
+    return _zeros(shapes, dtypes)
+
+
+def _zeros(shape: Sequence[int], dtype: str | None) -> Tensor:
+    return torch.zeros(tuple(shape), dtype=torch.float32 if dtype is None else getattr(torch, dtype))
 
 
 def check_inputs(inputs: Any, what: str) -> Inputs:

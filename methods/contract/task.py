@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.contract.inputs import Target, batch_size, take
+from methods.contract.inputs import Target, batch_size, first_tensor, take
 from spaces import InputError
 
 Direction = Literal["maximize", "minimize"]
@@ -96,10 +96,15 @@ class Task(ABC):
     """How the task is called in messages, such as ``"segmentation"``."""
     metrics: tuple[Metric, ...]
     """What is measured; the first is the quality that methods keep and searches maximise."""
-    output_key: str | None = None
-    """Which entry of a mapping is the output; ``None`` for the first of ``out``, ``logits``, ``prediction``."""
+    output_key: str | int | None = None
+    """Which entry of a mapping or tuple is the output; ``None`` for the first of :data:`OUTPUT_KEYS` in a mapping."""
     stratified: ClassVar[bool] = False
     """Whether targets are whole numbers of classes, one per example, so that parts are drawn class by class."""
+
+    spatial: ClassVar[bool] = False
+    """Whether targets are maps ``[batch, height, width]`` that are cropped and mirrored with the images."""
+    fill: int = 0
+    """What augmentation puts into such a map outside the image."""
 
     @property
     def quality(self) -> Metric:
@@ -148,8 +153,8 @@ class Task(ABC):
         """Take from what a network returned the tensor that predictions are read from.
 
         Args:
-            answer: A tensor; or a mapping (also a ``ModelOutput`` of Hugging Face), whose entry :attr:`output_key`
-                counts; or a tuple, whose first entry counts.
+            answer: A tensor; or a mapping (also a ``ModelOutput`` of Hugging Face) or a tuple, of which the entry
+                :attr:`output_key` counts.
 
         Returns:
             The output, ``[batch, ...]``.
@@ -168,8 +173,13 @@ class Task(ABC):
                     f"the network returns a dict with {', '.join(map(repr, answer))}; the {self.name} task looks for "
                     f"a tensor under {' or '.join(map(repr, keys))}: set output_key of the task to the right one"
                 )
-        elif isinstance(answer, tuple | list) and answer:
-            found = answer[0]
+        elif isinstance(answer, tuple | list):
+            if not isinstance(self.output_key, int) or not -len(answer) <= self.output_key < len(answer):
+                raise InputError(
+                    f"the network returns a {type(answer).__name__} of {len(answer)}; set output_key of the "
+                    f"{self.name} task to the place of its output (0 for the first)"
+                )
+            found = answer[self.output_key]
         if not isinstance(found, Tensor):
             kind = type(found).__name__
             raise InputError(f"the {self.name} task needs a network that returns a tensor, not {kind}")
@@ -212,6 +222,69 @@ class Task(ABC):
         """
         if len(output) != batch_size(target):
             raise InputError(f"the network gives {len(output)} outputs for {batch_size(target)} targets")
+
+    def check_network(self, output: Tensor, outputs: int, name: str) -> None:
+        """Refuse a network whose output has the wrong shape.
+
+        Args:
+            output: What it gives for two inputs.
+            outputs: How many outputs the data ask for (:meth:`count_outputs`).
+            name: The network's name, for messages.
+
+        Raises:
+            InputError: If the output does not belong to two inputs.
+        """
+        if output.ndim == 0 or len(output) != 2:
+            raise InputError(f"model {name!r} gives {list(output.shape)} for 2 inputs instead of [2, ...]")
+
+    def convert_target(self, target: Any, where: str) -> Target:
+        """Check the targets of the user's data and bring them into the form that :meth:`loss` takes.
+
+        Args:
+            target: Arrays or tensors, one entry per example along the first dimension; a tuple or dict of such.
+            where: Where they come from, for messages.
+
+        Returns:
+            Tensors on the CPU; by default floats become float32 and whole numbers int64.
+        """
+        if isinstance(target, Mapping):
+            return {name: self.convert_target(each, f"{where}: {name}") for name, each in target.items()}
+        if isinstance(target, tuple):
+            return tuple(self.convert_target(each, where) for each in target)
+        found = self.as_tensor(target, f"{where}: targets")
+        return found.to(torch.float32 if found.is_floating_point() else torch.int64)
+
+    def count_outputs(self, target: Target, where: str) -> int:
+        """Count the outputs that a network needs for these targets: it is built with this number.
+
+        Args:
+            target: The targets of the training part.
+            where: Where they come from, for messages.
+
+        Returns:
+            The number of classes, or of numbers to predict; by default the second dimension of the first tensor, or 1.
+        """
+        first = first_tensor(target)
+        return int(first.shape[1]) if first.ndim > 1 else 1
+
+    @staticmethod
+    def as_tensor(value: Any, what: str) -> Tensor:
+        """Turn an array into a tensor.
+
+        Args:
+            value: A NumPy array, a tensor or nested lists of numbers.
+            what: What it is, for messages.
+
+        Returns:
+            A tensor on the CPU.
+
+        Raises:
+            InputError: If it is no array of numbers.
+        """
+        try:
+            return torch.as_tensor(value, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{what} must be an array of numbers, not {type(value).__name__}") from error
 
     @property
     def draws(self) -> bool:
@@ -289,6 +362,9 @@ class Classification(Task):
 
     Outputs are logits ``[batch, classes]``, targets labels ``[batch]`` (int64).
 
+    Args:
+        output_key: Which entry of a returned mapping or tuple holds the logits.
+
     Example:
         >>> task = Classification()
         >>> logits, labels = torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
@@ -299,6 +375,10 @@ class Classification(Task):
     name: ClassVar[str] = "classification"
     metrics: tuple[Metric, ...] = (Metric("accuracy", "accuracy", format=".2%", ideal=1.0, worst=0.0),)
     stratified: ClassVar[bool] = True
+
+    def __init__(self, output_key: str | int | None = None) -> None:
+        if output_key is not None:
+            self.output_key = output_key
 
     def loss(self, output: Tensor, target: Target, label_smoothing: float = 0.0) -> Tensor:
         """Compute the mean cross-entropy.
@@ -367,6 +447,70 @@ class Classification(Task):
                 f"classification needs outputs [batch, classes] and labels [batch], not {_shapes(output, target)}"
             )
 
+    def check_network(self, output: Tensor, outputs: int, name: str) -> None:
+        """Refuse a network that does not give one logit per class.
+
+        Args:
+            output: What it gives for two inputs.
+            outputs: Classes of the data.
+            name: The network's name, for messages.
+
+        Raises:
+            InputError: If it gives anything else.
+        """
+        if tuple(output.shape) != (2, outputs):
+            raise InputError(
+                f"model {name!r} gives {list(output.shape)} for 2 inputs instead of [2, {outputs}]: "
+                f"the data has {outputs} classes"
+            )
+
+    def convert_target(self, target: Any, where: str) -> Tensor:
+        """Bring labels into int64.
+
+        Args:
+            target: Whole numbers from 0, ``[examples]``.
+            where: Where they come from, for messages.
+
+        Returns:
+            Labels ``[examples]``.
+
+        Raises:
+            InputError: If they are anything else.
+        """
+        labels = self.as_tensor(target, f"{where}: labels")
+        if labels.ndim != 1:
+            raise InputError(f"{where}: labels {list(labels.shape)} must have the shape [examples]")
+        whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+        if labels.numel() and (not whole or int(labels.min()) < 0):
+            raise InputError(
+                f"{where}: labels must be whole numbers from 0, not {labels.dtype} from {labels.min().item()}"
+            )
+        return labels.to(torch.int64)
+
+    def count_outputs(self, target: Target, where: str) -> int:
+        """Count the classes, each of which must be there.
+
+        Args:
+            target: Labels of the training part.
+            where: Where they come from, for messages.
+
+        Returns:
+            Classes.
+
+        Raises:
+            InputError: If one is absent, or there are fewer than two.
+        """
+        counts = torch.bincount(target)
+        absent = torch.nonzero(counts == 0).flatten().tolist()
+        if absent:
+            raise InputError(
+                f"{where}: labels go up to {len(counts) - 1}, but no example has label {absent[0]}; "
+                "number the classes from 0 without gaps"
+            )
+        if len(counts) < 2:
+            raise InputError(f"{where}: there must be at least 2 classes, all labels are 0")
+        return len(counts)
+
     def draw_target(self, output: Tensor, generator: torch.Generator, like: Target = None) -> Tensor:
         """Draw labels from the softmax.
 
@@ -417,13 +561,9 @@ class Classification(Task):
             temperature: What both are divided by.
 
         Returns:
-            Mean Kullback-Leibler divergence times the squared temperature, so that its gradient keeps its size. Taken
-            in float32 at least: in bfloat16 the divergence of near answers is nothing but rounding.
+            See :func:`distill_softmax`.
         """
-        precise = torch.promote_types(output.dtype, torch.float32)
-        student = F.log_softmax(output.to(precise) / temperature, dim=-1)
-        target = F.log_softmax(teacher.to(precise) / temperature, dim=-1)
-        return F.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2
+        return distill_softmax(output, teacher, temperature)
 
 
 def draw_labels(probabilities: Tensor, generator: torch.Generator) -> Tensor:
@@ -446,6 +586,24 @@ def draw_labels(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     # Scaled, because a sum of rounded numbers may end below 1: no label then has probability zero.
     beaten = cumulative <= uniform * cumulative[:, -1:]
     return beaten.sum(dim=1).clamp_(max=probabilities.shape[1] - 1)
+
+
+def distill_softmax(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Measure how far a student's predictions are from its teacher's (Hinton, Vinyals, Dean, 2015, arXiv 1503.02531).
+
+    Args:
+        student: Logits ``[rows, classes]``.
+        teacher: Logits ``[rows, classes]``.
+        temperature: What both are divided by.
+
+    Returns:
+        Mean Kullback-Leibler divergence times the squared temperature, so that its gradient keeps its size. Taken in
+        float32 at least: in bfloat16 the divergence of near answers is nothing but rounding.
+    """
+    precise = torch.promote_types(student.dtype, torch.float32)
+    found = F.log_softmax(student.to(precise) / temperature, dim=-1)
+    wanted = F.log_softmax(teacher.to(precise) / temperature, dim=-1)
+    return F.kl_div(found, wanted, reduction="batchmean", log_target=True) * temperature**2
 
 
 def softmax_residual(probabilities: Tensor, labels: Tensor) -> Tensor:

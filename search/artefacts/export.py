@@ -258,11 +258,10 @@ def _users_modules(files: StudyFiles) -> list[str]:
 
 def _check_size(model: nn.Module, card: dict[str, Any]) -> None:
     """Count the rebuilt network: a file that gives another network is not an export."""
-    import torch
-
+    from methods.contract.inputs import zeros
     from methods.network.cost import count
 
-    cost = count(model, torch.zeros(card["network"]["example_shape"]))
+    cost = count(model, zeros(card["network"]["example_shape"], card["network"].get("example_dtypes")))
     if (cost.flops, cost.params) != (card["flops"], card["params"]):
         raise RunError(
             f"the exported network has {cost.flops} FLOPs and {cost.params} parameters, the trial had "
@@ -272,8 +271,7 @@ def _check_size(model: nn.Module, card: dict[str, Any]) -> None:
 
 def _fastest(folder: Path, config: dict[str, Any], layers: Sequence[type[nn.Module]] = ()) -> dict[str, Any]:
     """Measure how layers with equal forms run fastest on this machine's CPU, with batch and threads of the study."""
-    import torch
-
+    from methods.contract.inputs import zeros
     from search.speed.measure import turn
     from search.speed.targets import like, threads_of, watch
     from search.speed.tuner import deployment
@@ -283,6 +281,6 @@ def _fastest(folder: Path, config: dict[str, Any], layers: Sequence[type[nn.Modu
     setting = Conditions(("cpu",), wanted["batch_size"], threads)
     network = read_json(folder / "architecture.json")["network"]
     model = rebuild(folder, network=network["model"], layers=layers)
-    inputs = like(torch.zeros(network["example_shape"]), setting.batch_size)
+    inputs = like(zeros(network["example_shape"], network.get("example_dtypes")), setting.batch_size)
     with turn(), threads_of(setting):
         return {"execution": deployment(model, inputs, watch("cpu", threads), setting)}

@@ -67,13 +67,15 @@ def _dense(folder: Path, described: dict[str, Any], given: str | Callable[..., n
     """Build the dense network, whose weights do not matter."""
     from torch import nn
 
+    from methods.contract.inputs import zeros
     from search.tasks.models import build_model
 
-    name, classes, shape = described["model"], described["classes"], tuple(described["example_shape"])
+    name, classes = described["model"], described["classes"]
+    example = zeros(described["example_shape"], described.get("example_dtypes"))
     if isinstance(given, nn.Module):
         return given
     if isinstance(given, str):
-        return build_model(given, classes, shape, described["seed"])
+        return build_model(given, classes, example, described["seed"], check_outputs=False)
     if given is not None:
         return _called(given, classes)
     library, colon, function = name.partition(":")
@@ -82,7 +84,7 @@ def _dense(folder: Path, described: dict[str, Any], given: str | Callable[..., n
             f"{folder} was made from the network {name!r}, code that does not come with it; hand it in: "
             f"rebuild({str(folder)!r}, network={function}), or network={name!r} to import it by name"
         )
-    return build_model(name, classes, shape, described["seed"])
+    return build_model(name, classes, example, described["seed"], check_outputs=False)
 
 
 def _called(function: Callable[..., nn.Module], classes: int) -> Any:

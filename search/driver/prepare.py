@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from methods import load_method
+from methods.contract.loop import LoopTask
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
-from methods.contract.task import Classification
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel, count
 from search.driver.feasible import check_methods
-from search.objectives import OBJECTIVES, MeasureContext, load_objectives, require_reports
+from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives, require_reports
 from search.records.outcome import DenseRow
 from search.speed.conditions import Conditions
 from search.speed.measure import check_targets, measure_dense
@@ -26,8 +26,9 @@ from search.study.latency import channel_step, conditions
 from search.study.samplers.choice import resolve_sampler
 from search.study.space import first_points, refuse_idle_bounds, spread_points, study_space
 from search.tasks.dense import dense_network
+from search.tasks.named_tasks import load_task
 from search.tasks.recipes import resolve_recipe
-from search.tasks.workload import Workload
+from search.tasks.workload import Workload, task_identity
 from search.trials.trial import Setting, measure_metrics
 from spaces import InputError, LayerGroup, Space, Uniform, Value
 from spaces.sparsity import HIGHEST_RATIO
@@ -111,8 +112,7 @@ class Plan:
         return [
             f"model     {self.config.model}: {self.cost.dense:,} FLOPs, {self.params:,} parameters, "
             f"{channels} prunable channels in {len(self.groups)} groups",
-            f"data      {self.config.data}: {self.workload.data.train.examples} training, "
-            f"{self.workload.data.validation.examples} validation, {self.workload.data.test.examples} test examples",
+            f"data      {self._data_line()}",
             f"methods   {', '.join(self.config.methods)}; objectives {', '.join(self.config.objectives)}",
             f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
             f"reachable {share:.1%} to 100% of the dense FLOPs",
@@ -120,6 +120,17 @@ class Plan:
             *self._timing_lines(),
             *(f"warning   {warning}" for warning in self.warnings),
         ]
+
+    def _data_line(self) -> str:
+        """Name the data and count its examples."""
+        data, task = self.workload.data, self.workload.task
+        if isinstance(task, LoopTask):
+            return f"read by the loop of {self.config.task}: {task.steps_per_epoch} steps in an epoch"
+        purpose = "" if self.config.task == "classification" else f"for {task.name}, "
+        return (
+            f"{self.config.data}: {purpose}{data.train.examples} training, {data.validation.examples} validation, "
+            f"{data.test.examples} test examples"
+        )
 
     def _timing_lines(self) -> list[str]:
         """Say how latency is measured and what widths are multiples of, where that is not the usual."""
@@ -143,10 +154,21 @@ def plan(config: StudyConfig) -> Plan:
     Returns:
         The plan.
     """
-    require_reports(load_objectives(config.objectives), {name: load_method(name) for name in config.methods})
+    task = load_task(config.task, config.task_options)
+    objectives = load_objectives(config.objectives, task)
+    require_reports(objectives, {name: load_method(name) for name in config.methods})
     device, gpus = _device(config)
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
-    workload = Workload.load(config.model, config.data, config.data_root, config.split, config.seed, config.weights)
+    workload = Workload.load(
+        config.model,
+        config.data,
+        config.data_root,
+        config.split,
+        config.seed,
+        config.weights,
+        task,
+        config.augment,
+    )
     model, example = workload.build(), workload.data.example
     groups = channel_groups(model, example, config.ignored)
     recipe, epochs = resolve_recipe(config.finetune, "finetune", config.data)
@@ -156,9 +178,9 @@ def plan(config: StudyConfig) -> Plan:
     floor = _floor(cost, layers, round_to)
     space = study_space(config.methods, layers, config.allocation, config.space, floor, config.preset)
     first = _first(config, space)
-    steps = (
-        0 if _needs_no_training(config) else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))
-    )
+    workload.check(model)
+    untrained = _needs_no_training(config, objectives)
+    steps = 0 if untrained else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))
     problem = Problem(
         model=model,
         example=example,
@@ -168,6 +190,7 @@ def plan(config: StudyConfig) -> Plan:
         steps=steps,
         generator=torch.Generator().manual_seed(config.seed),
         ignored=frozenset(config.ignored),
+        task=task,
     )
     warnings = check_methods(space, config.methods, config.shares, problem, round_to)
     return Plan(
@@ -188,9 +211,9 @@ def plan(config: StudyConfig) -> Plan:
     )
 
 
-def _needs_no_training(config: StudyConfig) -> bool:
+def _needs_no_training(config: StudyConfig, objectives: Sequence[Objective]) -> bool:
     """Whether trials need not be fine-tuned, because no objective would change."""
-    return config.finetune.epochs is None and not any(each.trained for each in load_objectives(config.objectives))
+    return config.finetune.epochs is None and not any(each.trained for each in objectives)
 
 
 def _first(config: StudyConfig, space: Space) -> list[dict[str, Value]]:
@@ -236,10 +259,10 @@ def dense_setting(
     recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
     if plan.timed is not None:
         check_targets(plan.timed, plan.workload.build(), data.example)  # before hours are spent on training
-    objectives = load_objectives(config.objectives)
+    objectives = load_objectives(config.objectives, plan.workload.task)
     if any(objective not in OBJECTIVES.values() for objective in objectives):
         # Somebody else's measurement is tried on the untrained network, for the same reason.
-        untrained = MeasureContext(plan.workload.build().eval(), data.example, data.validation, Classification())
+        untrained = MeasureContext(plan.workload.build().eval(), data.example, data.validation, plan.workload.task)
         measure_metrics(untrained, objectives)
     torch.set_num_threads(_dense_threads(plan.cost.dense))
     trained = dense_network(
@@ -253,7 +276,8 @@ def dense_setting(
     )
     if plan.timed is not None and latency is None:
         latency = measure_dense(plan.timed, trained.model, data.example).median
-    parts = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
+    task = plan.workload.task
+    parts = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()} | task_identity(task)
     setting = Setting(
         model=trained.model,
         example=data.example,
@@ -269,11 +293,12 @@ def dense_setting(
         round_to=plan.round_to,
         timed=plan.timed,
         dense_latency=latency,
+        task=task,
     )
     # One thread, as in the trials: a validation example on the edge must not fall to the other side here.
     torch.set_num_threads(setting.threads)
     context = MeasureContext(trained.model, data.example, data.validation, setting.task)
-    metrics = measure_metrics(context, load_objectives(config.objectives)) | {"seconds": trained.seconds}
+    metrics = measure_metrics(context, load_objectives(config.objectives, task)) | {"seconds": trained.seconds}
     return setting, DenseRow(metrics if latency is None else metrics | {"latency": latency})
 
 

@@ -174,7 +174,9 @@ class Sweep:
     ) -> None:
         """Run every trial that is not finished."""
         total = self.config.trials
-        recorder = Recorder(files, dense, load_objectives(self.config.objectives), total, self._listener, tracker)
+        recorder = Recorder(
+            files, dense, load_objectives(self.config.objectives, setting.task), total, self._listener, tracker
+        )
         with ExitStack() as stack:
             stack.callback(recorder.close)
             files.remove_leftovers()
@@ -243,8 +245,8 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
     record = {
         "id": uuid.uuid4().hex,
         "dense": dense.to_json(),
-        "objectives": [objective.to_json() for objective in load_objectives(config.objectives)],
-        "task": {"classes": planned.workload.data.classes, "example_shape": list(planned.workload.example.shape)},
+        "objectives": [objective.to_json() for objective in load_objectives(config.objectives, planned.workload.task)],
+        "task": planned.workload.identity(),
         "space": planned.space.to_json(),
         "first": planned.first,
         "lag": lag_for(slots),
@@ -274,7 +276,7 @@ def _study(files: StudyFiles) -> Study:
         url,
         files.name,
         Space.from_json(record["space"]),
-        config.objectives,
+        files.objectives(),
         config.seed,
         config.sampler,
         config.trials,

@@ -30,6 +30,7 @@ __all__ = [
     "Measure",
     "MeasureContext",
     "Objective",
+    "check_objectives",
     "load_objectives",
     "require_reports",
     "task_objectives",
@@ -109,6 +110,25 @@ def require_reports(objectives: Sequence[Objective], methods: Mapping[str, type[
             raise InputError(
                 f"objective {objective.name!r} is known to some methods only ({able}), not to {', '.join(silent)}"
             )
+
+
+def check_objectives(names: Sequence[str], metrics: Sequence[str] | None) -> None:
+    """Refuse names of objectives that no study of a task can have, without loading the task.
+
+    Args:
+        names: Names of objectives.
+        metrics: Names of the task's metrics; ``None`` for a task of the user's own, whose metrics are not known yet.
+
+    Raises:
+        InputError: If a name is unknown.
+    """
+    if metrics == ("accuracy",):
+        load_objectives(names)
+    elif metrics is not None:
+        known = [*metrics, *(name for name in OBJECTIVES if name != "accuracy"), *known_names({}, GROUP)]
+        for name in names:
+            if not is_reference(name) and name not in known:
+                raise InputError(unknown_name("objective", name, [*known, "package.module:NAME"]))
 
 
 def task_objectives(task: Task | None = None) -> dict[str, Objective]:

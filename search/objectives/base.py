@@ -23,9 +23,10 @@ from search.objectives.units import write_count, write_duration, write_latency
 from spaces import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from methods.contract.data import Split
+    from methods.contract.inputs import Inputs
     from methods.contract.method import Method
     from methods.contract.task import Metric, Task
     from search.records.outcome import DenseRow
@@ -52,7 +53,7 @@ class MeasureContext:
     """
 
     model: nn.Module
-    example: Tensor
+    example: Inputs
     validation: Split
     task: Task
 

@@ -16,8 +16,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
+from methods.contract.inputs import Inputs
 from search.records.timing import Quartiles, Timing
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Effort, time_until_steady
@@ -29,7 +30,7 @@ REFERENCE_ATTEMPTS = 6
 
 
 def measure_pair(
-    setting: Conditions, dense: nn.Module, pruned: nn.Module, example: Tensor
+    setting: Conditions, dense: nn.Module, pruned: nn.Module, example: Inputs
 ) -> tuple[dict[str, Timing], dict[str, str]]:
     """Time a pruned network beside the dense one on every target.
 
@@ -56,7 +57,7 @@ def measure_pair(
     return timings, reasons
 
 
-def measure_dense(setting: Conditions, dense: nn.Module, example: Tensor) -> Quartiles:
+def measure_dense(setting: Conditions, dense: nn.Module, example: Inputs) -> Quartiles:
     """Time the dense network alone on the first target.
 
     Args:
@@ -80,7 +81,7 @@ def measure_dense(setting: Conditions, dense: nn.Module, example: Tensor) -> Qua
         raise InputError(f"latency target {error}") from error
 
 
-def check_targets(setting: Conditions, dense: nn.Module, example: Tensor) -> None:
+def check_targets(setting: Conditions, dense: nn.Module, example: Inputs) -> None:
     """Run a network once on every target, so that what cannot work is said before anything is trained.
 
     Args:

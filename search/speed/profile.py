@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.contract.inputs import Inputs, call, first_tensor, move, take
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel, layer_flops
 from search.records.timing import NOISE
@@ -129,7 +130,7 @@ Sample = Callable[[str, Sequence[_Piece]], Samples | None]
 
 
 def profile(
-    model: nn.Module, example: Tensor, setting: Conditions, round_to: int = 1, ignored: Sequence[str] = ()
+    model: nn.Module, example: Inputs, setting: Conditions, round_to: int = 1, ignored: Sequence[str] = ()
 ) -> Profile:
     """Time a network layer by layer, and what cuts of its groups buy.
 
@@ -150,7 +151,7 @@ def profile(
 
 def build_profile(
     model: nn.Module,
-    example: Tensor,
+    example: Inputs,
     setting: Conditions,
     whole: float,
     sample: Sample,
@@ -262,12 +263,15 @@ class _Times:
         return saved_seconds
 
 
-def _sample(setting: Conditions, example: Tensor, name: str, pieces: Sequence[_Piece]) -> Samples | None:
+def _sample(setting: Conditions, example: Inputs, name: str, pieces: Sequence[_Piece]) -> Samples | None:
     """Time versions of a module in turns on the target."""
     target = setting.targets[0]
     try:
         with threads_of(setting):
-            runs = [prepare(target, p.module, torch.zeros(p.shape, dtype=example.dtype), setting) for p in pieces]
+            runs = [
+                prepare(target, p.module, torch.zeros(p.shape, dtype=first_tensor(example).dtype), setting)
+                for p in pieces
+            ]
             return time_until_steady(watch(target, setting.threads), runs, EFFORT)
     except Untimed:
         return None  # named in the profile's ``untimed``
@@ -278,7 +282,7 @@ def _widths(group: ChannelGroup, round_to: int) -> list[tuple[float, int]]:
     return [(share, Uniform(ratio=share).keep([group.layer], len, round_to)[group.name]) for share in CUTS]
 
 
-def _calls(model: nn.Module, example: Tensor) -> list[tuple[str, _Piece]]:
+def _calls(model: nn.Module, example: Inputs) -> list[tuple[str, _Piece]]:
     """Run a network on shapes alone, and note every call of a module without submodules.
 
     Args:
@@ -302,7 +306,7 @@ def _calls(model: nn.Module, example: Tensor) -> list[tuple[str, _Piece]]:
         if not list(module.children()):
             module.register_forward_hook(note(name))
     with torch.no_grad():
-        shapes(example[:1].to("meta"))
+        call(shapes, move(take(example, slice(1)), "meta"))
     return calls
 
 

@@ -19,10 +19,12 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from methods.contract.inputs import Inputs, map_tensors, shapes_of
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Run, Watch
 from search.speed.onnx_session import NotInstalled, onnx_run
@@ -51,7 +53,7 @@ class Target:
     whole: bool = False
 
 
-def prepare(name: str, model: nn.Module, example: Tensor, setting: Conditions) -> Run:
+def prepare(name: str, model: nn.Module, example: Inputs, setting: Conditions) -> Run:
     """Make one forward pass of a network on a target.
 
     Args:
@@ -67,6 +69,8 @@ def prepare(name: str, model: nn.Module, example: Tensor, setting: Conditions) -
         Untimed: If it cannot be made.
     """
     target = TARGETS[name]
+    if not isinstance(example, Tensor):
+        raise Untimed(f"{name}: latency is measured for networks with one input, this one takes {shapes_of(example)}")
     try:
         network = copy.deepcopy(model).to(target.device).eval().requires_grad_(False)
         inputs = like(example, setting.batch_size).to(target.device)
@@ -93,20 +97,24 @@ def prepare(name: str, model: nn.Module, example: Tensor, setting: Conditions) -
         raise Untimed(f"{name}: {target.failure} ({_first_line(error)})") from error
 
 
-def like(example: Tensor, batch_size: int) -> Tensor:
+def like(example: Inputs, batch_size: int) -> Any:
     """Make a batch of noise: on images of zeros, pooling and its like guess every branch right and look too fast.
 
     Args:
-        example: One input, ``[1, ...]``.
+        example: One input, ``[1, ...]``, or a tuple or dict of such tensors.
         batch_size: Inputs of the batch.
 
     Returns:
         ``[batch_size, ...]``, the same every time, on the CPU; numbers that are not real are copies of the example's.
     """
-    if not example.is_floating_point():
-        return example[:1].cpu().repeat(batch_size, *[1] * (example.ndim - 1))
-    noise = torch.randn(batch_size, *example.shape[1:], generator=torch.Generator().manual_seed(0))
-    return noise.to(example.dtype)
+
+    def noise(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor[:1].cpu().repeat(batch_size, *[1] * (tensor.ndim - 1))
+        drawn = torch.randn(batch_size, *tensor.shape[1:], generator=torch.Generator().manual_seed(0))
+        return drawn.to(tensor.dtype)
+
+    return map_tensors(example, noise)
 
 
 def watch(name: str, threads: int) -> Watch:

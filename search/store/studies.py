@@ -316,13 +316,15 @@ class StudyFiles:
         Raises:
             InputError: If the trial is not finished or failed.
         """
+        from methods.contract.inputs import zeros
         from methods.network.architecture import rebuild
         from search.tasks.models import build_model
 
         if not self.outcome(number).complete:
             raise InputError(f"trial {number} of study {self.name!r} failed: it has no network")
         config, task = self.config(), self.record()["task"]
-        dense = build_model(config.model, task["classes"], tuple(task["example_shape"]), seed=config.seed)
+        example = zeros(task["example_shape"], task.get("example_dtypes"))
+        dense = build_model(config.model, task["classes"], example, seed=config.seed, check_outputs=False)
         architecture = read_json(self.folder(number) / "architecture.json")
         return rebuild(dense, architecture, self.weights(number), self.layers_of(number))
 

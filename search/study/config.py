@@ -10,13 +10,14 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search.speed.conditions import checked_targets
 from search.study.keys import similar_keys
 from search.tasks.data.sizes import SplitSizes
+from search.tasks.named_tasks import METRICS, metric_names
 from search.tasks.recipes import Training
 from spaces import InputError
 from spaces.errors import explain
@@ -86,6 +87,11 @@ class StudyConfig(_Part):
         data: A name of ours or ``package.module:function``.
         data_root: Where data sets lie or are downloaded to.
         split: Sizes and seed of train, validation and test.
+        task: What the network is for: ``"classification"``, ``"segmentation"``, ``"regression"`` or
+            ``package.module:Class``; a loop of the user's own brings its data, and ``data`` is not looked at.
+        task_options: Arguments of the task by name, such as ``ignore_index`` of segmentation.
+        augment: What happens to training images: ``"cifar"``, ``"imagenet"``, ``"none"`` or
+            ``package.module:function``; ``None`` for the data set's own.
         methods: Pruning methods that compete: names of ours or of installed packages, or ``package.module:Class``.
         allocation: How sparsity is given out over layers; ``"any"`` lets the search choose.
         ignored: Modules whose output channels must all stay.
@@ -115,6 +121,9 @@ class StudyConfig(_Part):
     data: str = "digits"
     data_root: Path = Path("data")
     split: SplitSizes = SplitSizes()
+    task: str = "classification"
+    task_options: Mapping[str, Any] = Field(default_factory=dict)
+    augment: str | None = None
     methods: tuple[str, ...] = Field(("magnitude", "increg", "random"), min_length=1)
     allocation: Allocation = "flops"
     ignored: tuple[str, ...] = ()
@@ -152,13 +161,22 @@ class StudyConfig(_Part):
             raise InputError(f"methods are named twice: {', '.join(names)}")
         return names
 
-    @field_validator("objectives")
+    @model_validator(mode="before")
     @classmethod
-    def _known_objectives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        from search.objectives import load_objectives
+    def _usual_objectives(cls, given: Any) -> Any:
+        """Search for the quality of the task and FLOPs, unless objectives are named."""
+        task = given.get("task") if isinstance(given, Mapping) else None
+        if not isinstance(task, str) or "objectives" in given or task == "classification":
+            return given
+        return {**given, "objectives": (metric_names(task)[0], "flops")}
 
-        load_objectives(names)
-        return names
+    @model_validator(mode="after")
+    def _known_objectives(self) -> Self:
+        """Check objectives as far as that needs no code of the user's: a stored study opens without it."""
+        from search.objectives import check_objectives
+
+        check_objectives(self.objectives, METRICS.get(self.task))
+        return self
 
     @field_validator("space")
     @classmethod

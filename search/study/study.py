@@ -20,7 +20,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.objectives import load_objectives
+from search.objectives import Objective, load_objectives
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.study.config import Sampler
@@ -41,7 +41,7 @@ class Study:
     Args:
         storage: The trials in Optuna's storage.
         space: The whole space, method included.
-        objectives: Names of the objectives.
+        objectives: The objectives, or names of ours.
         seed: Seed of the study.
         sampler: Who proposes points.
         trials: How many trials the study was begun with.
@@ -52,7 +52,7 @@ class Study:
         self,
         storage: Storage,
         space: Space,
-        objectives: Sequence[str],
+        objectives: Sequence[str | Objective],
         seed: int,
         sampler: Sampler,
         trials: int,
@@ -83,7 +83,7 @@ class Study:
         storage: str,
         name: str,
         space: Space,
-        objectives: Sequence[str],
+        objectives: Sequence[str | Objective],
         seed: int,
         sampler: Sampler,
         trials: int,
@@ -96,7 +96,7 @@ class Study:
             storage: Optuna storage URL.
             name: Name of the study.
             space: The whole space, method included.
-            objectives: Names of the objectives.
+            objectives: The objectives, or names of ours.
             seed: Seed of the study.
             sampler: Who proposes points.
             trials: How many trials the study shall have.
@@ -115,7 +115,7 @@ class Study:
         storage: str,
         name: str,
         space: Space,
-        objectives: Sequence[str],
+        objectives: Sequence[str | Objective],
         seed: int,
         sampler: Sampler,
         trials: int,
@@ -128,7 +128,7 @@ class Study:
             storage: Optuna storage URL.
             name: Name of the study.
             space: The whole space, method included.
-            objectives: Names of the objectives.
+            objectives: The objectives, or names of ours.
             seed: Seed of the study.
             sampler: Who proposes points.
             trials: How many trials the study was begun with.
@@ -330,14 +330,14 @@ def trial_seed(seed: int, number: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _directions(objectives: Sequence[str]) -> list[StudyDirection]:
+def _directions(objectives: Sequence[str | Objective]) -> list[StudyDirection]:
     return [
         StudyDirection.MAXIMIZE if objective.maximise else StudyDirection.MINIMIZE
         for objective in load_objectives(objectives)
     ]
 
 
-def _names(objectives: Sequence[str]) -> list[str]:
+def _names(objectives: Sequence[str | Objective]) -> list[str]:
     return [objective.name for objective in load_objectives(objectives)]
 
 

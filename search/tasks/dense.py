@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,7 +23,7 @@ from methods.training.trainer import Trainer
 from search.store.files import create_folder, json_text, read_object
 from search.store.weights import load_weights, save_weights
 from search.tasks.models.weights import is_weight_file
-from search.tasks.workload import Workload
+from search.tasks.workload import Workload, task_identity
 from spaces import InputError
 
 FORMAT = 1
@@ -34,7 +35,7 @@ class Dense:
 
     Attributes:
         model: The network in eval mode, on the CPU.
-        accuracy: Accuracy on validation, 0..1.
+        metrics: Metrics of the task on validation, by name.
         seconds: Wall-clock seconds of its training; 0 if it came with its weights.
         history: One record per epoch; empty if it came with its weights.
         folder: Where it is stored.
@@ -42,11 +43,16 @@ class Dense:
     """
 
     model: nn.Module
-    accuracy: float
+    metrics: Mapping[str, float]
     seconds: float
     history: list[Record]
     folder: Path
     cached: bool
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on validation, 0..1, for tasks that measure it."""
+        return self.metrics["accuracy"]
 
 
 def dense_network(
@@ -117,6 +123,7 @@ def _identity(workload: Workload, model: nn.Module, recipe: Recipe, epochs: floa
         "validation": workload.data.validation.fingerprint(),
         "weights": _weights_identity(workload.weights),
         "training": training if workload.weights is None else None,
+        **task_identity(workload.task),
     }
 
 
@@ -139,8 +146,8 @@ def _train(
     seed: int,
     report: Report,
     device: str,
-) -> tuple[list[Record], float, float]:
-    """Train the network in place, unless it has its weights; return history, seconds and accuracy."""
+) -> tuple[list[Record], float, dict[str, float]]:
+    """Train the network in place, unless it has its weights; return history, seconds and metrics."""
     model.to(device)
     train, validation = workload.data.train.to(device), workload.data.validation.to(device)
     history: list[Record] = []
@@ -148,11 +155,13 @@ def _train(
     if workload.weights is None:
         started = time.perf_counter()
         steps = max(1, math.ceil(epochs * train.steps(recipe.batch_size)))
-        history = Trainer(model, train, recipe, steps, seed, validation=validation, report=report).run()
+        history = Trainer(
+            model, train, recipe, steps, seed, validation=validation, report=report, task=workload.task
+        ).run()
         seconds = time.perf_counter() - started
-    accuracy = evaluate(model, validation, bf16=recipe.bf16).accuracy
+    metrics = evaluate(model, validation, bf16=recipe.bf16, task=workload.task).metrics
     model.to("cpu")
-    return history, seconds, accuracy
+    return history, seconds, dict(metrics)
 
 
 def _store(
@@ -161,13 +170,14 @@ def _store(
     identity: dict[str, Any],
     history: list[Record],
     seconds: float,
-    accuracy: float,
+    metrics: Mapping[str, float],
 ) -> None:
     """Write weights and record: the folder appears as a whole or not at all."""
     versions = {name: version(name) for name in ("torch", "torchvision")}
     record = {
         "config": identity,
-        "accuracy": accuracy,
+        **{name: value for name, value in metrics.items() if name == "accuracy"},  # where earlier versions look
+        "metrics": dict(metrics),
         "seconds": seconds,
         "history": history,
         "versions": versions,
@@ -185,9 +195,10 @@ def _load(folder: Path, model: nn.Module, cached: bool) -> Dense:
     try:
         record = read_object(folder / "record.json")
         model.load_state_dict(load_weights(folder / "weights.safetensors"))
-        accuracy, seconds, history = record["accuracy"], record["seconds"], record["history"]
+        known = record["metrics"] if "metrics" in record else {"accuracy": record["accuracy"]}  # of earlier versions
+        metrics, seconds, history = dict(known), record["seconds"], record["history"]
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
             f"the dense network in {folder} is damaged ({error}); remove this folder to train it again"
         ) from error
-    return Dense(model.eval(), accuracy, seconds, history, folder, cached)
+    return Dense(model.eval(), metrics, seconds, history, folder, cached)

@@ -9,7 +9,10 @@ from search.tasks.models import MODELS, TORCHVISION, build_model
 from spaces import InputError, LayerGroup
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from methods.contract.inputs import Inputs
+    from methods.contract.task import Task
 
 DEFAULT_MODEL = "digits_resnet"
 
@@ -40,13 +43,16 @@ def layer_groups(model: str | None, data: str | None, data_root: Path) -> list[L
     return [group.layer for group in channel_groups(network, example, frozenset())]
 
 
-def network_and_example(name: str, data: str | None, data_root: Path) -> tuple[nn.Module, Tensor]:
+def network_and_example(
+    name: str, data: str | None, data_root: Path, task: Task | None = None
+) -> tuple[nn.Module, Inputs]:
     """Build a network, and an input of the kind it takes.
 
     Args:
         name: Name of the network.
         data: Name of the data whose inputs it gets; ``None`` for inputs as the network was published for.
         data_root: Where data sets lie or are downloaded to.
+        task: What the network is for; classification by default.
 
     Returns:
         The network with initial weights, and one input, ``[1, ...]``.
@@ -56,20 +62,20 @@ def network_and_example(name: str, data: str | None, data_root: Path) -> tuple[n
     """
     if data is None and ":" in name and not name.startswith(TORCHVISION):
         raise InputError(f"what inputs does {name!r} take? Name its data as well (example: --data cifar10)")
-    classes, example = _from_data(data, data_root) if data is not None else _published(name)
-    return build_model(name, classes, tuple(example.shape), seed=0), example
+    outputs, example = _from_data(data, data_root, task) if data is not None else _published(name)
+    return build_model(name, outputs, example, seed=0, task=task), example
 
 
-def _published(name: str) -> tuple[int, Tensor]:
+def _published(name: str) -> tuple[int, Inputs]:
     import torch
 
     classes, shape = IMAGENET if name.startswith(TORCHVISION) else PUBLISHED.get(name, PUBLISHED[DEFAULT_MODEL])
     return classes, torch.zeros(shape)
 
 
-def _from_data(name: str, root: Path) -> tuple[int, Tensor]:
+def _from_data(name: str, root: Path, task: Task | None) -> tuple[int, Inputs]:
     from search.tasks.data.sets import load_data
     from search.tasks.data.sizes import SplitSizes
 
-    data = load_data(name, root, SplitSizes())
-    return data.classes, data.example
+    data = load_data(name, root, SplitSizes(), task)
+    return data.outputs, data.example

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
+from methods.contract.inputs import Inputs, call, dtypes_of, shapes_of
+from methods.contract.loop import LoopTask
+from methods.contract.task import Classification, Task
+from search.tasks.data.own_loop import own_loop_data
 from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.models import build_model
+
+
+def task_identity(task: Task) -> dict[str, Any]:
+    """Describe what a task changes in a result, as JSON.
+
+    Args:
+        task: The task.
+
+    Returns:
+        ``{"task": text}``; nothing for plain classification, whose results were stored before there were other tasks.
+    """
+    kind, options = type(task), {name: repr(value) for name, value in sorted(vars(task).items())}
+    if kind is Classification and not options:
+        return {}
+    return {"task": f"{kind.__module__}.{kind.__qualname__} {options}"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +44,7 @@ class Workload:
         split: The sizes and the seed they were drawn by.
         seed: Decides the initial weights.
         weights: Trained weights of the dense network: a file or a torchvision enum; ``None`` if it is trained.
+        task: What the network is for.
     """
 
     model: str
@@ -30,10 +52,19 @@ class Workload:
     split: SplitSizes
     seed: int
     weights: str | None = None
+    task: Task = field(default_factory=Classification)
 
     @classmethod
     def load(
-        cls, model: str, data: str, data_root: Path, split: SplitSizes, seed: int, weights: str | None = None
+        cls,
+        model: str,
+        data: str,
+        data_root: Path,
+        split: SplitSizes,
+        seed: int,
+        weights: str | None = None,
+        task: Task | None = None,
+        augment: str | None = None,
     ) -> Workload:
         """Load the data; networks are built by :meth:`build`.
 
@@ -44,15 +75,20 @@ class Workload:
             split: Sizes of the parts, and the seed that draws them.
             seed: Decides the initial weights.
             weights: A weight file or a torchvision enum; ``None`` to train.
+            task: What the network is for; classification by default.
+            augment: What happens to training images; ``None`` for the data set's own.
 
         Returns:
             The workload.
         """
-        return cls(model, load_data(data, data_root, split), split, seed, weights)
+        task = Classification() if task is None else task
+        if isinstance(task, LoopTask):
+            return cls(model, own_loop_data(task), split, seed, weights, task)
+        return cls(model, load_data(data, data_root, split, task, augment), split, seed, weights, task)
 
     @property
-    def example(self) -> Tensor:
-        """One input, ``[1, channels, ...]``."""
+    def example(self) -> Inputs:
+        """One input, ``[1, channels, ...]``, or a tuple or dict of such tensors."""
         return self.data.example
 
     def build(self) -> nn.Module:
@@ -61,4 +97,34 @@ class Workload:
         Returns:
             The network in training mode, with the user's weights or initial ones.
         """
-        return build_model(self.model, self.data.classes, self.example.shape, self.seed, self.weights)
+        return build_model(self.model, self.data.outputs, self.example, self.seed, self.weights, self.task)
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse a network whose outputs do not belong to the targets of the data.
+
+        Args:
+            model: The network, on the CPU; not changed. An ``InputError`` says what does not fit.
+        """
+        if isinstance(self.task, LoopTask):
+            return
+        inputs, target = next(iter(self.data.train.batches(2)))
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        with torch.no_grad():
+            output = self.task.output(call(model, inputs))
+        for module, training in modes:
+            module.training = training
+        self.task.check(output, target)
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the task and its inputs in JSON's types, for :func:`search.tasks.models.build_model`.
+
+        Returns:
+            ``name``, ``classes`` (outputs), ``example_shape`` and ``example_dtypes``.
+        """
+        return {
+            "name": self.task.name,
+            "classes": self.data.outputs,
+            "example_shape": shapes_of(self.example),
+            "example_dtypes": dtypes_of(self.example),
+        }

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from methods.contract.analyses import Analyses, Fresh, Progress, ignore_progress
 from methods.contract.data import Split
+from methods.contract.inputs import Inputs, move
 from methods.contract.method import Problem, Pruned, Report, ignore_record
 from methods.contract.recipe import Recipe
 from methods.contract.session import Paused, Session, Uninterrupted
@@ -41,7 +42,7 @@ class Setting:
 
     Attributes:
         model: The trained dense network, on the CPU.
-        example: One input, ``[1, ...]``, on the CPU.
+        example: One input, ``[1, ...]``, or a tuple or dict of such tensors, on the CPU.
         train: Training data, on the CPU.
         validation: Validation data, on the CPU. There is no test data here: no trial may see it.
         recipe: How every method fine-tunes.
@@ -58,7 +59,7 @@ class Setting:
     """
 
     model: nn.Module
-    example: Tensor
+    example: Inputs
     train: Split
     validation: Split
     recipe: Recipe
@@ -84,7 +85,7 @@ class Setting:
         return replace(
             self,
             model=self.model.to(self.device),
-            example=self.example.to(self.device),
+            example=move(self.example, self.device),
             train=self.train.to(self.device),
             validation=self.validation.to(self.device),
         )
@@ -240,7 +241,7 @@ def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress
 
 def _measure(setting: Setting, pruned: Pruned, seconds: float) -> dict[str, float]:
     """Measure the metrics of the task, every objective, and what every outcome has, on the cut network."""
-    objectives = load_objectives(setting.objectives)
+    objectives = load_objectives(setting.objectives, setting.task)
     metrics = measure_metrics(
         MeasureContext(pruned.model, setting.example, setting.validation, setting.task), objectives
     )

@@ -12,15 +12,16 @@ import torch
 from search.tasks.data.memory import Examples, Source, split_in_memory
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
-from search.tasks.data.splits import Augmentation
+from search.tasks.data.splits import Augment, Augmentation
 
 
-def digits(root: Path, sizes: SplitSizes) -> Data:
+def digits(root: Path, sizes: SplitSizes, augmentation: Augmentation | Augment | None = None) -> Data:
     """Load the digits: 60 % for training, 20 % for validation, 20 % for test by default.
 
     Args:
         root: Not used; the data comes with scikit-learn.
         sizes: Sizes of the parts, and the seed that draws them.
+        augmentation: What happens to training images instead of the usual.
 
     Returns:
         The three parts, images ``[1, 8, 8]``.
@@ -34,7 +35,7 @@ def digits(root: Path, sizes: SplitSizes) -> Data:
     return split_in_memory(
         Source(
             name="digits",
-            classes=10,
+            outputs=10,
             train=Examples(images, labels),
             mean=(0.2873,),
             std=(0.3539,),
@@ -43,4 +44,5 @@ def digits(root: Path, sizes: SplitSizes) -> Data:
             test_size=0.2,
         ),
         sizes,
+        augmentation,
     )

@@ -1,5 +1,7 @@
 """Folders of images, one folder per class: ``root/train/CLASS/*.jpeg``, and perhaps ``val`` and ``test``.
 
+Without ``train/`` the folders of classes may lie in ``root`` itself, and all parts are drawn from them.
+
 The test set is ``test/``, or else ``val/`` (as in ImageNet, whose validation images are what papers report),
 or else drawn from ``train/``. The validation set is ``val/`` where there is a ``test/`` as well, or else drawn
 from ``train/``. Inputs are normalised with ImageNet's statistics, which torchvision's weights expect.
@@ -7,17 +9,20 @@ from ``train/``. Inputs are normalised with ImageNet's statistics, which torchvi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
 import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from search.tasks.data.loader_split import ImageFiles, LoaderSplit
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
+from search.tasks.data.splits import Augment, Augmentation
 from search.tasks.data.stratify import part_size, stratify
 from spaces import InputError
 
@@ -27,13 +32,14 @@ SHARES = {"validation": 0.1, "test": 0.2}
 """Shares of parts that have no folder."""
 
 
-def imagefolder(root: Path, sizes: SplitSizes) -> Data:
+def imagefolder(root: Path, sizes: SplitSizes, augmentation: Augmentation | Augment | None = None) -> Data:
     """Open folders of images.
 
     Args:
-        root: Folder that holds ``train`` and perhaps ``val`` and ``test``.
+        root: Folder that holds ``train`` and perhaps ``val`` and ``test``, or one folder per class.
         sizes: Sizes of the parts that are drawn from ``train`` (10 % for validation and 20 % for test by
             default), and the seed that draws them.
+        augmentation: What happens to training images instead of the usual.
 
     Returns:
         The three parts, images ``[3, side, side]``; the side is 224 pixels, or the median of the shorter
@@ -43,24 +49,75 @@ def imagefolder(root: Path, sizes: SplitSizes) -> Data:
         InputError: If there is no ``train`` folder with images, the folders differ in their classes, or a
             size is named for a part that has a folder.
     """
-    if not (root / "train").is_dir():
+    whole = (root / "train").is_dir()
+    if not whole and not _has_classes(root):
         raise InputError(
-            f"data 'imagefolder' needs the folder {root / 'train'} with one folder of images per class; "
-            "name the folder above it with --data-root"
+            f"data 'imagefolder' needs the folder {root / 'train'} with one folder of images per class, or such "
+            f"folders in {root} itself; name the folder above them with --data-root"
         )
-    classes, pool = _images(root / "train")
+    classes, pool = _images(root / "train" if whole else root)
     given = {}
-    for part, folder in _folders(root).items():
+    for part, folder in (_folders(root) if whole else {}).items():
         others, given[part] = _images(folder)
         if others != classes:
             differ = ", ".join(sorted(set(classes) ^ set(others))[:5])
             raise InputError(f"{folder} and {root / 'train'} differ in their classes: {differ}")
     parts = given | _drawn(pool, sizes, given)
+    check_images([files.folder / path for files in (pool, *given.values()) for path in files.paths])
     side = _side(parts["train"])
-    train, validation, test = (LoaderSplit(parts[p], side) for p in ("train", "validation", "test"))
+    train = LoaderSplit(parts["train"], side, augmentation=augmentation)
+    validation, test = (LoaderSplit(parts[p], side) for p in ("validation", "test"))
     first = LoaderSplit(parts["train"].part(torch.tensor([0])), side, workers=0)
     example, _ = next(first.batches(1))
     return Data("imagefolder", len(classes), train, validation, test, example)
+
+
+def _has_classes(root: Path) -> bool:
+    """Whether a folder holds folders of images that are not parts of a data set."""
+    if not root.is_dir() or any((root / part).is_dir() for part in ("val", "test")):
+        return False
+    inside = (path for folder in root.iterdir() if folder.is_dir() for path in folder.iterdir())
+    return any(path.suffix.lower() in IMG_EXTENSIONS for path in inside)
+
+
+def check_images(paths: Sequence[Path]) -> None:
+    """Open every image, so that a broken one is named before anything is trained.
+
+    Headers and checksums are read, and the end of JPEG files, not all pixels: a thousand small images take a second.
+
+    Args:
+        paths: The files.
+
+    Raises:
+        InputError: If some cannot be read; the first ones are named.
+    """
+    with ThreadPoolExecutor(8) as pool:
+        broken = [(path, why) for path, why in zip(paths, pool.map(_complaint, paths), strict=True) if why]
+    if broken:
+        listed = "; ".join(f"{path} ({why})" for path, why in broken[:3])
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise InputError(f"images that cannot be read: {listed}{more}; remove or replace them")
+
+
+def _complaint(path: Path) -> str | None:
+    """Say why an image cannot be read; None if it can."""
+    try:
+        with Image.open(path) as image:
+            kind = image.format
+            image.verify()
+        if kind == "JPEG" and not _ends_as_jpeg(path):
+            with Image.open(path) as image:
+                image.load()  # only what looks cut off is decoded
+    except Exception as error:  # decoders fail in any way on what is no image
+        said = str(error).replace(str(path), "the file").splitlines() or [type(error).__name__]
+        return said[0]
+    return None
+
+
+def _ends_as_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-min(64, path.stat().st_size), 2)
+        return b"\xff\xd9" in file.read()
 
 
 def _folders(root: Path) -> dict[str, Path]:

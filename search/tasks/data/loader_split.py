@@ -16,7 +16,9 @@ from torchvision.transforms import v2
 
 from methods.contract.data import Batch
 from methods.contract.recipe import derive_seed
+from search.tasks.data.augmentations import ResizedCrop
 from search.tasks.data.normalise import Normalisation
+from search.tasks.data.splits import Augment, Augmentation
 from search.tasks.models.initialise import seeded_defaults
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -66,10 +68,20 @@ class LoaderSplit:
         workers: Processes that decode images, 0 to decode in this process; by default as many as torch may
             use threads, so that a trial stays within its cores.
         device: Where inputs are normalised and handed out.
+        augmentation: What happens to training images instead: changes batches of uint8 images that were resized and cut
+            as for evaluation.
     """
 
-    def __init__(self, files: ImageFiles, side: int, workers: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        files: ImageFiles,
+        side: int,
+        workers: int | None = None,
+        device: str = "cpu",
+        augmentation: Augmentation | Augment | None = None,
+    ) -> None:
         self.files, self.side, self.workers, self.device = files, side, workers, torch.device(device)
+        self.augmentation = None if isinstance(augmentation, ResizedCrop) else augmentation  # the usual one
         like = torch.empty((1, 3, side, side), dtype=torch.uint8, device=device)
         self._normalised = Normalisation(IMAGENET_MEAN, IMAGENET_STD, like)
 
@@ -87,7 +99,7 @@ class LoaderSplit:
         Returns:
             The same images, handed out there.
         """
-        return LoaderSplit(self.files, self.side, self.workers, device)
+        return LoaderSplit(self.files, self.side, self.workers, device, self.augmentation)
 
     def steps(self, batch_size: int) -> int:
         """Return how many batches one shuffled epoch has (an incomplete last batch is left out).
@@ -116,7 +128,15 @@ class LoaderSplit:
             v2.RandomHorizontalFlip(),
             v2.PILToTensor(),
         ])
-        yield from self._loaded(transform, _ShuffledKeys(self.examples, batch_size, seed, start))
+        keys = ShuffledKeys(self.examples, batch_size, seed, start)
+        if self.augmentation is None:
+            yield from self._loaded(transform, keys)
+            return
+        for step, (images, labels) in enumerate(self._images(self._still(), keys), start):
+            generator = torch.Generator().manual_seed(derive_seed(seed, step, 1))
+            if not isinstance(self.augmentation, Augmentation):
+                images, labels = self.augmentation(images, labels, generator)
+            yield self._normalised(images), labels
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield every example once, in stored order, never augmented.
@@ -127,14 +147,9 @@ class LoaderSplit:
         Yields:
             Inputs ``[batch, 3, side, side]`` (float32, normalised) and labels ``[batch]`` (int64).
         """
-        transform = v2.Compose([
-            v2.Resize(round(self.side * 8 / 7), antialias=True),
-            v2.CenterCrop(self.side),
-            v2.PILToTensor(),
-        ])
         starts = range(0, self.examples, batch_size)
         keys = [[(i, 0) for i in range(s, min(s + batch_size, self.examples))] for s in starts]
-        yield from self._loaded(transform, keys)
+        yield from self._loaded(self._still(), keys)
 
     def fingerprint(self) -> str:
         """Return a hash of what the split holds: paths and labels, not the pixels.
@@ -142,11 +157,25 @@ class LoaderSplit:
         Returns:
             Hexadecimal digits; equal for equal paths below the folder, labels and size of images.
         """
-        digest = hashlib.sha256(repr((self.side, self.files.paths)).encode())
+        own = () if self.augmentation is None else (self.augmentation,)
+        digest = hashlib.sha256(repr((self.side, self.files.paths, *own)).encode())
         digest.update(self.files.labels.numpy().data)
         return digest.hexdigest()
 
+    def _still(self) -> v2.Compose:
+        """The middle of the resized image."""
+        return v2.Compose([
+            v2.Resize(round(self.side * 8 / 7), antialias=True),
+            v2.CenterCrop(self.side),
+            v2.PILToTensor(),
+        ])
+
     def _loaded(self, transform: v2.Compose, keys: Any) -> Iterator[Batch]:
+        for images, labels in self._images(transform, keys):
+            yield self._normalised(images), labels
+
+    def _images(self, transform: v2.Compose, keys: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield images of uint8 and labels, on the device."""
         loader: DataLoader[tuple[Tensor, int]] = DataLoader(
             _Decoded(self.files, transform),
             batch_sampler=keys,
@@ -155,8 +184,7 @@ class LoaderSplit:
             generator=torch.Generator().manual_seed(0),  # torch would draw from its global generator
         )
         for images, labels in loader:
-            images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
-            yield self._normalised(images), labels
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
 
 class _Decoded(Dataset[tuple[Tensor, int]]):
@@ -172,7 +200,7 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
             return self.transform(image), int(self.files.labels[index])
 
 
-class _ShuffledKeys:
+class ShuffledKeys:
     """Batches of keys in the order of one epoch."""
 
     def __init__(self, examples: int, batch_size: int, seed: int, start: int) -> None:

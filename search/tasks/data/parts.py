@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
-
 from methods.contract.data import Split
+from methods.contract.inputs import Inputs
 
 
 class StoredSplit(Split, Protocol):
@@ -27,17 +26,17 @@ class Data:
 
     Attributes:
         name: The name it was asked for by.
-        classes: Number of classes.
+        outputs: Number of classes, or of numbers to predict: what a network is built with.
         train: What networks are trained on.
         validation: What search and method decisions look at.
         test: What is looked at once, for the finished front.
-        example: One training input, normalised and not augmented, ``[1, channels, ...]``, float32, on the
-            CPU.
+        example: One training input, normalised and not augmented, ``[1, channels, ...]`` (or a tuple or dict of such
+            tensors), on the CPU.
     """
 
     name: str
-    classes: int
+    outputs: int
     train: StoredSplit
     validation: StoredSplit
     test: StoredSplit
-    example: Tensor
+    example: Inputs

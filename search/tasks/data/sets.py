@@ -15,6 +15,7 @@ from search.tasks.data.sizes import SplitSizes
 from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
+    from methods.contract.task import Task
     from search.tasks.data.parts import Data
 
 DATA: dict[str, str] = {
@@ -25,13 +26,13 @@ DATA: dict[str, str] = {
     "imagefolder": "search.tasks.data.imagefolder:imagefolder",
     "mnist": "search.tasks.data.mnist:mnist",
 }
-"""Where the loader of each data set is: ``loader(root, sizes)``."""
+"""Where the loader of each data set is: ``loader(root, sizes, augmentation)``."""
 
 GROUP = "paretoprune.data"
 """The entry-point group in which other packages list functions that return arrays."""
 
 
-def load_data(name: str, root: Path, split: SplitSizes) -> Data:
+def load_data(name: str, root: Path, split: SplitSizes, task: Task | None = None, augment: str | None = None) -> Data:
     """Load a data set and split it.
 
     Args:
@@ -39,6 +40,9 @@ def load_data(name: str, root: Path, split: SplitSizes) -> Data:
             arrays (see :mod:`search.tasks.data.arrays`).
         root: Where data sets lie, or are downloaded to.
         split: Sizes of the validation and test parts, and the seed that draws them.
+        task: What the data are for; classification by default, and always for the data sets of ours.
+        augment: What happens to training images: ``"cifar"``, ``"imagenet"``, ``"none"`` or
+            ``package.module:function``; ``None`` for the data set's own.
 
     Returns:
         The three parts, on the CPU.
@@ -46,12 +50,19 @@ def load_data(name: str, root: Path, split: SplitSizes) -> Data:
     Raises:
         InputError: If the name is unknown, the data cannot be had, or it cannot be split as asked.
     """
-    if name in DATA:
-        module, _, function = DATA[name].partition(":")
-        loader: Callable[[Path, SplitSizes], Data] = getattr(import_module(module), function)
-        return loader(root, split)
-    if is_reference(name) or name in known_names({}, GROUP):
-        from search.tasks.data.arrays import user_arrays
+    from methods.contract.task import Classification
+    from search.tasks.data.augmentations import named_augmentation
 
-        return user_arrays(load_named("data", name, {}, GROUP), name, split)
+    task = Classification() if task is None else task
+    change = named_augmentation(augment, task)
+    if name in DATA:
+        if not task.stratified:
+            raise InputError(f"data {name!r} has one class per example: task = {task.name!r} needs data of its own")
+        module, _, function = DATA[name].partition(":")
+        loader: Callable[..., Data] = getattr(import_module(module), function)
+        return loader(root, split, change)
+    if is_reference(name) or name in known_names({}, GROUP):
+        from search.tasks.data.arrays import user_data
+
+        return user_data(load_named("data", name, {}, GROUP), name, split, task, change)
     raise InputError(unknown_name("data", name, [*known_names(DATA, GROUP), "package.module:function"]))

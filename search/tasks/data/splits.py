@@ -1,16 +1,18 @@
-"""Splits held in memory as one tensor; normalised and augmented in whole batches on the device."""
+"""Splits held in memory as tensors; normalised and augmented in whole batches on the device."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from methods.contract.data import Batch
+from methods.contract.inputs import Inputs, Target, batch_size, first_tensor, leaves, map_tensors, move, take, tensors
 from methods.contract.recipe import derive_seed
 from search.tasks.data.normalise import Normalisation
 
@@ -28,15 +30,23 @@ class Augmentation:
     flip: bool = False
 
 
+Augment = Callable[[Inputs, Target, torch.Generator], tuple[Inputs, Target]]
+"""Changes a batch of training inputs and their targets at random."""
+
+
 class TensorSplit:
-    """One part of a data set as one tensor (a :class:`methods.contract.data.Split`).
+    """One part of a data set as tensors (a :class:`methods.contract.data.Split`).
 
     Args:
-        inputs: ``[examples, channels, ...]``, uint8 or float32, on the device to compute on.
-        labels: ``[examples]``, int64, on the same device.
-        mean: Mean of each channel; for uint8 inputs in units of 255.
-        std: Standard deviation of each channel; for uint8 inputs in units of 255.
+        inputs: ``[examples, channels, ...]``, uint8 or float32, on the device to compute on; or a tuple or dict of such
+            tensors.
+        targets: Labels ``[examples]``, int64, or whatever the task takes, on the same device.
+        mean: Mean of each channel; for uint8 inputs in units of 255. For several tensors one such sequence each, in
+            order, or ``None`` for a tensor that is handed out as it is.
+        std: Standard deviation of each channel, likewise.
         augmentation: What happens to the inputs of :meth:`epoch`; only for images ``[.., height, width]``.
+        fill: Where targets are maps ``[examples, height, width]`` that are cropped and mirrored with the images: what
+            is put outside; ``None`` for other targets.
 
     Raises:
         ValueError: If the tensors are empty or do not belong together.
@@ -44,23 +54,32 @@ class TensorSplit:
 
     def __init__(
         self,
-        inputs: Tensor,
-        labels: Tensor,
-        mean: Sequence[float],
-        std: Sequence[float],
-        augmentation: Augmentation | None = None,
+        inputs: Inputs,
+        targets: Target,
+        mean: Sequence[Any],
+        std: Sequence[Any],
+        augmentation: Augmentation | Augment | None = None,
+        fill: int | None = None,
     ) -> None:
-        if len(inputs) == 0 or labels.shape != (len(inputs),) or inputs.device != labels.device:
-            raise ValueError(f"inputs {list(inputs.shape)} do not belong to labels {list(labels.shape)}")
-        self.inputs, self.labels = inputs, labels
+        one, several = first_tensor(targets), tensors(inputs)
+        lengths = {len(each) for each in (*several, one)}
+        if lengths == {0} or len(lengths) > 1 or any(each.device != one.device for each in several):
+            shapes = ", ".join(str(list(each.shape)) for each in several)
+            raise ValueError(f"inputs {shapes} do not belong to labels {list(one.shape)}")
+        self.inputs: Any = inputs  # one of the forms of Inputs
+        self.targets, self.fill = targets, fill
         self.augmentation = augmentation or Augmentation()
         self._mean, self._std = mean, std
-        self._normalised = Normalisation(mean, std, inputs)
+        given = [(mean, std)] if isinstance(inputs, Tensor) else zip(mean, std, strict=True)
+        self._normalisations = [
+            None if middle is None else Normalisation(middle, spread, each)
+            for (middle, spread), each in zip(given, several, strict=True)
+        ]
 
     @property
     def examples(self) -> int:
         """How many examples the split holds."""
-        return len(self.labels)
+        return batch_size(self.targets)
 
     def to(self, device: str) -> TensorSplit:
         """Return the split on a device.
@@ -71,8 +90,8 @@ class TensorSplit:
         Returns:
             A split that shares what lies there already.
         """
-        inputs, labels = self.inputs.to(device), self.labels.to(device)
-        return TensorSplit(inputs, labels, self._mean, self._std, self.augmentation)
+        inputs, targets = move(self.inputs, device), move(self.targets, device)
+        return TensorSplit(inputs, targets, self._mean, self._std, self.augmentation, self.fill)
 
     def steps(self, batch_size: int) -> int:
         """Return how many batches one shuffled epoch has (an incomplete last batch is left out).
@@ -96,15 +115,15 @@ class TensorSplit:
             start: Index of the first batch to yield.
 
         Yields:
-            Inputs ``[batch, channels, ...]`` (float32, normalised) and labels ``[batch]`` (int64).
+            Inputs (normalised) and targets.
         """
         order = torch.randperm(self.examples, generator=torch.Generator().manual_seed(seed))
-        order = order.to(self.labels.device)
+        order = order.to(first_tensor(self.targets).device)
         for step in range(start, self.steps(batch_size)):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             generator = torch.Generator().manual_seed(derive_seed(seed, step))
-            images = augment(self.inputs[chosen], self.augmentation, generator)
-            yield self._normalised(images), self.labels[chosen]
+            inputs, targets = self._augment(take(self.inputs, chosen), take(self.targets, chosen), generator)
+            yield self._normalise(inputs), targets
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield every example once, in stored order, never augmented.
@@ -113,21 +132,96 @@ class TensorSplit:
             batch_size: Examples per batch; the last batch may be smaller.
 
         Yields:
-            Inputs ``[batch, channels, ...]`` (float32, normalised) and labels ``[batch]`` (int64).
+            Inputs (normalised) and targets.
         """
-        for inputs, labels in zip(self.inputs.split(batch_size), self.labels.split(batch_size), strict=True):
-            yield self._normalised(inputs), labels
+        for begin in range(0, self.examples, batch_size):
+            part = slice(begin, begin + batch_size)
+            yield self._normalise(take(self.inputs, part)), take(self.targets, part)
 
     def fingerprint(self) -> str:
         """Return a hash of what the split holds.
 
         Returns:
-            Hexadecimal digits; equal for equal inputs, labels, normalisation and augmentation.
+            Hexadecimal digits; equal for equal inputs, targets, normalisation and augmentation.
         """
-        digest = hashlib.sha256(repr((self.inputs.shape, self.inputs.dtype, self.augmentation)).encode())
-        for tensor in (self.inputs, self.labels, self._normalised.scale, self._normalised.shift):
+        names = list(self.inputs) if isinstance(self.inputs, Mapping) else []
+        kinds = [part for each in tensors(self.inputs) for part in (each.shape, each.dtype)]
+        digest = hashlib.sha256(repr((*kinds, self.augmentation, *names)).encode())
+        found = leaves((self.inputs, self.targets))
+        known = [each for each in self._normalisations if each is not None]
+        for tensor in (*found, *(part for each in known for part in (each.scale, each.shift))):
             digest.update(tensor.contiguous().cpu().numpy().data)
         return digest.hexdigest()
+
+    def _augment(self, inputs: Inputs, targets: Target, generator: torch.Generator) -> tuple[Inputs, Target]:
+        if not isinstance(self.augmentation, Augmentation):
+            return self.augmentation(inputs, targets, generator)
+        if self.augmentation == Augmentation():
+            return inputs, targets
+        crop = RandomCrop(first_tensor(inputs), self.augmentation, generator)
+        inputs = map_tensors(inputs, lambda tensor: crop(tensor) if crop.fits(tensor) else tensor)
+        if self.fill is not None:
+            targets = crop(targets[:, None], self.fill)[:, 0]
+        return inputs, targets
+
+    def _normalise(self, inputs: Inputs) -> Inputs:
+        known = iter(self._normalisations)
+
+        def change(tensor: Tensor) -> Tensor:
+            normalisation = next(known)
+            return tensor if normalisation is None else normalisation(tensor)
+
+        changed: Inputs = map_tensors(inputs, change)
+        return changed
+
+
+class RandomCrop:
+    """One random crop and mirroring for each image of a batch, for all tensors that lie on the same pixels.
+
+    Args:
+        images: ``[batch, channels, height, width]``; only the shape counts.
+        augmentation: What to do.
+        generator: A CPU generator; how many numbers are drawn depends on the batch size alone.
+    """
+
+    def __init__(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> None:
+        batch, _, height, width = images.shape
+        padding = augmentation.padding
+        corners = torch.randint(2 * padding + 1, (2, batch, 1), generator=generator)
+        mirrored = torch.rand((batch, 1), generator=generator) < (0.5 if augmentation.flip else 0.0)
+        top, left, mirrored = (t.to(images.device, non_blocking=True) for t in (*corners, mirrored))
+        rows = torch.arange(height, device=images.device) + top
+        columns = torch.arange(width, device=images.device)
+        columns = torch.where(mirrored, width - 1 - columns, columns) + left
+        self._shape, self._padding = (batch, height, width), padding
+        self._pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+
+    def fits(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor lies on these pixels.
+
+        Args:
+            tensor: Any tensor.
+
+        Returns:
+            Whether it is ``[batch, channels, height, width]`` with this batch, height and width.
+        """
+        return tensor.ndim == 4 and (len(tensor), *tensor.shape[2:]) == self._shape
+
+    def __call__(self, images: Tensor, fill: int = 0) -> Tensor:
+        """Crop and mirror all images at once.
+
+        Args:
+            images: ``[batch, channels, height, width]`` of any type.
+            fill: What is outside of them.
+
+        Returns:
+            Images of the same shape and type.
+        """
+        # One gather over flattened pixels does crop and mirror together, without a loop over images.
+        padded = F.pad(images, (self._padding,) * 4, value=fill).flatten(2)
+        batch, height, width = self._shape
+        index = self._pixels.view(batch, 1, height * width).expand(-1, images.shape[1], -1)
+        return padded.gather(2, index).view(images.shape)
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -141,18 +235,4 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     Returns:
         Images of the same shape and type.
     """
-    if augmentation == Augmentation():
-        return images
-    batch, channels, height, width = images.shape
-    padding = augmentation.padding
-    corners = torch.randint(2 * padding + 1, (2, batch, 1), generator=generator)
-    mirrored = torch.rand((batch, 1), generator=generator) < (0.5 if augmentation.flip else 0.0)
-    top, left, mirrored = (t.to(images.device, non_blocking=True) for t in (*corners, mirrored))
-    rows = torch.arange(height, device=images.device) + top
-    columns = torch.arange(width, device=images.device)
-    columns = torch.where(mirrored, width - 1 - columns, columns) + left
-    # One gather over flattened pixels does crop and mirror together, without a loop over images.
-    padded = F.pad(images, (padding,) * 4).flatten(2)
-    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
-    index = pixels.view(batch, 1, height * width).expand(-1, channels, -1)
-    return padded.gather(2, index).view(images.shape)
+    return images if augmentation == Augmentation() else RandomCrop(images, augmentation, generator)(images)

@@ -35,6 +35,26 @@ def part_size(size: float, examples: int, part: str) -> int:
     return count
 
 
+def random_parts(examples: int, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
+    """Draw disjoint parts at random, for targets that are not classes.
+
+    Args:
+        examples: How many examples there are.
+        sizes: Examples of each part.
+        generator: Decides which examples fall where.
+
+    Returns:
+        Ascending indices of each part, and of the remainder as the last part.
+
+    Raises:
+        InputError: If the parts take all the examples.
+    """
+    if sum(sizes) >= examples:
+        raise InputError(f"parts of {' + '.join(map(str, sizes))} examples leave none of {examples} for training")
+    shuffled = torch.randperm(examples, generator=generator)
+    return [part.sort().values for part in shuffled.split([*sizes, examples - sum(sizes)])]
+
+
 def stratify(labels: Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
     """Draw disjoint parts in which every class has its share to within one example.
 

@@ -17,6 +17,9 @@ from spaces import InputError, unknown_name
 if TYPE_CHECKING:
     from torch import nn
 
+    from methods.contract.inputs import Inputs
+    from methods.contract.task import Task
+
 MODELS: dict[str, str] = {
     "digits_resnet": "search.tasks.models.resnet:digits_resnet",
     "lenet_300_100": "search.tasks.models.lenet:lenet_300_100",
@@ -39,19 +42,28 @@ TORCHVISION = "torchvision:"
 
 
 def build_model(
-    name: str, classes: int, example_shape: Sequence[int], seed: int, weights: str | None = None
+    name: str,
+    outputs: int,
+    example: Inputs | Sequence[int],
+    seed: int,
+    weights: str | None = None,
+    task: Task | None = None,
+    check_outputs: bool = True,
 ) -> nn.Module:
-    """Build a network and check that it classifies inputs of the given shape.
+    """Build a network and check that it takes such inputs and gives such outputs.
 
     Args:
         name: A name in :data:`MODELS`, ``torchvision:NAME``, or ``package.module:function`` for a function of
-            the user's that returns a network; it is called with ``num_classes``, or else ``classes``, if it
-            takes such an argument.
-        classes: Number of classes.
-        example_shape: Shape of one input, ``(1, channels, ...)``, such as ``(1, 3, 32, 32)``.
+            the user's that returns a network; it is called with ``num_classes``, ``classes``, ``num_outputs`` or
+            ``outputs``, whichever it takes.
+        outputs: Number of classes, or of numbers to predict.
+        example: One input (a tensor, or a tuple or dict of tensors), or the shape of one tensor, such as
+            ``(1, 3, 32, 32)``.
         seed: Decides the initial weights; global random state is left alone.
         weights: A weight file (``.safetensors``, ``.pth``, ``.pt``), for torchvision models also the name of
             a set of weights; ``None`` for initial weights.
+        task: What the network is for; classification by default.
+        check_outputs: Whether outputs must fit the task; not where a network is rebuilt that once did.
 
     Returns:
         The network on the CPU, in training mode.
@@ -60,9 +72,13 @@ def build_model(
         InputError: If the name is unknown, the network cannot be built, does not take such inputs, gives
             another number of classes, or the weights do not fit.
     """
+    from methods.contract.inputs import is_inputs, zeros
+    from methods.contract.task import Classification
     from search.tasks.models.initialise import seeded_defaults
     from search.tasks.models.weights import is_weight_file, load_weights
 
+    task = Classification() if task is None else task
+    inputs = example if is_inputs(example) else zeros(example)
     file = Path(weights) if weights is not None and is_weight_file(weights) else None
     named = None if file is not None else weights
     if named is not None and not name.startswith(TORCHVISION):
@@ -71,69 +87,85 @@ def build_model(
             "names of weights exist for torchvision models only"
         )
     with seeded_defaults(seed):
-        model = _build(name, classes, example_shape, seed, named)
-        _check(model, name, classes, example_shape)  # inside: lazy layers draw their weights now
+        model = _build(name, outputs, inputs, seed, named)
+        _check(
+            model, name, outputs, inputs, task if check_outputs else None
+        )  # inside: lazy layers draw their weights now
     if file is not None:
         load_weights(model, file)
     return model
 
 
-def _build(name: str, classes: int, example_shape: Sequence[int], seed: int, weights: str | None) -> nn.Module:
+def _build(name: str, outputs: int, example: Inputs, seed: int, weights: str | None) -> nn.Module:
     if name in MODELS:
         module, _, function = MODELS[name].partition(":")
         builder: Callable[..., nn.Module] = getattr(import_module(module), function)
-        return builder(classes, channels=example_shape[1], seed=seed)
+        from methods.contract.inputs import first_tensor
+
+        return builder(outputs, channels=first_tensor(example).shape[1], seed=seed)
     if name.startswith(TORCHVISION):
         from search.tasks.models.torchvision_models import torchvision_model
 
-        return torchvision_model(name.removeprefix(TORCHVISION), classes, weights)
+        return torchvision_model(name.removeprefix(TORCHVISION), outputs, weights)
     if is_reference(name) or name in known_names({}, GROUP):
-        return _user_model(name, classes)
+        return _user_model(name, outputs)
     known = [*known_names(MODELS, GROUP), "torchvision:NAME", "package.module:function"]
     raise InputError(unknown_name("model", name, known))
 
 
-def _user_model(reference: str, classes: int) -> nn.Module:
+def _user_model(reference: str, outputs: int) -> nn.Module:
     from torch import nn
 
     function = load_named("model", reference, MODELS, GROUP)
-    model = call_named(function, reference, "model", **_classes_argument(function, classes))
+    model = call_named(function, reference, "model", **_outputs_argument(function, outputs))
     if not isinstance(model, nn.Module):
         raise InputError(f"model {reference!r} must return a torch.nn.Module, not {type(model).__name__}")
     return model
 
 
-def _classes_argument(function: Callable[..., Any], classes: int) -> dict[str, int]:
-    """Name the number of classes as the function does, if it takes it at all."""
+def _outputs_argument(function: Callable[..., Any], outputs: int) -> dict[str, int]:
+    """Name the number of outputs as the function does, if it takes it at all."""
     parameters = inspect.signature(function).parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    for name in ("num_classes", "classes"):
+    for name in ("num_classes", "classes", "num_outputs", "outputs"):
         if name in parameters:
-            return {name: classes}
-    return {"num_classes": classes} if takes_any else {}
+            return {name: outputs}
+    return {"num_classes": outputs} if takes_any else {}
 
 
-def _check(model: nn.Module, name: str, classes: int, example_shape: Sequence[int]) -> None:
+def _check(model: nn.Module, name: str, outputs: int, example: Inputs, task: Task | None) -> None:
     """Run two inputs through the network, which must come out as it went in."""
     import torch
+
+    from methods.contract.inputs import call, repeat, shapes_of, take
+    from methods.contract.loop import LoopTask
 
     modes = [(module, module.training) for module in model.modules()]
     model.eval()  # batch norms must not learn from this
     try:
         with torch.no_grad():
-            logits = model(torch.zeros(2, *example_shape[1:]))
+            answer = call(model, repeat(take(example, slice(1)), 2))
     except Exception as error:  # a network may fail in any way on inputs it is not made for
         said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"model {name!r} does not take inputs of shape {list(example_shape[1:])}: {said[0]}"
-        ) from error
+        shape = shapes_of(example)
+        given = shape[1:] if isinstance(example, torch.Tensor) else shape
+        raise InputError(f"model {name!r} does not take inputs of shape {given}: {said[0]}{_hint(given)}") from error
     finally:
         for module, training in modes:
             module.training = training
-    if not isinstance(logits, torch.Tensor):
-        raise InputError(f"model {name!r} must give one tensor of logits, not {type(logits).__name__}")
-    if logits.shape != (2, classes):
-        raise InputError(
-            f"model {name!r} gives {list(logits.shape)} for 2 inputs instead of [2, {classes}]: "
-            f"the data has {classes} classes"
-        )
+    if task is None or isinstance(task, LoopTask):  # a loop's outputs only its own code understands
+        return
+    try:
+        output = task.output(answer)
+    except InputError as error:
+        raise InputError(f"model {name!r}: {error}") from error
+    task.check_network(output, outputs, name)
+
+
+def _hint(shape: Any) -> str:
+    """Say what images of an unusual shape may lack."""
+    if isinstance(shape, list) and len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:
+        return " (if these are images with channels last, give [examples, channels, height, width])"
+    if isinstance(shape, list) and len(shape) == 2 and min(shape) > 4:
+        return " (if these are grey images, give them one channel: images[:, None])"
+    return ""

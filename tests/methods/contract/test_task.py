@@ -102,7 +102,7 @@ def test_what_a_task_cannot_do_is_said() -> None:
 )
 def test_the_output_is_found_in_what_networks_return(answer: Any) -> None:
     assert float(Classification().output(answer)) == 1
-    assert float(Classification().output((torch.ones(1), torch.zeros(1)))) == 1
+    assert float(Classification(output_key=0).output((torch.ones(1), torch.zeros(1)))) == 1
 
 
 def test_the_output_can_be_named() -> None:
@@ -116,6 +116,8 @@ def test_the_output_can_be_named() -> None:
 def test_networks_without_a_tensor_are_refused() -> None:
     with pytest.raises(InputError, match="a dict with 'one', 'two'; .* 'out' or 'logits' or 'prediction'"):
         Classification().output({"one": torch.zeros(1), "two": torch.zeros(1)})
+    with pytest.raises(InputError, match=r"returns a tuple of 2; set output_key .* \(0 for the first\)"):
+        Classification().output((torch.zeros(1), torch.zeros(1)))
     with pytest.raises(InputError, match="returns a tensor, not NoneType"):
         Classification().output(None)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from methods.contract.inputs import first_tensor
 from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
@@ -89,7 +90,7 @@ def test_users_model_is_called_as_its_signature_allows(module: Write, function: 
         ("word", r"must return a torch\.nn\.Module, not str"),
         ("broken", "failed: ZeroDivisionError: oh"),
         ("two", r"gives \[2, 2\] for 2 inputs instead of \[2, 5\]"),
-        ("Pair", "one tensor of logits, not tuple"),
+        ("Pair", "returns a tuple of 2; set output_key"),
         ("a b", r"must have the form package\.module:Name"),
     ],
 )
@@ -121,7 +122,11 @@ def test_users_arrays_are_split_in_three(module: Write) -> None:
     data = load(module, "def data(): return x, y")
     parts = (data.train, data.validation, data.test)
     assert [part.examples for part in parts] == [42, 6, 12]
-    assert (data.classes, data.example.shape, data.example.dtype) == (3, (1, 3, 2, 2), torch.float32)
+    assert (data.outputs, first_tensor(data.example).shape, first_tensor(data.example).dtype) == (
+        3,
+        (1, 3, 2, 2),
+        torch.float32,
+    )
     for part in parts:
         ((_, labels),) = part.batches(60)
         assert len(set(torch.bincount(labels).tolist())) == 1  # stratified
@@ -144,7 +149,7 @@ def test_users_test_set_is_kept_and_floats_are_taken_as_they_are(module: Write) 
     ("body", "said"),
     [
         ("def data(): return 3", r"must return \(inputs, labels\) or"),
-        ("def data(): return x, y[:5]", r"\[60, 3, 2, 2\] and labels \[5\] must have the shapes"),
+        ("def data(): return x, y[:5]", r"60 inputs \[60, 3, 2, 2\] for 5 labels \[5\]"),
         ("def data(): return x, y - 1", "labels must be whole numbers from 0"),
         ("def data(): return x, y / 2", "labels must be whole numbers from 0, not torch.float64"),
         ("def data(): return x, y * 2", "labels go up to 4, but no example has label 1"),

@@ -122,7 +122,7 @@ def test_float_inputs_are_not_scaled_and_not_changed() -> None:
 
 def test_fingerprint_tells_contents_apart() -> None:
     data = split(10)
-    changed = TensorSplit(data.inputs.clone(), data.labels.clone(), (0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
+    changed = TensorSplit(data.inputs.clone(), data.targets.clone(), (0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
     assert changed.fingerprint() == data.fingerprint()
     changed.inputs[3, 0, 0, 0] += 1
     assert changed.fingerprint() != data.fingerprint()
