@@ -12,16 +12,21 @@ result, plain JSON, builds a layer of the same shapes when given as keyword argu
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from methods.network.copying import copy_network, load_state
+from methods.network.layers import CutAttention
+from methods.network.sizes import check_table, install
+from methods.network.structure import describe_sizes
 from spaces import InputError, unknown_name
 
 FORMAT = 2
+WITH_SIZES = 3
+"""Format of a description that puts sizes in the network's code right."""
 
 WIDTHS = (
     "in_channels",
@@ -32,8 +37,11 @@ WIDTHS = (
     "num_features",
     "num_channels",
     "normalized_shape",
+    "num_groups",
     "num_parameters",
     "embedding_dim",
+    "input_size",
+    "hidden_size",
 )
 """Attributes of modules that follow their tensors' shapes."""
 
@@ -63,7 +71,9 @@ def describe(dense: nn.Module, pruned: nn.Module) -> dict[str, Any]:
             replaced[name] = _spec(after, name)
         elif (_widths(before), _shapes(before)) != (_widths(after), _shapes(after)):
             narrower[name] = {"class": _kind(after), "widths": _widths(after), "shapes": _shapes(after)}
-    return {"format": FORMAT, "modules": narrower, "replaced": replaced}
+    description = {"format": FORMAT, "modules": narrower, "replaced": replaced}
+    sizes = describe_sizes(pruned)
+    return description | {"format": WITH_SIZES, "sizes": sizes} if sizes else description
 
 
 def rebuild(
@@ -87,22 +97,29 @@ def rebuild(
         InputError: If the description is of another format or does not fit the network, or the weights do not
             fit the description.
     """
-    if description.get("format") not in (1, FORMAT):  # format 1 knew no replaced layers
-        raise InputError(f"architecture format {description.get('format')!r} is not supported (known: 1, {FORMAT})")
-    model = copy.deepcopy(dense)
+    known = (1, FORMAT, WITH_SIZES)  # format 1 knew no replaced layers
+    if description.get("format") not in known:
+        said = ", ".join(map(str, known))
+        raise InputError(f"architecture format {description.get('format')!r} is not supported (known: {said})")
+    model = copy_network(dense)
     names = dict(model.named_modules())
     sample = next(model.parameters())
     for name, spec in description.get("replaced", {}).items():
         if name not in names:
             raise InputError(_misfit(spec["class"], name, dense))
         model.set_submodule(name, _built(spec, layers).to(device=sample.device, dtype=sample.dtype))
+    resized: dict[int, Tensor] = {}
     for name, change in description["modules"].items():
         module = names.get(name)
         if module is None or _kind(module) != change["class"]:
             raise InputError(_misfit(change["class"], name, dense))
-        _resize(module, change)
+        _resize(module, change, resized)
+    for name, table in description.get("sizes", {}).items():
+        if name not in names:
+            raise InputError(_misfit("module", name, dense))
+        install(model.get_submodule(name), check_table(table, name))
     try:
-        model.load_state_dict(weights)
+        load_state(model, weights)
     except RuntimeError as error:
         raise InputError(f"the weights do not fit the architecture: {str(error).splitlines()[-1].strip()}") from error
     return model.eval()
@@ -134,8 +151,8 @@ def _shapes(module: nn.Module) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in own.items()}
 
 
-def _resize(module: nn.Module, change: Mapping[str, Any]) -> None:
-    """Set the widths of one module and give it empty tensors of the described shapes."""
+def _resize(module: nn.Module, change: Mapping[str, Any], resized: dict[int, Tensor]) -> None:
+    """Set the widths of one module and give it empty tensors of the described shapes; what is shared stays shared."""
     for attribute, value in change["widths"].items():
         if attribute not in WIDTHS or not hasattr(module, attribute):
             raise InputError(f"{attribute!r} is not a width of {change['class']}")
@@ -144,11 +161,17 @@ def _resize(module: nn.Module, change: Mapping[str, Any]) -> None:
     for name, shape in change["shapes"].items():
         if name not in tensors:
             raise InputError(f"{change['class']} has no tensor {name!r}")
-        empty = torch.zeros(shape, dtype=tensors[name].dtype, device=tensors[name].device)
-        if isinstance(tensors[name], nn.Parameter):
-            setattr(module, name, nn.Parameter(empty))
+        tensor = tensors[name]
+        if list(tensor.shape) == shape:
+            continue
+        if id(tensor) not in resized:
+            empty = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
+            is_parameter = isinstance(tensor, nn.Parameter)
+            resized[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+        if isinstance(tensor, nn.Parameter):
+            setattr(module, name, resized[id(tensor)])
         else:
-            module.register_buffer(name, empty)
+            module._buffers[name] = resized[id(tensor)]
 
 
 # --- replaced layers ---------------------------------------------------------------------------------------
@@ -240,7 +263,7 @@ def _named(kind: str, layers: Sequence[type[nn.Module]]) -> type[nn.Module]:
     """Find a layer class among those that were handed in, and those that our own methods declare."""
     from methods import METHODS, load_method  # only where a network has such a layer
 
-    known = {layer_name(layer): layer for layer in layers}
+    known = {layer_name(layer): layer for layer in (CutAttention, *layers)}
     if kind not in known and ":" not in kind:
         known |= {layer_name(layer): layer for name in METHODS for layer in load_method(name).layers}
     if kind not in known:

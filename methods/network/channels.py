@@ -1,44 +1,38 @@
-"""Which channels belong together, and how to remove them: the only door to torch-pruning.
+"""Which channels belong together, and how to remove them.
 
-torch-pruning traces the network and finds every tensor that must lose a channel together with another
-(producers, batch norms, depthwise convolutions, residual adds, consumers; Fang et al., DepGraph, 2023,
-arXiv 2301.12900). Its graph objects stay in this file: outside there are :class:`ChannelGroup` tables.
+The network is run once in each mode and written down (:mod:`methods.network.tape`). Labels of channels are carried
+through every operation (:mod:`methods.network.rules`): what must lose a channel together with another has the same
+class. What may be removed is then removed to see (:func:`analyse`): a group whose removal the network does not
+survive is left out, with the reason.
+
+Coupled structures as in Fang et al., DepGraph, 2023, arXiv 2301.12900; found here on the level of ATen, by index.
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from math import lcm
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
-import torch_pruning
 from torch import Tensor, nn
-from torch_pruning.pruner.function import BasePruningFunc
 
-from methods.contract.inputs import Inputs, call, outputs_in, shapes_of
-from methods.network.layers import ZeroPadShortcut
+from methods.contract.inputs import Inputs, call
+from methods.network.copying import copy_network, shapes_of
+from methods.network.labels import Classes
+from methods.network.rules import Propagation, calls_summing
+from methods.network.sizes import SizedCall, SummingCall, key_of, mode_of, sizes_in, tensors_in
+from methods.network.structure import Attribute, Structure, cut_network, learn_stale, mask_network
+from methods.network.tape import Tape, record, tensor_names
 from spaces import InputError, LayerGroup, unknown_name
+
+SECONDS = 120.0
+"""Longest time that one pass of a network may be followed."""
 
 Side = Literal["out", "in"]
 Kept = Mapping[str, Sequence[int]]
-
-# torch-pruning has no exception of its own: a network that it cannot follow ends in any of these.
-_TRACING_FAILURES = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    UserWarning,
-)
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,8 @@ class ChannelGroup:
         stage: Resolution of the feature map, such as ``"16x16"`` (``"1x1"`` for vectors).
         depth: Place in the network from 0 (first group) to 1 (last group).
         members: Every module that takes part.
+        units: Class of each unit in :attr:`structure`.
+        structure: What of the network goes with which unit; shared by all groups of a network.
     """
 
     name: str
@@ -77,6 +73,8 @@ class ChannelGroup:
     stage: str
     depth: float
     members: tuple[Member, ...]
+    units: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    structure: Structure | None = field(default=None, repr=False, compare=False)
 
     @property
     def layer(self) -> LayerGroup:
@@ -101,60 +99,78 @@ class ChannelGroup:
         ]
 
 
-class _ShortcutPruner(BasePruningFunc):  # type: ignore[misc]  # torch-pruning has no types
-    """Lets torch-pruning cut :class:`ZeroPadShortcut`; inputs and outputs are independent."""
+@dataclass(frozen=True)
+class Analysis:
+    """What can be removed from a network, and what cannot.
 
-    def prune_out_channels(self, layer: ZeroPadShortcut, idxs: Sequence[int]) -> nn.Module:
-        layer.drop_outputs(list(idxs))
-        return layer
+    Attributes:
+        groups: The prunable channel groups in order of execution.
+        stays: Reason by name of layer, for every convolution and linear layer that keeps some of its channels.
+        couplings: Modules that sum over the channels of a group without weights (norms over channels, softmax), by
+            name of group: there the units that are left change when one goes.
+    """
 
-    def prune_in_channels(self, layer: ZeroPadShortcut, idxs: Sequence[int]) -> nn.Module:
-        layer.drop_inputs(list(idxs))
-        return layer
-
-    def get_out_channels(self, layer: ZeroPadShortcut) -> int:
-        return layer.out_channels
-
-    def get_in_channels(self, layer: ZeroPadShortcut) -> int:
-        return layer.in_channels
+    groups: list[ChannelGroup]
+    stays: dict[str, str]
+    couplings: dict[str, list[str]]
 
 
-def channel_groups(model: nn.Module, example: Inputs, ignored: Collection[str] = ()) -> list[ChannelGroup]:
+def channel_groups(
+    model: nn.Module, example: Inputs, ignored: Collection[str] = (), frozen: Collection[str] = ()
+) -> list[ChannelGroup]:
     """Find the prunable channel groups of a network.
 
-    Groups that reach the network's output (the classifier) or a module named in ``ignored`` are left out,
-    and so are groups of a single unit.
+    Groups that reach the network's output (the classifier), a frozen layer or a module named in ``ignored`` are left
+    out, and so are groups of a single unit.
 
     Args:
         model: The network; not changed.
-        example: One input, ``[1, ...]``.
+        example: One input, ``[1, ...]``, or a tuple or mapping of inputs.
         ignored: Names of modules whose output channels must all stay.
+        frozen: Names of modules that may be pruned although their parameters are frozen.
 
     Returns:
         The groups in order of execution.
 
     Raises:
-        InputError: If a name in ``ignored`` is not a module, the network cannot be traced, or nothing in it
-            can be pruned.
+        InputError: If a name is not a module, the network cannot be traced, or nothing in it can be pruned.
     """
-    names = dict(model.named_modules())
-    for name in ignored:
-        if name not in names:
-            raise InputError(unknown_name("module", name, (n for n in names if n)))
-    with _traceable(model) as traced:
-        graph = _dependency_graph(traced, example)
-        order, sizes = _execution(traced, example)
-        found = list(_raw_groups(graph, traced, frozenset(ignored)))
-    found.sort(key=lambda members: min(order.get(m.module, len(order)) for m in members))
-    if not found:
+    found = analyse(model, example, ignored, frozen)
+    if not found.groups:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(found.stays.items())[:3])
         raise InputError(
             f"nothing to prune in {type(model).__name__}: no convolution or linear layer has output channels "
-            "that may be removed (the classifier and ignored modules must stay)"
+            f"that may be removed (the classifier and ignored modules must stay){'; ' * bool(reasons)}{reasons}"
         )
-    return [
-        _name_group(members, sizes, order, depth=position / max(1, len(found) - 1))
-        for position, members in enumerate(found)
-    ]
+    return found.groups
+
+
+def analyse(model: nn.Module, example: Inputs, ignored: Collection[str] = (), frozen: Collection[str] = ()) -> Analysis:
+    """Find what can be removed from a network and why the rest must stay.
+
+    Args:
+        model: The network; not changed.
+        example: One input, ``[1, ...]``, or a tuple or mapping of inputs.
+        ignored: Names of modules whose output channels must all stay.
+        frozen: Names of modules that may be pruned although their parameters are frozen.
+
+    Returns:
+        Groups and reasons.
+
+    Raises:
+        InputError: If a name is not a module, or the network cannot be traced.
+    """
+    names = dict(model.named_modules(remove_duplicate=False))
+    for name in (*ignored, *frozen):
+        if name not in names:
+            raise InputError(unknown_name("module", name, (n for n in names if n)))
+    followed = _follow(model, example)
+    _pin_fixed(followed, model, ignored, frozen)
+    groups, structure = _groups(followed)
+    groups, structure, lost = _survivors(model, example, groups, structure, followed)
+    last = max(1, len(groups) - 1)
+    groups = [replace(group, depth=place / last, structure=structure) for place, group in enumerate(groups)]
+    return Analysis(groups, _stays(followed, groups, lost), _couplings(followed, groups))
 
 
 def cut(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Module:
@@ -168,21 +184,17 @@ def cut(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Modu
     Returns:
         A smaller deep copy.
     """
-    smaller = copy.deepcopy(model)
-    for (name, side), dropped in _dropped_channels(groups, kept).items():
-        module = smaller.get_submodule(name)
-        pruner = _pruner(module)
-        remove = pruner.prune_out_channels if side == "out" else pruner.prune_in_channels
-        _remove(module, side, sorted(dropped), remove)
-    return smaller
+    removed = _removed(groups, kept)
+    structure = _structure(groups)
+    return copy_network(model) if structure is None else cut_network(model, structure, removed)
 
 
 def masked(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Module:
     """Silence channel units without removing them: the slow, obvious twin of :func:`cut`.
 
-    The weights and biases that produce a dropped unit, and the affine parameters of every norm it passes,
-    become zero, so that it carries zeros wherever the activation function maps zero to zero; in any case its
-    consumers read it with weight zero.
+    All parameters of a dropped unit become zero: what produces it, what norms do to it, and what reads it. Where
+    the network sums over channels without weights (layer and group norms, softmax and means over channels), the
+    sum leaves dropped units out.
 
     Args:
         model: The network the groups were found in; not changed.
@@ -192,40 +204,31 @@ def masked(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.M
     Returns:
         A deep copy of the same shape.
     """
-    silent = copy.deepcopy(model)
-    with torch.no_grad():
-        for (name, side), dropped in _dropped_channels(groups, kept).items():
-            module = silent.get_submodule(name)
-            index = torch.tensor(sorted(dropped), device=next(silent.parameters()).device)
-            if isinstance(module, ZeroPadShortcut):
-                module.silence(index, side)
-            elif side == "out":
-                for tensor in module.parameters(recurse=False):
-                    tensor.index_fill_(1 if _transposed(module) and tensor.ndim > 1 else 0, index, 0)
-            elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-                _zero_inputs(module, index)
-    return silent
+    removed = _removed(groups, kept)
+    structure = _structure(groups)
+    return copy_network(model) if structure is None else mask_network(model, structure, removed)
 
 
-def _zero_inputs(module: nn.Module, index: Tensor) -> None:
-    """Make a consumer blind to some of its input channels."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    convolution_groups = getattr(module, "groups", 1)
-    if convolution_groups == 1:
-        weight.index_fill_(0 if _transposed(module) else 1, index, 0)
-        return
-    # A grouped convolution stores only its own group's inputs: [out, in / groups, ...].
-    outputs, inputs = weight.shape[0] // convolution_groups, weight.shape[1]
-    for channel in index.tolist():
-        rows = slice(channel // inputs * outputs, (channel // inputs + 1) * outputs)
-        weight[rows, channel % inputs] = 0
+def removed_units(groups: Sequence[ChannelGroup], kept: Kept) -> set[int]:
+    """List the classes of the units that are not kept.
+
+    Args:
+        groups: Channel groups.
+        kept: Units to keep by group name, at least one; a group that is not named stays whole.
+
+    Returns:
+        Classes in the groups' structure.
+    """
+    return _removed(groups, kept)
 
 
-def _dropped_channels(groups: Sequence[ChannelGroup], kept: Kept) -> dict[tuple[str, Side], set[int]]:
-    """Collect, per module and side, every channel that has to go, over all groups."""
+def _structure(groups: Sequence[ChannelGroup]) -> Structure | None:
+    return groups[0].structure if groups else None
+
+
+def _removed(groups: Sequence[ChannelGroup], kept: Kept) -> set[int]:
     by_name = {group.name: group for group in groups}
-    dropped: dict[tuple[str, Side], set[int]] = defaultdict(set)
+    removed: set[int] = set()
     for name, units in kept.items():
         if name not in by_name:
             raise InputError(unknown_name("channel group", name, by_name))
@@ -234,179 +237,427 @@ def _dropped_channels(groups: Sequence[ChannelGroup], kept: Kept) -> dict[tuple[
             raise InputError(
                 f"group {name!r} must keep at least one of its units 0..{group.channels - 1}, got {list(units)}"
             )
-        gone = sorted(set(range(group.channels)) - set(units))
-        for member in group.members:
-            if gone:
-                dropped[member.module, member.side].update(member.index[gone].flatten().tolist())
-    return dropped
+        left = set(units)
+        removed |= {unit for number, unit in enumerate(group.units) if number not in left}
+    return removed
 
 
-def _remove(module: nn.Module, side: Side, dropped: list[int], remove: Any) -> None:
-    """Cut one side of one module; a norm or a depthwise convolution is cut on both sides by its "out"."""
-    groups = getattr(module, "groups", 1)
-    if side == "in" and groups > 1 and isinstance(module, nn.modules.conv._ConvNd):
-        _remove_grouped_inputs(module, dropped)
-        return
-    remove(module, dropped)
+# --- following the network --------------------------------------------------------------------------------------
 
 
-def _remove_grouped_inputs(module: nn.modules.conv._ConvNd, dropped: list[int]) -> None:
-    """Remove the same positions from every group of a grouped convolution."""
-    per_group = module.in_channels // module.groups
-    positions = {channel % per_group for channel in dropped}
-    kept = [position for position in range(per_group) if position not in positions]
-    module.in_channels = len(kept) * module.groups
-    module.weight = nn.Parameter(module.weight.detach()[:, kept].clone())
+@dataclass(frozen=True)
+class _Followed:
+    """A network's passes and their labels."""
+
+    model: nn.Module
+    state: Propagation
+    tapes: list[Tape]
+
+    @property
+    def order(self) -> dict[str, int]:
+        """When each module first ran."""
+        order: dict[str, int] = {}
+        for tape in self.tapes:
+            for run in tape.modules:
+                order.setdefault(run.name, len(order))
+        return order
 
 
-def _transposed(module: nn.Module) -> bool:
-    return bool(getattr(module, "transposed", False))
+def _follow(model: nn.Module, example: Any) -> _Followed:
+    """Run the network in both modes, and carry labels through both passes."""
+    copied = copy_network(model)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    one = on_device(example, device)
+    tapes = [record(copied, one, False, SECONDS), record(copied, _two_of(one), True, SECONDS)]
+    names = tensor_names(copied)
+    state = Propagation(names, dict(copied.named_modules()))
+    for tape in tapes:
+        state.run(tape)
+    if state.seen_heads:  # once more, now that it is known what heads are
+        known = state.seen_heads
+        state = Propagation(names, dict(copied.named_modules()), heads=known)
+        for tape in tapes:
+            state.run(tape)
+    return _Followed(copied, state, tapes)
 
 
-def _pruner(module: nn.Module) -> Any:
-    """Return torch-pruning's functions for one module."""
-    if isinstance(module, ZeroPadShortcut):
-        return _ShortcutPruner()
-    return torch_pruning.pruner.function.PrunerBox[torch_pruning.ops.module2type(module)]
+def on_device(example: Any, device: torch.device) -> Any:
+    """Move an example.
+
+    Args:
+        example: A tensor, a tuple or a mapping of tensors.
+        device: Where to.
+
+    Returns:
+        The example there.
+    """
+    return torch.utils._pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example)
 
 
-@contextmanager
-def _traceable(model: nn.Module) -> Generator[nn.Module]:
-    """Give a copy that can be traced: in eval mode (tracing changes modes), every weight with a gradient."""
-    traced = copy.deepcopy(model).eval()
-    for parameter in traced.parameters():
-        parameter.requires_grad_(True)
-    with torch.enable_grad():
-        yield traced
+def _two_of(example: Any) -> Any:
+    """Put every example of a batch twice: batch norms cannot learn from one number."""
+
+    def twice(leaf: Any) -> Any:
+        return torch.cat([leaf, leaf]) if isinstance(leaf, Tensor) and leaf.ndim else leaf
+
+    return torch.utils._pytree.tree_map(twice, example)
 
 
-def _dependency_graph(model: nn.Module, example: Inputs) -> Any:
-    """Trace the network; every mutable argument is fresh, for torch-pruning's defaults remember."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # a graph that torch-pruning doubts is not used
-            return torch_pruning.DependencyGraph().build_dependency(
-                model,
-                example_inputs=example,
-                # The product makes each output a node of its own, so that groups reaching it can be told apart.
-                forward_fn=lambda network, x: [tensor * 1 for tensor in outputs_in(call(network, x))],
-                unwrapped_parameters=[],
-                customized_pruners={ZeroPadShortcut: _ShortcutPruner()},
-                ignored_layers=[],
-                ignored_params=[],
-                verbose=False,
-            )
-    except _TRACING_FAILURES as error:
-        raise InputError(
-            f"{type(model).__name__} cannot be traced with an input of shape {shapes_of(example)}: {error}"
-        ) from error
-
-
-def _execution(model: nn.Module, example: Inputs) -> tuple[dict[str, int], dict[str, str]]:
-    """Run once to learn in which order modules run and at which resolution."""
-    order: dict[str, int] = {}
-    sizes: dict[str, str] = {}
-
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            order.setdefault(name, len(order))
-            if isinstance(output, Tensor):
-                spatial = output.shape[2:] if output.ndim == 4 else (1, 1)
-                sizes.setdefault(name, "x".join(str(int(side)) for side in spatial))
-
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
-    try:
-        call(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return order, sizes
-
-
-def _raw_groups(graph: Any, model: nn.Module, ignored: frozenset[str]) -> Iterator[list[Member]]:
-    """Translate torch-pruning's groups into members, leaving out what must stay."""
-    names = {module: name for name, module in model.named_modules()}
-    for group in graph.get_all_groups(ignored_layers=[]):
-        columns: dict[tuple[str, Side], dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-        fixed = False
-        for item in group:
-            module = item.dep.target.module
-            if isinstance(module, torch_pruning.ops._OutputOp) or isinstance(module, nn.Parameter):
-                fixed = True  # the network's answer, or a bare parameter that nobody can cut safely
-            name = names.get(module)
-            if name is None:
-                continue
-            out = graph.is_out_channel_pruning_fn(item.dep.handler)
-            fixed |= out and name in ignored
-            side: Side = "out" if out else "in"
-            for channel, root in zip(item.idxs, item.root_idxs, strict=True):
-                columns[name, side][root].add(channel)
-        if fixed:
+def _pin_fixed(followed: _Followed, model: nn.Module, ignored: Collection[str], frozen: Collection[str]) -> None:
+    """Pin what the user wants to keep, and what is frozen."""
+    state = followed.state
+    allowed = {name for name in frozen}
+    saved = model.state_dict().keys()
+    for name in set(dict(model.named_buffers())) - set(saved):
+        for dim in state.tensors.get(name, ()):
+            state.classes.pin(dim.labels, f"{name} is a buffer that is not saved")
+    for name, parameter in model.named_parameters():
+        labels = state.tensors.get(name)
+        if labels is None:
             continue
-        members = _tie_channels(columns, model)
-        if members and len(members[0].index) > 1:
-            yield members
+        owner = name.rpartition(".")[0]
+        made = [dim for k, dim in enumerate(labels) if (name, k) not in state.reads]
+        if any(_within(owner, above) for above in ignored):
+            for dim in made:
+                state.classes.pin(dim.labels, f"{owner} is to be ignored")
+        if not parameter.requires_grad and parameter.ndim > 1 and not any(_within(owner, above) for above in allowed):
+            for dim in made:
+                state.classes.pin(dim.labels, f"{owner or name} is frozen")
 
 
-def _tie_channels(columns: dict[tuple[str, Side], dict[int, set[int]]], model: nn.Module) -> list[Member]:
-    """Merge channels into units so that grouped convolutions and group norms stay evenly filled."""
-    channels = 1 + max(root for column in columns.values() for root in column)
-    tie = 1
-    for name, side in columns:
-        tie = lcm(tie, _tie(model.get_submodule(name), side))
-    if channels % tie:
-        return []
-    units = channels // tie
-    members = []
-    for (name, side), column in columns.items():
-        rows = [
-            sorted({c for root in range(unit, channels, units) for c in column.get(root, ())}) for unit in range(units)
-        ]
-        if len({len(row) for row in rows}) != 1 or not rows[0]:
-            return []  # only part of the channels is coupled here: not removable unit by unit
-        if not all(_takes_evenly(model.get_submodule(name), side, row) for row in rows):
-            return []  # a grouped layer would be left with groups of different sizes
-        members.append(Member(name, side, torch.tensor(rows)))
-    return members
+def _within(name: str, above: str) -> bool:
+    return name == above or not above or name.startswith(f"{above}.")
 
 
-def _tie(module: nn.Module, side: Side) -> int:
-    """How many channels of a module have to go together."""
-    if isinstance(module, nn.GroupNorm):
-        return module.num_groups
-    if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1:
-        depthwise = module.groups == module.in_channels == module.out_channels
-        return 1 if depthwise else module.groups
-    return 1
+# --- from classes to groups -------------------------------------------------------------------------------------
 
 
-def _takes_evenly(module: nn.Module, side: Side, unit: list[int]) -> bool:
-    """Whether a unit takes the same positions out of every group of a grouped layer."""
-    tie = _tie(module, side)
-    if tie == 1:
-        return True
-    per_group = _channels(module, side) // tie
-    positions = [sorted(c % per_group for c in unit if c // per_group == group) for group in range(tie)]
-    return all(taken == positions[0] for taken in positions) and len(positions[0]) * tie == len(unit)
-
-
-def _channels(module: nn.Module, side: Side) -> int:
-    """Channels of a grouped convolution or a group norm on one side."""
-    if isinstance(module, nn.GroupNorm):
-        return module.num_channels
-    assert isinstance(module, nn.modules.conv._ConvNd)
-    return module.out_channels if side == "out" else module.in_channels
-
-
-def _name_group(members: list[Member], sizes: dict[str, str], order: dict[str, int], depth: float) -> ChannelGroup:
-    """Name a group after its first producing module in order of execution."""
-    first = min((m for m in members if m.side == "out"), key=lambda m: order.get(m.module, len(order)))
-    return ChannelGroup(
-        name=first.module,
-        channels=len(first.index),
-        stage=sizes.get(first.module, "1x1"),
-        depth=depth,
-        members=tuple(sorted(members, key=lambda m: (order.get(m.module, len(order)), m.side))),
+def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
+    """Sort classes into groups: those whose units look the same everywhere."""
+    state = followed.state
+    sized, summing, inexact = _calls(followed)
+    places: dict[int, list[tuple[str, int, int]]] = defaultdict(list)  # of each class: tensor, dimension, how often
+    first: dict[int, tuple[int, str, int]] = {}  # of each class: its first producer and the place there
+    order = followed.order
+    seen_in_data = _classes_of_data(followed)
+    owners = _owners(followed)
+    for name, dims in state.tensors.items():
+        for k, dim in enumerate(dims):
+            labels = state.classes.live(dim.labels)
+            if labels is None:
+                continue
+            roots, at, counts = np.unique(labels, return_index=True, return_counts=True)
+            owner = owners.get((name, k), name.rpartition(".")[0])
+            makes = (name, k) not in state.reads and len(dims) > 1
+            for root, place, count in zip(roots.tolist(), at.tolist(), counts.tolist(), strict=True):
+                if root == 0 or root in state.classes.pinned or root not in seen_in_data:
+                    continue
+                places[root].append((name, k, count))
+                if makes:
+                    candidate = (order.get(owner, len(order)), owner or name, place)
+                    first[root] = min(first.get(root, candidate), candidate)
+    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for root, found in places.items():
+        if root in first:
+            alike[first[root][:2], tuple(found)].append(root)
+    chosen = sorted(
+        (sorted(roots, key=lambda root: first[root][2]) for roots in alike.values() if len(roots) > 1),
+        key=lambda roots: first[roots[0]],
     )
+    units = np.array(sorted(root for roots in chosen for root in roots), dtype=np.int64)
+
+    def settle(labels: Classes) -> Classes:
+        roots = state.classes.find(labels)
+        return np.where(np.isin(roots, units), roots, 0)
+
+    structure = Structure(
+        tensors={name: tuple(dim.labels for dim in dims) for name, dims in state.tensors.items()},
+        reads=frozenset(state.reads),
+        tables=tuple(state.tables),
+        attributes=tuple(_attributes(followed)),
+        widths=tuple({each.module: each for each in reversed(state.widths)}.values()),
+        sized=tuple(sized),
+        stale=frozenset(),
+        summing=tuple(summing),
+        terms=tuple(state.terms[: state.terms_in_first]),
+        inexact=tuple(inexact),
+    ).mapped(settle)
+    sizes = _resolutions(followed.tapes[0])
+    groups = []
+    taken: dict[str, int] = defaultdict(int)
+    for group in chosen:
+        name = first[group[0]][1]
+        taken[name] += 1
+        groups.append(
+            ChannelGroup(
+                name=name if taken[name] == 1 else f"{name}#{taken[name]}",
+                channels=len(group),
+                stage=sizes.get(name, "1x1"),
+                depth=0.0,
+                members=tuple(_members(followed, structure, group, order)),
+                units=tuple(group),
+            )
+        )
+    return groups, structure
+
+
+def _calls(followed: _Followed) -> tuple[list[SizedCall], list[SummingCall], list[str]]:
+    """List the calls that have sizes or sum over channels; the same call of a module that runs twice must agree."""
+    state = followed.state
+    sized: dict[tuple[str, str, str], SizedCall] = {}
+    summing: dict[tuple[str, str, str], SummingCall] = {}
+    sums = calls_summing(state)
+    for tape in followed.tapes:
+        mode = mode_of(tape.training)
+        for made in tape.calls:
+            key = (made.module, mode, key_of(made))
+            found = SizedCall(*key, tuple(sizes_in(made, state)))
+            if key not in sized:
+                sized[key] = found
+            elif not _agree(sized[key], found, state):
+                why = f"{made.function} in {made.module or 'the network itself'} has other sizes when it runs again"
+                for size in (*sized[key].sizes, *found.sizes):
+                    for labels in (size.labels if size.source is None else None, size.stop, size.source):
+                        state.classes.pin(labels, why)
+            if made in sums:
+                arguments = [*tensors_in(made.args, state), *tensors_in(made.kwargs, state)]
+                summing[key] = SummingCall(*key, tuple(arguments), tuple(tensors_in(made.output, state)))
+    inexact = {c.op.module for c in state.couplings if c.op.call is None}
+    return [call for call in sized.values() if call.sizes], list(summing.values()), sorted(inexact)
+
+
+def _agree(one: SizedCall, other: SizedCall, state: Propagation) -> bool:
+    if [size.path for size in one.sizes] != [size.path for size in other.sizes]:
+        return False
+    for a, b in zip(one.sizes, other.sizes, strict=True):
+        for left, right in ((a.labels, b.labels), (a.stop, b.stop)):
+            if (left is None) != (right is None):
+                return False
+            if left is not None and right is not None and a.source is None:
+                if not np.array_equal(state.classes.find(left), state.classes.find(right)):
+                    return False
+    return True
+
+
+def _classes_of_data(followed: _Followed) -> set[int]:
+    """List the classes of channels that carry something of the input."""
+    state, found = followed.state, set()
+    for value, dims in state.dims.items():
+        if value.from_input:
+            for dim in dims:
+                if dim.labels is not None:
+                    found.update(np.unique(state.classes.find(dim.labels)).tolist())
+    return found
+
+
+def _owners(followed: _Followed) -> dict[tuple[str, int], str]:
+    """Say which module each dimension of a parameter belongs to: the layer, also where it is computed from parts."""
+    modules = dict(followed.model.named_modules())
+    owners = {}
+    for name, dims in followed.state.tensors.items():
+        owner = name.rpartition(".")[0]
+        while ".parametrizations" in f".{owner}" or (owner and isinstance(modules.get(owner), nn.ParameterList)):
+            owner = owner.rpartition(".")[0]
+        parent = owner.rpartition(".")[0]
+        if isinstance(modules.get(parent), nn.MultiheadAttention):
+            owner = parent
+        for k in range(len(dims)):
+            owners[name, k] = owner
+    return owners
+
+
+_COUNTS: tuple[tuple[type[nn.Module], str, str], ...] = (
+    (nn.modules.conv._ConvNd, "in_channels", "inputs"),
+    (nn.modules.conv._ConvNd, "out_channels", "outputs"),
+    (nn.modules.conv._ConvNd, "groups", "groups"),
+    (nn.Linear, "in_features", "inputs"),
+    (nn.Linear, "out_features", "outputs"),
+    (nn.RNNBase, "input_size", "inputs"),
+)
+"""Attributes of layers that count their channels."""
+
+
+def _attributes(followed: _Followed) -> list[Attribute]:
+    """List the numbers that modules keep of their widths."""
+    state, found = followed.state, []
+    modules = dict(followed.model.named_modules())
+    for widths in state.widths:
+        module = modules[widths.module]
+        for kind, name, which in _COUNTS:
+            labels = getattr(widths, which)
+            if isinstance(module, kind) and labels is not None:
+                found.append(Attribute(widths.module, name, (labels,)))
+        if isinstance(module, nn.RNNBase) and widths.outputs is not None:
+            found.append(Attribute(widths.module, "hidden_size", (widths.outputs[: module.hidden_size],)))
+    for run in (run for tape in followed.tapes for run in tape.modules):
+        module, dims = run.module, state.get(run.inputs[0]) if run.inputs else []
+        channels = dims[1].labels if len(dims) > 1 else None
+        if isinstance(module, nn.modules.batchnorm._NormBase) and channels is not None:
+            found.append(Attribute(run.name, "num_features", (channels,)))
+        elif isinstance(module, nn.GroupNorm) and channels is not None:
+            found.append(Attribute(run.name, "num_channels", (channels,)))
+            if module.num_groups == module.num_channels:
+                found.append(Attribute(run.name, "num_groups", (channels,)))
+        elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            last = tuple(dim.labels for dim in dims[len(dims) - len(module.normalized_shape) :])
+            found.append(Attribute(run.name, "normalized_shape", last, tuple_=True))
+        elif isinstance(module, nn.Embedding):
+            found.append(Attribute(run.name, "embedding_dim", (state.get(run.outputs[0])[-1].labels,)))
+        elif isinstance(module, nn.PReLU) and module.num_parameters > 1:
+            found.append(Attribute(run.name, "num_parameters", (channels,)))
+    unique = {(one.module, one.name): one for one in found}
+    return list(unique.values())
+
+
+def _members(
+    followed: _Followed, structure: Structure, roots: Sequence[int], order: Mapping[str, int]
+) -> Iterable[Member]:
+    """List the modules that take part in a group, with the channels of each unit."""
+    sides: dict[tuple[str, Side], Classes] = {}
+    by_module: set[str] = set()
+    for widths in structure.widths:
+        for side, labels in (("out", widths.outputs), ("in", widths.inputs)):
+            passes = widths.groups is not None and widths.inputs is not None and side == "in"
+            if labels is not None and not (passes and widths.groups is not None and len(widths.groups) == len(labels)):
+                sides.setdefault((widths.module, side), labels)  # type: ignore[arg-type]
+        by_module.add(widths.module)
+    owners = _owners(followed)
+    for name, dims in structure.tensors.items():
+        for k, labels in enumerate(dims):
+            owner = owners[name, k]
+            if labels is not None and owner not in by_module:
+                side = "in" if (name, k) in structure.reads else "out"
+                sides.setdefault((owner, side), labels)  # type: ignore[arg-type]
+    found = []
+    for (module, side), labels in sides.items():
+        rows = [np.flatnonzero(labels == root) for root in roots] if np.isin(labels, roots).any() else []
+        if rows and len({len(row) for row in rows}) == 1:
+            found.append(Member(module, side, torch.from_numpy(np.stack(rows))))
+    return sorted(found, key=lambda m: (order.get(m.module, len(order)), m.side))
+
+
+def _resolutions(tape: Tape) -> dict[str, str]:
+    """Say at which resolution each module works."""
+    sizes: dict[str, str] = {}
+    for run in tape.modules:
+        if run.outputs:
+            shape = run.outputs[0].shape
+            sizes.setdefault(run.name, "x".join(map(str, shape[2:] if len(shape) == 4 else (1, 1))))
+    return sizes
+
+
+# --- removing to see --------------------------------------------------------------------------------------------
+
+
+def _survivors(
+    model: nn.Module, example: Any, groups: list[ChannelGroup], structure: Structure, followed: _Followed
+) -> tuple[list[ChannelGroup], Structure, dict[str, str]]:
+    """Leave out the groups whose removal the network does not survive, and learn which sizes do not follow."""
+    if not groups:
+        return groups, structure, {}
+    shapes = shapes_of(model)
+    meta, both = on_device(example, torch.device("meta")), on_device(_two_of(example), torch.device("meta"))
+    wanted: list[Any] = []
+
+    def run(network: nn.Module) -> Any:
+        answers = []
+        with torch.no_grad():
+            for training, inputs in ((False, meta), (True, both)):
+                network.train(training)
+                answers.append(_answer_shapes(call(network, inputs)))
+        if wanted and answers != wanted:
+            raise ValueError(f"the answer has shape {answers[0]} instead of {wanted[0]}")
+        return answers
+
+    try:
+        wanted = run(shapes)
+    except Exception:  # it cannot run on shapes alone: it runs on numbers then
+        shapes, meta, both = copy_network(model), example, _two_of(example)
+        wanted = run(copy_network(model))
+
+    def attempt(some: Sequence[ChannelGroup], share: float) -> str | None:
+        nonlocal structure
+        removed = [unit for group in some for unit in group.units[: max(1, int(share * (group.channels - 1)))]]
+        try:
+            found = learn_stale(shapes, structure, removed, run)
+            structure = replace(structure, stale=structure.stale | found)
+        except Exception as error:  # a network may fail in any way
+            return _said(error, shapes)
+        return None
+
+    lost: dict[str, str] = {}
+
+    def narrow(some: Sequence[ChannelGroup], share: float) -> list[ChannelGroup]:
+        """Return those that can go together."""
+        why = attempt(some, share)
+        if why is None:
+            return list(some)
+        if len(some) == 1:
+            lost[some[0].name] = why
+            return []
+        half = len(some) // 2
+        left, right = narrow(some[:half], share), narrow(some[half:], share)
+        if len(left) + len(right) == len(some):  # each can go, but not both
+            lost.update({group.name: why for group in right})
+            return left
+        return [*left, *right] if attempt([*left, *right], share) is None else left
+
+    for share in (0.5, 0.0, 1.0):
+        groups = narrow(groups, share)
+        if not groups:
+            break
+    left = np.array(sorted(unit for group in groups for unit in group.units), dtype=np.int64)
+    return groups, structure.mapped(lambda labels: np.where(np.isin(labels, left), labels, 0)), lost
+
+
+def _answer_shapes(answer: Any) -> list[tuple[int, ...]]:
+    leaves = torch.utils._pytree.tree_flatten(answer)[0]
+    return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _said(error: Exception, model: nn.Module) -> str:
+    """Say in which module a network failed, and how."""
+    names = {id(module): name for name, module in model.named_modules()}
+    del names
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and trace.tb_frame.f_code.co_name == "forward":
+            place = f"in the forward pass of a {type(owner).__name__}, line {trace.tb_lineno}: "
+        trace = trace.tb_next
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return f"the network does not run without some of its channels ({place}{said[0]})"
+
+
+def _stays(followed: _Followed, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> dict[str, str]:
+    """Say why layers keep channels."""
+    state = followed.state
+    units = np.array(sorted(unit for group in groups for unit in group.units), dtype=np.int64)
+    reasons: dict[str, str] = {}
+    for widths in state.widths:
+        if widths.outputs is None:
+            continue
+        for root in np.unique(state.classes.find(widths.outputs)).tolist():
+            if root and root not in units:
+                why = state.classes.pinned.get(root) or lost.get(widths.module, "")
+                reasons.setdefault(widths.module, why or _alone(root, groups, lost))
+    return reasons
+
+
+def _alone(root: int, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> str:
+    return next(iter(lost.values()), "its channels are a single unit, or have no layer of their own that makes them")
+
+
+def _couplings(followed: _Followed, groups: Sequence[ChannelGroup]) -> dict[str, list[str]]:
+    """Say which modules sum over the channels of a group without weights."""
+    state, found = followed.state, {}
+    for group in groups:
+        units = set(group.units)
+        places = {
+            f"{coupling.op.name} in {coupling.op.module or 'the network itself'}"
+            for coupling in state.couplings
+            if units & set(np.unique(state.classes.find(coupling.labels)).tolist())
+        }
+        if places:
+            found[group.name] = sorted(places)
+    return found

@@ -6,7 +6,6 @@ values, and is cut like the network itself.
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from methods.network.channels import ChannelGroup, cut
+from methods.network.channels import ChannelGroup, cut, removed_units
+from methods.network.copying import copy_network
 
 Kept = Mapping[str, Sequence[int]]
 
@@ -31,7 +31,7 @@ def positions(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> l
         For each parameter of the cut network, in order, indices into the flattened parameter of the whole
         network; of the shape of the cut parameter.
     """
-    index = copy.deepcopy(model).double()  # exact up to 2^53
+    index = copy_network(model).double()  # exact up to 2^53
     with torch.no_grad():
         for parameter in index.parameters():
             places = torch.arange(parameter.numel(), dtype=torch.double, device=parameter.device)
@@ -49,6 +49,8 @@ def groups_after(groups: Sequence[ChannelGroup], kept: Kept) -> list[ChannelGrou
     Returns:
         The same groups in the same order with the units and channels that are left, counted anew.
     """
+    removed = removed_units(groups, {group.name: kept[group.name] for group in groups})
+    structure = groups[0].structure.after(removed) if groups and groups[0].structure is not None else None
     gone: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
     for group in groups:
         dropped = sorted(set(range(group.channels)) - set(kept[group.name]))
@@ -63,7 +65,8 @@ def groups_after(groups: Sequence[ChannelGroup], kept: Kept) -> list[ChannelGrou
             index = member.index[left]
             before = torch.searchsorted(missing[member.module, member.side], index.contiguous())
             members.append(replace(member, index=index - before))
-        smaller.append(replace(group, channels=len(left), members=tuple(members)))
+        units = tuple(group.units[unit] for unit in left) if group.units else ()
+        smaller.append(replace(group, channels=len(left), members=tuple(members), units=units, structure=structure))
     return smaller
 
 
@@ -79,7 +82,7 @@ def expand(smaller: nn.Module, whole: nn.Module, places: Sequence[Tensor]) -> nn
     Returns:
         A network of the whole shape.
     """
-    back = copy.deepcopy(whole)
+    back = copy_network(whole)
     for parameter, part, place in zip(back.parameters(), smaller.parameters(), places, strict=True):
         parameter.copy_(torch.zeros_like(parameter).reshape(-1).index_put((place,), part).view(parameter.shape))
     return back

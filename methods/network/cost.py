@@ -6,7 +6,6 @@ literature counts them: ResNet-56 for CIFAR has 125.5 M. Batch norm, activations
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.contract.inputs import Inputs, call, move, take
 from methods.network.channels import ChannelGroup
+from methods.network.copying import shapes_of
+from methods.network.labels import Classes
 from spaces import InputError, unknown_name
 
 
@@ -65,7 +66,7 @@ def layer_flops(model: nn.Module, example: Inputs) -> dict[str, int]:
         RuntimeError: If the network cannot run on the example.
     """
     # A copy on the meta device: only shapes are computed, whatever the size of the network.
-    shapes = copy.deepcopy(model).to("meta").eval()
+    shapes = shapes_of(model).eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             call(shapes, move(take(example, slice(1)), "meta"))
@@ -92,34 +93,39 @@ def layer_flops(model: nn.Module, example: Inputs) -> dict[str, int]:
 
 
 class CostModel:
-    """Exact FLOPs of a choice of widths, without cutting anything.
+    """Exact FLOPs and parameters of a choice of widths, without cutting anything.
 
-    Every layer costs its dense multiply–accumulates times the share of output channels times the share of
-    input channels that are kept (once only for depthwise convolutions). The sum over layers is evaluated in
-    microseconds, so that a search can afford it for every candidate.
+    Every matrix product and convolution of the network's pass multiplies the sizes of a few dimensions, and so does
+    the size of every parameter; each of these sizes is a fixed part plus so many channels per kept unit of some
+    groups. The sums over these products are evaluated for thousands of candidates at once.
 
     Args:
         model: The dense network.
         example: One input, ``[1, ...]``.
         groups: Its channel groups.
+
+    Attributes:
+        units: Units by name of group.
+        dense: Multiply–accumulates of the dense network.
+        dense_params: Parameters of the dense network.
     """
 
     def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[ChannelGroup]) -> None:
         self.units = {group.name: group.channels for group in groups}
-        flops = layer_flops(model, example)
-        self.dense = sum(flops.values())
-        sides: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-        for group in groups:
-            for member in group.members:
-                sides[member.module, member.side][group.name] = member.index.shape[1]
-        self._layers = [
-            _LayerCost(macs, *_sides(model.get_submodule(name), name, sides, self.units))
-            for name, macs in flops.items()
-        ]
-        self._columns = {group.name: column for column, group in enumerate(groups)}
-        self._flops = self._terms([(layer.dense, (layer.out, layer.in_)) for layer in self._layers])
-        self._tensors = _parameter_terms(model, sides, self.units)
-        self._params = self._terms(self._tensors)
+        structure = groups[0].structure if groups else None
+        column = {unit: place for place, group in enumerate(groups) for unit in group.units}
+        flops: list[tuple[int, tuple[Classes, ...]]]
+        if structure is None:
+            flops = [(macs, ()) for macs in layer_flops(model, example).values()]
+            shapes = dict[str, tuple[Classes | None, ...]]()
+        else:
+            flops = [(term.coefficient, term.factors) for term in structure.terms]
+            shapes = dict(structure.tensors)
+        params = [_size_of(parameter, shapes.get(name, ())) for name, parameter in model.named_parameters()]
+        self._flops, self._params = (_Products.of(terms, column, len(groups)) for terms in (flops, params))
+        whole = np.array([[group.channels for group in groups]], dtype=np.int64)
+        dense, dense_params = self.batch(whole)
+        self.dense, self.dense_params = int(dense[0]), int(dense_params[0])
 
     def batch(self, widths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the cost of many choices of widths at once.
@@ -140,20 +146,6 @@ class CostModel:
             )
         return self._flops.evaluate(kept), self._params.evaluate(kept)
 
-    def _terms(self, terms: Sequence[tuple[int, tuple[_Width, ...]]]) -> _Terms:
-        """Lay products of widths out as matrices."""
-        factors = max((len(widths) for _, widths in terms), default=0)
-        fixed = np.ones((factors, len(terms)))
-        slopes = np.zeros((factors, len(self.units), len(terms)))
-        for number, (_, widths) in enumerate(terms):
-            for factor, width in enumerate(widths):
-                # share of channels kept = (fixed + sum of channels per unit * kept units) / dense
-                fixed[factor, number] = width.fixed
-                for group, times, _ in width.per_unit:
-                    slopes[factor, self._columns[group], number] = times
-        dense = [coefficient / math.prod(width.dense for width in widths) for coefficient, widths in terms]
-        return _Terms(np.array(dense), fixed, slopes)
-
     def flops(self, kept: Mapping[str, int]) -> int:
         """Return the multiply–accumulates for one input at given widths.
 
@@ -163,8 +155,7 @@ class CostModel:
         Returns:
             Exactly what :func:`count` finds on the cut network; an ``InputError`` if a group is unknown.
         """
-        self._check(kept)
-        return sum(layer.macs(kept) for layer in self._layers)
+        return int(self._flops.evaluate(self._row(kept))[0])
 
     def params(self, kept: Mapping[str, int]) -> int:
         """Return the number of parameters at given widths.
@@ -175,102 +166,75 @@ class CostModel:
         Returns:
             Exactly what :func:`count` finds on the cut network; an ``InputError`` if a group is unknown.
         """
-        self._check(kept)
-        # A tensor's size is proportional to each of its widths; cuts of grouped layers are even, so division is exact.
-        return sum(
-            size * math.prod(width.channels(kept) for width in widths) // math.prod(width.dense for width in widths)
-            for size, widths in self._tensors
-        )
+        return int(self._params.evaluate(self._row(kept))[0])
 
-    def _check(self, kept: Mapping[str, int]) -> None:
+    def _row(self, kept: Mapping[str, int]) -> NDArray[np.float64]:
         for name in kept:
             if name not in self.units:
                 raise InputError(unknown_name("channel group", name, self.units))
+        return np.array([[kept.get(name, units) for name, units in self.units.items()]], dtype=np.float64)
+
+
+def _size_of(parameter: Tensor, labels: tuple[Classes | None, ...]) -> tuple[int, tuple[Classes, ...]]:
+    """Write the size of a parameter as a product of the sizes of its dimensions."""
+    follow = [k for k, classes in enumerate(labels) if classes is not None and classes.any()]
+    fixed = math.prod(size for k, size in enumerate(parameter.shape) if k not in follow)
+    return fixed, tuple(classes for k in follow if (classes := labels[k]) is not None)
 
 
 @dataclass(frozen=True)
-class _Terms:
-    """A sum over terms of coefficient * product over factors of (fixed + slopes @ widths), in float64.
+class _Products:
+    """A sum over terms of coefficient * product over factors of (fixed + slopes @ widths).
 
-    Sums of integers below 2^53 are exact in float64, and each term is rounded to the integer that it is.
+    Everything is an integer, and integers below 2^53 are exact in float64.
     """
 
+    fixed: int
     coefficients: NDArray[np.float64]  # [terms]
-    fixed: NDArray[np.float64]  # [factors, terms]
-    slopes: NDArray[np.float64]  # [factors, groups, terms]
+    sizes: tuple[NDArray[np.float64], NDArray[np.float64]]  # of each different size: fixed part, channels per unit
+    factors: tuple[NDArray[np.int64], ...]  # which size each term has as its first, second, ... factor
+
+    @classmethod
+    def of(cls, terms: Sequence[tuple[int, tuple[Classes, ...]]], column: Mapping[int, int], groups: int) -> _Products:
+        """Lay terms out as matrices; terms with the same sizes are added up."""
+        sizes: dict[bytes, int] = {}
+        rows: list[NDArray[np.float64]] = []
+        merged: dict[tuple[int, ...], int] = defaultdict(int)
+
+        def number(classes: Classes) -> int:
+            row = np.zeros(1 + groups)
+            roots, counts = np.unique(classes, return_counts=True)
+            seen: dict[int, set[int]] = defaultdict(set)
+            for root, times in zip(roots.tolist(), counts.tolist(), strict=True):
+                if root not in column:
+                    row[0] += times
+                else:
+                    row[1 + column[root]] = times
+                    seen[column[root]].add(times)
+            if any(len(times) > 1 for times in seen.values()):
+                raise AssertionError("the units of a group take different numbers of channels")
+            if row.tobytes() not in sizes:
+                sizes[row.tobytes()] = len(rows)
+                rows.append(row)
+            return sizes[row.tobytes()]
+
+        for coefficient, factors in terms:
+            merged[tuple(sorted(number(classes) for classes in factors))] += coefficient
+        fixed = merged.pop((), 0)
+        most = max((len(key) for key in merged), default=0)
+        one = len(rows)
+        rows.append(np.concatenate([np.ones(1), np.zeros(groups)]))
+        table = np.stack(rows, axis=1)  # [1 + groups, sizes]
+        padded = np.array([[*key, *[one] * (most - len(key))] for key in merged], dtype=np.int64)
+        factors_of = tuple(padded.reshape(len(merged), most).T)
+        return cls(fixed, np.array(list(merged.values()), dtype=np.float64), (table[0], table[1:]), factors_of)
 
     def evaluate(self, kept: NDArray[np.float64]) -> NDArray[np.int64]:
-        product = np.ones((len(kept), len(self.coefficients)))
-        for fixed, slopes in zip(self.fixed, self.slopes, strict=True):
-            product *= fixed + kept @ slopes
-        exact: NDArray[np.int64] = np.rint(product * self.coefficients).astype(np.int64).sum(1)
-        return exact
-
-
-@dataclass(frozen=True)
-class _Width:
-    """Channels on one side of a layer: a fixed part and, per group, so many channels per unit."""
-
-    fixed: int
-    dense: int
-    per_unit: tuple[tuple[str, int, int], ...]  # group, channels per unit, units
-
-    def channels(self, kept: Mapping[str, int]) -> int:
-        return self.fixed + sum(times * kept.get(group, units) for group, times, units in self.per_unit)
-
-
-@dataclass(frozen=True)
-class _LayerCost:
-    dense: int
-    out: _Width
-    in_: _Width
-
-    def macs(self, kept: Mapping[str, int]) -> int:
-        # dense = positions * kernel * out * in / groups, and cuts of grouped convolutions are even over the
-        # groups, so the division is exact.
-        return self.dense * self.out.channels(kept) * self.in_.channels(kept) // (self.out.dense * self.in_.dense)
-
-
-def _sides(
-    module: nn.Module, name: str, sides: Mapping[tuple[str, str], Mapping[str, int]], units: Mapping[str, int]
-) -> tuple[_Width, _Width]:
-    """Find how the two widths of a layer follow the groups."""
-    out, in_ = _channels(module)
-    follows_input = getattr(module, "groups", 1) == out == in_ and out > 1
-    return (
-        _width(out, sides.get((name, "out"), {}), units),
-        # A depthwise convolution keeps one input channel per output channel: it shrinks once, not twice.
-        _width(in_, {} if follows_input else sides.get((name, "in"), {}), units),
-    )
-
-
-def _width(dense: int, per_unit: Mapping[str, int], units: Mapping[str, int]) -> _Width:
-    parts = tuple((group, times, units[group]) for group, times in per_unit.items())
-    return _Width(dense - sum(times * count for _, times, count in parts), dense, parts)
-
-
-def _parameter_terms(
-    model: nn.Module, sides: Mapping[tuple[str, str], Mapping[str, int]], units: Mapping[str, int]
-) -> list[tuple[int, tuple[_Width, ...]]]:
-    """Write the size of every parameter as a product of widths; shared parameters count once."""
-    terms: list[tuple[int, tuple[_Width, ...]]] = []
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        out, in_ = _sides(module, name, sides, units)
-        for parameter in module.parameters(recurse=False):
-            if id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            if parameter.ndim == 1 and out.dense == 1:
-                out = _width(parameter.numel(), sides.get((name, "out"), {}), units)
-            terms.append((parameter.numel(), (out, in_) if parameter.ndim > 1 else (out,)))
-    return terms
-
-
-def _channels(module: nn.Module) -> tuple[int, int]:
-    """Return output and input channels of a layer that multiplies (1, 1 for anything else)."""
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return module.out_channels, module.in_channels
-    if isinstance(module, nn.Linear):
-        return module.out_features, module.in_features
-    return 1, 1
+        """Sum up for each candidate, ``[candidates]``."""
+        fixed, slopes = self.sizes
+        channels = fixed + kept @ slopes
+        product = np.broadcast_to(self.coefficients, (len(kept), len(self.coefficients)))
+        for factor in self.factors:
+            product = product * channels[:, factor]
+        total: NDArray[np.int64] = self.fixed + product.sum(1).astype(np.int64)
+        return total

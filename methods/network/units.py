@@ -6,11 +6,11 @@ padded table, and one gather spreads a table over all tensors that belong to the
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,37 +71,34 @@ class Units:
         device = next(model.parameters()).device
         sizes = torch.tensor([group.channels for group in groups], device=device)
         self.valid = torch.arange(int(sizes.max()), device=device) < sizes[:, None]
-        outs, ins = (self._owners(model, side) for side in ("out", "in"))
-        self.producers = [slot for slot in outs if slot.parameter.ndim > 1]
-        self.affine = [slot for slot in outs if slot.parameter.ndim == 1]
-        self.consumers = ins
+        slots = self._slots(model)
+        reads = self.groups[0].structure.reads if self.groups[0].structure is not None else frozenset()
+        makes = [slot for name, slot in slots if (name, slot.dim) not in reads]
+        self.producers = [slot for slot in makes if slot.parameter.ndim > 1]
+        self.affine = [slot for slot in makes if slot.parameter.ndim == 1]
+        self.consumers = [slot for name, slot in slots if (name, slot.dim) in reads]
         self._rows = self._rows_of_units()
         self._parts, self._members, self._part_sizes = self._parts_of_layers()
 
-    def _owners(self, model: nn.Module, side: str) -> list[Slot]:
-        """Find the tensors on one side of the modules, each once, with the unit of every channel."""
-        device, none = self.valid.device, self.valid.numel()
-        width = self.valid.shape[1]
-        owners: dict[str, dict[int, int]] = defaultdict(dict)
-        for row, group in enumerate(self.groups):
-            for member in group.members:
-                if member.side == side:
-                    for unit, channels in enumerate(member.index.tolist()):
-                        owners[member.module].update(dict.fromkeys(channels, row * width + unit))
-        slots = []
-        for name, owner in owners.items():
-            module = model.get_submodule(name)
-            for parameter in module.parameters(recurse=False):
-                if side == "in" and parameter.ndim == 1:
-                    continue  # a bias belongs to what is produced
-                dim = _channel_dim(module, parameter, side)
-                units = torch.full((parameter.shape[dim],), none)
-                for channel, unit in owner.items():
-                    # A grouped convolution stores only the inputs of one of its groups; the same position in
-                    # the others belongs to the same unit.
-                    units[channel % len(units)] = unit
-                slots.append(Slot(parameter, dim, units.to(device)))
-        return slots
+    def _slots(self, model: nn.Module) -> list[tuple[str, Slot]]:
+        """Find the parameters that have slices of units, each dimension once, with the unit of every position."""
+        structure = self.groups[0].structure
+        width, none = self.valid.shape[1], self.valid.numel()
+        entries = {
+            unit: row * width + place for row, group in enumerate(self.groups) for place, unit in enumerate(group.units)
+        }
+        parameters = dict(model.named_parameters())
+        found = []
+        for name, dims in structure.tensors.items() if structure is not None else ():
+            for dim, classes in enumerate(dims):
+                if name not in parameters or classes is None:
+                    continue
+                roots, places = np.unique(classes, return_inverse=True)
+                owned = np.array([entries.get(root, none) for root in roots.tolist()])
+                if (owned < none).any():
+                    units = torch.from_numpy(owned[places.reshape(-1)]).to(self.valid.device)
+                    found.append((name, Slot(parameters[name], dim, units)))
+        return found
 
     def _rows_of_units(self) -> Tensor:
         """For each entry of the table, which of all filters are its own: ``[entries, most]``, padded."""
@@ -216,11 +213,3 @@ class Spread:
         """
         padded = torch.nn.functional.pad(table.flatten().to(self._values.dtype), (0, 1), value=self._default)
         torch.index_select(padded, 0, self._units, out=self._values)
-
-
-def _channel_dim(module: nn.Module, parameter: nn.Parameter, side: str) -> int:
-    """Return the dimension of a parameter that counts the module's output or input channels."""
-    if parameter.ndim == 1:
-        return 0
-    stored_by_input = bool(getattr(module, "transposed", False))
-    return int((side == "in") != stored_by_input)

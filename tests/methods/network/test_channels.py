@@ -100,7 +100,7 @@ def test_grouped_convolution_ties_one_channel_of_each_group() -> None:
     assert tied.index[3].tolist() == [3, 11]
 
 
-def test_unevenly_concatenated_input_of_a_grouped_convolution_stays_whole() -> None:
+def test_unevenly_concatenated_input_of_a_grouped_convolution_has_two_kinds_of_units() -> None:
     class Uneven(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -112,7 +112,14 @@ def test_unevenly_concatenated_input_of_a_grouped_convolution_stays_whole() -> N
             answer: Tensor = self.head(y)
             return answer
 
-    assert [group.name for group in channel_groups(Uneven(), images(1).float())] == ["c"]
+    model = seeded(Uneven).double()
+    groups = channel_groups(model, images(1))
+    # Position p of every group of five inputs goes at once: two of a's channels, or one, and the rest of b's.
+    assert [(group.name, group.channels) for group in groups] == [("a", 3), ("a#2", 2), ("c", 2)]
+    kept = {"a": [0, 2], "a#2": [1], "c": [1]}
+    with torch.no_grad():
+        difference = cut(model, groups, kept)(images()) - masked(model, groups, kept)(images())
+    assert difference.abs().max() <= 1e-12
 
 
 def test_classifier_and_ignored_modules_stay() -> None:

@@ -1,0 +1,696 @@
+"""Sizes written into a network's code, kept in step with the network.
+
+A forward pass may say ``x.view(-1, 16 * 8 * 8)``, ``x[:, :8]`` or ``pad(x, (0, 0, 0, 0, 4, 4))``. When channels are
+removed, such numbers no longer fit. The code of the network is not ours to edit; instead the module's forward pass is
+wrapped, and the arguments of its own calls are put right, call by call. Calls whose sizes follow by themselves
+(``x.flatten(1)``, ``x.view(x.size(0), -1)``) are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from methods.network.labels import Classes, Dim
+from methods.network.rules import Propagation
+from methods.network.tape import SIZED, Call, Value, calling_forward, sequence
+from spaces import InputError
+
+Path = tuple[int | str, ...]
+"""Where an argument is: position or name, then the place inside it."""
+
+Table = dict[str, dict[str, list[list[Any]]]]
+"""By mode (``"eval"`` or ``"train"``) and call (``"view:0"``): pairs of a path and what is to stand there."""
+
+Alive = Callable[[Classes], NDArray[np.bool_]]
+"""Tells of each class whether it is left."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """One number in a call, as a count of channels.
+
+    Attributes:
+        path: Where it is.
+        labels: The channels that it counts; of a slice those before its start, of a list those that it picks.
+        stop: Of a slice: the channels before its end.
+        source: Of a list of positions: the channels they are positions of.
+        batch: Whether it counts examples too, so that torch has to work it out.
+        constant: Its value where it counts nothing that can be removed, and must not change with what can.
+    """
+
+    path: Path
+    labels: Classes
+    stop: Classes | None = None
+    source: Classes | None = None
+    batch: bool = False
+    constant: int | None = None
+
+    def value(self, alive: Alive) -> Any:
+        """Return what stands there when some channels are gone.
+
+        Args:
+            alive: Which classes are left.
+
+        Returns:
+            A number; for a slice its start and end, for a list of positions the new list.
+        """
+        if self.constant is not None:
+            return self.constant
+        if self.source is not None:
+            left = alive(self.source)
+            new = np.cumsum(left) - 1
+            numbers = self._numbers()
+            return [int(new[number]) for number in numbers if left[number]]
+        count = int(alive(self.labels).sum())
+        if self.stop is not None:
+            return [count, int(alive(self.stop).sum())]
+        return -1 if self.batch else count
+
+    def _numbers(self) -> list[int]:
+        return [int(number) for number in self.labels]
+
+
+@dataclass(frozen=True)
+class SizedCall:
+    """A call whose sizes count channels.
+
+    Attributes:
+        module: Module whose own code makes it.
+        mode: ``"eval"`` or ``"train"``.
+        key: Which call it is, such as ``"view:0"``.
+        sizes: Its numbers.
+    """
+
+    module: str
+    mode: str
+    key: str
+    sizes: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which channels of a tensor in a call take part.
+
+    Attributes:
+        path: Where the tensor is among the arguments, or in the result.
+        labels: Class of each position of each dimension.
+    """
+
+    path: Path
+    labels: tuple[Classes | None, ...]
+
+
+@dataclass(frozen=True)
+class SummingCall:
+    """A call that sums over channels without weights.
+
+    Attributes:
+        module: Module whose own code makes it.
+        mode: ``"eval"`` or ``"train"``.
+        key: Which call it is.
+        arguments: Its tensors.
+        results: What it gives.
+    """
+
+    module: str
+    mode: str
+    key: str
+    arguments: tuple[Kept, ...]
+    results: tuple[Kept, ...]
+
+
+def key_of(call: Call) -> str:
+    """Name a call within its module's forward pass.
+
+    Args:
+        call: The call.
+
+    Returns:
+        The function and how often it was called before, such as ``"view:0"``.
+    """
+    return f"{call.function}:{call.ordinal}"
+
+
+def mode_of(training: bool) -> str:
+    """Name a mode.
+
+    Args:
+        training: Whether it is training mode.
+
+    Returns:
+        ``"train"`` or ``"eval"``.
+    """
+    return "train" if training else "eval"
+
+
+# --- which numbers count channels ------------------------------------------------------------------------------
+
+
+def sizes_in(call: Call, state: Propagation) -> list[Size]:
+    """Find the numbers in a call that count channels.
+
+    Args:
+        call: The call.
+        state: Labels of all tensors.
+
+    Returns:
+        Where they are and what they count.
+    """
+    reader = _READERS.get(call.function)
+    return [] if reader is None else [size for size in reader(call, state) if _removable(size, state)]
+
+
+def _removable(size: Size, state: Propagation) -> bool:
+    removable = (state.classes.live(labels) is not None for labels in (size.labels, size.stop, size.source))
+    return size.constant is not None or any(removable)
+
+
+def _listed(call: Call, first: int, *names: str) -> list[tuple[Path, Any]]:
+    """Find the entries of a list of sizes that may be given as one argument or as several."""
+    for name in names:
+        if name in call.kwargs:
+            value = call.kwargs[name]
+            return [((name,), value)] if isinstance(value, int) else [((name, k), v) for k, v in enumerate(value)]
+    if len(call.args) <= first:
+        return []
+    if isinstance(call.args[first], list | tuple):
+        return [((first, k), value) for k, value in enumerate(call.args[first])]
+    return [((k,), value) for k, value in enumerate(call.args) if k >= first]
+
+
+def _argument(call: Call, place: int, name: str, default: Any = None) -> tuple[Path, Any]:
+    if name in call.kwargs:
+        return (name,), call.kwargs[name]
+    return (place,), call.args[place] if len(call.args) > place else default
+
+
+def _sizes_of(entries: Sequence[tuple[Path, Any]], dims: Sequence[Dim], state: Propagation) -> list[Size]:
+    found = []
+    inferred = any(value == -1 for _, value in entries)
+    for (path, value), dim in zip(entries, dims, strict=False):
+        if not isinstance(value, int) or value == -1:
+            continue
+        labels = state.classes.live(dim.labels)
+        if labels is None:
+            found.append(Size(path, np.zeros(0, dtype=np.int64), constant=int(value)))
+        elif not (dim.batch and inferred):
+            inferred |= dim.batch
+            found.append(Size(path, labels, batch=dim.batch))
+    return found
+
+
+def _of_view(call: Call, state: Propagation) -> list[Size]:
+    out = call.output
+    return _sizes_of(_listed(call, 1, "shape", "size"), state.get(out), state) if isinstance(out, Value) else []
+
+
+def _of_new(call: Call, state: Propagation) -> list[Size]:
+    out = call.output
+    first = 1 if call.function.startswith("new_") else 0
+    return _sizes_of(_listed(call, first, "size"), state.get(out), state) if isinstance(out, Value) else []
+
+
+def _of_unflatten(call: Call, state: Propagation) -> list[Size]:
+    _, dim = _argument(call, 1, "dim")
+    entries = _listed(call, 2, "sizes", "unflattened_size")
+    first = dim % len(call.args[0].shape)
+    return _sizes_of(entries, state.get(call.output)[first : first + len(entries)], state)
+
+
+def _of_item(call: Call, state: Propagation) -> list[Size]:
+    source, index = call.args[0], call.args[1]
+    if not isinstance(source, Value):
+        return []
+    alone = not isinstance(index, tuple)
+    items = (index,) if alone else index
+    dims, found, k = state.get(source), [], 0
+    taken = sum(_spans(item) for item in items)
+    for place, item in enumerate(items):
+        path: Path = (1,) if alone else (1, place)
+        if item is Ellipsis:
+            k += len(dims) - taken
+            continue
+        labels = dims[k].labels if k < len(dims) else None
+        if labels is not None and isinstance(item, slice) and (item.step or 1) == 1:
+            start, stop, _ = item.indices(len(labels))
+            if (start, stop) != (0, len(labels)):
+                found.append(Size(path, labels[:start], stop=labels[:stop]))
+        elif labels is not None and isinstance(item, list) and item and not isinstance(item[0], bool):
+            found.append(Size(path, np.array(item) % len(labels), source=labels))
+        elif labels is not None and isinstance(item, Value) and item.tensor is None and item.numbers is not None:
+            found.append(Size(path, item.numbers.reshape(-1) % len(labels), source=labels))
+        k += _spans(item)
+    return found
+
+
+def _spans(item: Any) -> int:
+    """How many dimensions one index takes."""
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    if isinstance(item, Value) and item.numbers is not None and item.numbers.dtype == bool:
+        return len(item.shape)
+    return 1
+
+
+def _of_index_select(call: Call, state: Propagation) -> list[Size]:
+    source = call.args[0]
+    _, dim = _argument(call, 1, "dim")
+    path, index = _argument(call, 2, "index")
+    labels = state.get(source)[dim].labels
+    if labels is None or index.tensor is not None or index.numbers is None:
+        return []
+    return [Size(path, index.numbers.reshape(-1) % len(labels), source=labels)]
+
+
+def _of_narrow(call: Call, state: Propagation) -> list[Size]:
+    labels = state.get(call.args[0])[_argument(call, 1, "dim")[1]].labels
+    if labels is None:
+        return []
+    (at, start), (over, length) = _argument(call, 2, "start"), _argument(call, 3, "length")
+    return [Size(at, labels[:start]), Size(over, labels[start : start + length])]
+
+
+def _of_split(call: Call, state: Propagation) -> list[Size]:
+    outputs = list(call.output)
+    _, dim = _argument(call, 2, "dim", 0)
+    name = next((n for n in ("split_size_or_sections", "split_size", "split_sizes") if n in call.kwargs), "split_size")
+    path, given = _argument(call, 1, name)
+    parts = [state.get(value)[dim] for value in outputs]
+    if isinstance(given, int):
+        return [Size(path, parts[0].labels)] if parts[0].labels is not None else []
+    return [Size((*path, k), part.labels) for k, part in enumerate(parts) if part.labels is not None]
+
+
+def _of_pad(call: Call, state: Propagation) -> list[Size]:
+    path, pads = _argument(call, 1, "pad")
+    dims, found = state.get(call.output), []
+    for k in range(len(pads) // 2):
+        labels = dims[len(dims) - 1 - k].labels
+        if labels is None:
+            continue
+        front, back = pads[2 * k], pads[2 * k + 1]
+        if front > 0:
+            found.append(Size((*path, 2 * k), labels[:front]))
+        if back > 0:
+            found.append(Size((*path, 2 * k + 1), labels[len(labels) - back :]))
+        source = state.get(call.args[0])[len(dims) - 1 - k].labels
+        if (front < 0 or back < 0) and source is not None:  # negative padding takes channels away
+            state.classes.pin(source, f"pad in {call.module or 'the network itself'} takes channels away")
+    return found
+
+
+def _of_roll(call: Call, state: Propagation) -> list[Size]:
+    path, shifts = _argument(call, 1, "shifts")
+    _, places = _argument(call, 2, "dims", ())
+    found = []
+    several = not isinstance(shifts, int)
+    for k, (shift, place) in enumerate(zip(sequence(shifts), sequence(places or ()), strict=False)):
+        labels = state.get(call.args[0])[place].labels
+        if labels is not None:  # as many are carried over the end as are left of those
+            steps = shift % len(labels)
+            found.append(Size((*path, k) if several else path, labels[len(labels) - steps :]))
+    return found
+
+
+def _of_layer_norm(call: Call, state: Propagation) -> list[Size]:
+    entries = _listed(call, 1, "normalized_shape")[: len(call.args[1]) if len(call.args) > 1 else None]
+    return _sizes_of(entries, state.get(call.args[0])[-len(entries) :], state)
+
+
+def _of_groups(call: Call, state: Propagation) -> list[Size]:
+    labels = next((state.group_labels[op] for op in call.ops if op in state.group_labels), None)
+    place, name = (1, "num_groups") if call.function == "group_norm" else (6, "groups")
+    if call.function.startswith("conv_transpose"):
+        place = 6
+    path, given = _argument(call, place, name)
+    return [] if labels is None or given is None else [Size(path, labels)]
+
+
+_READERS: dict[str, Callable[[Call, Propagation], list[Size]]] = {
+    **dict.fromkeys(("view", "reshape", "expand", "broadcast_to"), _of_view),
+    **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), _of_new),
+    "unflatten": _of_unflatten,
+    "__getitem__": _of_item,
+    "__setitem__": _of_item,
+    "index_select": _of_index_select,
+    "narrow": _of_narrow,
+    "split": _of_split,
+    "split_with_sizes": _of_split,
+    "pad": _of_pad,
+    "roll": _of_roll,
+    "layer_norm": _of_layer_norm,
+    "rms_norm": _of_layer_norm,
+    "group_norm": _of_groups,
+    **dict.fromkeys((f"conv{n}d" for n in "123"), _of_groups),
+    **dict.fromkeys((f"conv_transpose{n}d" for n in "123"), _of_groups),
+}
+
+
+def tensors_in(tree: Any, state: Propagation, path: Path = ()) -> list[Kept]:
+    """Find the tensors in the arguments or the result of a call.
+
+    Args:
+        tree: Arguments, as a tuple or a mapping, or the result.
+        state: Labels of all tensors.
+        path: Where the tree is.
+
+    Returns:
+        Those with channels.
+    """
+    if isinstance(tree, Value):
+        labels = tuple(state.classes.live(dim.labels) for dim in state.get(tree))
+        return [Kept(path, labels)] if any(each is not None for each in labels) else []
+    if isinstance(tree, Mapping):
+        return [found for key, part in tree.items() for found in tensors_in(part, state, (*path, key))]
+    if isinstance(tree, list | tuple):
+        return [found for k, part in enumerate(tree) for found in tensors_in(part, state, (*path, k))]
+    return []
+
+
+# --- calls as they are made -------------------------------------------------------------------------------------
+
+
+class OwnCalls:
+    """Stands in for a module's forward pass, and handles the calls that its own code makes.
+
+    Args:
+        module: The module.
+        forward: What it stands in for.
+    """
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        self.module, self.forward = module, forward
+        self.made: dict[str, int] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward pass."""
+        before, self.made = self.made, {}
+        try:
+            with _Handling(self):
+                return self.forward(*args, **kwargs)
+        finally:
+            self.made = before
+
+    def handle(self, key: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make one call.
+
+        Args:
+            key: Which call it is.
+            func: The function.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            Its result.
+        """
+        return func(*args, **kwargs)
+
+
+class _Handling(TorchFunctionMode):
+    """Hands a module's own calls over."""
+
+    def __init__(self, owner: OwnCalls) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name not in SIZED or calling_forward(type(self._owner)) is not self._owner:
+            return func(*args, **(kwargs or {}))
+        number = self._owner.made.get(name, 0)
+        self._owner.made[name] = number + 1
+        return self._owner.handle(f"{name}:{number}", func, args, kwargs or {})
+
+
+class Resized(OwnCalls):
+    """A forward pass whose sizes are put right.
+
+    Args:
+        module: The module.
+        forward: Its forward pass.
+        table: What stands where.
+    """
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Any], table: Table) -> None:
+        super().__init__(module, forward)
+        self.table = table
+
+    def handle(self, key: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make one call with other sizes.
+
+        Args:
+            key: Which call it is.
+            func: The function.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            Its result.
+        """
+        for path, value in self.table.get(mode_of(self.module.training), {}).get(key, ()):
+            args, kwargs = _replaced(args, kwargs, tuple(path), value)
+        return func(*args, **kwargs)
+
+
+class Learning(OwnCalls):
+    """A forward pass whose sizes are put right and compared with those it has by itself.
+
+    Args:
+        module: The module.
+        forward: Its forward pass.
+        wanted: What should stand where.
+    """
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Any], wanted: Table) -> None:
+        super().__init__(module, forward)
+        self.wanted = wanted
+        self.found: Table = {}
+
+    def handle(self, key: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make one call, and note which of its sizes do not follow.
+
+        Args:
+            key: Which call it is.
+            func: The function.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            Its result.
+        """
+        mode = mode_of(self.module.training)
+        wrong = [
+            [list(path), value]
+            for path, value in self.wanted.get(mode, {}).get(key, ())
+            if not _stands(args, kwargs, tuple(path), value)
+        ]
+        for path, value in wrong:
+            args, kwargs = _replaced(args, kwargs, tuple(path), value)
+        if wrong:
+            self.found.setdefault(mode, {})[key] = wrong
+        return func(*args, **kwargs)
+
+
+class Excluding(OwnCalls):
+    """A forward pass whose sums over channels leave removed channels out, in tensors of the whole width.
+
+    Args:
+        module: The module.
+        forward: Its forward pass.
+        calls: By mode and call: arguments and results with the positions that take part, and sizes.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        forward: Callable[..., Any],
+        calls: Mapping[str, Mapping[str, tuple[list[Any], list[Any], list[list[Any]]]]],
+    ) -> None:
+        super().__init__(module, forward)
+        self.calls = calls
+
+    def handle(self, key: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make one call on what is left.
+
+        Args:
+            key: Which call it is.
+            func: The function.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            Its result in the whole width, with zeros where channels are gone.
+        """
+        found = self.calls.get(mode_of(self.module.training), {}).get(key)
+        if found is None:
+            return func(*args, **kwargs)
+        arguments, results, sizes = found
+        for path, kept in arguments:
+            tensor = _at(args, kwargs, path)
+            for dim, index in kept:
+                tensor = tensor.index_select(dim, torch.as_tensor(index, device=tensor.device))
+            args, kwargs = _replaced(args, kwargs, path, tensor)
+        for path, value in sizes:
+            args, kwargs = _replaced(args, kwargs, tuple(path), value)
+        out = func(*args, **kwargs)
+        for path, kept in results:
+            tensor = _inside(out, path)
+            for dim, index, size in kept:
+                shape = list(tensor.shape)
+                shape[dim] = size
+                whole = tensor.new_zeros(shape)
+                tensor = whole.index_copy(dim, torch.as_tensor(index, device=tensor.device), tensor)
+            out = _put(out, path, tensor)
+        return out
+
+
+def install(module: nn.Module, table: Table) -> None:
+    """Put the sizes of a module right from now on.
+
+    Args:
+        module: The module; its forward pass is wrapped.
+        table: What stands where; nothing to take an earlier table away.
+    """
+    own = module.__dict__.get("forward")
+    forward = own.forward if isinstance(own, Resized) else module.forward
+    if table:
+        module.__dict__["forward"] = Resized(module, forward, table)
+    elif isinstance(own, Resized):
+        _restore(module, forward)
+
+
+def _restore(module: nn.Module, forward: Callable[..., Any]) -> None:
+    """Give a module back the forward pass that was wrapped."""
+    if getattr(forward, "__self__", None) is module:
+        del module.__dict__["forward"]
+    else:
+        module.__dict__["forward"] = forward
+
+
+def installed(module: nn.Module) -> Table:
+    """Return the sizes that are put right in a module.
+
+    Args:
+        module: The module.
+
+    Returns:
+        What stands where.
+    """
+    own = module.__dict__.get("forward")
+    return own.table if isinstance(own, Resized) else {}
+
+
+def check_table(table: Any, name: str) -> Table:
+    """Check a table that was read from a file.
+
+    Args:
+        table: What was read.
+        name: Name of its module.
+
+    Returns:
+        The table.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        sound = all(
+            key.partition(":")[0] in SIZED
+            and key.partition(":")[2].isdigit()
+            and all(isinstance(step, int | str) for step in path)
+            and _plain_value(value)
+            for calls in table.values()
+            for key, entries in calls.items()
+            for path, value in entries
+        )
+    except (AttributeError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise InputError(f"the sizes that the architecture gives for {name!r} cannot be read")
+    found: Table = table
+    return found
+
+
+def _plain_value(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, list) and all(isinstance(each, int) for each in value))
+
+
+def _inside(tree: Any, path: Path) -> Any:
+    for step in path:
+        tree = tree[step] if isinstance(step, int) or isinstance(tree, Mapping) else getattr(tree, step)
+    return tree
+
+
+def _at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
+    return _inside(kwargs if isinstance(path[0], str) else args, path)
+
+
+def _put(tree: Any, path: Path, value: Any) -> Any:
+    """Return a tree with another value at one place."""
+    if not path:
+        if isinstance(tree, slice) and isinstance(value, list):
+            return slice(value[0], value[1], tree.step)
+        if isinstance(tree, Tensor) and isinstance(value, list):
+            return torch.tensor(value, device=tree.device, dtype=tree.dtype)
+        return value
+    step = path[0]
+    if isinstance(tree, Mapping):
+        return {**tree, step: _put(tree[str(step)], path[1:], value)}
+    assert isinstance(step, int)
+    parts = list(tree)
+    parts[step] = _put(parts[step], path[1:], value)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*parts)
+    if isinstance(tree, tuple) and type(tree) not in {tuple, torch.Size}:
+        return type(tree)(parts)
+    return parts if isinstance(tree, list) else tuple(parts)
+
+
+def _replaced(
+    args: tuple[Any, ...], kwargs: dict[str, Any], path: Path, value: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(path[0], str):
+        return args, _put(kwargs, path, value)
+    if path[0] >= len(args):
+        return args, kwargs
+    return tuple(_put(args, path, value)), kwargs
+
+
+def _stands(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path, value: Any) -> bool:
+    """Whether an argument is what it should be."""
+    try:
+        given = _at(args, kwargs, path)
+    except (LookupError, TypeError):
+        return True  # given in another way, which follows by itself
+    if isinstance(given, slice):
+        subject = _inside(args, (0,))
+        place = path[1] if len(path) > 1 else 0
+        size = _size_at(subject, _inside(args, (1,)), int(place))
+        start, stop, _ = given.indices(size)
+        return bool([start, stop] == value)
+    if isinstance(given, Tensor):
+        return given.device.type != "meta" and bool(given.reshape(-1).tolist() == value)
+    if isinstance(given, list):
+        return bool(given == value)
+    return bool(given == value or (given == -1))
+
+
+def _size_at(subject: Tensor, index: Any, place: int) -> int:
+    """Return the size of the dimension that one part of an index is for."""
+    items = index if isinstance(index, tuple) else (index,)
+    before = 0
+    for item in items[:place]:
+        if item is Ellipsis:
+            rest = sum(1 for other in items if other is not None and other is not Ellipsis)
+            before += subject.ndim - rest
+        elif item is not None:
+            before += item.ndim if isinstance(item, Tensor) and item.dtype == torch.bool else 1
+    return int(subject.shape[before])

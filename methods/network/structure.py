@@ -1,0 +1,402 @@
+"""What of a network goes with which channel unit: parameters, buffers, widths, sizes in its code, multiply–accumulates.
+
+Everything here is arrays of classes: where an array of a tensor's dimension holds the class of a removed unit, that
+position goes. Class 0 stays.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from methods.network.copying import copy_network
+from methods.network.labels import Classes
+from methods.network.layers import CutAttention, ZeroPadShortcut
+from methods.network.rules import Term, Widths
+from methods.network.sizes import (
+    Alive,
+    Excluding,
+    Kept,
+    Learning,
+    Size,
+    SizedCall,
+    SummingCall,
+    Table,
+    install,
+    installed,
+)
+from methods.network.tape import tensor_names
+
+Labels = tuple[Classes | None, ...]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A number, or a tuple of numbers, that a module keeps of its widths.
+
+    Attributes:
+        module: Name of the module.
+        name: Name of the attribute.
+        labels: The channels that it counts; for a tuple one entry per number, None for a number that stays.
+        tuple_: Whether it is a tuple.
+    """
+
+    module: str
+    name: str
+    labels: Labels
+    tuple_: bool = False
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What goes with which unit.
+
+    Attributes:
+        tensors: For each parameter and buffer, by its first name, the class of each position of each dimension.
+        reads: Dimensions along which parameters consume channels.
+        tables: Buffers whose numbers are positions, and the classes of the positions that they count.
+        attributes: Numbers that modules keep of their widths.
+        widths: Channels of convolutions and linear layers.
+        sized: Calls whose sizes count channels.
+        stale: Which of these sizes do not follow by themselves: module, mode, call and path.
+        summing: Calls that sum over channels without weights.
+        terms: Multiply–accumulates.
+        inexact: Modules that sum over channels where no mask can be exact.
+    """
+
+    tensors: Mapping[str, Labels]
+    reads: frozenset[tuple[str, int]]
+    tables: tuple[tuple[str, Classes], ...]
+    attributes: tuple[Attribute, ...]
+    widths: tuple[Widths, ...]
+    sized: tuple[SizedCall, ...]
+    stale: frozenset[tuple[str, str, str, tuple[int | str, ...]]]
+    summing: tuple[SummingCall, ...]
+    terms: tuple[Term, ...]
+    inexact: tuple[str, ...] = ()
+
+    def mapped(self, change: Callable[[Classes], Classes]) -> Structure:
+        """Return the same structure with every array of classes changed.
+
+        Args:
+            change: Is given an array of classes and returns another one.
+
+        Returns:
+            The changed structure.
+        """
+
+        def each(labels: Classes | None) -> Classes | None:
+            return None if labels is None else change(labels)
+
+        def size(one: Size) -> Size:
+            if one.source is None:
+                return replace(one, labels=change(one.labels), stop=each(one.stop))
+            return replace(one, source=change(one.source))
+
+        def kept(one: Kept) -> Kept:
+            return replace(one, labels=tuple(map(each, one.labels)))
+
+        return replace(
+            self,
+            tensors={name: tuple(map(each, labels)) for name, labels in self.tensors.items()},
+            tables=tuple((name, change(labels)) for name, labels in self.tables),
+            attributes=tuple(replace(a, labels=tuple(map(each, a.labels))) for a in self.attributes),
+            widths=tuple(
+                replace(w, inputs=each(w.inputs), outputs=each(w.outputs), groups=each(w.groups)) for w in self.widths
+            ),
+            sized=tuple(replace(call, sizes=tuple(map(size, call.sizes))) for call in self.sized),
+            summing=tuple(
+                replace(call, arguments=tuple(map(kept, call.arguments)), results=tuple(map(kept, call.results)))
+                for call in self.summing
+            ),
+            terms=tuple(replace(term, factors=tuple(map(change, term.factors))) for term in self.terms),
+        )
+
+    def after(self, removed: Iterable[int]) -> Structure:
+        """Describe the network that is left when units have been removed.
+
+        Args:
+            removed: Classes of the removed units.
+
+        Returns:
+            The structure without their positions.
+        """
+        alive = alive_without(removed)
+        renumbered = []
+        for call in self.sized:
+            sizes = [
+                one if one.source is None else replace(one, labels=np.array(one.value(alive), dtype=np.int64))
+                for one in call.sizes
+            ]
+            renumbered.append(replace(call, sizes=tuple(sizes)))
+        return replace(self, sized=tuple(renumbered)).mapped(lambda labels: labels[alive(labels)])
+
+
+def alive_without(removed: Iterable[int]) -> Alive:
+    """Tell which classes are left.
+
+    Args:
+        removed: Classes that are gone.
+
+    Returns:
+        A function from an array of classes to an array of truth values.
+    """
+    gone = np.array(sorted(removed), dtype=np.int64)
+
+    def alive(labels: Classes) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = ~np.isin(labels, gone)
+        return found
+
+    return alive
+
+
+def cut_network(model: nn.Module, structure: Structure, removed: Iterable[int]) -> nn.Module:
+    """Remove units from a copy of a network.
+
+    Args:
+        model: The network; not changed.
+        structure: What goes with which unit.
+        removed: Classes of the units to remove.
+
+    Returns:
+        The smaller copy.
+    """
+    removed = set(removed)
+    smaller = copy_network(model)
+    if not removed:
+        return smaller
+    alive = alive_without(removed)
+    _cut_tensors(smaller, structure, alive)
+    modules = dict(smaller.named_modules(remove_duplicate=False))
+    for attribute in structure.attributes:
+        _set_attribute(modules[attribute.module], attribute, alive)
+    for widths in structure.widths:
+        module = modules[widths.module]
+        if isinstance(module, ZeroPadShortcut) and widths.inputs is not None:
+            module.drop_inputs(np.flatnonzero(~alive(widths.inputs)).tolist())
+        if isinstance(module, ZeroPadShortcut):
+            module.out_channels = len(module.source)
+        elif isinstance(module, nn.MultiheadAttention):
+            _replace_attention(smaller, widths, alive)
+    for name, table in sizes_after(structure, alive, stale_only=True).items():
+        install(modules[name], table)
+    return smaller
+
+
+def _cut_tensors(model: nn.Module, structure: Structure, alive: Alive) -> None:
+    """Take the positions of removed units out of all parameters and buffers; what is shared stays shared."""
+    named = {name: tensor for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    smaller: dict[int, Tensor] = {}
+    for name, labels in structure.tensors.items():
+        tensor = named[name]
+        data = tensor.detach()
+        for dim, classes in enumerate(labels):
+            if classes is not None and not (left := alive(classes)).all():
+                index = torch.as_tensor(np.flatnonzero(left), device=data.device)
+                data = data.index_select(dim, index)
+        if data.shape != tensor.shape:
+            smaller[id(tensor)] = data.clone(memory_format=torch.contiguous_format)
+    for name, classes in structure.tables:
+        left = alive(classes)
+        if not left.all() and not isinstance(_owner(model, name), ZeroPadShortcut):
+            new = torch.as_tensor(np.cumsum(left) - 1, device=named[name].device)
+            now = smaller.get(id(named[name]), named[name])
+            smaller[id(named[name])] = new[now].to(now.dtype)
+    for module in model.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None and id(parameter) in smaller:
+                data = smaller[id(parameter)]
+                if not isinstance(data, nn.Parameter):
+                    data = nn.Parameter(data, requires_grad=parameter.requires_grad)
+                    smaller[id(parameter)] = data
+                setattr(module, name, data)  # recurrent layers keep a list of their parameters
+        for name, buffer in module._buffers.items():
+            if buffer is not None and id(buffer) in smaller:
+                module._buffers[name] = smaller[id(buffer)]
+
+
+def _owner(model: nn.Module, name: str) -> nn.Module:
+    return model.get_submodule(name.rpartition(".")[0])
+
+
+def _set_attribute(module: nn.Module, attribute: Attribute, alive: Alive) -> None:
+    """Bring one number of a module up to date."""
+    counts = [None if labels is None else int(alive(labels).sum()) for labels in attribute.labels]
+    if attribute.tuple_:
+        before = getattr(module, attribute.name)
+        value = tuple(old if new is None else new for old, new in zip(before, counts, strict=True))
+        setattr(module, attribute.name, type(before)(value) if isinstance(before, list) else value)
+    elif counts[0] is not None:
+        setattr(module, attribute.name, counts[0])
+
+
+def _replace_attention(model: nn.Module, widths: Widths, alive: Alive) -> None:
+    """Put a layer in place of an attention that no longer has as many columns as the embedding is wide."""
+    module: Any = model.get_submodule(widths.module)
+    assert widths.groups is not None
+    left = alive(widths.groups)
+    parts = [labels for labels in (widths.inputs, widths.outputs, widths.groups) if labels is not None]
+    if all(alive(labels).all() for labels in parts) and module.out_proj.weight.shape[0] == module.embed_dim:
+        return
+    narrower = CutAttention.from_attention(module, int(left.sum()))
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is module:
+                parent._modules[name] = narrower
+
+
+def sizes_after(structure: Structure, alive: Alive, stale_only: bool) -> dict[str, Table]:
+    """Work out the sizes in the code of a network that has lost units.
+
+    Args:
+        structure: What goes with which unit.
+        alive: Which classes are left.
+        stale_only: Whether sizes that follow by themselves are left out.
+
+    Returns:
+        By module: what stands where.
+    """
+    tables: dict[str, Table] = defaultdict(dict)
+    for call in structure.sized:
+        entries: list[list[Any]] = []
+        for size in call.sizes:
+            if stale_only and (call.module, call.mode, call.key, size.path) not in structure.stale:
+                continue
+            entries.append([list(size.path), size.value(alive)])
+        if entries:
+            tables[call.module].setdefault(call.mode, {}).setdefault(call.key, []).extend(entries)
+    return dict(tables)
+
+
+def learn_stale(
+    model: nn.Module, structure: Structure, removed: Iterable[int], run: Callable[[nn.Module], Any]
+) -> frozenset[tuple[str, str, str, tuple[int | str, ...]]]:
+    """Find the sizes in a network's code that do not follow when units are removed.
+
+    Args:
+        model: The network, on any device; not changed.
+        structure: What goes with which unit.
+        removed: Classes of the units that are removed to see.
+        run: Runs a network.
+
+    Returns:
+        Module, mode, call and path of each such size; any error of the network goes through.
+    """
+    removed = set(removed)
+    smaller = cut_network(model, replace(structure, stale=frozenset()), removed)
+    modules = dict(smaller.named_modules(remove_duplicate=False))
+    learners = {}
+    for name, table in sizes_after(structure, alive_without(removed), stale_only=False).items():
+        module = modules[name]
+        install(module, {})
+        learners[name] = Learning(module, module.forward, table)
+        module.__dict__["forward"] = learners[name]
+    run(smaller)
+    return frozenset(
+        (name, mode, key, tuple(path))
+        for name, learner in learners.items()
+        for mode, calls in learner.found.items()
+        for key, entries in calls.items()
+        for path, _ in entries
+    )
+
+
+def mask_network(model: nn.Module, structure: Structure, removed: Iterable[int]) -> nn.Module:
+    """Silence units in a copy of a network.
+
+    Args:
+        model: The network; not changed.
+        structure: What goes with which unit.
+        removed: Classes of the units to silence.
+
+    Returns:
+        A copy of the same shape.
+    """
+    removed = set(removed)
+    silent = copy_network(model)
+    if not removed:
+        return silent
+    alive = alive_without(removed)
+    named = dict(silent.named_parameters())
+    with torch.no_grad():
+        for name, labels in structure.tensors.items():
+            if name not in named:
+                continue
+            for dim, classes in enumerate(labels):
+                if classes is not None and not (left := alive(classes)).all():
+                    index = torch.as_tensor(np.flatnonzero(~left), device=named[name].device)
+                    named[name].index_fill_(dim, index, 0)
+    modules = dict(silent.named_modules(remove_duplicate=False))
+    for widths in structure.widths:
+        module = modules[widths.module]
+        if isinstance(module, ZeroPadShortcut):
+            for side, classes in (("in", widths.inputs), ("out", widths.outputs)):
+                if classes is not None:
+                    gone = torch.as_tensor(np.flatnonzero(~alive(classes)), device=module.source.device)
+                    module.silence(gone, side)  # type: ignore[arg-type]
+    for name, calls in _excluded(structure, alive).items():
+        module = modules[name]
+        module.__dict__["forward"] = Excluding(module, module.forward, calls)
+    return silent
+
+
+def _excluded(structure: Structure, alive: Alive) -> dict[str, dict[str, dict[str, Any]]]:
+    """Work out which positions take part in the sums over channels."""
+    sized = {(call.module, call.mode, call.key): call.sizes for call in structure.sized}
+    found: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+    for call in structure.summing:
+        arguments = [(one.path, _positions(one, alive)) for one in call.arguments]
+        if not any(kept for _, kept in arguments):
+            continue
+        results = [(one.path, [(dim, index, size) for dim, index, size in _places(one, alive)]) for one in call.results]
+        sizes = [[list(size.path), size.value(alive)] for size in sized.get((call.module, call.mode, call.key), ())]
+        found[call.module][call.mode][call.key] = (
+            [(path, [(dim, index) for dim, index, _ in kept]) for path, kept in arguments if kept],
+            [(path, kept) for path, kept in results if kept],
+            sizes,
+        )
+    return {name: dict(modes) for name, modes in found.items()}
+
+
+def _positions(one: Kept, alive: Alive) -> list[tuple[int, NDArray[np.int64], int]]:
+    return [
+        (dim, np.flatnonzero(left), len(left))
+        for dim, classes in enumerate(one.labels)
+        if classes is not None and not (left := alive(classes)).all()
+    ]
+
+
+_places = _positions
+
+
+def describe_sizes(model: nn.Module) -> dict[str, Table]:
+    """List the sizes that are put right in a network's code.
+
+    Args:
+        model: The network.
+
+    Returns:
+        What stands where, by module.
+    """
+    return {name: table for name, module in model.named_modules() if (table := installed(module))}
+
+
+def shared_names(model: nn.Module) -> dict[str, str]:
+    """Name every parameter and buffer that has several names by its first.
+
+    Args:
+        model: The network.
+
+    Returns:
+        The first name by every name.
+    """
+    first = tensor_names(model)
+    every = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: first[id(tensor)] for name, tensor in every}
