@@ -263,7 +263,8 @@ def _named(kind: str, layers: Sequence[type[nn.Module]]) -> type[nn.Module]:
     """Find a layer class among those that were handed in, and those that our own methods declare."""
     from methods import METHODS, load_method  # only where a network has such a layer
 
-    known = {layer_name(layer): layer for layer in (CutAttention, *layers)}
+    ours: tuple[type[nn.Module], ...] = (CutAttention, *layers)
+    known = {layer_name(layer): layer for layer in ours}
     if kind not in known and ":" not in kind:
         known |= {layer_name(layer): layer for name in METHODS for layer in load_method(name).layers}
     if kind not in known:

@@ -447,6 +447,10 @@ def _classes_of_data(followed: _Followed) -> set[int]:
             for dim in dims:
                 if dim.labels is not None:
                     found.update(np.unique(state.classes.find(dim.labels)).tolist())
+    for widths in state.widths:  # heads and states live inside a layer
+        for labels in (widths.inputs, widths.outputs, widths.groups):
+            if labels is not None:
+                found.update(np.unique(state.classes.find(labels)).tolist())
     return found
 
 
