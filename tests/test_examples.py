@@ -25,7 +25,7 @@ def test_every_example_is_tested_here() -> None:
 def test_own_network_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(EXAMPLES.parent)
     config = load_config(
-        EXAMPLES / "own_network.toml", ["dense.epochs=6"], trials=2, executor="inline", directory=tmp_path
+        EXAMPLES / "own_network.toml", ["dense.epochs=6", "exports=[]"], trials=2, executor="inline", directory=tmp_path
     )
     front = Sweep(config).run()
     assert front.dense.accuracy > 0.9

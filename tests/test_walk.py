@@ -18,7 +18,9 @@ def test_penalty_max_from_file_to_front(tmp_path: Path) -> None:
         'name = "walk"\nmethods = ["increg"]\ntrials = 1\n'
         "[space.increg.penalty_max]\nlow = 1.5\nhigh = 2.5\n[finetune]\nepochs = 6\n[dense]\nepochs = 1\n"
     )
-    config = load_config(file, ["space.increg.penalty_max.high=2.0"], executor="inline", directory=tmp_path / "runs")
+    config = load_config(
+        file, ["space.increg.penalty_max.high=2.0", "exports=[]"], executor="inline", directory=tmp_path / "runs"
+    )
     assert config.space["increg"] == {"penalty_max": {"low": 1.5, "high": 2.0}}
 
     sweep = Sweep(config)

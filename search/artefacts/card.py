@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from search.artefacts.formats import FORMATS
 from search.objectives import OBJECTIVES, Objective
 from search.records.environment import versions
+from search.records.formats import FORMATS
 from search.records.outcome import DenseRow, Outcome
 from search.store.studies import StudyFiles
 from spaces import InputError

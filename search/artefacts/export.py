@@ -1,6 +1,6 @@
 """Pruned networks as folders that can be given away.
 
-A folder holds the network in the formats that were asked for (``search.artefacts.formats``) with a card, as data
+A folder holds the network in the formats that were asked for (``search.records.formats``) with a card, as data
 (``card.json``) and as a page (``card.md``). What holds the computation itself is run in a clean process, without this
 package and without the user's code, on real inputs of the study, and compared with the network: a file that fails
 there is marked in the card and set aside under another name. Weights with their architecture are rebuilt and compared.
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.artefacts.card import card_page, describe_files, make_card
-from search.artefacts.formats import FORMATS, PROGRAMS, checked_formats
 from search.artefacts.rebuild import LIBRARIES, rebuild
 from search.records.errors import RunError
+from search.records.formats import FORMATS, PROGRAMS, checked_formats
 from search.speed.conditions import Conditions
 from search.store.files import create_folder, read_json, read_object, remove_folder, write_atomically, write_json
 from search.store.studies import StudyFiles
@@ -59,7 +59,7 @@ def export_member(files: StudyFiles, number: int, to: Path, formats: Sequence[st
         files: The study.
         number: Number of the trial.
         to: The folder to make; it must not exist, or be empty.
-        formats: Names in :data:`search.artefacts.formats.FORMATS`.
+        formats: Names in :data:`search.records.formats.FORMATS`.
 
     Returns:
         The card. Its ``formats`` says of each format whether it counts (``verified``), how far its answers are from
@@ -76,7 +76,7 @@ def export_members(
     Args:
         files: The study.
         folders: The folder to make for each trial; none may exist with content.
-        formats: Names in :data:`search.artefacts.formats.FORMATS`.
+        formats: Names in :data:`search.records.formats.FORMATS`.
         measure: Whether to measure how layers with equal forms run fastest.
 
     Returns:
@@ -114,7 +114,7 @@ def export_front(files: StudyFiles, numbers: Sequence[int], formats: Sequence[st
     Args:
         files: The study.
         numbers: The trials on the front; networks of others are removed, those that are there already stay.
-        formats: Names in :data:`search.artefacts.formats.FORMATS`; none keeps nothing.
+        formats: Names in :data:`search.records.formats.FORMATS`; none keeps nothing.
 
     Returns:
         The cards of all networks on the front, in order of ``numbers``.

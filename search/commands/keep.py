@@ -9,7 +9,7 @@ import typer
 
 from search.commands.failures import FAILED
 from search.commands.options import DIRECTORY, LIMITS, OUTPUT, Directory, Drop, Json, Pick, Study, names
-from search.commands.output import note, put_json, put_tables
+from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +43,24 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", show_default=False, help="Folder to write to.", rich_help_panel=OUTPUT),
     ] = None,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default=False,
+            help="Register the network in MLflow under this name; --to may be left out then.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    alias: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ALIAS",
+            show_default=False,
+            help="With --register: what the version is called from now on, such as champion.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     directory: Directory = DIRECTORY,
     as_json: Json = False,
 ) -> None:
@@ -55,7 +73,12 @@ def export(
 
     wanted = _formats(formats)
     files = StudyFiles.open(directory, study)
-    cards = export_members(files, _folders(_numbers(files, trial, pick, drop, every), to, every), wanted)
+    numbers = _numbers(files, trial, pick, drop, every)
+    if register is not None or alias is not None:
+        _register(files, numbers, register, alias, every)
+        if to is None:
+            return
+    cards = export_members(files, _folders(numbers, to, every), wanted)
     if as_json:
         put_json(cards if every else cards[0])
     else:
@@ -66,7 +89,7 @@ def export(
 
 def _formats(text: str) -> tuple[str, ...]:
     """The formats that were asked for."""
-    from search.artefacts.formats import FORMATS, checked_formats
+    from search.records.formats import FORMATS, checked_formats
 
     wanted = checked_formats(names(text) or ())
     if not wanted:
@@ -79,6 +102,19 @@ def _folders(numbers: list[int], to: Path | None, every: bool) -> dict[int, Path
     if to is None:
         raise InputError("say where to with --to DIR, a folder that does not exist yet (example: --to small)")
     return {number: to / f"{number:04d}" if every else to for number in numbers}
+
+
+def _register(files: StudyFiles, numbers: list[int], name: str | None, alias: str | None, every: bool) -> None:
+    """Make one network a version of a registered model."""
+    if name is None:
+        raise InputError(f"--alias {alias} needs the name of a registered model: --register NAME --alias {alias}")
+    if every:
+        raise InputError("--register takes one network, chosen by --trial N or --pick, not --all")
+    from search.driver.networks import register_network
+
+    version = register_network(files, numbers[0], name, alias)
+    put(f"models:/{name}/{version}" if alias is None else f"models:/{name}@{alias}")
+    note(f"trial {numbers[0]} is version {version} of {name}; load it with mlflow.pyfunc.load_model")
 
 
 def _numbers(files: StudyFiles, trial: int | None, pick: str | None, drop: float, every: bool) -> list[int]:

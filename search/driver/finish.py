@@ -65,6 +65,25 @@ def ranks(front: Front) -> dict[int, int]:
     return rank
 
 
+def knee_numbers(front: Front) -> dict[str, float]:
+    """Return what stands for the whole sweep in MLflow's table: the numbers of the knee, under the trials' names.
+
+    Args:
+        front: The front.
+
+    Returns:
+        Its metrics, shares of the dense network, and its number as ``knee``; empty for an empty front.
+    """
+    if not front.members:
+        return {}
+    knee = front.knee()
+    outcome = next(each for each in front.outcomes if each.number == knee.trial)
+    tests = {f"test_{name}": value for name, value in outcome.test_metrics.items()}
+    shares = {"flops_share": knee.flops_share, "params_share": knee.params_share}
+    own = {name: value for name, value in outcome.metrics.items() if name != "seconds"}
+    return {"knee": float(knee.trial), **own, **shares, **tests}
+
+
 def note(front: Front) -> str:
     """Write the front as Markdown.
 

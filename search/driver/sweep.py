@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from search.driver.finish import finish_front, note, ranks
+from search.driver.finish import finish_front, knee_numbers, note, ranks
+from search.driver.networks import keep_networks
 from search.driver.prepare import Plan, dense_setting, plan
 from search.driver.recorder import Recorder
 from search.fronts.front import Front
@@ -146,6 +147,10 @@ class Sweep:
                 self._trials(pool, files, planned, setting, dense, tracker)
                 self._listener.stage("testing and drawing the front")
                 front, paths = finish_front(files, planned.workload, setting)
+                if self.config.exports:
+                    self._listener.stage("exporting the networks of the front")
+                keep_networks(files, planned.workload, front, tracker, self._listener, self.config.exports)
+                tracker.log_dense(front.dense)
                 seconds = time.perf_counter() - began
                 # While the dense network trains there is no trial that a worker could run.
                 busy = dense_seconds * pool.slots
@@ -153,6 +158,7 @@ class Sweep:
                 self.summary = Summary(seconds, max(0.0, 1 - busy / (seconds * pool.slots)), paths)
                 numbers = {"overhead_share": self.summary.overhead, "seconds": seconds}
                 numbers["trials"] = len(files.numbers())
+                numbers |= knee_numbers(front)
                 tracker.finish_sweep(ranks(front), paths, front.hypervolume(), note(front), numbers)
         return front
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from search.records.formats import FORMATS, checked_formats
 from search.speed.conditions import checked_targets
 from search.study.keys import similar_keys
 from search.tasks.data.sizes import SplitSizes
@@ -110,6 +111,8 @@ class StudyConfig(_Part):
         finetune: Budget and recipe of every trial, the same for every method.
         space: Narrowed parameters by method and parameter name: ``{"increg": {"penalty_max": {"high": 2}}}``.
         resources: Where trials run.
+        exports: Formats in which the networks of the front are kept when a sweep ends, out of ``pt2``, ``onnx`` and
+            ``safetensors``; an empty list keeps none.
         directory: Where studies and runs are stored.
         tracking_uri: Where MLflow runs are logged; ``None`` for the environment's or the store in
             ``directory``.
@@ -139,6 +142,7 @@ class StudyConfig(_Part):
     finetune: Training = Training()
     space: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     resources: Resources = Resources()
+    exports: tuple[str, ...] = tuple(FORMATS)
     directory: Path = Path("mlruns")
     tracking_uri: str | None = None
 
@@ -160,6 +164,11 @@ class StudyConfig(_Part):
         if len(set(names)) != len(names):
             raise InputError(f"methods are named twice: {', '.join(names)}")
         return names
+
+    @field_validator("exports")
+    @classmethod
+    def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return checked_formats(names)
 
     @model_validator(mode="before")
     @classmethod

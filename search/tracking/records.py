@@ -52,6 +52,34 @@ def run_name(outcome: Outcome, flops_share: float | None) -> str:
     return f"{outcome.number:04d} {outcome.metrics['accuracy']:.2%}{share} {outcome.method}"
 
 
+def dense_name(dense: DenseRow) -> str:
+    """Name the dense network's run.
+
+    Args:
+        dense: The dense network.
+
+    Returns:
+        A name such as ``dense 98.61% 1.00x``.
+    """
+    accuracy = dense.metrics.get("accuracy")
+    return "dense" + ("" if accuracy is None else f" {accuracy:.2%}") + " 1.00x"
+
+
+def dense_metrics(dense: DenseRow) -> dict[str, float]:
+    """Return the dense network's numbers under the names that trials have.
+
+    Args:
+        dense: The dense network.
+
+    Returns:
+        Its metrics, those on the test set as ``test_NAME``, and shares of 1.
+    """
+    found = {name: float(value) for name, value in dense.metrics.items()}
+    found |= {f"test_{name}": value for name, value in dense.test_metrics.items()}
+    found |= {f"{name}_share": 1.0 for name in ("flops", "params", "latency") if name in dense.metrics}
+    return clean_names(found)
+
+
 def shares(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
     """Relate a trial to the dense network.
 
@@ -110,13 +138,15 @@ def trial_metrics(outcome: Outcome, dense: DenseRow | None) -> list[MetricPoint]
         dense: The dense network, if known, for the shares.
 
     Returns:
-        The metrics under their own names, latencies by target under ``timing/``, the method's own results under
-        ``extra/``, the history under ``epoch/`` with the epoch as step, profiles under ``profile/`` with the index
-        of the point as step. MLflow wants a time for each value: final numbers get the trial's end, the epochs are
-        spread evenly between its beginning and end.
+        The metrics under their own names, ``drop`` (accuracy lost, in percentage points), latencies by target under
+        ``timing/``, the method's own results under ``extra/``, the history under ``epoch/`` with the epoch as step,
+        profiles under ``profile/`` with the index of the point as step. MLflow wants a time for each value: final
+        numbers get the trial's end, the epochs are spread evenly between its beginning and end.
     """
     extra = {f"extra/{name}": value for name, value in outcome.extra.items()}
     final = {**outcome.metrics, **shares(outcome, dense), **timing_metrics(outcome, dense), **extra}
+    if dense is not None and "accuracy" in dense.metrics and "accuracy" in outcome.metrics:
+        final["drop"] = 100 * (dense.metrics["accuracy"] - outcome.metrics["accuracy"])
     final |= {f"test_{name}": value for name, value in outcome.test_metrics.items()}
     end = milliseconds(outcome.started + outcome.seconds)
     points = [MetricPoint(name, value, end, 0) for name, value in clean_names(final).items()]

@@ -23,12 +23,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from search.records.outcome import DenseRow, Outcome
 from search.report.palette import styles
+from search.tracking.models import ModelSource, log_model, register
 from search.tracking.origin import origin
 from search.tracking.outbox import Delivery, Outbox
 from search.tracking.records import (
     MetricPoint,
     clean_names,
     clip_markdown,
+    dense_metrics,
+    dense_name,
     finite,
     flatten,
     milliseconds,
@@ -47,7 +50,6 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
-UNFOLDED = {"mlflow.runType": "evaluation"}  # MLflow's page unfolds the parents of such runs
 RUN_TAG_LENGTH = 8000
 EXPERIMENT_TAG_LENGTH = 20000
 METRICS_PER_BATCH = 800  # with the parameters and tags of one call below 1000 entities, MLflow's limit
@@ -94,6 +96,7 @@ class Tracker:
         self._sweep = ""
         self._parent = ""
         self._children: dict[int, Child] = {}
+        self._dense_run: str | None = None
 
     @classmethod
     def open(cls, directory: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Self:
@@ -159,11 +162,12 @@ class Tracker:
         return self._parent
 
     def log_dense(self, dense: DenseRow) -> None:
-        """Send the dense network's numbers to the parent run.
+        """Send the dense network's numbers to the parent run, and as a run of its own beside the trials.
 
         Args:
-            dense: The dense network.
+            dense: The dense network; sent again, what is new is added.
         """
+        self._outbox.submit("the dense network's run", partial(self._send_dense, dense))
         numbers = {f"dense_{name}": value for name, value in dense.metrics.items()}
         numbers |= {f"dense_test_{name}": value for name, value in dense.test_metrics.items()}
         self._outbox.submit("the dense network", partial(self._send_numbers, numbers))
@@ -178,6 +182,48 @@ class Tracker:
         """
         send = partial(self._send_trial, outcome, dense, dict(files or {}))
         self._outbox.submit(f"trial {outcome.number}", send)
+
+    def log_tests(self, numbers: Mapping[int, Mapping[str, float]]) -> None:
+        """Add what the test set said to runs of trials.
+
+        Args:
+            numbers: Metrics by name, by number of the trial.
+        """
+        for number, metrics in numbers.items():
+            self._outbox.submit(f"the test of trial {number}", partial(self._send_metrics, number, metrics))
+
+    def log_model(self, number: int, source: ModelSource) -> None:
+        """Send the network of a trial as a logged model; does nothing when MLflow has it already.
+
+        Args:
+            number: The trial.
+            source: Its network.
+        """
+        self._outbox.submit(f"the network of trial {number}", partial(self._send_model, number, source))
+
+    def register_model(self, parent: str, number: int, source: ModelSource, name: str, alias: str | None) -> str:
+        """Register the network of a trial; waits for MLflow, and logs the network first where that was not done.
+
+        Args:
+            parent: Run of the sweep.
+            number: The trial.
+            source: Its network.
+            name: Name of the registered model.
+            alias: Alias that points at it from now on.
+
+        Returns:
+            The number of the version.
+
+        Raises:
+            InputError: If MLflow does not have the trial, or does not take name or alias.
+        """
+        with _explain(self.store):
+            run = self._continued(parent)
+            child = None if run is None else self._known_children(parent).get(number)
+            if run is None or child is None:
+                raise InputError(f"MLflow at {self.store.public} does not hold trial {number} of {source.name!r}")
+            model_id = log_model(self._client, run.info.experiment_id, child.run_id, source)
+            return register(self._client, model_id, child.run_id, name, alias)
 
     def finish_sweep(
         self,
@@ -288,7 +334,6 @@ class Tracker:
             "trial": str(outcome.number),
             "sweep": self._sweep,
             "method": outcome.method,
-            **UNFOLDED,
             **self._origin,
         }
         name = run_name(outcome, shares(outcome, dense).get("flops_share"))
@@ -296,6 +341,31 @@ class Tracker:
         child = Child(run.info.run_id, run.info.status, outcome.method)
         self._children[outcome.number] = child
         return child
+
+    def _send_dense(self, dense: DenseRow) -> None:
+        """Write the run of the dense network: the point that all others are compared with."""
+        if self._dense_run is None:
+            query = f"tags.`{PARENT}` = '{self._parent}' and tags.kind = 'dense'"
+            found = self._client.search_runs([self.experiment_id], query, max_results=1)
+            self._dense_run = found[0].info.run_id if found else self._create_dense(dense)
+        values = dense_metrics(dense)
+        now = milliseconds(time.time())
+        self._log(self._dense_run, [MetricPoint(name, value, now, 0) for name, value in values.items()], {})
+        self._client.set_terminated(self._dense_run, "FINISHED")
+
+    def _create_dense(self, dense: DenseRow) -> str:
+        tags = {PARENT: self._parent, "kind": "dense", "sweep": self._sweep, "method": "dense", **self._origin}
+        run = self._client.create_run(self.experiment_id, milliseconds(time.time()), tags, dense_name(dense))
+        self._client.log_param(run.info.run_id, "method", "dense")
+        return str(run.info.run_id)
+
+    def _send_metrics(self, number: int, metrics: Mapping[str, float]) -> None:
+        now = milliseconds(time.time())
+        points = [MetricPoint(name, value, now, 0) for name, value in clean_names(metrics).items()]
+        self._log(self._children[number].run_id, points, {})
+
+    def _send_model(self, number: int, source: ModelSource) -> None:
+        log_model(self._client, self.experiment_id, self._children[number].run_id, source)
 
     def _send_rank(self, number: int, rank: int, ranked: frozenset[int]) -> None:
         from mlflow.entities import Metric, RunTag

@@ -167,7 +167,7 @@ def running(store: RunStore, host: str = "127.0.0.1", port: int = 5000) -> Gener
             server.end()
 
 
-def ui_url(base: str, experiment: str, view: str = "sweeps") -> str:
+def ui_url(base: str, experiment: str, view: str = "trials") -> str:
     """Return the address of an experiment's prepared view.
 
     Args:

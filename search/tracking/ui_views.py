@@ -13,14 +13,17 @@ VIEW_TAG = "mlflow.sharedViewState."
 
 # Widths in pixels, in order. MLflow knows the columns of its own by field or title.
 _COLUMNS = {
-    "attributes.`Run Name`": 270,
-    "runDateAndNestInfo": 150,
-    "metrics.`accuracy`": 95,
+    "attributes.`Run Name`": 220,
+    "params.`method`": 100,
+    "metrics.`accuracy`": 85,
+    "metrics.`test_accuracy`": 105,
+    "metrics.`drop`": 75,
     "metrics.`flops_share`": 95,
     "metrics.`params_share`": 105,
-    "metrics.`pareto_rank`": 105,
-    "metrics.`seconds`": 90,
-    "params.`method`": 110,
+    "metrics.`latency_share`": 110,
+    "metrics.`pareto_rank`": 100,
+    "metrics.`seconds`": 80,
+    "runDateAndNestInfo": 130,
     "duration": 80,
 }
 
@@ -30,8 +33,8 @@ def prepared_views() -> dict[str, dict[str, Any]]:
 
     Returns:
         By tag of the experiment: ``sweeps``, the newest sweep first with its trials below it, and ``trials``,
-        the trials of all sweeps with the best first. Both have columns for the objectives, and charts of
-        accuracy against cost.
+        the trials of all sweeps and their dense networks, the best first. Both have columns for the objectives, and
+        charts of accuracy against cost.
     """
     shared = {
         "selectedColumns": [column for column in _COLUMNS if "`" in column and "Run Name" not in column],
@@ -41,7 +44,7 @@ def prepared_views() -> dict[str, dict[str, Any]]:
         **_charts(),
     }
     # MLflow applies the filter only together with an order.
-    ranked = {"searchFilter": "tags.kind = 'trial'", "orderByKey": "metrics.`pareto_rank`", "orderByAsc": True}
+    ranked = {"searchFilter": "tags.kind != 'sweep'", "orderByKey": "metrics.`pareto_rank`", "orderByAsc": True}
     return {f"{VIEW_TAG}sweeps": shared, f"{VIEW_TAG}trials": {**shared, **ranked}}
 
 

@@ -39,5 +39,6 @@ def quick_config(directory: Path, **changes: Any) -> StudyConfig:
         "finetune": {"epochs": 0.5, "recipe": {"recalibrate": 1}},
         "methods": ["magnitude", "random"],
         "resources": {"executor": "inline"},
+        "exports": [],
     }
     return StudyConfig.model_validate(fields | changes)

@@ -79,7 +79,7 @@ def failed(number: int) -> Outcome:
 
 def children(client: MlflowClient, parent: str) -> dict[int, Run]:
     experiment = client.get_run(parent).info.experiment_id
-    runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}' and tags.kind = 'trial'")
     found = {int(run.data.tags["trial"]): run for run in runs}
     assert len(found) == len(runs)
     return found
@@ -197,7 +197,7 @@ def test_the_parent_run_in_full(tracker: Tracker, client: MlflowClient, tmp_path
     assert experiment.name == "paretoprune"
     assert len(experiment.tags["mlflow.note.content"]) > len(run.data.tags["mlflow.note.content"])
     view = json.loads(experiment.tags["mlflow.sharedViewState.trials"])
-    assert view["searchFilter"] == "tags.kind = 'trial'" and "metrics.`flops_share`" in view["selectedColumns"]
+    assert view["searchFilter"] == "tags.kind != 'sweep'" and "metrics.`flops_share`" in view["selectedColumns"]
 
 
 def test_a_failed_trial_keeps_its_traceback(tracker: Tracker, client: MlflowClient) -> None:

@@ -23,7 +23,7 @@ from search.tracking.ui import running, serve, ui_url
 from search.tracking.ui_views import prepared_views
 from spaces import InputError
 
-EXPERIMENT = {"experiment_id": "7", "tags": [{"key": "mlflow.sharedViewState.sweeps", "value": "{}"}]}
+EXPERIMENT = {"experiment_id": "7", "tags": [{"key": "mlflow.sharedViewState.trials", "value": "{}"}]}
 
 
 class FakeMlflow(BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ def free_port() -> int:
 
 def test_page_opens_at_the_prepared_view(fake: str) -> None:
     page = f"{fake}/#/experiments/7/runs?"
-    assert ui_url(fake, "a/b c") == f"{page}viewStateShareKey=sweeps&workflowType=machine_learning"
+    assert ui_url(fake, "a/b c") == f"{page}viewStateShareKey=trials&workflowType=machine_learning"
     assert ui_url(fake, "a/b c", "charts") == f"{page}workflowType=machine_learning"  # has no such view
     assert ui_url(fake, "unknown") == f"{fake}/"
 
@@ -68,7 +68,7 @@ def test_page_opens_at_the_prepared_view(fake: str) -> None:
 def test_a_server_of_the_users_is_only_announced(fake: str, tmp_path: Path) -> None:
     urls: list[str] = []
     serve(tmp_path, f"{fake}/", experiment="a/b c", announce=urls.append)
-    assert urls == [f"{fake}/#/experiments/7/runs?viewStateShareKey=sweeps&workflowType=machine_learning"]
+    assert urls == [f"{fake}/#/experiments/7/runs?viewStateShareKey=trials&workflowType=machine_learning"]
 
 
 def test_address_is_printed_by_default(fake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +152,7 @@ def test_server_starts_answers_and_ends_with_sigterm(swept: Path) -> None:
         assert process.stdout is not None and process.stderr is not None
         url = process.stdout.readline().strip()
         assert url.startswith(f"http://127.0.0.1:{port}/#/experiments/")
-        assert url.endswith("/runs?viewStateShareKey=sweeps&workflowType=machine_learning")
+        assert url.endswith("/runs?viewStateShareKey=trials&workflowType=machine_learning")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
             assert answer.read() == b"OK"
         process.send_signal(signal.SIGTERM)

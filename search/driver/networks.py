@@ -1,0 +1,120 @@
+"""The networks of a finished front, kept in forms that run anywhere, beside the study and in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.artefacts.export import INPUTS, export_front, study_inputs
+from search.artefacts.inputs import some_inputs, write_inputs
+from search.fronts.front import Front, Member
+from search.records.errors import RunError
+from search.records.listener import Listener
+from search.store.studies import StudyFiles
+from search.tasks.workload import Workload
+from search.tracking.models import ModelSource
+from search.tracking.tracker import Tracker
+from spaces import InputError
+
+
+def keep_networks(
+    files: StudyFiles, workload: Workload, front: Front, tracker: Tracker, listener: Listener, formats: Sequence[str]
+) -> None:
+    """Export the networks of a front, and log those that run anywhere as MLflow's models.
+
+    A network that cannot be exported is a warning: the sweep has ended well, and its weights are kept.
+
+    Args:
+        files: The study's files.
+        workload: Holds real inputs.
+        front: The front.
+        tracker: Where models are logged.
+        listener: Hears of what could not be exported.
+        formats: Names in ``search.records.formats.FORMATS``; none keeps nothing.
+    """
+    tests = {member.trial: member_tests(front, member) for member in front.members}
+    tracker.log_tests({number: metrics for number, metrics in tests.items() if metrics})
+    if not formats:
+        export_front(files, [], [])
+        return
+    try:
+        write_inputs(files.root / INPUTS, some_inputs(workload.data.validation))
+        cards = export_front(files, [member.trial for member in front.members], formats)
+    except (InputError, RunError) as error:
+        listener.warning(f"the networks of the front were not exported ({error}); try `paretoprune export --all`")
+        return
+    members = {member.trial: member for member in front.members}
+    for card in cards:
+        for name, told in card["formats"].items():
+            if not told["verified"]:
+                listener.warning(f"trial {card['trial']} has no {name} that counts: {told['reason']}")
+        if any(card["formats"].get(name, {}).get("verified") for name in ("pt2", "onnx")):
+            tracker.log_model(card["trial"], model_source(files, members[card["trial"]]))
+
+
+def register_network(files: StudyFiles, number: int, name: str, alias: str | None) -> str:
+    """Register the network of a finished trial in the MLflow store that mirrors its study.
+
+    Args:
+        files: The study's files.
+        number: Number of the trial.
+        name: Name of the registered model.
+        alias: Alias that points at this version from now on; ``None`` for none.
+
+    Returns:
+        The number of the version.
+
+    Raises:
+        InputError: If the trial has no network, or its study was never sent to that store.
+    """
+    front = files.front()
+    member = next((each for each in (*front.members, *front.dominated) if each.trial == number), None)
+    if member is None:
+        raise InputError(f"trial {number} of study {files.name!r} has no network to register")
+    tracker = Tracker.open(files.directory, files.config().tracking_uri)
+    try:
+        parent = files.tracked().get(tracker.store.public)
+        if parent is None:
+            raise InputError(
+                f"study {files.name!r} is not in the MLflow store {tracker.store.public}; give the store that it was "
+                f"sent to (tracking_uri), or send it there with `paretoprune resume {files.name}`"
+            )
+        return tracker.register_model(parent, number, model_source(files, member), name, alias)
+    finally:
+        tracker.close()
+
+
+def member_tests(front: Front, member: Member) -> dict[str, float]:
+    """Return what the test set said of a network.
+
+    Args:
+        front: The front it is on.
+        member: The network.
+
+    Returns:
+        ``test_NAME`` by metric; empty before the test set was looked at.
+    """
+    outcome = next(each for each in front.outcomes if each.number == member.trial)
+    return {f"test_{name}": value for name, value in outcome.test_metrics.items()}
+
+
+def model_source(files: StudyFiles, member: Member) -> ModelSource:
+    """Describe the network of a trial for MLflow.
+
+    Args:
+        files: The study's files.
+        member: The network.
+
+    Returns:
+        What MLflow logs.
+    """
+    outcome = files.outcome(member.trial)
+    params: Mapping[str, Any] = {"method": outcome.method, "seed": outcome.seed, **outcome.point}
+    tests = {f"test_{name}": value for name, value in outcome.test_metrics.items()}
+    return ModelSource(
+        name=f"{files.name}-{member.trial:04d}",
+        build=member.model,
+        inputs=study_inputs(files),
+        params={name: str(value) for name, value in params.items()},
+        metrics={**outcome.metrics, **tests},
+    )
