@@ -38,8 +38,8 @@ _SCRIPT = """
 """
 
 _LAYOUT = """
-html,body{margin:0;min-height:100%}
-.pp{box-sizing:border-box;padding:20px 28px 40px;min-height:100vh}
+html{min-height:100%}
+body.pp{margin:0;box-sizing:border-box;padding:20px 28px 40px;min-height:100vh}
 .pp h1{font-size:22px;margin:0 0 2px}.pp .sub{color:var(--muted);margin:0 0 14px}
 .pp .tip{position:fixed;display:none;pointer-events:none;white-space:pre-line;background:var(--card);color:var(--ink);
 border:1px solid var(--muted);border-radius:6px;padding:7px 10px;font-size:13px;max-width:420px;z-index:9}
@@ -64,7 +64,7 @@ def page(title: str, body: str, style: str = "") -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}{_LAYOUT}{style}</style>\n</head>\n"
-        f'<body>\n<div class="pp">\n{body}\n</div>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n'
+        f'<body class="pp">\n<main>\n{body}\n</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n'
     )
 
 
