@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from random import Random
 from typing import Any
 
@@ -302,6 +303,24 @@ class Space(Mapping[str, Parameter]):
                 return None
             point[name] = value
         return point
+
+    def _repr_html_(self) -> str:
+        """Show the space in a notebook: name and condition, values, default."""
+        rows = []
+        for entry in self.to_json():
+            condition, default = entry["condition"], entry["default"]
+            name = escape(entry["name"])
+            if condition:
+                values = " | ".join(map(str, condition["values"]))
+                name += f"<br><small>if {escape(condition['parameter'])} = {escape(values)}</small>"
+            if entry["choices"] is not None:
+                values = " | ".join(map(str, entry["choices"]))
+            else:
+                values = f"{entry['low']:g} … {entry['high']:g}{', logarithmic' if entry['log'] else ''}"
+            cells = (name, escape(values), escape("" if default is None else str(default)))
+            rows.append("".join(f'<td style="text-align:left">{cell}</td>' for cell in cells))
+        head = "".join(f'<th style="text-align:left">{title}</th>' for title in ("parameter", "values", "default"))
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
     def to_json(self) -> list[dict[str, Any]]:
         """Describe the space with JSON types.

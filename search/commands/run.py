@@ -141,7 +141,7 @@ def train(
     as_json: options.Json = False,
 ) -> None:
     """Train the dense network alone; sweeps with the same settings then start from it."""
-    from search.commands.progress import dense_numbers
+    from search.report.progress import dense_numbers
     from search.study.config import load_config
 
     natural = options.natural("dense", epochs, batch_size, device)
@@ -222,10 +222,10 @@ def _run(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None
 @contextmanager
 def _watched(quiet: bool) -> Generator[Listener]:
     """Show progress on stderr; what foreign code prints meanwhile goes there too, stdout is for data."""
-    from search.commands.progress import listener
+    from search.report.listeners import choose_listener
 
     with redirect_stdout(sys.stderr):
-        shown = listener(quiet)
+        shown = choose_listener(quiet, sys.stderr)
         try:
             shown.stage("starting")
             yield shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,8 +47,8 @@ def valley(
     as_json: Json = False,
 ) -> None:
     """Measure the training loss between the dense network and a trial's: on a line, and on a curve that is trained."""
-    from search.commands.progress import listener
     from search.driver.valley import trial_valley
+    from search.report.listeners import choose_listener
     from search.report.plots import check_still, save
     from search.report.valley import valley_figure
     from search.store.studies import StudyFiles
@@ -56,7 +57,7 @@ def valley(
     check_still(plot)
     files = StudyFiles.open(directory, study)
     outcome = files.outcome(trial)
-    heard = listener(quiet)
+    heard = choose_listener(quiet, sys.stderr)
     try:
         paths = trial_valley(files, trial, heard, points, steps, seed)
     finally:

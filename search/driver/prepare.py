@@ -18,6 +18,7 @@ from methods.network.cost import CostModel, count
 from search.driver.feasible import check_methods
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives, require_reports
 from search.records.outcome import DenseRow
+from search.report.notebook import plan_html
 from search.speed.conditions import Conditions
 from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
@@ -131,6 +132,10 @@ class Plan:
             f"{self.config.data}: {purpose}{data.train.examples} training, {data.validation.examples} validation, "
             f"{data.test.examples} test examples"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the plan in a notebook."""
+        return plan_html(self.lines())
 
     def _timing_lines(self) -> list[str]:
         """Say how latency is measured and what widths are multiples of, where that is not the usual."""

@@ -25,6 +25,7 @@ from search.objectives import load_objectives
 from search.records.environment import versions
 from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
+from search.report.listeners import choose_listener
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig
 from search.study.schedule import Schedule, lag_for
@@ -59,13 +60,14 @@ class Sweep:
 
     Args:
         config: The configuration.
-        listener: Hears of progress.
+        listener: Hears of progress. By default it is shown: live on a terminal, in one output of a notebook, else line
+            by line on stderr; :class:`search.records.listener.NullListener` shows nothing.
     """
 
     def __init__(self, config: StudyConfig, listener: Listener | None = None) -> None:
         self.config = config
         self.summary: Summary | None = None
-        self._listener: Listener = listener or NullListener()
+        self._listener: Listener = listener or choose_listener()
         self._files: StudyFiles | None = None
 
     @classmethod
@@ -190,7 +192,7 @@ class Sweep:
                 self._listener.warning(line)
             done = files.outcomes()
             recorder.resumed(done)
-            self._listener.sweep_started(files.name, total, len(done), dense)
+            self._listener.sweep_started(files.name, total, len(done), dense, load_objectives(self.config.objectives))
             finished = {outcome.number: outcome for outcome in done}
             lag = files.record()["lag"]
             study = _study(files)

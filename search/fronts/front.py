@@ -119,7 +119,8 @@ class Front:
     @cached_property
     def _split(self) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
         """Members on the front and the others, both by ascending FLOPs."""
-        rows = [Member.of(outcome, self.dense, self.rebuild) for outcome in self.outcomes]
+        shown = tuple(self.shown.values())
+        rows = [Member.of(outcome, self.dense, self.rebuild, shown) for outcome in self.outcomes]
         on_front = non_dominated(self._values(rows), self._maximise)
         # Among equal FLOPs (possible with other objectives) the best comes first.
         ranked = sorted(zip(rows, on_front, strict=True), key=lambda row: (row[0].flops, -self._goodness(row[0])))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Self
 
+from search.objectives import Objective
 from search.records.outcome import DenseRow, Outcome
 from spaces import Value
 
@@ -28,6 +30,7 @@ class Member:
         dense: The dense network of the study.
         test_metrics: Metrics of the task on the test set, once it was looked at.
         noisy: Whether the measurement of its latency scattered more than it should.
+        shown: Descriptions of what was measured.
     """
 
     trial: int
@@ -37,16 +40,24 @@ class Member:
     dense: DenseRow = field(repr=False)
     test_metrics: Mapping[str, float] = field(default_factory=dict)
     noisy: bool = False
+    shown: tuple[Objective, ...] = field(default=(), repr=False, compare=False)
     _rebuild: Rebuild | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, outcome: Outcome, dense: DenseRow, rebuild: Rebuild | None = None) -> Self:
+    def of(
+        cls,
+        outcome: Outcome,
+        dense: DenseRow,
+        rebuild: Rebuild | None = None,
+        shown: tuple[Objective, ...] = (),
+    ) -> Self:
         """Set a complete outcome beside the dense network.
 
         Args:
             outcome: The outcome of a complete trial.
             dense: The dense network of its study.
             rebuild: Rebuilds the network of a trial; needed by :meth:`model` alone.
+            shown: Descriptions of what was measured.
 
         Returns:
             The member.
@@ -60,6 +71,7 @@ class Member:
             dense=dense,
             test_metrics=outcome.test_metrics,
             noisy="latency" in outcome.metrics and first is not None and first.noisy,
+            shown=shown,
             _rebuild=rebuild,
         )
 
@@ -124,6 +136,11 @@ class Member:
     def test_accuracy(self) -> float | None:
         """Accuracy on the test set in 0..1, once it was looked at and where the task has one."""
         return self.test_metrics.get("accuracy")
+
+    def _repr_html_(self) -> str:
+        """Show the network in a notebook."""
+        html: str = import_module("search.report.notebook").member_html(self)
+        return html
 
     def model(self) -> nn.Module:
         """Rebuild the pruned network with its trained weights.

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from search.records.outcome import DenseRow, Outcome
+
+
+class Measurement(Protocol):
+    """What a listener needs to know of an objective to tell its values."""
+
+    @property
+    def name(self) -> str:
+        """Key of the value in ``Outcome.metrics``."""
+
+    @property
+    def title(self) -> str:
+        """The name in words."""
+
+    @property
+    def heading(self) -> str:
+        """The name in a word."""
+
+    @property
+    def relative(self) -> bool:
+        """Whether a value is best told as a share of the dense network's."""
+
+    def format(self, value: float) -> str:
+        """Write a value.
+
+        Args:
+            value: The value.
+
+        Returns:
+            The text.
+        """
 
 
 class Listener(Protocol):
@@ -25,7 +56,9 @@ class Listener(Protocol):
             epochs: How many epochs there will be.
         """
 
-    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+    def sweep_started(
+        self, study: str, total: int, done: int, dense: DenseRow, objectives: Sequence[Measurement] = ()
+    ) -> None:
         """Hear that trials begin.
 
         Args:
@@ -33,6 +66,7 @@ class Listener(Protocol):
             total: How many trials there will be.
             done: How many are finished already (of an earlier, interrupted run).
             dense: What the dense network reaches and costs.
+            objectives: What is searched for.
         """
 
     def trial_started(self, number: int, method: str) -> None:
@@ -92,7 +126,9 @@ class NullListener:
             epochs: Ignored.
         """
 
-    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+    def sweep_started(
+        self, study: str, total: int, done: int, dense: DenseRow, objectives: Sequence[Measurement] = ()
+    ) -> None:
         """Ignore the start.
 
         Args:
@@ -100,6 +136,7 @@ class NullListener:
             total: Ignored.
             done: Ignored.
             dense: Ignored.
+            objectives: Ignored.
         """
 
     def trial_started(self, number: int, method: str) -> None:

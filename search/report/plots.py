@@ -84,11 +84,12 @@ def _panel(axes: Axes, shown: Plane, front: Front, looks: Mapping[str, Style]) -
 
 def _canvas(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from search.report.inline import InlineFigure
+
     layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
-    figure = Figure(figsize=(width, height), dpi=100, layout=layout, facecolor="white")
+    figure = InlineFigure(figsize=(width, height), dpi=100, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 

@@ -104,12 +104,13 @@ def profile_figure(profile: Profile, name: str) -> Figure:
         The figure; its height grows with the number of layers.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    from search.report.inline import InlineFigure
 
     rows = max(len(profile.layers), len(profile.savings))
     layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
-    figure = Figure(figsize=(14, min(2.4 + 0.34 * rows, 60)), dpi=100, layout=layout, facecolor="white")
+    figure = InlineFigure(figsize=(14, min(2.4 + 0.34 * rows, 60)), dpi=100, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     _draw_shares(left, profile)

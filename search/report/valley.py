@@ -37,11 +37,12 @@ def valley_figure(profiles: Mapping[str, Points], title: str, ends: tuple[str, s
         The figure, 10 x 6 inches.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from search.report.inline import InlineFigure
+
     layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
-    figure = Figure(figsize=(10, 6), dpi=100, layout=layout, facecolor="white")
+    figure = InlineFigure(figsize=(10, 6), dpi=100, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     drawn = {name: list(profiles[name]) for name in _WAYS if name in profiles}

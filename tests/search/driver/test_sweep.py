@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mlflow
@@ -13,6 +13,7 @@ import pytest
 from methods.network.cost import count
 from methods.training.evaluation import evaluate
 from paretoprune import Front, Sweep, load_front
+from search.records.listener import Measurement
 from search.records.outcome import DenseRow, Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
@@ -136,7 +137,9 @@ class Heard:
     def dense_epoch(self, record: dict[str, float], epochs: int) -> None:
         self.events.append(f"epoch {record['epoch']:.0f}/{epochs}")
 
-    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+    def sweep_started(
+        self, study: str, total: int, done: int, dense: DenseRow, objectives: Sequence[Measurement] = ()
+    ) -> None:
         self.events.append(f"{study} {done}/{total}")
 
     def trial_started(self, number: int, method: str) -> None:

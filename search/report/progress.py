@@ -1,18 +1,14 @@
-"""Progress of a sweep on stderr: a live display on a terminal, one line per event elsewhere, or warnings alone.
-
-Data goes to stdout, so nothing here writes there. rich is imported only where a terminal is drawn on.
-"""
+"""Progress of a sweep in words: one line per event, or warnings alone. See ``live`` and ``notebook`` for displays."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from search.objectives.units import write_count, write_duration, write_percent
-from search.records.listener import Listener
+from search.objectives import OBJECTIVES
+from search.objectives.units import write_duration
+from search.records.listener import Measurement
 from search.records.outcome import DenseRow, Outcome
 from search.records.text import printable
 
@@ -20,47 +16,43 @@ LONGEST_REASON = 160
 PROGRESS_EVERY = 30.0
 """Seconds of silence of a trial after which a line says how far it is."""
 
-PLAIN_TERMINALS = ("dumb", "unknown")
+_NO_METRICS = frozenset({"epoch", "step", "loss", "lr", "val_loss", "comparable"})
+"""Keys of a history that are no metrics of the task."""
 
 
-def listener(quiet: bool = False, stream: TextIO | None = None) -> Listener:
-    """Choose how progress is shown.
+def told_measurements(objectives: Sequence[Measurement]) -> Sequence[Measurement]:
+    """Choose what is told of every network.
 
     Args:
-        quiet: Show warnings alone.
-        stream: Where to write; ``None`` is stderr.
+        objectives: What the study searches for; may be empty where that is not known.
 
     Returns:
-        A live display where the stream is a terminal that can move its cursor, else a listener that writes
-        lines.
+        The objectives but the seconds, which are told anyway; accuracy and FLOPs where there are none.
     """
-    stream = sys.stderr if stream is None else stream
-    if quiet:
-        return Warnings(stream)
-    # The stream is asked, not rich: a log file must stay free of control codes even under FORCE_COLOR.
-    if stream.isatty() and os.environ.get("TERM", "").lower() not in PLAIN_TERMINALS:
-        from rich.console import Console
-
-        from search.commands.live import Display
-
-        return Display(Console(file=stream))
-    return Lines(stream)
+    usual = (OBJECTIVES["accuracy"], OBJECTIVES["flops"])
+    return [objective for objective in objectives or usual if objective.name != "seconds"]
 
 
-def numbers(outcome: Outcome, dense: DenseRow | None) -> tuple[str, str, str]:
+def numbers(outcome: Outcome, dense: DenseRow | None, objectives: Sequence[Measurement] = ()) -> list[tuple[str, str]]:
     """Write what a complete trial reached.
 
     Args:
         outcome: The outcome of a complete trial.
         dense: The dense network of its study, as soon as it is known.
+        objectives: What the study searches for.
 
     Returns:
-        Accuracy, FLOPs (as a share of the dense network's where that is known), and duration, as texts with
-        their units.
+        Heading and text of each measurement; costs as a share of the dense network's where that is known.
     """
-    flops = outcome.metrics["flops"]
-    cost = write_count(flops) if dense is None else f"{100 * flops / dense.flops:.1f} %"
-    return write_percent(outcome.metrics["accuracy"]), cost, write_duration(outcome.seconds)
+    return [(each.heading, _number(each, outcome, dense)) for each in told_measurements(objectives)]
+
+
+def _number(measurement: Measurement, outcome: Outcome, dense: DenseRow | None) -> str:
+    value = outcome.metrics.get(measurement.name)
+    if value is None:
+        return "not measured"
+    whole = dense.metrics.get(measurement.name) if dense is not None and measurement.relative else None
+    return f"{100 * value / whole:.1f} %" if whole else measurement.format(value)
 
 
 def reason(outcome: Outcome) -> str:
@@ -83,21 +75,33 @@ def reason(outcome: Outcome) -> str:
     return last if len(last) <= LONGEST_REASON else last[: LONGEST_REASON - 1] + "…"
 
 
-def dense_numbers(dense: DenseRow) -> str:
+def dense_numbers(dense: DenseRow, objectives: Sequence[Measurement] = ()) -> str:
     """Write what the dense network reaches and costs.
 
     Args:
         dense: The dense network.
+        objectives: What its study searches for, if that is known.
 
     Returns:
-        Accuracy, FLOPs and parameters with their units.
+        Its qualities, FLOPs, parameters and further costs with their units.
 
     Example:
         >>> dense_numbers(DenseRow.of(accuracy=0.9861, flops=2_140_000, params=78_100, seconds=9.0))
         'accuracy 98.61 %  FLOPs 2.14 M  parameters 78.1 k'
+        >>> dense_numbers(DenseRow.of(mean_iou=0.5512, flops=2_140_000, params=78_100, seconds=9.0))
+        'mean_iou 0.5512  FLOPs 2.14 M  parameters 78.1 k'
     """
-    cost = f"FLOPs {write_count(dense.flops)}  parameters {write_count(dense.params)}"
-    return f"accuracy {write_percent(dense.accuracy)}  {cost}"
+    known = {objective.name: objective for objective in (*OBJECTIVES.values(), *objectives)}
+    qualities, costs = [], []
+    for name, value in dense.metrics.items():
+        objective = known.get(name)
+        if objective is None:
+            qualities.append(f"{name} {value:.4g}")
+        elif not objective.relative:
+            qualities.append(f"{objective.heading} {objective.format(value)}")
+        elif name != "seconds":
+            costs.append(f"{objective.title} {objective.format(value)}")
+    return "  ".join(qualities + costs)
 
 
 def front_numbers(hypervolume: float, members: int | None) -> str:
@@ -142,14 +146,19 @@ def epoch_numbers(record: dict[str, float]) -> str:
         record: One record of its history.
 
     Returns:
-        The loss and the validation accuracy, as far as they are known.
+        The loss and the first metric of the task, as far as they are known.
 
     Example:
         >>> epoch_numbers({"epoch": 2.0, "loss": 0.1234, "accuracy": 0.975})
         'loss 0.123  accuracy 97.50 %'
+        >>> epoch_numbers({"epoch": 2.0, "loss": 0.1234, "lr": 0.1, "mean_iou": 0.55, "val_loss": 0.2})
+        'loss 0.123  mean_iou 0.55'
     """
     parts = [f"loss {record['loss']:.3f}"] if "loss" in record else []
-    return "  ".join(parts + ([f"accuracy {write_percent(record['accuracy'])}"] if "accuracy" in record else []))
+    for name in [name for name in record if name not in _NO_METRICS][:1]:
+        known = OBJECTIVES.get(name)
+        parts.append(f"{name} {known.format(record[name]) if known else f'{record[name]:.4g}'}")
+    return "  ".join(parts)
 
 
 class Warnings:
@@ -164,7 +173,9 @@ class Warnings:
     def dense_epoch(self, record: dict[str, float], epochs: int) -> None:
         """Ignore an epoch."""
 
-    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+    def sweep_started(
+        self, study: str, total: int, done: int, dense: DenseRow, objectives: Sequence[Measurement] = ()
+    ) -> None:
         """Ignore the start."""
 
     def trial_started(self, number: int, method: str) -> None:
@@ -199,6 +210,7 @@ class Lines:
         self._total = 0
         self._finished = 0
         self._dense: DenseRow | None = None
+        self._objectives: Sequence[Measurement] = ()
 
     def stage(self, text: str) -> None:
         """Write what is done now."""
@@ -208,12 +220,14 @@ class Lines:
         """Write what an epoch reached."""
         self._write(f"dense network, epoch {record['epoch']:.0f}/{epochs}  {epoch_numbers(record)}")
 
-    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+    def sweep_started(
+        self, study: str, total: int, done: int, dense: DenseRow, objectives: Sequence[Measurement] = ()
+    ) -> None:
         """Write what will be searched, and the dense network that everything is compared with."""
-        self._total, self._finished, self._dense = total, done, dense
+        self._total, self._finished, self._dense, self._objectives = total, done, dense, objectives
         earlier = f", {done} of them finished earlier" if done else ""
         self._write(f"study {study}: {total} trials{earlier}")
-        self._write(f"dense network  {dense_numbers(dense)}")
+        self._write(f"dense network  {dense_numbers(dense, objectives)}")
 
     def trial_started(self, number: int, method: str) -> None:
         """Write that a trial runs."""
@@ -235,8 +249,9 @@ class Lines:
         if not outcome.complete:
             self._write(f"{head}  failed after {write_duration(outcome.seconds)}: {reason(outcome)}")
             return
-        accuracy, share, seconds = numbers(outcome, self._dense)
-        self._write(f"{head}  accuracy {accuracy}  FLOPs {share}  {seconds}  {front_numbers(hypervolume, members)}")
+        told = "  ".join(f"{heading} {text}" for heading, text in numbers(outcome, self._dense, self._objectives))
+        seconds = write_duration(outcome.seconds)
+        self._write(f"{head}  {told}  {seconds}  {front_numbers(hypervolume, members)}")
 
     def warning(self, text: str) -> None:
         """Write a warning on one line."""

@@ -6,10 +6,11 @@ import re
 import pytest
 from rich.console import Console
 
-from search.commands.live import Display
-from search.commands.progress import LONGEST_REASON, PROGRESS_EVERY, Lines, Warnings, listener, reason
 from search.records.listener import Listener
 from search.records.outcome import DenseRow
+from search.report.listeners import choose_listener
+from search.report.live import Display
+from search.report.progress import LONGEST_REASON, PROGRESS_EVERY, Lines, Warnings, reason
 from tests.search.cases import outcome
 
 DENSE = DenseRow.of(accuracy=0.9861, flops=1000, params=78_100, seconds=9.0)
@@ -146,7 +147,7 @@ def test_a_display_is_for_terminals_that_can_show_it(
 ) -> None:
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("FORCE_COLOR", "1")  # must not bring control codes into a file
-    assert isinstance(listener(quiet, stream), kind)
+    assert isinstance(choose_listener(quiet, stream), kind)
 
 
 def test_display_shows_how_far_the_sweep_is() -> None:
@@ -257,8 +258,8 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     coloured = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|9[0-7])")
     plain, painted = Terminal(), Terminal()
     monkeypatch.setenv("TERM", "xterm-256color")
-    tell_everything(listener(stream=painted))
+    tell_everything(choose_listener(stream=painted))
     monkeypatch.setenv("NO_COLOR", "1")
-    tell_everything(listener(stream=plain))
+    tell_everything(choose_listener(stream=plain))
     assert coloured.search(painted.getvalue())
     assert not coloured.search(plain.getvalue())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -12,17 +12,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.commands.progress import (
+from search.objectives.units import write_duration
+from search.records.listener import Measurement
+from search.records.outcome import DenseRow, Outcome
+from search.records.text import printable
+from search.report.progress import (
     dense_numbers,
     epoch_numbers,
     front_numbers,
     numbers,
     progress_numbers,
     reason,
+    told_measurements,
 )
-from search.objectives.units import write_duration
-from search.records.outcome import DenseRow, Outcome
-from search.records.text import printable
 
 FRAMES_PER_SECOND = 4
 BAR_COLUMNS = 32
@@ -61,6 +63,7 @@ class Display:
         self._finished = 0
         self._failed = 0
         self._dense: DenseRow | None = None
+        self._objectives: Sequence[Measurement] = ()
         self._hypervolume: float | None = None
         self._members: int | None = None
         self._trials_began = 0.0
@@ -81,7 +84,9 @@ class Display:
         self._start()
         self._epochs = (dict(record), epochs)
 
-    def sweep_started(self, study: str, total: int, done: int, dense: DenseRow) -> None:
+    def sweep_started(
+        self, study: str, total: int, done: int, dense: DenseRow, objectives: Sequence[Measurement] = ()
+    ) -> None:
         """Show the bar of trials and the dense network."""
         self._start()
         self._stage, self._epochs = "", None
@@ -89,7 +94,7 @@ class Display:
         self._trials_began = self._last_finish = self._clock()
         # What an earlier run reached is not told, so that its first successor cannot be said to gain on it.
         self._hypervolume = None if done else 0.0
-        self._dense = dense
+        self._dense, self._objectives = dense, objectives
         self._study = study
 
     def trial_started(self, number: int, method: str) -> None:
@@ -180,7 +185,7 @@ class Display:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim")
         if self._dense is not None:
-            grid.add_row("dense", dense_numbers(self._dense))
+            grid.add_row("dense", dense_numbers(self._dense, self._objectives))
         if self._hypervolume is not None and self._last:
             grid.add_row("front", front_numbers(self._hypervolume, self._members))
         if self._running:
@@ -191,16 +196,19 @@ class Display:
 
     def _trials(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for title in ("trial", "method", "accuracy", "FLOPs", "time", ""):
+        headings = [measurement.heading for measurement in told_measurements(self._objectives)]
+        for title in ("trial", "method", *headings, "time", ""):
             table.add_column(title, justify="left" if title in ("method", "") else "right")
         for row in reversed(self._last):
             outcome = row.outcome
-            cells = ("failed", "", write_duration(outcome.seconds))
+            cells = ["failed", *[""] * (len(headings) - 1)]
             if outcome.state == "complete":
-                cells = numbers(outcome, self._dense)
+                cells = [text for _, text in numbers(outcome, self._dense, self._objectives)]
             mark = Text("joined the front", style="green") if row.gained else Text("")
             style = "red" if not outcome.complete else None
-            table.add_row(str(outcome.number), outcome.method, *cells, mark, style=style)
+            table.add_row(
+                str(outcome.number), outcome.method, *cells, write_duration(outcome.seconds), mark, style=style
+            )
         return table
 
     def _training(self, record: dict[str, float], epochs: int) -> Table:
