@@ -21,7 +21,7 @@ from search.driver.networks import keep_networks
 from search.driver.prepare import Plan, dense_setting, plan
 from search.driver.recorder import Recorder
 from search.fronts.front import Front
-from search.objectives import load_objectives
+from search.objectives import load_objectives, task_objectives
 from search.records.environment import versions
 from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
@@ -192,7 +192,8 @@ class Sweep:
                 self._listener.warning(line)
             done = files.outcomes()
             recorder.resumed(done)
-            self._listener.sweep_started(files.name, total, len(done), dense, load_objectives(self.config.objectives))
+            wanted = load_objectives(self.config.objectives, setting.task)
+            self._listener.sweep_started(files.name, total, len(done), dense, wanted)
             finished = {outcome.number: outcome for outcome in done}
             lag = files.record()["lag"]
             study = _study(files)
@@ -254,6 +255,9 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
         "id": uuid.uuid4().hex,
         "dense": dense.to_json(),
         "objectives": [objective.to_json() for objective in load_objectives(config.objectives, planned.workload.task)],
+        "metrics": [
+            objective.to_json() for objective in task_objectives(planned.workload.task).values() if objective.trained
+        ],
         "task": planned.workload.identity(),
         "space": planned.space.to_json(),
         "first": planned.first,

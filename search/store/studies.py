@@ -365,6 +365,7 @@ class StudyFiles:
             The front, over all complete trials.
         """
         from search.fronts.front import Front
+        from search.objectives import Objective
 
         objectives = self.objectives()
         names = [objective.name for objective in objectives]
@@ -376,6 +377,7 @@ class StudyFiles:
             outcomes=measured,
             objectives=objectives,
             rebuild=self.rebuild,
+            metrics=tuple(Objective.from_json(each) for each in self.record().get("metrics", ())),
         )
 
     def tested(self) -> dict[str, dict[str, float]]:
