@@ -242,7 +242,7 @@ def _pool(planned: Plan) -> AbstractContextManager[Pool]:
     """Choose where trials run."""
     resources = planned.config.resources
     if resources.executor == "inline":
-        return nullcontext(InlinePool())
+        return nullcontext(InlinePool(resources.retries, resources.trial_timeout, say))
     from search.workers.ray_workers import ray_pool  # ray is not needed to run trials in this process
 
     return ray_pool(resources, planned.gpus_per_trial)

@@ -45,6 +45,8 @@ class Resources(_Part):
         gpus_per_trial: GPUs per trial, may be a fraction; ``None`` takes one where there is one.
         max_concurrent: Trials at a time; ``None`` for as many as the resources allow.
         address: Address of a running Ray cluster; ``None`` starts a local one (or follows ``RAY_ADDRESS``).
+        retries: How often a trial is run again whose worker was lost.
+        trial_timeout: Seconds that a trial may take; ``None`` for as long as it wants.
     """
 
     executor: Executor = "ray"
@@ -52,6 +54,8 @@ class Resources(_Part):
     gpus_per_trial: float | None = Field(None, ge=0)
     max_concurrent: int | None = Field(None, ge=1)
     address: str | None = None
+    retries: int = Field(2, ge=0)
+    trial_timeout: float | None = Field(None, gt=0)
 
 
 class Latency(_Part):

@@ -33,6 +33,7 @@ from search.records.trial_spec import TrialSpec
 from search.speed.conditions import Conditions
 from search.speed.measure import measure_pair
 from search.trials.build import build_method
+from search.trials.kinds import failure_kind, require_finite
 from spaces import InputError
 
 
@@ -126,8 +127,9 @@ def run_trial(
         session: Where the costly parts of the trial run; one that keeps nothing, if there is none.
 
     Returns:
-        What came out. An exception inside the trial is part of the result (``state == "failed"`` with the
-        traceback), for a sweep must survive it; so is the end of a trial that the session stopped at a rung.
+        What came out. An exception inside the trial is part of the result, with its kind as the state and the
+        traceback, for a sweep must survive it; so is the end of a trial that the session stopped at a rung. A network
+        whose weights are not all numbers is no result: the trial has diverged.
 
     Raises:
         Paused: If the session paused the trial, which is to be gone on with.
@@ -145,6 +147,7 @@ def run_trial(
 
     try:
         pruned = _prune(setting, spec, keep, progress, session)
+        require_finite(pruned.model)
         seconds = session.earlier_seconds + time.perf_counter() - clock
         timings, untimed = _timings(setting, pruned)
         outcome = Outcome(
@@ -171,10 +174,10 @@ def run_trial(
             raise
         spent = session.earlier_seconds + time.perf_counter() - clock
         return Finished(failed_outcome(spec, str(paused), started, spent, records, "stopped"), None, {})
-    except Exception:
-        return Finished(
-            failed_outcome(spec, traceback.format_exc(), started, time.perf_counter() - clock, records), None, {}
-        )
+    except (Exception, SystemExit) as error:  # a method that ends the program ends its trial
+        spent = session.earlier_seconds + time.perf_counter() - clock
+        text, kind = traceback.format_exc(), failure_kind(error)
+        return Finished(failed_outcome(spec, text, started, spent, records, kind), None, {})
 
 
 def failed_outcome(

@@ -1,23 +1,38 @@
-"""Runs trials one by one in this process: for tests, debuggers and machines without Ray."""
+"""Runs trials one by one on this machine: for tests, debuggers and machines without Ray.
+
+A trial runs in this process, where a debugger can follow. One that has a time limit, or that was begun before and
+took its process with it, runs in a process of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from methods.contract.session import Saved
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.study.schedule import Schedule
-from search.trials.checkpoint import Checkpoints, checkpoint_folder
-from search.trials.trial import Setting, run_trial
-from search.workers.progress import Marker
+from search.trials.trial import Setting
+from search.workers.attempts import Attempt
+from search.workers.finish import finish_trial
+from search.workers.isolated import run_isolated
 
 
 class InlinePool:
-    """A :class:`search.workers.pool.Pool` of this process alone."""
+    """A :class:`search.workers.pool.Pool` of this machine, one trial at a time.
+
+    Args:
+        retries: How often a trial is run again whose process was lost.
+        timeout: Seconds that a trial may take; ``None`` for as long as it wants.
+        say: Hears of every process that is lost.
+    """
 
     slots = 1
+
+    def __init__(
+        self, retries: int = 2, timeout: float | None = None, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._retries, self._timeout, self._say = retries, timeout, say
 
     def run(
         self, schedule: Schedule, setting: Setting, files: StudyFiles, on_started: Callable[[TrialSpec], None]
@@ -32,26 +47,21 @@ class InlinePool:
         """
         while (spec := schedule.next()) is not None:
             on_started(spec)
-            schedule.finish(finish_trial(setting, spec, files))
+            schedule.finish(self._outcome(setting, spec, files))
 
-
-def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcome:
-    """Run one trial and write it.
-
-    Args:
-        setting: What all trials share.
-        spec: Which trial.
-        files: Where it is written.
-
-    Returns:
-        The outcome, which is on disk by now.
-    """
-    marker = Marker(files, spec)
-    checkpoints = Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec)
-    try:
-        finished = run_trial(setting, spec, progress=marker, session=Saved(checkpoints))
-    finally:
-        marker.clear()
-    files.write(finished)
-    checkpoints.clear()
-    return finished.outcome
+    def _outcome(self, setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcome:
+        """Run one trial; while it runs, a note on disk says so."""
+        attempt = Attempt(files, spec.number)
+        attempt.begin()
+        try:
+            if attempt.before == 0 and self._timeout is None:
+                outcome = finish_trial(setting, spec, files)
+            else:
+                outcome = run_isolated(
+                    setting, spec, files, min(attempt.before, 1), self._retries, self._timeout, self._say
+                )
+        except BaseException:
+            attempt.cancel()
+            raise
+        attempt.end()
+        return outcome

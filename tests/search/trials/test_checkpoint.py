@@ -13,7 +13,7 @@ from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.trials.checkpoint import Checkpoints, checkpoint_folder
 from search.trials.trial import Setting, run_trial
-from search.workers.inline import finish_trial
+from search.workers.finish import finish_trial
 from spaces import Value
 from tests.search.cases import quick_config
 
