@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.commands.options import DIRECTORY
+from search.records.text import without_credentials
 
 if TYPE_CHECKING:
     from search.driver.sweep import Sweep
@@ -36,7 +37,11 @@ def summary(sweep: Sweep) -> list[str]:
     if failed := _failed(sweep):
         first = _command("show", sweep.name, failed[0], directory=sweep.config.directory)
         facts.append(("failed", f"trials {', '.join(map(str, failed))}; why: {first}"))
-    page = _command("ui", directory=sweep.config.directory, tracking_uri=sweep.config.tracking_uri)
+    page = _command(
+        "ui",
+        directory=sweep.config.directory,
+        tracking_uri=without_credentials(uri) if (uri := sweep.config.tracking_uri) else None,
+    )
     facts.append(("ui", page))
     return [f"{name:<8}{text}" for name, text in facts]
 

@@ -18,13 +18,13 @@ from typing import Any
 
 import typer
 
+from search.commands.interrupts import exit_code
 from search.commands.output import note
 from search.records.errors import StoreWarning
 from spaces.errors import InputError
 
 FAILED = 1
 MISUSED = 2
-INTERRUPTED = 130
 
 LITTLE = 16 * 2**20
 """Bytes below which a disk counts as full where an error does not name it."""
@@ -52,9 +52,9 @@ def report_failures(show_traceback: bool) -> Generator[None]:
     try:
         with _noted_warnings():
             yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         note("interrupted")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(exit_code(interrupt)) from None
     except Exception as error:
         if _package(error) in FRAMEWORK:
             raise

@@ -1,7 +1,8 @@
-"""Ctrl-C: the first one ends the work, impatient ones after it do not break the winding down."""
+"""Signals that end a run: the first one winds it down, the second one ends it at once."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -11,23 +12,49 @@ from types import FrameType
 
 from search.commands.output import note
 
-PATIENCE = 30.0
-"""Seconds after an interrupt in which further ones are not heard: workers and databases are being closed."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+ECHO = 1.0
+"""Seconds after a signal in which another one is an echo of it: terminals and wrappers both pass Ctrl-C on."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to end.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """Say how the process ends after an interrupt.
+
+    Args:
+        interrupt: What ended the run.
+
+    Returns:
+        128 and the number of the signal: 130 for Ctrl-C, 143 for a termination, 129 for a terminal that went away.
+    """
+    return 128 + (interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT)
 
 
 @contextmanager
-def interrupted_once(patience: float = PATIENCE) -> Generator[None]:
-    """Raise ``KeyboardInterrupt`` at the first Ctrl-C of the block, and not again while it winds down.
+def interrupted_once(echo: float = ECHO) -> Generator[None]:
+    """Raise :class:`Interrupted` at the first signal of the block; at the next one end the process at once.
+
+    Signals that the caller has set to be ignored stay ignored: a job in the background of a shell, or under nohup.
 
     Args:
-        patience: Seconds for winding down; a Ctrl-C after them interrupts again, so that nothing can hang for good.
+        echo: Seconds after the first signal in which others are not heard.
 
     Yields:
         Nothing; runs the block.
     """
-    # Only the main thread may set a handler; and a job in the background of a shell is not to hear of Ctrl-C.
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
         yield
         return
     heard: float | None = None
@@ -35,14 +62,20 @@ def interrupted_once(patience: float = PATIENCE) -> Generator[None]:
     def hear(number: int, frame: FrameType | None) -> None:
         nonlocal heard
         now = time.monotonic()
-        if heard is not None and now - heard < patience:
-            return
-        heard = now
-        note("stopping: workers and databases are being closed")
-        raise KeyboardInterrupt
+        if heard is None:
+            heard = now
+            note("stopping: the last epoch is kept, workers and databases are being closed; once more to stop at once")
+            raise Interrupted(number)
+        if now - heard >= echo:
+            note("stopped at once; finished trials are kept")
+            os._exit(128 + number)
 
-    before = signal.signal(signal.SIGINT, hear)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heeded = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    for number in heeded:
+        signal.signal(number, hear)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in heeded:
+            signal.signal(number, before[number] or signal.SIG_DFL)

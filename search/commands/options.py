@@ -119,6 +119,65 @@ Trials = Annotated[
         min=1, metavar="N", show_default=False, help="How many trials the study has in all.", rich_help_panel=SEARCH
     ),
 ]
+CpusPerTrial = Annotated[
+    int | None, typer.Option(min=1, metavar="N", show_default=False, help="Cores of each trial.", rich_help_panel=RUN)
+]
+GpusPerTrial = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        show_default=False,
+        help="GPUs of each trial; may be a fraction such as 0.25.",
+        rich_help_panel=RUN,
+    ),
+]
+MaxConcurrent = Annotated[
+    int | None, typer.Option(min=1, metavar="N", show_default=False, help="Trials at a time.", rich_help_panel=RUN)
+]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ray|inline",
+        show_default=False,
+        help="On Ray Tune, or one by one on this machine.",
+        rich_help_panel=RUN,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|HOST:PORT",
+        show_default=False,
+        help="A running Ray cluster; else RAY_ADDRESS, else a local one is started.",
+        rich_help_panel=RUN,
+    ),
+]
+Retries = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        show_default=False,
+        help="How often a trial runs again whose worker was lost; 2 by default.",
+        rich_help_panel=RUN,
+    ),
+]
+TrialTimeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001, metavar="SECONDS", show_default=False, help="How long a trial may take.", rich_help_panel=RUN
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default=False,
+        help="Where the weights of the dense network lie now.",
+        rich_help_panel=RUN,
+    ),
+]
 TrackingUri = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,7 @@ cannot show a character.
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import json
 import os
@@ -149,7 +150,9 @@ def _patient_stdout() -> Generator[None]:
     """End quietly when the reader has seen enough (``| head``)."""
     try:
         yield
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: the terminal has gone
+            raise
         # What is still in the buffer must not fail again when Python closes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None

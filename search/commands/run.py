@@ -11,8 +11,8 @@ import typer
 
 from search.commands import options
 from search.commands.afterwards import front_so_far, resume_hint, summary
-from search.commands.failures import FAILED, INTERRUPTED
-from search.commands.interrupts import interrupted_once
+from search.commands.failures import FAILED
+from search.commands.interrupts import exit_code, interrupted_once
 from search.commands.options import RUN, SEARCH, names
 from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
@@ -58,32 +58,13 @@ def sweep(
     batch_size: options.BatchSize = None,
     overrides: options.Overrides = None,
     device: options.Device = None,
-    cpus_per_trial: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", show_default=False, help="Cores of each trial.", rich_help_panel=RUN),
-    ] = None,
-    gpus_per_trial: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            show_default=False,
-            help="GPUs of each trial; may be a fraction such as 0.25.",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    max_concurrent: Annotated[
-        int | None, typer.Option(min=1, metavar="N", show_default=False, help="Trials at a time.", rich_help_panel=RUN)
-    ] = None,
-    executor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ray|inline",
-            show_default=False,
-            help="On Ray Tune, or one by one in this process.",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
+    cpus_per_trial: options.CpusPerTrial = None,
+    gpus_per_trial: options.GpusPerTrial = None,
+    max_concurrent: options.MaxConcurrent = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    retries: options.Retries = None,
+    trial_timeout: options.TrialTimeout = None,
     directory: options.OptionalDirectory = None,
     tracking_uri: options.TrackingUri = None,
     quiet: options.Quiet = False,
@@ -111,6 +92,9 @@ def sweep(
         gpus_per_trial=gpus_per_trial,
         max_concurrent=max_concurrent,
         executor=executor,
+        address=address,
+        retries=retries,
+        trial_timeout=trial_timeout,
         directory=directory,
         tracking_uri=tracking_uri,
     )
@@ -167,7 +151,17 @@ def train(
 def resume(
     study: options.Study = None,
     trials: options.Trials = None,
+    data_root: options.DataRoot = None,
+    weights: options.Weights = None,
+    cpus_per_trial: options.CpusPerTrial = None,
+    gpus_per_trial: options.GpusPerTrial = None,
+    max_concurrent: options.MaxConcurrent = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    retries: options.Retries = None,
+    trial_timeout: options.TrialTimeout = None,
     directory: options.Directory = options.DIRECTORY,
+    tracking_uri: options.TrackingUri = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -175,11 +169,23 @@ def resume(
     from search.store.studies import StudyFiles
 
     files = StudyFiles.open(directory, study)  # before torch is loaded: a wrong name is told at once
+    moved = {
+        "data_root": data_root,
+        "weights": weights,
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "max_concurrent": max_concurrent,
+        "executor": executor,
+        "address": address,
+        "retries": retries,
+        "trial_timeout": trial_timeout,
+        "tracking_uri": tracking_uri,
+    }
 
     def continued(listener: Listener) -> Sweep:
         from search.driver.sweep import Sweep
 
-        return Sweep.resume(files.name, directory, listener, trials)
+        return Sweep.resume(files.name, directory, listener, trials, moved)
 
     _run(continued, quiet, as_json)
 
@@ -203,7 +209,7 @@ def _run(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None
 
     with _watched(quiet) as listener, interrupted_once():
         sweep = begun(listener)
-        finished = _until_interrupted(sweep)
+        finished, code = _until_interrupted(sweep)
     front = front_so_far(sweep) if finished is None else finished
     if front is not None and as_json:
         put_json(front.to_json())
@@ -211,7 +217,7 @@ def _run(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None
         put_tables(front_table(front))
     if finished is None:
         note(f"interrupted{resume_hint(sweep)}")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(code)
     if not quiet:
         note("\n".join(summary(sweep)))
     if not finished.members:
@@ -233,22 +239,22 @@ def _watched(quiet: bool) -> Generator[Listener]:
             shown.close()
 
 
-def _until_interrupted(sweep: Sweep) -> Front | None:
+def _until_interrupted(sweep: Sweep) -> tuple[Front | None, int]:
     """Run a sweep.
 
     Args:
         sweep: The sweep.
 
     Returns:
-        The finished front; ``None`` if Ctrl-C came first.
+        The finished front and 0; ``None`` and the exit code if a signal came first.
 
     Raises:
         InputError: If the user got something wrong. Any other failure is told with how to go on.
     """
     try:
-        return sweep.run()
-    except KeyboardInterrupt:
-        return None
+        return sweep.run(), 0
+    except KeyboardInterrupt as interrupt:
+        return None, exit_code(interrupt)
     except InputError:
         raise
     except Exception:

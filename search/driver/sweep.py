@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.networks import keep_networks
@@ -27,7 +27,7 @@ from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
 from search.report.listeners import choose_listener
 from search.store.studies import StudyFiles, study_names
-from search.study.config import StudyConfig
+from search.study.config import StudyConfig, places, with_places
 from search.study.schedule import Schedule, lag_for
 from search.study.storage import is_damaged, known_studies, set_aside_damaged, sqlite_url
 from search.study.study import Study
@@ -77,6 +77,7 @@ class Sweep:
         directory: Path | str = "mlruns",
         listener: Listener | None = None,
         trials: int | None = None,
+        moved: Mapping[str, Any] | None = None,
     ) -> Self:
         """Take up a study where it stopped.
 
@@ -85,6 +86,8 @@ class Sweep:
             directory: The run store.
             listener: Hears of progress.
             trials: New total of trials, to go on with a finished study; ``None`` keeps the total.
+            moved: What has another place now, by name: ``data_root``, ``weights``, ``tracking_uri`` and the fields of
+                :class:`search.study.config.Resources`; ``None`` values change nothing. Later resumes remember it.
 
         Returns:
             The sweep; call :meth:`run`.
@@ -96,7 +99,9 @@ class Sweep:
         total = files.total()
         if trials is not None and trials < total:
             raise InputError(f"study {files.name!r} has {total} trials already; --trials {trials} is less")
-        sweep = cls(files.config().model_copy(update={"trials": trials or total, "name": files.name}), listener)
+        config = with_places(files.config(), moved or {})
+        files.write_places(places(config))
+        sweep = cls(config.model_copy(update={"trials": trials or total, "name": files.name}), listener)
         sweep._files = files
         return sweep
 
@@ -133,7 +138,9 @@ class Sweep:
             # Nothing is written before here: what the user got wrong has been said.
             RunStore.resolve(self.config.directory, self.config.tracking_uri).prepare()
             opening = background.submit(Tracker.open, self.config.directory, self.config.tracking_uri)
-            pool = stack.enter_context(_pool(planned))  # its workers import torch while the dense network trains
+            pool = stack.enter_context(
+                _pool(planned, self._listener.warning)
+            )  # its workers import torch while the dense network trains
             tracker = opening.result()
             stack.callback(self._deliver, tracker)
             self._listener.stage("dense network")
@@ -168,7 +175,7 @@ class Sweep:
     def _tracked(self, tracker: Tracker, files: StudyFiles, dense: DenseRow) -> Generator[None]:
         """Open the parent run, or take it up again; end it as killed or failed if the sweep ends so."""
         store, known = tracker.store.public, files.tracked()
-        config = self.config.model_dump(mode="json")
+        config = self.config.model_dump(mode="json") | places(self.config)
         parent = tracker.start_sweep(files.name, config, dense, run_id=known.get(store))
         files.write_tracked({**known, store: parent})
         try:
@@ -238,14 +245,14 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
         heard.close()
 
 
-def _pool(planned: Plan) -> AbstractContextManager[Pool]:
+def _pool(planned: Plan, say: Callable[[str], None]) -> AbstractContextManager[Pool]:
     """Choose where trials run."""
     resources = planned.config.resources
     if resources.executor == "inline":
         return nullcontext(InlinePool(resources.retries, resources.trial_timeout, say))
     from search.workers.ray_workers import ray_pool  # ray is not needed to run trials in this process
 
-    return ray_pool(resources, planned.gpus_per_trial)
+    return ray_pool(resources, planned.gpus_per_trial, say)
 
 
 def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
@@ -271,7 +278,10 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
         files = StudyFiles(config.directory, name)
         named = config.model_copy(update={"name": name})
         try:
-            files.create({"config": named.model_dump(mode="json"), **record})
+            files.create({
+                "config": named.model_dump(mode="json") | {"tracking_uri": places(config)["tracking_uri"]},
+                **record,
+            })
         except InputError:
             if config.name is not None:
                 raise

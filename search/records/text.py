@@ -29,3 +29,33 @@ def printable(text: str) -> str:
         'red and plain'
     """
     return _UNPRINTABLE.sub("", text)
+
+
+def without_credentials(text: str) -> str:
+    """Strike user names, passwords and queries out of addresses.
+
+    Args:
+        text: An address, or a message that may quote some.
+
+    Returns:
+        The text; of an address, what is before its last ``@`` and behind ``?`` is left out, for both may hold secrets.
+
+    Example:
+        >>> without_credentials("cannot open postgresql://anna:se@cr/et@host:5432/runs?password=x (refused)")
+        'cannot open postgresql://host:5432/runs (refused)'
+        >>> without_credentials("sqlite:////runs/a.db")
+        'sqlite:////runs/a.db'
+    """
+    return _ADDRESS.sub(_bare, text)
+
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
+
+
+def _bare(found: re.Match[str]) -> str:
+    rest = found[2]
+    if found[1].startswith("sqlite"):  # a path, in which both characters are its own
+        return found[0]
+    if "@" in rest:
+        rest = rest.rpartition("@")[2]
+    return found[1] + rest.partition("?")[0]

@@ -117,7 +117,16 @@ class StudyFiles:
         """
         from search.study.config import StudyConfig
 
-        return StudyConfig.model_validate(self.record()["config"]).model_copy(update={"directory": self.directory})
+        places = _note(self.root / "places.json")
+        return StudyConfig.model_validate(self.record()["config"] | places | {"directory": self.directory})
+
+    def write_places(self, places: Mapping[str, Any]) -> None:
+        """Keep where the study runs now, which may not be where it was begun.
+
+        Args:
+            places: As :func:`search.study.config.places` returns them.
+        """
+        write_json(self.root / "places.json", places)
 
     def dense(self) -> DenseRow:
         """Read what the dense network reaches and costs.

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search.records.formats import FORMATS, checked_formats
+from search.records.text import without_credentials
 from search.speed.conditions import checked_targets
 from search.study.keys import similar_keys
 from search.tasks.data.sizes import SplitSizes
@@ -219,6 +220,42 @@ def checked_name(name: str) -> str:
     return name
 
 
+PLACES = ("data_root", "weights", "tracking_uri")
+"""Keys of the configuration, beside those of ``resources``, that say where a study runs and not what it is."""
+
+
+def places(config: StudyConfig) -> dict[str, Any]:
+    """Say where a study runs, as it may be stored: without the user names and passwords of addresses.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        The values of :data:`PLACES` and of ``resources``, in JSON's types.
+    """
+    stored = config.model_dump(mode="json", include={*PLACES, "resources"})
+    if stored["tracking_uri"] is not None:
+        stored["tracking_uri"] = without_credentials(stored["tracking_uri"])
+    return stored
+
+
+def with_places(config: StudyConfig, moved: Mapping[str, Any]) -> StudyConfig:
+    """Return a configuration that runs elsewhere.
+
+    Args:
+        config: The configuration.
+        moved: Values of :data:`PLACES` and of the fields of ``resources`` by name; ``None`` changes nothing.
+
+    Returns:
+        The configuration; a value that is not allowed is an ``InputError``.
+    """
+    given = {name: value for name, value in moved.items() if value is not None}
+    tree = config.model_dump(mode="json")
+    tree |= {name: value for name, value in given.items() if name in PLACES}
+    tree["resources"] |= {name: value for name, value in given.items() if name in Resources.model_fields}
+    return _validated(tree, "resume")
+
+
 def load_config(path: Path | None = None, overrides: Sequence[str] = (), **options: Any) -> StudyConfig:
     """Build the configuration from a file, options and overrides.
 
@@ -242,7 +279,10 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **optio
         if not equals or not key.strip():
             raise InputError(f"--set {text!r} is not of the form key=value, such as --set finetune.epochs=5")
         _put(tree, _path(key.strip()), _value(value.strip()), f"--set {text}")
-    where = "configuration" if path is None else str(path)
+    return _validated(tree, "configuration" if path is None else str(path))
+
+
+def _validated(tree: Mapping[str, Any], where: str) -> StudyConfig:
     try:
         return StudyConfig.model_validate(tree)
     except ValidationError as error:

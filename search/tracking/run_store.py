@@ -7,7 +7,6 @@ cannot be opened for a minute, and would put its files next to the ones it was p
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sqlite3
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from search.records.text import without_credentials
 from spaces import InputError
 
 DEFAULT_EXPERIMENT = "paretoprune"
@@ -89,7 +89,7 @@ class RunStore:
     @property
     def public(self) -> str:
         """The address without user name and password."""
-        return without_password(self.uri)
+        return without_credentials(self.uri)
 
     def prepare(self) -> None:
         """Make sure that the store can be written to; create the directory of a local one."""
@@ -166,22 +166,6 @@ def experiment_name(given: str | None) -> str:
         The name of the experiment.
     """
     return given or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-
-
-def without_password(text: str) -> str:
-    """Strike out user names and passwords of addresses.
-
-    Args:
-        text: An address, or a message that may quote one.
-
-    Returns:
-        The text without them.
-
-    Example:
-        >>> without_password("cannot open postgresql://anna:secret@host/runs")
-        'cannot open postgresql://***@host/runs'
-    """
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
 def _database_file(uri: str) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from search.records.outcome import DenseRow, Outcome
+from search.records.text import without_credentials
 from search.report.palette import styles
 from search.tracking.models import ModelSource, log_model, register
 from search.tracking.origin import origin
@@ -40,7 +41,7 @@ from search.tracking.records import (
     trial_metrics,
     trial_params,
 )
-from search.tracking.run_store import RunStore, experiment_name, without_password
+from search.tracking.run_store import RunStore, experiment_name
 from search.tracking.ui_views import prepared_views
 from spaces import InputError
 
@@ -473,5 +474,5 @@ def _explain(store: RunStore) -> Generator[None]:
 
 def _reason(error: BaseException) -> str:
     """Return the first line of an error, fit for the user's eyes."""
-    line = without_password(str(error)).strip().partition("\n")[0]
+    line = without_credentials(str(error)).strip().partition("\n")[0]
     return f"{type(error).__name__}: {line if len(line) <= 200 else line[:199] + '…'}"

@@ -12,6 +12,10 @@ from spaces import InputError
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
 
 
+class NotFinite(RuntimeError):
+    """A network came out of a trial whose weights are not all numbers."""
+
+
 def failure_kind(error: BaseException) -> State:
     """Say how an exception ends a trial.
 
@@ -26,7 +30,7 @@ def failure_kind(error: BaseException) -> State:
     # Allocators of the CPU, and libraries on the GPU, raise what everything else raises, too.
     if isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY):
         return "out_of_memory"
-    if isinstance(error, Diverged | FloatingPointError):
+    if isinstance(error, Diverged | NotFinite | FloatingPointError):
         return "diverged"
     return "infeasible" if isinstance(error, InputError) else "failed"
 
@@ -38,9 +42,9 @@ def require_finite(model: nn.Module) -> None:
         model: The pruned network.
 
     Raises:
-        Diverged: If a parameter or buffer holds NaN or infinity; the first one is named.
+        NotFinite: If a parameter or buffer holds NaN or infinity; the first one is named.
     """
     tensors = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
-        raise Diverged(f"{len(bad)} of {len(tensors)} tensors of the network are not finite, the first is {bad[0]}")
+        raise NotFinite(f"{len(bad)} of {len(tensors)} tensors of the network are not finite, the first is {bad[0]}")

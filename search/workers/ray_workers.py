@@ -7,12 +7,16 @@ restore a Tuner: after an interruption the study and its files say what is left 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
 import signal
+import socket
+import tempfile
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,22 +35,34 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from search.records.errors import RunError
-from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.study.config import Resources
 from search.study.schedule import Schedule
-from search.trials.trial import Finished, Setting, failed_outcome
-from search.workers.inline import finish_trial
+from search.trials.trial import Setting
+from search.workers.finish import finish_trial, time_limit, write_failure
+from spaces import InputError
+
+LITTLE = 16 * 2**20
+"""Bytes below which a disk counts as full where Tune's error does not say so."""
+
+PATIENCE = 60.0
+"""Seconds within which a cluster must answer."""
+
+SOCKET_PATH = 107 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1")
+"""Longest temporary directory under which Ray's sockets get names that the system allows."""
 
 
 @contextmanager
-def ray_pool(resources: Resources, gpus_per_trial: float) -> Generator[RayPool]:
+def ray_pool(
+    resources: Resources, gpus_per_trial: float, say: Callable[[str], None] = lambda text: None
+) -> Generator[RayPool]:
     """Start Ray, or connect to the cluster that was named, for as long as the context lasts.
 
     Args:
         resources: Where trials run.
         gpus_per_trial: GPUs each trial takes, may be a fraction.
+        say: Hears of every worker that is lost.
 
     Yields:
         The pool.
@@ -55,7 +71,7 @@ def ray_pool(resources: Resources, gpus_per_trial: float) -> Generator[RayPool]:
     if mine:
         _start(resources)
     try:
-        yield RayPool(resources, gpus_per_trial)
+        yield RayPool(resources, gpus_per_trial, say)
     finally:
         if mine:
             _stop()
@@ -67,9 +83,13 @@ class RayPool:
     Args:
         resources: Where trials run.
         gpus_per_trial: GPUs each trial takes, may be a fraction.
+        say: Hears of every worker that is lost.
     """
 
-    def __init__(self, resources: Resources, gpus_per_trial: float) -> None:
+    def __init__(
+        self, resources: Resources, gpus_per_trial: float, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._retries, self._timeout, self._say = resources.retries, resources.trial_timeout, say
         self._demand = {"cpu": resources.cpus_per_trial, "gpu": gpus_per_trial}
         self.slots = _slots(resources, gpus_per_trial)
 
@@ -83,14 +103,18 @@ class RayPool:
             setting: What all trials share; placed in Ray's object store once.
             files: Where workers write finished trials.
             on_started: Called when a trial is handed to a worker.
+
+        Raises:
+            OSError: If a worker, or Tune, cannot write its files.
         """
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         scratch = files.root / "tune"  # Tune must write somewhere; nothing in it is needed afterwards
-        trainable = tune.with_parameters(_trial_on_worker, setting=setting, files=files)
+        trainable = tune.with_parameters(_trial_on_worker, setting=setting, files=files, timeout=self._timeout)
+        searcher = _ScheduleSearcher(schedule, files, on_started, self._retries, self._say)
         tuner = tune.Tuner(
             tune.with_resources(trainable, self._demand),
             tune_config=tune.TuneConfig(
-                search_alg=_ScheduleSearcher(schedule, files, on_started),
+                search_alg=searcher,
                 num_samples=-1,  # the searcher says when there is no more
                 max_concurrent_trials=self.slots,
                 reuse_actors=True,
@@ -101,38 +125,99 @@ class RayPool:
         )
         try:
             tuner.fit()
+        except Exception as error:
+            if shutil.disk_usage(scratch).free < LITTLE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch)) from error
+            raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        if searcher.failure is not None:
+            raise searcher.failure
 
 
 def _start(resources: Resources) -> None:
     """Connect to the cluster that was named; only where none was, start one here."""
     address = resources.address or os.environ.get("RAY_ADDRESS")
-    try:
+    with _own_handlers():
         if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=max(os.cpu_count() or 1, resources.cpus_per_trial),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"worker_process_setup_hook": _warm_up},
-            )
-    except (ConnectionError, ValueError) as error:
-        raise RunError(f"Ray at {address!r} cannot be reached: {error}") from error
+            _connect(address)
+            return
+        # Ray's local cluster listens on loopback alone.
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, resources.cpus_per_trial),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"worker_process_setup_hook": _warm_up},
+            _node_ip_address="127.0.0.1",
+            _temp_dir=_short_directory(),
+        )
+
+
+def _connect(address: str) -> None:
+    """Connect to a running cluster, within a bounded time.
+
+    Raises:
+        RunError: If nothing answers there, or it does not let us in.
+    """
+    if address.startswith("ray://"):
+        raise RunError(
+            f"Ray at {address!r}: trials do not go through the Ray client (ray://); start the sweep on a node of the "
+            "cluster with --address auto, or submit it with `ray job submit`"
+        )
+    if address not in ("auto", "local") and not _answers(address):
+        raise RunError(f"nothing answers at Ray's address {address!r}; is `ray start --head` running there?")
+    os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(int(PATIENCE)))
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "; copy ~/.ray/auth_token from the head node" if "auth" in str(error).lower() else ""
+        raise RunError(f"Ray at {address!r} cannot be reached: {first}{hint}") from error
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"Ray's address {address!r} is not allowed: give auto, or HOST:PORT such as 10.0.0.1:6379")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            return True
+    except (OSError, OverflowError):
+        return False
+
+
+def _short_directory() -> str | None:
+    """Choose where Ray keeps its sockets where the usual place has too long a name for them."""
+    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(usual) <= SOCKET_PATH:
+        return None
+    return tempfile.mkdtemp(prefix="pp-", dir="/tmp")
+
+
+@contextmanager
+def _own_handlers() -> Generator[None]:
+    """Keep the process's signal handlers: Ray sets its own, which end the driver with a stack of C++."""
+    main = threading.current_thread() is threading.main_thread()  # only there may a handler be set
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if main and handler is not None:
+                signal.signal(number, handler)
 
 
 def _stop() -> None:
     """Stop Ray; a second Ctrl-C in the second that this takes would leave its processes behind."""
-    main = threading.current_thread() is threading.main_thread()  # only there may a handler be set
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    try:
-        ray.shutdown()
-    finally:
+    main = threading.current_thread() is threading.main_thread()
+    with _own_handlers():
         if main:
-            signal.signal(signal.SIGINT, before)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+        ray.shutdown()
 
 
 def _warm_up() -> None:
@@ -154,10 +239,15 @@ def _slots(resources: Resources, gpus_per_trial: float) -> int:
     return min(fit, resources.max_concurrent or fit)
 
 
-def _trial_on_worker(config: Mapping[str, Any], setting: Setting, files: StudyFiles) -> None:
+def _trial_on_worker(config: Mapping[str, Any], setting: Setting, files: StudyFiles, timeout: float | None) -> None:
     """Run one trial in a worker's process; only its number goes back, the rest is on disk."""
     spec = TrialSpec(**config)
-    finish_trial(setting, spec, files)
+    try:
+        with time_limit(files, spec, timeout):
+            finish_trial(setting, spec, files)
+    except OSError as error:  # the trial's files cannot be written: what stops one worker stops all
+        tune.report({"number": spec.number, "done": True, "error": [error.errno, error.strerror, error.filename]})
+        return
     if setting.device == "cuda":
         import torch
 
@@ -168,34 +258,63 @@ def _trial_on_worker(config: Mapping[str, Any], setting: Setting, files: StudyFi
 class _ScheduleSearcher(Searcher):
     """Shows the schedule to Tune as a search algorithm."""
 
-    def __init__(self, schedule: Schedule, files: StudyFiles, on_started: Callable[[TrialSpec], None]) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        files: StudyFiles,
+        on_started: Callable[[TrialSpec], None],
+        retries: int,
+        say: Callable[[str], None],
+    ) -> None:
         super().__init__(metric="number", mode="max")
+        self.failure: OSError | None = None
+        self._retries, self._say = retries, say
+        self._again: deque[TrialSpec] = deque()
+        self._lost: Counter[int] = Counter()
         self._schedule = schedule
         self._files = files
         self._on_started = on_started
         self._live: dict[str, tuple[TrialSpec, float]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        spec = self._schedule.next()
+        finished: Any = Searcher.FINISHED  # a word that Tune knows, outside the type it declares
+        if self.failure is not None:
+            return finished  # type: ignore[no-any-return]
+        spec = self._again.popleft() if self._again else self._schedule.next()
         if spec is None:
-            finished: Any = Searcher.FINISHED  # a word that Tune knows, outside the type it declares
-            return finished if self._schedule.exhausted else None
+            # While trials run one of them may be lost, and must then be run again.
+            return finished if self._schedule.exhausted and not self._live else None
         self._live[trial_id] = (spec, time.time())
         self._on_started(spec)
         return asdict(spec)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         live = self._live.pop(trial_id, None)
-        if live is not None:
-            self._schedule.finish(self._outcome(*live))
+        if live is None:
+            return
+        spec, started = live
+        if result is not None and result.get("error"):
+            number, text, path = result["error"]
+            self.failure = OSError(number, text, path)
+        elif spec.number in self._files.numbers():
+            self._schedule.finish(self._files.outcome(spec.number))
+        else:
+            self._take_loss(spec, started)
 
-    def _outcome(self, spec: TrialSpec, started: float) -> Outcome:
-        """Read what the worker wrote; if it wrote nothing, its process died, and that is the outcome."""
-        if spec.number not in self._files.numbers():
-            message = "the worker's process ended before the trial did (out of memory, a crash, or a lost node)"
-            dead = failed_outcome(spec, message, started, time.time() - started, [])
-            self._files.write(Finished(dead, None, {}))
-        return self._files.outcome(spec.number)
+    def _take_loss(self, spec: TrialSpec, started: float) -> None:
+        """Run a trial again whose worker wrote nothing, for its process died; give it up after some times."""
+        self._lost[spec.number] += 1
+        count = self._lost[spec.number]
+        why = "out of memory, a crash, or a lost node"
+        if count <= self._retries:
+            self._say(
+                f"the worker of trial {spec.number} was lost ({why}); the trial runs again from its last epoch "
+                f"({count} of {self._retries})"
+            )
+            self._again.append(spec)
+            return
+        text = f"the worker's process ended before the trial did, {count} times ({why})"
+        self._schedule.finish(write_failure(self._files, spec, started, text, "lost"))
 
     def save(self, checkpoint_path: str) -> None:
         """Tune wants to save; the study and its files are the record."""

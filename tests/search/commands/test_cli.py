@@ -220,8 +220,11 @@ class FakeSweep:
         self.made.append(self)
 
     @classmethod
-    def resume(cls, name: str, directory: Path, listener: Listener, trials: int | None) -> FakeSweep:
-        return cls(quick_config(directory, name=name), listener, (name, directory, trials))
+    def resume(
+        cls, name: str, directory: Path, listener: Listener, trials: int | None, moved: dict[str, object]
+    ) -> FakeSweep:
+        given = {key: value for key, value in moved.items() if value is not None}
+        return cls(quick_config(directory, name=name), listener, (name, directory, trials, given))
 
     @property
     def name(self) -> str | None:
@@ -285,7 +288,8 @@ def test_every_option_of_sweep_reaches_the_configuration(fake_sweep: type[FakeSw
     line = (
         "sweep study.toml --name my-study --trials 7 --methods magnitude,increg --model resnet20 --data cifar10 "
         "--data-root sets --objectives accuracy,params --seed 3 --set finetune.epochs=2 --cpus-per-trial 2 "
-        "--gpus-per-trial 0.25 --max-concurrent 4 --executor inline --directory mlruns "
+        "--gpus-per-trial 0.25 --max-concurrent 4 --executor inline --address auto --retries 0 --trial-timeout 90 "
+        "--directory mlruns "
         "--tracking-uri http://localhost:5000"
     )
     assert call(*shlex.split(line)).exit_code == 0
@@ -299,7 +303,9 @@ def test_every_option_of_sweep_reaches_the_configuration(fake_sweep: type[FakeSw
         "cpus_per_trial": 2,
         "gpus_per_trial": 0.25,
         "max_concurrent": 4,
-        "address": None,
+        "address": "auto",
+        "retries": 0,
+        "trial_timeout": 90.0,
     }
     assert (config.directory, config.tracking_uri) == (Path("mlruns"), "http://localhost:5000")
 
@@ -324,9 +330,16 @@ def test_train_prints_the_dense_network(fake_sweep: type[FakeSweep]) -> None:
 
 def test_resume_goes_on_with_the_latest_study(fake_sweep: type[FakeSweep]) -> None:
     assert call("resume", "--trials", "48").exit_code == 0
-    assert call("resume", "other-study").exit_code == 0
+    moved = "--data-root elsewhere --executor inline --tracking-uri http://localhost:5001 --retries 1"
+    assert call("resume", "other-study", *moved.split()).exit_code == 0
+    given = {
+        "data_root": Path("elsewhere"),
+        "executor": "inline",
+        "tracking_uri": "http://localhost:5001",
+        "retries": 1,
+    }
     asked = [sweep.resumed for sweep in fake_sweep.made]
-    assert asked == [("my-study", Path("mlruns"), 48), ("other-study", Path("mlruns"), None)]
+    assert asked == [("my-study", Path("mlruns"), 48, {}), ("other-study", Path("mlruns"), None, given)]
 
 
 def test_an_interrupted_sweep_tells_how_to_go_on(fake_sweep: type[FakeSweep], monkeypatch: pytest.MonkeyPatch) -> None:

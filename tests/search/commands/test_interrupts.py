@@ -1,55 +1,64 @@
-"""Ctrl-C: heard once, and again only when winding down has had its time."""
+"""Signals: the first one winds down, an echo of it is not heard, a later one ends the process at once."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from search.commands.interrupts import interrupted_once
+from search.commands.interrupts import SIGNALS, Interrupted, exit_code, interrupted_once
 
 
-def press() -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
-def test_the_first_interrupt_ends_the_block_and_the_next_ones_do_not_break_its_end(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_first_signal_ends_the_block_and_its_echo_does_not_break_the_end(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wound_down = False
-    with pytest.raises(KeyboardInterrupt), interrupted_once():
+    with pytest.raises(Interrupted) as raised, interrupted_once(echo=60):
         try:
-            press()
-            pytest.fail("the interrupt was not heard")
+            signal.raise_signal(number)
+            pytest.fail("the signal was not heard")
         finally:
-            press()
-            press()
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGTERM)
             wound_down = True
-    assert wound_down
-    assert capsys.readouterr().err == "stopping: workers and databases are being closed\n"
+    assert wound_down and exit_code(raised.value) == code
+    assert capsys.readouterr().err.startswith("stopping: the last epoch is kept")
 
 
-def test_what_hangs_while_winding_down_can_be_interrupted() -> None:
-    heard = 0
-    with interrupted_once(patience=0.0):
-        for _ in range(2):
-            with pytest.raises(KeyboardInterrupt):
-                press()
-            heard += 1
-    assert heard == 2
+def test_a_keyboard_interrupt_of_others_is_ctrl_c() -> None:
+    assert exit_code(KeyboardInterrupt()) == 130
 
 
-def test_the_old_handler_is_back_afterwards() -> None:
-    before = signal.getsignal(signal.SIGINT)
+def test_the_second_signal_ends_the_process_whatever_it_is_doing() -> None:
+    program = (
+        "import signal, time; from search.commands.interrupts import interrupted_once\n"
+        "with interrupted_once(echo=0):\n"
+        "    try: signal.raise_signal(signal.SIGINT)\n"
+        "    finally:\n"
+        "        while True: signal.raise_signal(signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143 and done.stderr.splitlines()[-1] == "stopped at once; finished trials are kept"
+
+
+def test_the_old_handlers_are_back_afterwards() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
     with interrupted_once():
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
+        assert all(signal.getsignal(n) is not old for n, old in zip(SIGNALS, before, strict=True))
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_a_job_in_the_background_hears_nothing() -> None:
+def test_what_the_caller_ignores_stays_ignored_and_the_others_are_heard() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interrupted_once():
-            press()
+        with pytest.raises(Interrupted) as raised, interrupted_once():
+            signal.raise_signal(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        assert raised.value.number == signal.SIGTERM
     finally:
         signal.signal(signal.SIGINT, before)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.study.config import StudyConfig, checked_name, load_config
+from search.study.config import StudyConfig, checked_name, load_config, places, with_places
 from spaces import InputError
 
 
@@ -100,3 +100,13 @@ def test_names_cannot_leave_the_store(name: str) -> None:
         return
     assert Path("studies", name).parent == Path("studies") and not name.startswith(".")
     assert "'" not in name and '"' not in name and "\n" not in name
+
+
+def test_a_study_can_run_elsewhere_and_keeps_no_secrets(tmp_path: Path) -> None:
+    config = StudyConfig(data_root=Path("a"), tracking_uri="postgresql://anna:s@/cret@host/db?password=x")
+    moved = with_places(config, {"data_root": "b", "executor": "inline", "retries": None})
+    assert (moved.data_root, moved.resources.executor, moved.resources.retries) == (Path("b"), "inline", 2)
+    assert moved.tracking_uri == config.tracking_uri
+    assert places(moved)["tracking_uri"] == "postgresql://host/db"
+    with pytest.raises(InputError, match="retries"):
+        with_places(config, {"retries": -1})

@@ -332,7 +332,7 @@ def test_a_directory_that_was_moved(home: Path, tmp_path: Path) -> None:
 
 
 def test_an_address_that_mlflow_does_not_know(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"MLflow cannot use the tracking URI 'htp://\*\*\*@x' .*leave it out to use"):
+    with pytest.raises(InputError, match=r"MLflow cannot use the tracking URI 'htp://x' .*leave it out to use"):
         Tracker.open(tmp_path, "htp://anna:secret@x")
 
 

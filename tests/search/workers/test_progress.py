@@ -12,7 +12,7 @@ from search.records.listener import NullListener
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.trials import trial
-from search.workers import inline, progress
+from search.workers import finish, progress
 from search.workers.progress import Mark, Marker, marks, watch_progress
 from tests.methods import cases
 
@@ -89,13 +89,13 @@ def test_trials_are_heard_of_while_they_run(tmp_path: Path, monkeypatch: pytest.
             super().__call__(what, done, total)
             seen.extend(marks(files))
 
-    monkeypatch.setattr(inline, "Marker", Noted)
+    monkeypatch.setattr(finish, "Marker", Noted)
     monkeypatch.setattr(trial, "build_method", lambda *_: Talking())
     data = cases.blobs(cases.IMAGE, 8)
     example = torch.zeros(1, *cases.IMAGE)
     setting = trial.Setting(cases.seeded(cases.NETS["vgg"]), example, data, data, Recipe(), 0, ("accuracy", "flops"))
     with watch_progress(files, NullListener()):
-        outcome = inline.finish_trial(setting, SPEC, files)
+        outcome = finish.finish_trial(setting, SPEC, files)
     assert outcome.error is not None and "made to fail" in outcome.error
     assert seen == [Mark(3, "greedy", "channels", 1, 4)]
     assert not (files.root / "progress").exists(), "the trial is over"
