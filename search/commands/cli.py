@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from search.commands import begin, keep, look, page, profile, reference, report, run, valley
+from search.commands import begin, keep, league, look, page, profile, reference, report, run, valley
 from search.commands.failures import report_failures
 from search.commands.hints import command_hint, option_hint
 from search.commands.output import prepare_streams
@@ -27,6 +27,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (RUNNING, run.sweep, "paretoprune sweep --methods magnitude,increg --trials 12 --set finetune.epochs=2"),
     (RUNNING, run.train, "paretoprune train --model digits_resnet --data digits"),
     (RUNNING, run.resume, "paretoprune resume my-study --trials 48"),
+    (RUNNING, league.league, "paretoprune league --name digits --arms increg,greedy --seeds 3 --minutes 0"),
     (LOOKING, look.status, "paretoprune status my-study --json"),
     (LOOKING, look.front, "paretoprune front my-study --max-flops 50% --plot front.png"),
     (LOOKING, look.show, "paretoprune show my-study 7"),

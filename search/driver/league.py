@@ -1,0 +1,479 @@
+"""A league: methods and controls at the same shares of the FLOPs, with the same budget and recipe, over seeds.
+
+Nothing is searched, so every network may be tested, once. A league can be run in pieces: each row is kept as soon as it
+is there, seed after seed, so that what is there at any time compares like with like. In every league are retrained L1,
+random channels, and a narrower network of the same family that was trained as long in all as the dense network and its
+fine-tuning together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from methods import load_method, method_names
+from methods.contract.data import Split
+from methods.contract.recipe import Recipe, derive_seed
+from methods.network.architecture import describe, rebuild
+from methods.network.channels import channel_groups, cut
+from methods.network.cost import CostModel
+from methods.network.initial import reinitialise
+from methods.training.trainer import Diverged, Trainer
+from search.driver.prepare import Plan, dense_setting, plan
+from search.objectives import MeasureContext, load_objectives
+from search.objectives.quality import measure_quality
+from search.records.environment import versions
+from search.records.league import BASELINE, DENSE, SMALLER, LeagueRow, in_order, read_csv, write_csv
+from search.records.trial_spec import TrialSpec
+from search.store.files import json_text, read_object, write_atomically, write_json
+from search.store.weights import save_weights
+from search.study.config import StudyConfig
+from search.study.space import METHOD, first_points, study_space
+from search.tasks.recipes import resolve_recipe
+from search.trials.trial import Setting, measure_metrics, run_trial
+from spaces import FlopsTarget, InputError, Value, unknown_name
+
+CONTROLS = (BASELINE, "random", SMALLER)
+"""What is in every league."""
+
+TOLERANCE = 1e-9
+"""How far a repeated row may be from the kept one on the CPU."""
+
+CHECKED = ("validation", "test", "flops", "params")
+"""What a repeated row must have in common with the kept one."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What competes.
+
+    Attributes:
+        label: As the user wrote it: ``greedy``, ``increg[preset=paper]``, ``sdprun[const_frac=0.2, finish=recipe]``.
+        method: Name of the method; :data:`search.records.league.SMALLER` for that control.
+        bounds: Values of parameters and fields, and perhaps a ``preset``.
+    """
+
+    label: str
+    method: str
+    bounds: Mapping[str, Value]
+
+
+def read_arm(text: str) -> Arm:
+    """Read what competes.
+
+    Args:
+        text: A method's name, and in brackets values of its parameters, with commas.
+
+    Returns:
+        The arm.
+
+    Raises:
+        InputError: If this is not of that form.
+
+    Example:
+        >>> read_arm("sdprun[const_frac=0.2, finish=recipe]").bounds
+        {'const_frac': 0.2, 'finish': 'recipe'}
+    """
+    found = re.fullmatch(r"\s*([^\s\[\]]+?)\s*(?:\[(.*)\])?\s*", text, flags=re.DOTALL)
+    if found is None:
+        raise InputError(f"arm {text!r} is not of the form method or method[parameter=value, ...]")
+    bounds: dict[str, Value] = {}
+    for part in split_outside(found[2] or ""):
+        key, equals, value = part.partition("=") if "[" not in part.partition("=")[0] else part.rpartition("=")
+        if not equals or not key.strip():
+            raise InputError(f"arm {text!r}: {part.strip()!r} is not of the form parameter=value")
+        bounds[key.strip()] = _value(value.strip())
+    return Arm(text.strip(), found[1], bounds)
+
+
+def split_outside(text: str) -> list[str]:
+    """Split at commas that are in no brackets.
+
+    Args:
+        text: Parts with commas between them.
+
+    Returns:
+        The parts that are not empty, stripped.
+
+    Example:
+        >>> split_outside("increg, sdprun[const_frac=0.2, momentum=0.9]")
+        ['increg', 'sdprun[const_frac=0.2, momentum=0.9]']
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _value(text: str) -> Value:
+    """Read a value as TOML would, and as plain text where TOML would not."""
+    try:
+        read = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return read if isinstance(read, bool | int | float | str) else text
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that one row needs, fit to be sent to another process."""
+
+    row: LeagueRow
+    spec: TrialSpec | None
+    setting: Setting
+    test: Split
+    dense_recipe: Recipe
+    dense_steps: int
+    folder: Path
+
+
+class League:
+    """Runs what is missing of a league.
+
+    Args:
+        config: Network, data, budget, recipe and shares; its methods, sampler and trials are not looked at.
+        arms: What competes beside the controls.
+        name: Name of the league; its files are in ``leagues/NAME`` of the run store.
+        seeds: How many seeds there are.
+        own_dense: Whether every seed has a dense network of its own, so that intervals know of its chance as well.
+        say: Called with a line of text for each row.
+
+    Raises:
+        InputError: If an arm is not known, or a league of this name compared something else.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        arms: Sequence[str],
+        name: str,
+        seeds: int = 3,
+        own_dense: bool = False,
+        say: Say = lambda line: None,
+    ) -> None:
+        self.config, self.name, self.seeds, self.own_dense, self._say = config, name, seeds, own_dense, say
+        labels = dict.fromkeys([*CONTROLS, *(arm.strip() for arm in arms)])
+        self.arms = [read_arm(label) for label in labels]
+        self.folder = config.directory / "leagues" / name
+        self._check_arms()
+
+    @property
+    def csv(self) -> Path:
+        """The table of all rows."""
+        return self.folder / "rows.csv"
+
+    def rows(self) -> list[LeagueRow]:
+        """Read the rows that are there.
+
+        Returns:
+            In the order of a table.
+        """
+        if not self.csv.exists():
+            return []
+        rows, _ = read_csv(self.csv.read_text(encoding="utf-8"), str(self.csv))
+        return in_order(rows, [arm.label for arm in self.arms])
+
+    def about(self) -> dict[str, Any]:
+        """Say what is compared.
+
+        Returns:
+            JSON's types.
+        """
+        config = self.config
+        recipe, epochs = resolve_recipe(config.finetune, "finetune", config.data)
+        dense_recipe, dense_epochs = resolve_recipe(config.dense, "dense", config.data)
+        return {
+            "name": self.name,
+            "model": config.model,
+            "data": config.data,
+            "quality": config.objectives[0],
+            "arms": [arm.label for arm in self.arms],
+            "shares": list(config.shares),
+            "seeds": self.seeds,
+            "own_dense": self.own_dense,
+            "epochs": epochs,
+            "dense_epochs": dense_epochs,
+            "recipe": recipe.model_dump(mode="json"),
+            "dense_recipe": dense_recipe.model_dump(mode="json"),
+            "versions": versions(),
+        }
+
+    def run(self, minutes: float = math.inf, workers: int = 1) -> list[LeagueRow]:
+        """Run rows that are missing, seed after seed.
+
+        Args:
+            minutes: After so many no row is begun; the dense networks count.
+            workers: Rows at a time, each in a process of its own if there are several.
+
+        Returns:
+            All rows there are now.
+
+        Raises:
+            InputError: If another process runs this league, or it compared something else before.
+        """
+        ends = time.monotonic() + 60 * minutes
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(f"league {self.name!r} is being run by another process ({self.folder})") from error
+        with lock, ExitStack() as stack:
+            self._claim()
+            pool: Executor | None = None
+            if workers > 1:
+                pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+            rows = {row.key: row for row in self.rows()}
+            for seed in range(self.seeds):
+                if time.monotonic() >= ends:
+                    break
+                self._run_seed(seed, rows, pool, workers, ends)
+        return self.rows()
+
+    def check(self, count: int) -> list[tuple[LeagueRow, LeagueRow]]:
+        """Run a sample of the rows again.
+
+        Args:
+            count: How many, spread evenly over all complete rows.
+
+        Returns:
+            The kept row and the new one of each whose numbers differ: by more than :data:`TOLERANCE` on the CPU.
+        """
+        done = [row for row in self.rows() if row.state == "complete" and row.arm != DENSE]
+        chosen = done[:: max(1, len(done) // max(1, count))][:count]
+        wrong = []
+        for seed in sorted({row.seed for row in chosen}):
+            jobs = {job.row.key: job for job in self._jobs(seed, self.folder / "again")}
+            for row in (each for each in chosen if each.seed == seed):
+                again = _run(jobs[row.key])
+                pairs = [(getattr(row, name), getattr(again, name)) for name in CHECKED]
+                same = all(math.isclose(a, b, abs_tol=TOLERANCE) or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
+                self._say(f"{'same' if same else 'DIFFERENT'}: {_line(again)}")
+                if not same:
+                    wrong.append((row, again))
+        return wrong
+
+    # --- one seed ---
+
+    def _run_seed(
+        self, seed: int, rows: dict[tuple[str, str, int], LeagueRow], pool: Executor | None, workers: int, ends: float
+    ) -> None:
+        """Run what is missing of one seed, and keep each row as soon as it is there."""
+        expected = len(self._shares_of_arms())
+        if sum(key[2] == seed for key in rows) > expected:  # the dense network's is one more
+            return
+        running: set[Future[LeagueRow]] = set()
+
+        def keep(row: LeagueRow) -> None:
+            rows[row.key] = row
+            ordered = in_order(rows.values(), [arm.label for arm in self.arms])
+            write_atomically(self.csv, write_csv(ordered, self.about()))
+            self._say(_line(row))
+
+        for job in self._jobs(seed, self.folder / "weights"):
+            if job.row.key in rows:
+                continue
+            if job.row.arm == DENSE:
+                keep(job.row)
+            elif time.monotonic() >= ends:
+                break
+            elif pool is None:
+                keep(_run(job))
+            else:
+                running.add(pool.submit(_run, job))
+                while len(running) >= workers:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        keep(future.result())
+        for future in running:
+            keep(future.result())
+
+    def _jobs(self, seed: int, folder: Path) -> Iterator[_Job]:
+        """Yield the rows of one seed: the dense network, which is complete, and what is to be run."""
+        config = self.config.model_copy(update={"seed": self.config.seed + seed}) if self.own_dense else self.config
+        planned = plan(config.model_copy(update={"methods": (BASELINE,), "sampler": "auto", "space": {}}))
+        setting, dense = dense_setting(planned, lambda record, epochs: None)
+        test = planned.workload.data.test
+        recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
+        steps = math.ceil(epochs * setting.train.steps(recipe.batch_size)) if config.weights is None else 0
+        quality = config.objectives[0]
+        row = LeagueRow(
+            DENSE,
+            math.nan,
+            seed,
+            validation=dense.metrics[quality],
+            test=measure_quality(setting.model, test, setting.task).get(quality, math.nan),
+            flops=dense.metrics["flops"],
+            params=dense.metrics["params"],
+            seconds=dense.metrics["seconds"],
+            steps=float(steps),
+        )
+        yield _Job(row, None, setting, test, recipe, steps, folder)
+        outcomes: set[str] = set()
+        for share, arm in self._shares_of_arms():
+            waiting, spec = LeagueRow(arm.label, share, seed), None
+            if arm.method != SMALLER:
+                try:
+                    point = self._point(arm, share, planned)
+                    spec = TrialSpec(0, arm.method, point, derive_seed(self.config.seed, seed))
+                    target = load_method(arm.method).flops_parameter
+                    if target is None or target not in point:  # the sparsity is what comes out: once is enough
+                        if arm.label in outcomes:
+                            continue
+                        outcomes.add(arm.label)
+                        waiting = replace(waiting, share=math.nan)
+                except InputError as refused:
+                    waiting = replace(waiting, error=str(refused))
+            yield _Job(waiting, spec, setting, test, recipe, steps, folder)
+
+    def _shares_of_arms(self) -> list[tuple[float, Arm]]:
+        """List what is run with every seed: all arms at one share, then at the next."""
+        return [(share, arm) for share in self.config.shares for arm in self.arms]
+
+    def _point(self, arm: Arm, share: float, planned: Plan) -> dict[str, Value]:
+        """Return the point of an arm at a share of the FLOPs."""
+        config, layers = self.config, [group.layer for group in planned.groups]
+        bounds = {**config.space.get(arm.method, {}), **arm.bounds}
+        space = study_space((arm.method,), layers, config.allocation, {arm.method: bounds}, 0.0, config.preset)
+        points = first_points(space, (arm.method,), (share,))
+        if not points:
+            raise InputError(f"{arm.label} cannot be asked for {share:.4g} of the FLOPs")
+        return space.split(points[0], METHOD)[1]
+
+    # --- what was compared before ---
+
+    def _check_arms(self) -> None:
+        for arm in self.arms:
+            if arm.method == SMALLER and arm.bounds:
+                raise InputError(f"{SMALLER} has no parameters, got {arm.label!r}")
+            if arm.method in (SMALLER, *method_names()):
+                continue
+            if ":" not in arm.method:
+                raise InputError(unknown_name("method", arm.method, [SMALLER, *method_names()]))
+            load_method(arm.method)
+
+    def _claim(self) -> None:
+        """Refuse to mix two comparisons in one table; more arms, seeds and shares are welcome."""
+        path = self.folder / "league.json"
+        own = self.about()
+        fixed = {key: own[key] for key in own if key not in ("arms", "seeds", "shares", "versions")}
+        fixed |= {"split": self.config.split.model_dump(mode="json"), "seed": self.config.seed}
+        if not path.exists():
+            write_json(path, fixed)
+            return
+        before = read_object(path)
+        for key, value in fixed.items():
+            if json_text(before.get(key)) != json_text(value):
+                raise InputError(
+                    f"league {self.name!r} was begun with {key} = {before.get(key)!r}, not {value!r}; give another name"
+                )
+
+
+def _run(job: _Job) -> LeagueRow:
+    """Run one row; a failure is a row as well."""
+    if job.row.error:
+        return replace(job.row, state="failed")
+    return _run_smaller(job) if job.spec is None else _run_method(job, job.spec)
+
+
+def _run_method(job: _Job, spec: TrialSpec) -> LeagueRow:
+    finished = run_trial(job.setting, spec)
+    outcome = finished.outcome
+    if outcome.state == "failed" or finished.architecture is None:
+        last = (outcome.error or "").strip().splitlines()[-1:]
+        return replace(job.row, state="failed", error="".join(last), point=dict(spec.point), seconds=outcome.seconds)
+    model = rebuild(job.setting.model, finished.architecture, finished.weights)
+    quality = job.setting.objectives[0]
+    _keep_network(job, finished.architecture, model)
+    return replace(
+        job.row,
+        validation=outcome.metrics[quality],
+        test=measure_quality(model.eval(), job.test, job.setting.task).get(quality, math.nan),
+        before=outcome.extra.get(f"{quality}_cut", math.nan),
+        flops=outcome.metrics["flops"],
+        params=outcome.metrics["params"],
+        seconds=outcome.seconds,
+        steps=outcome.extra["steps"],
+        channel_share=outcome.extra.get("channel_share", math.nan),
+        point=dict(spec.point),
+    )
+
+
+def _run_smaller(job: _Job) -> LeagueRow:
+    """Train a narrower network from the beginning, for the steps of the dense network and of fine-tuning together."""
+    clock = time.perf_counter()
+    torch.set_num_threads(job.setting.threads)
+    setting = job.setting.placed()
+    seed = derive_seed(job.row.seed, 1)
+    groups = channel_groups(setting.model, setting.example, setting.ignored)
+    cost = CostModel(setting.model, setting.example, groups)
+    keep = FlopsTarget(flops=job.row.share).keep([group.layer for group in groups], cost.flops, setting.round_to)
+    narrow = cut(setting.model, groups, {name: list(range(width)) for name, width in keep.items()})
+    model: nn.Module = reinitialise(narrow, derive_seed(seed, 0))
+    steps = job.dense_steps + setting.steps
+    trainer = Trainer(
+        model,
+        setting.train,
+        job.dense_recipe if job.dense_steps else setting.recipe,
+        steps,
+        derive_seed(seed, 1),
+        teacher=setting.model,
+        task=setting.task,
+    )
+    try:
+        trainer.run()
+    except Diverged as error:
+        return replace(job.row, state="failed", error=str(error), seconds=time.perf_counter() - clock)
+    seconds = time.perf_counter() - clock
+    context = MeasureContext(model, setting.example, setting.validation, setting.task)
+    metrics = measure_metrics(context, [each for each in load_objectives(setting.objectives) if not each.reported_by])
+    model.cpu()
+    quality = setting.objectives[0]
+    _keep_network(job, describe(job.setting.model.cpu(), model), model)
+    return replace(
+        job.row,
+        validation=metrics[quality],
+        test=measure_quality(model, job.test, setting.task).get(quality, math.nan),
+        flops=metrics["flops"],
+        params=metrics["params"],
+        seconds=seconds,
+        steps=float(steps),
+    )
+
+
+def _keep_network(job: _Job, architecture: dict[str, Any], model: nn.Module) -> None:
+    """Store a network: its architecture and its weights."""
+    arm, share, seed = job.row.key
+    name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", f"{arm}-{share}-{seed}")
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_json(job.folder / f"{name}.json", architecture)
+    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    save_weights(weights, job.folder / f"{name}.safetensors")
+
+
+def _line(row: LeagueRow) -> str:
+    """Say a row in a line."""
+    share = "" if math.isnan(row.share) else f" at {row.share:.4g}"
+    start = f"seed {row.seed}  {row.arm}{share}"
+    if row.state == "failed":
+        return f"{start}  failed: {row.error}"
+    return f"{start}  test {row.test:.4f}  validation {row.validation:.4f}  {row.flops:,.0f} FLOPs  {row.seconds:.1f} s"
