@@ -27,7 +27,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (RUNNING, run.sweep, "paretoprune sweep --methods magnitude,increg --trials 12 --set finetune.epochs=2"),
     (RUNNING, run.train, "paretoprune train --model digits_resnet --data digits"),
     (RUNNING, run.resume, "paretoprune resume my-study --trials 48"),
-    (RUNNING, league.league, "paretoprune league --name digits --arms increg,greedy --seeds 3 --minutes 0"),
+    (RUNNING, league.league, "paretoprune league --name digits --arms increg,greedy --seeds 3 --minutes 20"),
     (LOOKING, look.status, "paretoprune status my-study --json"),
     (LOOKING, look.front, "paretoprune front my-study --max-flops 50% --plot front.png"),
     (LOOKING, look.show, "paretoprune show my-study 7"),

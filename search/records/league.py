@@ -92,7 +92,7 @@ def write_csv(rows: Iterable[LeagueRow], about: Mapping[str, Any]) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else repr(value)
-    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else str(value)
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
 
 
 def read_csv(text: str, name: str) -> tuple[list[LeagueRow], dict[str, Any]]:

@@ -540,6 +540,7 @@ def test_help_shows_an_example_that_works(
     _replace_module(monkeypatch, "search.tracking.ui", serve=lambda *given, announce: served.append(given))
     way = Profile((0.0, 1.0), (0.1, 0.2))
     _replace_module(monkeypatch, "search.driver.valley", trial_valley=lambda *_: Paths(way, way))
+    monkeypatch.setattr("search.driver.league.League.run", lambda *_: [])
     hasty = Effort(seconds=0.0, block=0.0, least_rounds=2, most_rounds=2, attempts=1)
     # The network and every layer of it are timed, none of them for long.
     monkeypatch.setattr("search.speed.profile.EFFORT", hasty)

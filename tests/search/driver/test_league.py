@@ -1,0 +1,125 @@
+"""Leagues: in pieces, with controls, repeatable, and never mixed with another comparison."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from search.commands.cli import app
+from search.driver.league import CONTROLS, League, read_arm, split_outside
+from search.records.league import DENSE, LeagueRow, read_csv, write_csv
+from search.report.league import league_table
+from search.store.files import write_atomically
+from spaces import InputError
+from tests.search.cases import quick_config
+
+ARMS = ("random[round_to=2]", "sdprun[preset=paper]")
+
+
+def league(directory: Path, name: str = "l", arms: tuple[str, ...] = ARMS, seeds: int = 2) -> League:
+    return League(quick_config(directory, shares=[0.6, 0.4]), arms, name, seeds)
+
+
+def without_time(rows: list[LeagueRow]) -> list[LeagueRow]:
+    return [replace(row, seconds=0.0) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> League:
+    job = league(tmp_path_factory.mktemp("runs"))
+    job.run()
+    return job
+
+
+def test_every_arm_and_control_is_there_with_every_seed(whole: League) -> None:
+    rows = whole.rows()
+    labels = [*CONTROLS, ARMS[0]]
+    expected = {(label, share, seed) for label in labels for share in ("0.6", "0.4") for seed in (0, 1)}
+    expected |= {(label, "", seed) for label in (DENSE, ARMS[1]) for seed in (0, 1)}
+    assert {row.key for row in rows} == expected and len(rows) == len(expected)
+    assert all(row.state == "complete" for row in rows), [row.error for row in rows]
+    dense = rows[0].flops
+    for row in rows:
+        if not math.isnan(row.share):
+            assert 0.5 * row.share * dense < row.flops <= row.share * dense
+        assert 0 <= row.test <= 1 and (whole.folder / "weights").exists()
+    rounded = next(row for row in rows if row.arm == ARMS[0])
+    assert rounded.point["round_to"] == 2
+    longest = {row.arm: row.steps for row in rows}
+    assert longest["smaller"] == longest[DENSE] + longest["magnitude"], "trained as long in all"
+    assert len(list((whole.folder / "weights").glob("*.safetensors"))) == len(rows) - 2
+
+
+def test_in_pieces_it_is_the_same(whole: League, tmp_path: Path) -> None:
+    pieces = league(tmp_path)
+    assert pieces.run(minutes=0) == []
+    for seeds in (1, 2):
+        pieces = league(tmp_path, seeds=seeds)
+        pieces.run()
+    assert repr(without_time(pieces.rows())) == repr(without_time(whole.rows()))
+    before = pieces.csv.read_text(encoding="utf-8")
+    pieces.run()
+    assert pieces.csv.read_text(encoding="utf-8") == before, "nothing is run twice"
+
+
+def test_rows_are_repeatable_and_a_changed_one_is_found(whole: League) -> None:
+    assert whole.check(3) == []
+    kept = whole.csv.read_text(encoding="utf-8")
+    rows, about = read_csv(kept, "rows.csv")
+    changed = [replace(row, test=row.test + 0.01) if row.arm == "magnitude" else row for row in rows]
+    write_atomically(whole.csv, write_csv(changed, about))
+    try:
+        wrong = whole.check(len(rows))
+        assert {old.arm for old, _ in wrong} == {"magnitude"} and len(wrong) == 4
+    finally:
+        write_atomically(whole.csv, kept)
+
+
+def test_the_command_makes_the_table_from_the_csv_alone(whole: League, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["league", "--csv", str(whole.csv), "--to", str(tmp_path / "t.md")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "t.md").read_text(encoding="utf-8") == league_table(whole.rows(), whole.about())
+    missing = CliRunner().invoke(app, ["league", "--csv", str(tmp_path / "no.csv")])
+    assert missing.exit_code == 2
+
+
+def test_another_comparison_is_not_mixed_in(whole: League) -> None:
+    other = quick_config(whole.config.directory, finetune={"epochs": 1}, shares=[0.6])
+    with pytest.raises(InputError, match=r"league 'l' was begun with epochs = 0\.5, not 1\.0; give another name"):
+        League(other, (), "l").run()
+    with pytest.raises(InputError, match="unknown method 'incregg'; did you mean 'increg'"):
+        league(whole.config.directory, arms=("incregg",))
+
+
+def test_a_failure_is_a_row(tmp_path: Path) -> None:
+    job = League(quick_config(tmp_path, shares=[0.5]), ("eigendamage[variant=nothing]", "increg"), "f", seeds=1)
+    job.config = job.config.model_copy(update={"finetune": job.config.finetune.model_copy(update={"epochs": 0.05})})
+    rows = {row.arm: row for row in job.run()}
+    assert rows["eigendamage[variant=nothing]"].state == "failed"
+    assert "nothing" in rows["eigendamage[variant=nothing]"].error
+    assert rows["increg"].state == "failed" and "within 1 steps" in rows["increg"].error
+    assert rows["magnitude"].state == "complete"
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "bounds"),
+    [
+        ("increg", "increg", {}),
+        (" a.b:C [x=1, y = two, z=true] ", "a.b:C", {"x": 1, "y": "two", "z": True}),
+        ("greedy[tol_scale[8x8]=0.5]", "greedy", {"tol_scale[8x8]": 0.5}),
+    ],
+)
+def test_arms_are_read(text: str, method: str, bounds: dict[str, object]) -> None:
+    arm = read_arm(text)
+    assert (arm.method, dict(arm.bounds), arm.label) == (method, bounds, text.strip())
+    assert split_outside(f"{text},other") == [text.strip(), "other"]
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a[b", "a[b]", "a[=1]"])
+def test_arms_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(InputError, match="arm "):
+        read_arm(text)
