@@ -74,7 +74,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "--optimizer": "--set finetune.recipe.optimizer=adamw",
         "--weight-decay": "--set finetune.recipe.weight_decay=1e-4",
         "--weights": '--set weights=FILE (or weights = "DEFAULT" in the file, for torchvision)',
-        "--pretrained": "--set weights=DEFAULT, or a file of weights",
+        "--pretrained": "--weights DEFAULT, or a file of weights",
         "--method": "--methods A,B",
         "--dataset": "--data NAME",
         "--network": "--model NAME",
@@ -87,7 +87,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "export": {"--output": "--to DIR", "--onnx": "--format onnx", "--best": "--pick best", "--knee": "--pick knee"},
     "front": {"--output": "--plot FILE, --csv or --json", "--best": "--pick best", "--knee": "--pick knee"},
-    "train": {"--lr": "--set dense.recipe.lr=0.1", "--weights": "--set weights=FILE"},
+    "train": {"--lr": "--set dense.recipe.lr=0.1"},
 }
 """What does it instead, by command and option."""
 

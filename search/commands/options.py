@@ -66,6 +66,24 @@ Model = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|NAME",
+        show_default=False,
+        help="Trained weights: a file, or DEFAULT for torchvision's. With another number of classes the head is new.",
+        rich_help_panel=SEARCH,
+    ),
+]
+FreezeBackbone = Annotated[
+    bool | None,
+    typer.Option(
+        "--freeze-backbone",
+        show_default=False,
+        help="Train a new head alone, where the weights are for other classes.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option(

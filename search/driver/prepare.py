@@ -27,6 +27,7 @@ from search.study.latency import channel_step, conditions
 from search.study.samplers.choice import resolve_sampler
 from search.study.space import first_points, refuse_idle_bounds, spread_points, study_space
 from search.tasks.dense import dense_network
+from search.tasks.models.weights import Fit
 from search.tasks.named_tasks import load_task
 from search.tasks.recipes import resolve_recipe
 from search.tasks.workload import Workload, task_identity
@@ -173,8 +174,9 @@ def plan(config: StudyConfig) -> Plan:
         config.weights,
         task,
         config.augment,
+        config.freeze_backbone,
     )
-    model, example = workload.build(), workload.data.example
+    (model, fit), example = workload.fitted(), workload.data.example
     groups = channel_groups(model, example, config.ignored)
     recipe, epochs = resolve_recipe(config.finetune, "finetune", config.data)
     dense = count(model, example)
@@ -197,7 +199,7 @@ def plan(config: StudyConfig) -> Plan:
         ignored=frozenset(config.ignored),
         task=task,
     )
-    warnings = check_methods(space, config.methods, config.shares, problem, round_to)
+    warnings = [*_weight_notes(config, fit), *check_methods(space, config.methods, config.shares, problem, round_to)]
     return Plan(
         config=config,
         workload=workload,
@@ -214,6 +216,17 @@ def plan(config: StudyConfig) -> Plan:
         round_to=round_to,
         warnings=warnings,
     )
+
+
+def _weight_notes(config: StudyConfig, fit: Fit) -> list[str]:
+    """Say what of the user's weights did not fit, and what follows."""
+    if not config.freeze_backbone:
+        return [fit.sentence()] if fit.head else []
+    if config.weights is None:
+        raise InputError("freeze_backbone = true needs weights for the backbone; set weights, or leave it out")
+    if not fit.head:
+        return ["freeze_backbone changes nothing: the weights fit as they are, and nothing is trained"]
+    return [f"{fit.sentence()}, its backbone being frozen"]
 
 
 def _needs_no_training(config: StudyConfig, objectives: Sequence[Objective]) -> bool:
@@ -261,7 +274,8 @@ def dense_setting(
         What all trials share, and the front's first row.
     """
     config, data = plan.config, plan.workload.data
-    recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
+    transferred = config.weights is not None and bool(plan.workload.fitted()[1].head)
+    recipe, epochs = resolve_recipe(config.dense, "transfer" if transferred else "dense", config.data)
     if plan.timed is not None:
         check_targets(plan.timed, plan.workload.build(), data.example)  # before hours are spent on training
     objectives = load_objectives(config.objectives, plan.workload.task)

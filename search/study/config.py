@@ -89,7 +89,9 @@ class StudyConfig(_Part):
     Attributes:
         name: Name of the study; ``None`` numbers it after model and data.
         model: A name of ours, ``torchvision:NAME`` or ``package.module:function``.
-        weights: Trained weights of the dense network: a file or a torchvision enum; ``None`` trains it.
+        weights: Trained weights of the dense network: a file or a torchvision enum; ``None`` trains it. If they are for
+            another number of outputs the head is new, and the network is trained like a trial.
+        freeze_backbone: Whether only a new head is trained then.
         data: A name of ours or ``package.module:function``.
         data_root: Where data sets lie or are downloaded to.
         split: Sizes and seed of train, validation and test.
@@ -126,6 +128,7 @@ class StudyConfig(_Part):
     name: str | None = None
     model: str = "digits_resnet"
     weights: str | None = None
+    freeze_backbone: bool = False
     data: str = "digits"
     data_root: Path = Path("data")
     split: SplitSizes = SplitSizes()

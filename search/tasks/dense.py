@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock
 from torch import nn
@@ -27,6 +27,49 @@ from search.tasks.workload import Workload, task_identity
 from spaces import InputError
 
 FORMAT = 1
+
+
+class HeadOnly(nn.Module):
+    """A network of which only the head learns: all else keeps its weights, and its batch norms their statistics.
+
+    Args:
+        model: The network; what is not its head no longer asks for gradients.
+        head: Names of the head's tensors.
+    """
+
+    def __init__(self, model: nn.Module, head: Sequence[str]) -> None:
+        super().__init__()
+        self.model = model
+        self._layers = sorted({name.rpartition(".")[0] for name in head})
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in head)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the head; all else stays in eval mode.
+
+        Args:
+            mode: Whether the head trains.
+
+        Returns:
+            Itself.
+        """
+        super().train(False)
+        self.training = mode
+        for layer in self._layers:
+            self.model.get_submodule(layer).train(mode)
+        return self
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Run the network.
+
+        Args:
+            *inputs: Positional inputs.
+            **named: Inputs by name.
+
+        Returns:
+            What the network returns.
+        """
+        return self.model(*inputs, **named)
 
 
 @dataclass(frozen=True)
@@ -66,7 +109,7 @@ def dense_network(
 ) -> Dense:
     """Return the trained dense network of a workload; train it if that was never done.
 
-    Networks with the user's weights are evaluated and stored, never trained.
+    Networks with the user's weights are evaluated and stored; they are trained only where their head is new.
 
     Args:
         workload: The network and its data.
@@ -81,8 +124,10 @@ def dense_network(
         The network and what is known of it. A store that cannot be written, or that holds a damaged
         network, is an :class:`spaces.InputError`.
     """
-    model = workload.build()
-    identity = _identity(workload, model, recipe, epochs, seed)
+    model, fit = workload.fitted()
+    trains = workload.weights is None or bool(fit.head)
+    frozen = fit.head if workload.freeze_backbone else ()
+    identity = _identity(workload, model, trains, recipe, epochs, seed)
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     folder = directory / "dense" / digest
     cached = folder.exists()
@@ -90,7 +135,8 @@ def dense_network(
         with _lock(folder):
             cached = folder.exists()  # whoever came second has waited, and loads
             if not cached:
-                _store(folder, model, identity, *_train(workload, model, recipe, epochs, seed, report, device))
+                plan = recipe, epochs if trains else 0.0, seed
+                _store(folder, model, identity, *_train(workload, model, *plan, report, device, frozen))
     return _load(folder, model, cached)
 
 
@@ -107,7 +153,9 @@ def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(f"the dense network cannot be stored in {folder}: {error.strerror or error}")
 
 
-def _identity(workload: Workload, model: nn.Module, recipe: Recipe, epochs: float, seed: int) -> dict[str, Any]:
+def _identity(
+    workload: Workload, model: nn.Module, trains: bool, recipe: Recipe, epochs: float, seed: int
+) -> dict[str, Any]:
     """Collect all that decides the trained network, as JSON."""
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     training = {"recipe": recipe.model_dump(mode="json"), "epochs": epochs, "seed": seed}
@@ -122,7 +170,8 @@ def _identity(workload: Workload, model: nn.Module, recipe: Recipe, epochs: floa
         "train": workload.data.train.fingerprint(),
         "validation": workload.data.validation.fingerprint(),
         "weights": _weights_identity(workload.weights),
-        "training": training if workload.weights is None else None,
+        "training": training if trains else None,
+        **({"freeze_backbone": True} if trains and workload.freeze_backbone else {}),
         **task_identity(workload.task),
     }
 
@@ -146,19 +195,22 @@ def _train(
     seed: int,
     report: Report,
     device: str,
+    head: Sequence[str],
 ) -> tuple[list[Record], float, dict[str, float]]:
-    """Train the network in place, unless it has its weights; return history, seconds and metrics."""
+    """Train the network in place, its head alone if one is named; return history, seconds and metrics."""
     model.to(device)
     train, validation = workload.data.train.to(device), workload.data.validation.to(device)
     history: list[Record] = []
     seconds = 0.0
-    if workload.weights is None:
+    if epochs > 0:
         started = time.perf_counter()
         steps = max(1, math.ceil(epochs * train.steps(recipe.batch_size)))
+        trained = HeadOnly(model, head) if head else model
         history = Trainer(
-            model, train, recipe, steps, seed, validation=validation, report=report, task=workload.task
+            trained, train, recipe, steps, seed, validation=validation, report=report, task=workload.task
         ).run()
         seconds = time.perf_counter() - started
+        model.requires_grad_(True)
     metrics = evaluate(model, validation, bf16=recipe.bf16, task=workload.task).metrics
     model.to("cpu")
     return history, seconds, dict(metrics)

@@ -35,7 +35,7 @@ class Training(BaseModel):
         return recipe
 
 
-Phase = Literal["dense", "finetune"]
+Phase = Literal["dense", "finetune", "transfer"]
 Default = tuple[Recipe, float]
 """Recipe and epochs."""
 
@@ -64,6 +64,7 @@ FINETUNE: dict[str, Default] = {
 OTHERS: dict[Phase, Default] = {
     "dense": (_SGD.replaced(lr=0.05, warmup=0.1), 30),
     "finetune": (_SGD.replaced(lr=0.01), 10),
+    "transfer": (_SGD.replaced(lr=0.01, warmup=0.1), 10),
 }
 """The same for the user's own data."""
 
@@ -73,7 +74,8 @@ def default_recipe(data: str, phase: Phase = "dense") -> Default:
 
     Args:
         data: Name of the data set, as in :data:`search.tasks.data.sets.DATA`, or ``package.module:function``.
-        phase: ``"dense"`` for the dense network, ``"finetune"`` for every trial.
+        phase: ``"dense"`` for the dense network, ``"finetune"`` for every trial, ``"transfer"`` for a dense network
+            that comes with trained weights but for its head: a tenth of the learning rate, fewer epochs.
 
     Returns:
         The recipe and the number of epochs.
@@ -82,6 +84,9 @@ def default_recipe(data: str, phase: Phase = "dense") -> Default:
         >>> default_recipe("cifar10")[1]
         30
     """
+    if phase == "transfer":
+        recipe, epochs = FINETUNE.get(data, OTHERS[phase])
+        return recipe.replaced(warmup=OTHERS[phase][0].warmup), epochs
     table = DENSE if phase == "dense" else FINETUNE
     return table.get(data, OTHERS[phase])
 
@@ -91,7 +96,7 @@ def resolve_recipe(training: Training, phase: Phase, data: str) -> Default:
 
     Args:
         training: Epochs and fields of the recipe that the user named.
-        phase: ``"dense"`` for the dense network, ``"finetune"`` for every trial.
+        phase: What is trained, as in :func:`default_recipe`.
         data: Name of the data set.
 
     Returns:
@@ -104,5 +109,7 @@ def resolve_recipe(training: Training, phase: Phase, data: str) -> Default:
     try:
         recipe = recipe.replaced(**training.recipe)
     except ValidationError as error:
-        raise InputError(explain(error, Recipe, f"{phase}.recipe")) from error
+        raise InputError(
+            explain(error, Recipe, "finetune.recipe" if phase == "finetune" else "dense.recipe")
+        ) from error
     return recipe, epochs if training.epochs is None else training.epochs

@@ -16,7 +16,8 @@ from search.tasks.data.own_loop import own_loop_data
 from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
-from search.tasks.models import build_model
+from search.tasks.models import build_fitted
+from search.tasks.models.weights import Fit
 
 
 def task_identity(task: Task) -> dict[str, Any]:
@@ -45,6 +46,7 @@ class Workload:
         seed: Decides the initial weights.
         weights: Trained weights of the dense network: a file or a torchvision enum; ``None`` if it is trained.
         task: What the network is for.
+        freeze_backbone: Whether only a new head is trained, where the weights are for other outputs.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Workload:
     seed: int
     weights: str | None = None
     task: Task = field(default_factory=Classification)
+    freeze_backbone: bool = False
 
     @classmethod
     def load(
@@ -65,6 +68,7 @@ class Workload:
         weights: str | None = None,
         task: Task | None = None,
         augment: str | None = None,
+        freeze_backbone: bool = False,
     ) -> Workload:
         """Load the data; networks are built by :meth:`build`.
 
@@ -77,6 +81,7 @@ class Workload:
             weights: A weight file or a torchvision enum; ``None`` to train.
             task: What the network is for; classification by default.
             augment: What happens to training images; ``None`` for the data set's own.
+            freeze_backbone: Whether only a new head is trained.
 
         Returns:
             The workload.
@@ -84,7 +89,8 @@ class Workload:
         task = Classification() if task is None else task
         if isinstance(task, LoopTask):
             return cls(model, own_loop_data(task), split, seed, weights, task)
-        return cls(model, load_data(data, data_root, split, task, augment), split, seed, weights, task)
+        data_set = load_data(data, data_root, split, task, augment)
+        return cls(model, data_set, split, seed, weights, task, freeze_backbone)
 
     @property
     def example(self) -> Inputs:
@@ -97,7 +103,15 @@ class Workload:
         Returns:
             The network in training mode, with the user's weights or initial ones.
         """
-        return build_model(self.model, self.data.outputs, self.example, self.seed, self.weights, self.task)
+        return self.fitted()[0]
+
+    def fitted(self) -> tuple[nn.Module, Fit]:
+        """Build the network, and say how the user's weights fitted it.
+
+        Returns:
+            The network in training mode, and what of the weights fitted.
+        """
+        return build_fitted(self.model, self.data.outputs, self.example, self.seed, self.weights, self.task)
 
     def check(self, model: nn.Module) -> None:
         """Refuse a network whose outputs do not belong to the targets of the data.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from methods.contract.inputs import Inputs
     from methods.contract.task import Task
+    from search.tasks.models.weights import Fit
 
 MODELS: dict[str, str] = {
     "digits_resnet": "search.tasks.models.resnet:digits_resnet",
@@ -50,7 +51,33 @@ def build_model(
     task: Task | None = None,
     check_outputs: bool = True,
 ) -> nn.Module:
-    """Build a network and check that it takes such inputs and gives such outputs.
+    """Build a network and check that it takes such inputs and gives such outputs (see :func:`build_fitted`).
+
+    Args:
+        name: Name of the network.
+        outputs: Number of classes, or of numbers to predict.
+        example: One input, or the shape of one tensor.
+        seed: Decides the initial weights.
+        weights: A weight file, or the name of a set of weights; ``None`` for initial weights.
+        task: What the network is for; classification by default.
+        check_outputs: Whether outputs must fit the task.
+
+    Returns:
+        The network on the CPU, in training mode.
+    """
+    return build_fitted(name, outputs, example, seed, weights, task, check_outputs)[0]
+
+
+def build_fitted(
+    name: str,
+    outputs: int,
+    example: Inputs | Sequence[int],
+    seed: int,
+    weights: str | None = None,
+    task: Task | None = None,
+    check_outputs: bool = True,
+) -> tuple[nn.Module, Fit]:
+    """Build a network, check that it takes such inputs and gives such outputs, and say how its weights fitted.
 
     Args:
         name: A name in :data:`MODELS`, ``torchvision:NAME``, or ``package.module:function`` for a function of
@@ -61,12 +88,12 @@ def build_model(
             ``(1, 3, 32, 32)``.
         seed: Decides the initial weights; global random state is left alone.
         weights: A weight file (``.safetensors``, ``.pth``, ``.pt``), for torchvision models also the name of
-            a set of weights; ``None`` for initial weights.
+            a set of weights; ``None`` for initial weights. They may be for other outputs: the head is initial then.
         task: What the network is for; classification by default.
         check_outputs: Whether outputs must fit the task; not where a network is rebuilt that once did.
 
     Returns:
-        The network on the CPU, in training mode.
+        The network on the CPU, in training mode, and what of the weights fitted.
 
     Raises:
         InputError: If the name is unknown, the network cannot be built, does not take such inputs, gives
@@ -75,7 +102,7 @@ def build_model(
     from methods.contract.inputs import is_inputs, zeros
     from methods.contract.task import Classification
     from search.tasks.models.initialise import seeded_defaults
-    from search.tasks.models.weights import is_weight_file, load_weights
+    from search.tasks.models.weights import SUFFIXES, Fit, fit_weights, is_weight_file, load_weights
 
     task = Classification() if task is None else task
     inputs = example if is_inputs(example) else zeros(example)
@@ -83,20 +110,25 @@ def build_model(
     named = None if file is not None else weights
     if named is not None and not name.startswith(TORCHVISION):
         raise InputError(
-            f"weights {named!r} of model {name!r} must be a .safetensors, .pth or .pt file; "
+            f"weights {named!r} of model {name!r} must be a file that ends in {', '.join(SUFFIXES)}; "
             "names of weights exist for torchvision models only"
         )
     with seeded_defaults(seed):
-        model = _build(name, outputs, inputs, seed, named)
+        model = _build(name, outputs, inputs, seed)
         _check(
             model, name, outputs, inputs, task if check_outputs else None
         )  # inside: lazy layers draw their weights now
     if file is not None:
-        load_weights(model, file)
-    return model
+        return model, load_weights(model, file, outputs)
+    if named is not None:
+        from search.tasks.models.torchvision_models import torchvision_weights
+
+        trained = torchvision_weights(name.removeprefix(TORCHVISION), named)
+        return model, fit_weights(model, trained, outputs, f"the weights {named} of {name}")
+    return model, Fit()
 
 
-def _build(name: str, outputs: int, example: Inputs, seed: int, weights: str | None) -> nn.Module:
+def _build(name: str, outputs: int, example: Inputs, seed: int) -> nn.Module:
     if name in MODELS:
         module, _, function = MODELS[name].partition(":")
         builder: Callable[..., nn.Module] = getattr(import_module(module), function)
@@ -106,7 +138,7 @@ def _build(name: str, outputs: int, example: Inputs, seed: int, weights: str | N
     if name.startswith(TORCHVISION):
         from search.tasks.models.torchvision_models import torchvision_model
 
-        return torchvision_model(name.removeprefix(TORCHVISION), outputs, weights)
+        return torchvision_model(name.removeprefix(TORCHVISION), outputs)
     if is_reference(name) or name in known_names({}, GROUP):
         return _user_model(name, outputs)
     known = [*known_names(MODELS, GROUP), "torchvision:NAME", "package.module:function"]

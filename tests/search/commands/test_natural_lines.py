@@ -66,7 +66,7 @@ def call(line: str) -> Result:
         ("sweep --max-flops 50%", "--set space.magnitude.sparsity.flops.high=0.5"),
         ("sweep --gpus 1", "--gpus-per-trial N"),
         ("sweep --lr 0.1", "--set finetune.recipe.lr=0.01"),
-        ("sweep --weights w.pth", "--set weights=FILE"),
+        ("sweep --pretrained", "--weights DEFAULT"),
         ("sweep --device tpu", "unknown device 'tpu'"),
         ("sweep --set epochs=3", "meant may be finetune.epochs or dense.epochs; `paretoprune config` lists all keys"),
         ("sweep --set lr=0.1", "meant may be finetune.recipe.lr or dense.recipe.lr"),
