@@ -187,7 +187,7 @@ TrialTimeout = Annotated[
         min=0.001, metavar="SECONDS", show_default=False, help="How long a trial may take.", rich_help_panel=RUN
     ),
 ]
-Weights = Annotated[
+MovedWeights = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",

@@ -160,7 +160,7 @@ def resume(
     study: options.Study = None,
     trials: options.Trials = None,
     data_root: options.DataRoot = None,
-    weights: options.Weights = None,
+    weights: options.MovedWeights = None,
     cpus_per_trial: options.CpusPerTrial = None,
     gpus_per_trial: options.GpusPerTrial = None,
     max_concurrent: options.MaxConcurrent = None,
