@@ -156,7 +156,7 @@ MaxConcurrent = Annotated[
 Executor = Annotated[
     str | None,
     typer.Option(
-        metavar="ray|inline",
+        metavar="ray|inline|NAME",
         show_default=False,
         help="On Ray Tune, or one by one on this machine.",
         rich_help_panel=RUN,

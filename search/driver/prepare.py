@@ -12,6 +12,7 @@ import torch
 from methods import load_method
 from methods.contract.loop import LoopTask
 from methods.contract.method import Problem
+from methods.contract.named import is_reference
 from methods.contract.recipe import Recipe
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel, count
@@ -32,6 +33,7 @@ from search.tasks.named_tasks import load_task
 from search.tasks.recipes import resolve_recipe
 from search.tasks.workload import Workload, task_identity
 from search.trials.trial import Setting, measure_metrics
+from search.workers.pool import load_executor
 from spaces import InputError, LayerGroup, Space, Uniform, Value
 from spaces.sparsity import HIGHEST_RATIO
 
@@ -163,6 +165,8 @@ def plan(config: StudyConfig) -> Plan:
     task = load_task(config.task, config.task_options)
     objectives = load_objectives(config.objectives, task)
     require_reports(objectives, {name: load_method(name) for name in config.methods})
+    if is_reference(config.resources.executor):  # ours are imported when they are needed: Ray takes a second
+        load_executor(config.resources.executor)
     device, gpus = _device(config)
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
     workload = Workload.load(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -34,8 +34,7 @@ from search.study.study import Study
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker, import_mlflow
 from search.trials.trial import Setting
-from search.workers.inline import InlinePool
-from search.workers.pool import Pool
+from search.workers.pool import Pool, open_pool
 from search.workers.progress import watch_progress
 from spaces import InputError, Space
 
@@ -138,9 +137,9 @@ class Sweep:
             # Nothing is written before here: what the user got wrong has been said.
             RunStore.resolve(self.config.directory, self.config.tracking_uri).prepare()
             opening = background.submit(Tracker.open, self.config.directory, self.config.tracking_uri)
-            pool = stack.enter_context(
-                _pool(planned, self._listener.warning)
-            )  # its workers import torch while the dense network trains
+            pool = stack.enter_context(  # workers import torch while the dense network trains
+                open_pool(self.config.resources, planned.gpus_per_trial, self._listener.warning)
+            )
             tracker = opening.result()
             stack.callback(self._deliver, tracker)
             self._listener.stage("dense network")
@@ -243,16 +242,6 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
         return dense_setting(planned, heard.dense_epoch)[1]
     finally:
         heard.close()
-
-
-def _pool(planned: Plan, say: Callable[[str], None]) -> AbstractContextManager[Pool]:
-    """Choose where trials run."""
-    resources = planned.config.resources
-    if resources.executor == "inline":
-        return nullcontext(InlinePool(resources.retries, resources.trial_timeout, say))
-    from search.workers.ray_workers import ray_pool  # ray is not needed to run trials in this process
-
-    return ray_pool(resources, planned.gpus_per_trial, say)
 
 
 def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:

@@ -26,7 +26,11 @@ from spaces.errors import explain
 
 Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "any"]
 Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "defaults"]
-Executor = Literal["ray", "inline"]
+EXECUTORS = ("ray", "inline")
+"""Our own executors; where each is made is known to ``search.workers.pool``."""
+
+EXECUTOR_GROUP = "paretoprune.executors"
+"""The entry-point group in which other packages list theirs."""
 
 BOUNDS = frozenset({"low", "high", "value", "choices"})
 """Keys that narrow a parameter; a table with only such keys is a parameter's bounds."""
@@ -41,7 +45,7 @@ class Resources(_Part):
 
     Attributes:
         executor: ``"ray"`` distributes trials with Ray Tune; ``"inline"`` runs them in this process, one by
-            one, where a debugger can follow.
+            one, where a debugger can follow; ``package.module:Name`` is one of somebody else's.
         cpus_per_trial: Cores per trial; also the number of torch threads.
         gpus_per_trial: GPUs per trial, may be a fraction; ``None`` takes one where there is one.
         max_concurrent: Trials at a time; ``None`` for as many as the resources allow.
@@ -50,13 +54,24 @@ class Resources(_Part):
         trial_timeout: Seconds that a trial may take; ``None`` for as long as it wants.
     """
 
-    executor: Executor = "ray"
+    executor: str = "ray"
     cpus_per_trial: int = Field(1, ge=1)
     gpus_per_trial: float | None = Field(None, ge=0)
     max_concurrent: int | None = Field(None, ge=1)
     address: str | None = None
     retries: int = Field(2, ge=0)
     trial_timeout: float | None = Field(None, gt=0)
+
+    @field_validator("executor")
+    @classmethod
+    def _known_executor(cls, name: str) -> str:
+        from methods.contract.named import is_reference, known_names
+        from spaces import unknown_name
+
+        known = known_names(dict.fromkeys(EXECUTORS, ""), EXECUTOR_GROUP)
+        if not is_reference(name) and name not in known:  # a reference is followed when trials are to run
+            raise InputError(unknown_name("executor", name, [*known, "package.module:Name"]))
+        return name
 
 
 class Latency(_Part):

@@ -11,11 +11,26 @@ from collections.abc import Callable
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
+from search.study.config import Resources
 from search.study.schedule import Schedule
 from search.trials.trial import Setting
 from search.workers.attempts import Attempt
 from search.workers.finish import finish_trial
 from search.workers.isolated import run_isolated
+
+
+def inline_pool(resources: Resources, gpus_per_trial: float, warn: Callable[[str], None]) -> InlinePool:
+    """Make the pool of this process.
+
+    Args:
+        resources: Where trials run: how often a lost one is run again, and how long it may take.
+        gpus_per_trial: GPUs that each trial takes; there is one trial at a time.
+        warn: Hears what the user should know.
+
+    Returns:
+        The pool.
+    """
+    return InlinePool(resources.retries, resources.trial_timeout, warn)
 
 
 class InlinePool:
