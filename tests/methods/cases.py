@@ -2,66 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from methods.contract.data import Batch
+from methods.contract.testing import CLASSES, IMAGE, TensorSplit, blobs
+from methods.contract.testing import build_seeded as seeded
 from methods.network.layers import ZeroPadShortcut
 
-CLASSES = 4
-
-
-@dataclass(frozen=True)
-class TensorSplit:
-    """A data set in memory.
-
-    Attributes:
-        inputs: ``[examples, ...]``.
-        labels: ``[examples]``.
-        noise: Standard deviation of what augmentation adds.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    noise: float = 0.0
-
-    @property
-    def examples(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: str) -> TensorSplit:
-        return TensorSplit(self.inputs.to(device), self.labels.to(device), self.noise)
-
-    def steps(self, batch_size: int) -> int:
-        return max(1, self.examples // batch_size)
-
-    def epoch(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        order = torch.randperm(self.examples, generator=torch.Generator().manual_seed(seed))
-        for index in range(start, self.steps(batch_size)):
-            rows = order[index * batch_size : (index + 1) * batch_size]
-            noise = torch.randn(
-                (len(rows), *self.inputs.shape[1:]),
-                generator=torch.Generator().manual_seed((seed + index + 1) % 2**63),
-                dtype=self.inputs.dtype,
-            )
-            yield self.inputs[rows] + self.noise * noise.to(self.inputs.device), self.labels[rows]
-
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        yield from zip(self.inputs.split(batch_size), self.labels.split(batch_size), strict=True)
-
-
-def blobs(
-    shape: tuple[int, ...], examples: int, seed: int = 0, noise: float = 0.1, dtype: torch.dtype = torch.float32
-) -> TensorSplit:
-    """Noisy copies of one random pattern per class; the patterns are the same for every ``seed``."""
-    patterns = torch.randn((CLASSES, *shape), generator=torch.Generator().manual_seed(12345), dtype=dtype)
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(examples) % CLASSES
-    inputs = patterns[labels] + 0.5 * torch.randn((examples, *shape), generator=generator, dtype=dtype)
-    return TensorSplit(inputs, labels, noise)
+__all__ = ["CLASSES", "IMAGE", "NETS", "TensorSplit", "blobs", "seeded"]
 
 
 def plain_net() -> nn.Module:
@@ -192,7 +142,6 @@ def linear_net() -> nn.Module:
     )
 
 
-IMAGE = (3, 8, 8)
 NETS: dict[str, Callable[[], nn.Module]] = {
     "plain": plain_net,
     "vgg": vgg_net,
@@ -202,27 +151,3 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "depthwise": depthwise_net,
     "linear": linear_net,
 }
-
-
-def seeded(build: Callable[[], nn.Module], seed: int = 0, trained: bool = False) -> nn.Module:
-    """Build a network with weights, and batch-norm statistics, that depend on the seed alone.
-
-    Args:
-        build: Makes the network.
-        seed: Decides every number in it.
-        trained: Whether batch norms get random affine parameters and statistics, as if trained.
-
-    Returns:
-        The network in eval mode.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build()
-        for module in model.modules() if trained else ():
-            if isinstance(module, nn.BatchNorm2d):
-                assert module.running_mean is not None and module.running_var is not None
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.uniform_(module.bias, -0.3, 0.3)
-                module.running_mean.uniform_(-0.3, 0.3)
-                module.running_var.uniform_(0.5, 1.5)
-    return model.eval()
