@@ -70,6 +70,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     if first["type"] == "missing":
         return f"{where}: {'.'.join(path)} needs a value"
     message = first["msg"].removeprefix("Value error, ")
+    if not path:  # what several values together must not be
+        return f"{where}: {message}"
     return f"{where}: {'.'.join(path)} = {first['input']!r} is not allowed: {message}"
 
 

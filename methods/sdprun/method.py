@@ -247,7 +247,7 @@ class SDPrun(Method):
             "min_keep": Integer(1, 16, log=True, default=1),
             "min_share": Real(0.0, 0.25, default=0.125),
             "momentum": Real(0.0, 0.9, default=0.0),
-            "threshold_warmup": Real(0.0, 0.2, default=0.0),
+            "threshold_warmup": Real(0.0, 0.09, default=0.0),
             "kappa_by": Categorical(("network", "stage"), default="network"),
             **dict.fromkeys(stages, LogReal(0.25, 4.0, default=1.0)),
             "finish": Categorical(("recursion", "recipe"), default="recursion"),

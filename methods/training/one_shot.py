@@ -9,6 +9,7 @@ from torch import Tensor
 
 from methods.contract.method import Problem, Pruned, Record
 from methods.contract.recipe import derive_seed
+from methods.network.architecture import describe
 from methods.network.channels import ChannelGroup, cut
 from methods.network.spectra import with_energies
 from methods.training.trainer import Hook, Trainer, evaluate, recalibrate
@@ -109,6 +110,7 @@ def cut_and_finetune(
     """
     recipe = problem.recipe
     smaller = cut(problem.model if model is None else model, groups, kept)
+    describe(problem.model, smaller)  # a layer that cannot be stored is refused before the budget is spent
     seed = draw_seed(problem.generator)
     recalibrate(smaller, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 0))
     before = cut_metrics(smaller, problem)
