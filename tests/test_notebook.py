@@ -21,7 +21,7 @@ def test_the_notebook_runs_and_shows_everything(tmp_path: Path, monkeypatch: pyt
     )
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = {
-        "".join(cell["source"]).splitlines()[-1]: [output.get("data", {}) for output in cell["outputs"]]
+        "".join(cell["source"]).splitlines()[-1]: [output["data"] for output in cell["outputs"] if "data" in output]
         for cell in notebook.cells
         if cell["cell_type"] == "code"
     }

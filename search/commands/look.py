@@ -148,7 +148,7 @@ def show(
     if as_json:
         put_json({"study": files.name} | outcome.to_json())
     else:
-        put_tables(trial_panel(outcome, files.dense()))
+        put_tables(trial_panel(outcome, files.dense(), files.objectives(), files.metrics()))
 
 
 def compare(

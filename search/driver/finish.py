@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from search.fronts.dominance import non_dominated
 from search.fronts.front import Front
+from search.objectives import Objective
 from search.objectives.quality import measure_quality
 from search.report.plots import save_front
 from search.store.files import write_atomically, write_json
@@ -66,22 +68,26 @@ def ranks(front: Front) -> dict[int, int]:
 
 
 def knee_numbers(front: Front) -> dict[str, float]:
-    """Return what stands for the whole sweep in MLflow's table: the numbers of the knee, under the trials' names.
+    """Sum up a sweep by one network, for its row in MLflow.
 
     Args:
         front: The front.
 
     Returns:
-        Its metrics, shares of the dense network, and its number as ``knee``; empty for an empty front.
+        Its number as ``knee``, and its measurements under the names that trials have, with ``drop``, shares and
+        ``test_NAME``; nothing for a front without members.
     """
     if not front.members:
         return {}
     knee = front.knee()
-    outcome = next(each for each in front.outcomes if each.number == knee.trial)
-    tests = {f"test_{name}": value for name, value in outcome.test_metrics.items()}
-    shares = {"flops_share": knee.flops_share, "params_share": knee.params_share}
-    own = {name: value for name, value in outcome.metrics.items() if name != "seconds"}
-    return {"knee": float(knee.trial), **own, **shares, **tests}
+    found = {"knee": float(knee.trial)}
+    found |= {name: value for name, value in knee.metrics.items() if name != "seconds"}
+    for name in front.shown:
+        share = knee.share(name) if front.shown[name].relative and name != "seconds" else None
+        found |= {} if share is None else {f"{name}_share": share}
+    drop = front.drop(knee)
+    found |= {} if drop is None else {"drop": drop}
+    return found | {f"test_{name}": value for name, value in knee.test_metrics.items()}
 
 
 def note(front: Front) -> str:
@@ -93,18 +99,29 @@ def note(front: Front) -> str:
     Returns:
         A heading and a table, the dense network first.
     """
-    dense = front.dense
+    shown = [objective for objective in front.shown.values() if objective.name != "seconds"]
+    heads = ["trial", "method"]
+    for objective in shown:
+        heads += [objective.heading, *(["of dense"] if objective.relative else [])]
+    rows = [["", "dense", *_cells(front.dense.metrics, front, shown)]]
+    for member in front.members:
+        label = " = ".join(str(each.trial) for each in (member, *front.ties(member)))
+        rows.append([label, member.method, *_cells(member.metrics, front, shown)])
     lines = [
         f"## Front of {front.study}",
         "",
-        f"Hypervolume {front.hypervolume():.4f}; accuracy on validation, FLOPs as multiply–accumulates.",
+        f"Hypervolume {front.hypervolume():.4f}; {front.quality.title}, FLOPs as multiply–accumulates. "
+        "The row of the sweep shows the knee of its front.",
         "",
-        "| trial | method | accuracy | FLOPs | share of dense | parameters |",
-        "|---|---|---|---|---|---|",
-        f"| | dense | {dense.accuracy:.2%} | {dense.flops:,} | 100.0 % | {dense.params:,} |",
-    ]
-    lines += [
-        f"| {m.trial} | {m.method} | {m.accuracy:.2%} | {m.flops:,} | {m.flops_share:.1%} | {m.params:,} |"
-        for m in front.members
+        *(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)),
     ]
     return "\n".join(lines)
+
+
+def _cells(metrics: Mapping[str, float], front: Front, shown: Sequence[Objective]) -> Iterator[str]:
+    """Yield the measurements of a network as a row of the note has them."""
+    for objective in shown:
+        value, whole = metrics.get(objective.name), front.dense.metrics.get(objective.name)
+        yield "–" if value is None else objective.format(value)
+        if objective.relative:
+            yield f"{100 * value / whole:.1f} %" if value is not None and whole else "–"

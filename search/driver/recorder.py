@@ -100,7 +100,7 @@ class Recorder:
 
         folder = self._files.folder(outcome.number)
         if outcome.state == "complete" and not (folder / "widths.png").exists():
-            save(widths_figure(outcome), folder / "widths.png")
+            save(widths_figure(outcome, self._objectives), folder / "widths.png")
         if outcome.profiles and not (folder / "valley.png").exists():
             title = f"Trial {outcome.number} · {outcome.method}"
             save(valley_figure(outcome.profiles, title, ("not pruned", "pruned")), folder / "valley.png")

@@ -175,7 +175,8 @@ class Sweep:
         """Open the parent run, or take it up again; end it as killed or failed if the sweep ends so."""
         store, known = tracker.store.public, files.tracked()
         config = self.config.model_dump(mode="json") | places(self.config)
-        parent = tracker.start_sweep(files.name, config, dense, run_id=known.get(store))
+        wanted = files.objectives()
+        parent = tracker.start_sweep(files.name, config, dense, run_id=known.get(store), objectives=wanted)
         files.write_tracked({**known, store: parent})
         try:
             yield

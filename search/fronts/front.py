@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from search.fronts.dominance import hypervolume, knee, non_dominated
 from search.fronts.member import Member, Rebuild
 from search.fronts.scale import GrowingFront
-from search.objectives import OBJECTIVES, Objective
+from search.objectives import OBJECTIVES, Objective, shown_objectives
 from search.records.outcome import DenseRow, Outcome
 from spaces import InputError, unknown_name
 
@@ -33,7 +33,6 @@ __all__ = ["PICKS", "Front", "Member"]
 
 Found = TypeVar("Found")
 
-_USUAL = ("flops", "params", "seconds")
 _LIMIT = re.compile(r"\s*([A-Za-z]\w*)\s*(<=|>=|<|>)\s*(\S.*?)\s*")
 _HOLDS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": lambda value, limit: value <= limit,
@@ -78,13 +77,7 @@ class Front:
     @cached_property
     def shown(self) -> Mapping[str, Objective]:
         """What is known of every network by name: qualities, then the usual costs, then other objectives."""
-        qualities = [objective for objective in self.objectives if objective.quality]
-        qualities += [metric for metric in (*self.metrics, OBJECTIVES["accuracy"]) if metric.name in self.dense.metrics]
-        costs = [OBJECTIVES[name] for name in (*_USUAL, *(["latency"] if self.timed else []))]
-        found: dict[str, Objective] = {}
-        for objective in (*qualities, *costs, *self.objectives):
-            found.setdefault(objective.name, objective)
-        return found
+        return shown_objectives(self.objectives, self.metrics, self.dense)
 
     @cached_property
     def quality(self) -> Objective:
@@ -320,10 +313,7 @@ class Front:
         whole = self.dense_value(self.quality)
         if whole is None:
             return None
-        own = member.metrics[self.quality.name]
-        lost = whole - own if self.quality.maximise else own - whole
-        # Rounded, so that 98 % - 97.5 % is not 0.50000000000000044.
-        return round(100 * lost if self._in_points else lost, 9)
+        return self.quality.drop(member.metrics[self.quality.name], whole)
 
     @property
     def drop_unit(self) -> str:

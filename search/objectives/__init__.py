@@ -24,6 +24,7 @@ from spaces import InputError, unknown_name
 if TYPE_CHECKING:
     from methods.contract.method import Method
     from methods.contract.task import Task
+    from search.records.outcome import DenseRow
 
 __all__ = [
     "OBJECTIVES",
@@ -33,6 +34,7 @@ __all__ = [
     "check_objectives",
     "load_objectives",
     "require_reports",
+    "shown_objectives",
     "task_objectives",
 ]
 
@@ -129,6 +131,28 @@ def check_objectives(names: Sequence[str], metrics: Sequence[str] | None) -> Non
         for name in names:
             if not is_reference(name) and name not in known:
                 raise InputError(unknown_name("objective", name, [*known, "package.module:NAME"]))
+
+
+def shown_objectives(
+    objectives: Sequence[Objective], metrics: Sequence[Objective], dense: DenseRow
+) -> dict[str, Objective]:
+    """List what is known of every network of a study, in the order in which it is told.
+
+    Args:
+        objectives: What the study searches for.
+        metrics: Descriptions of the metrics of its task.
+        dense: Its dense network.
+
+    Returns:
+        By name: qualities, then the usual costs (latency where it was measured), then other objectives.
+    """
+    qualities = [objective for objective in objectives if objective.quality]
+    qualities += [metric for metric in (*metrics, ACCURACY) if metric.name in dense.metrics]
+    costs = [FLOPS, PARAMS, SECONDS, *([] if dense.latency is None else [LATENCY])]
+    found: dict[str, Objective] = {}
+    for objective in (*qualities, *costs, *objectives):
+        found.setdefault(objective.name, objective)
+    return found
 
 
 def task_objectives(task: Task | None = None) -> dict[str, Objective]:

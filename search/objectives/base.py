@@ -238,6 +238,21 @@ class Objective:
         worst = self.reference(dense)
         return (value - worst) / (self.ideal - worst)
 
+    def drop(self, value: float, whole: float) -> float:
+        """Say how much was lost.
+
+        Args:
+            value: The value of a pruned network.
+            whole: The value of the dense network.
+
+        Returns:
+            What is worse than dense, negative for a gain: in percentage points where values are shares, else in the
+            unit of the value.
+        """
+        lost = whole - value if self.maximise else value - whole
+        # Rounded, so that 98 % - 97.5 % is not 0.50000000000000044.
+        return round(100 * lost if self.style.endswith("%") else lost, 9)
+
     def to_json(self) -> dict[str, Any]:
         """Return the description, without what measures.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from search.objectives import OBJECTIVES
-from search.objectives.units import write_count, write_duration, write_latency, write_percent
+from search.objectives import OBJECTIVES, Objective, shown_objectives
+from search.objectives.units import write_duration, write_latency
 
 if TYPE_CHECKING:
     from search.records.outcome import DenseRow, Outcome
@@ -23,12 +23,16 @@ _WIDE = 72  # characters that the columns of a table of layers may take, so that
 _PER_LAYER = re.compile(r"(?P<quantity>[^\[]+)\[(?P<layer>.+)\]")  # a number of one layer: rank_in[layer1.0.conv1]
 
 
-def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
+def trial_panel(
+    outcome: Outcome, dense: DenseRow, objectives: Sequence[Objective] = (), metrics: Sequence[Objective] = ()
+) -> Panel:
     """Lay out a finished trial: what was asked, what came out, what is left of every group.
 
     Args:
         outcome: The trial, complete or failed.
         dense: The dense network of its study.
+        objectives: What its study searches for; needed for what is not of ours.
+        metrics: Descriptions of the metrics of its task.
 
     Returns:
         The panel.
@@ -38,7 +42,8 @@ def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
     facts["took"] = write_duration(outcome.seconds)
     parts: list[RenderableType] = [_pairs(facts.items())]
     if outcome.metrics:
-        parts += _section("Result", _pairs(_results(outcome, dense)))
+        shown = shown_objectives([*objectives, *OBJECTIVES.values()], metrics, dense)
+        parts += _section("Result", _pairs(_results(outcome, dense, shown)))
     if outcome.timings or outcome.untimed:
         parts += _section("Latency as measured, by turns with the dense network", _timings(outcome, dense))
     if outcome.point:
@@ -56,36 +61,37 @@ def trial_panel(outcome: Outcome, dense: DenseRow) -> Panel:
     return Panel(Group(*parts), title=title, title_align="left", border_style="red" if failed else "green")
 
 
-def _results(outcome: Outcome, dense: DenseRow) -> Iterable[tuple[str, str]]:
+def _results(outcome: Outcome, dense: DenseRow, shown: Mapping[str, Objective]) -> Iterator[tuple[str, str]]:
     """Yield each measurement in words, beside the dense network's.
 
     Args:
         outcome: The trial.
         dense: The dense network.
+        shown: Descriptions of measurements by name.
 
     Yields:
         Name and text.
     """
-    metrics = outcome.metrics
-    if "accuracy" in metrics:
-        drop = 100 * (dense.accuracy - metrics["accuracy"])
-        beside = f"{abs(drop):.2f} points {'below' if drop >= 0 else 'above'} dense {write_percent(dense.accuracy)}"
-        yield "accuracy", f"{write_percent(metrics['accuracy'])} ({beside})"
-    if outcome.test_accuracy is not None:
-        known = "" if dense.test_accuracy is None else f" (dense {write_percent(dense.test_accuracy)})"
-        yield "test accuracy", write_percent(outcome.test_accuracy) + known
-    for name, whole in (("flops", dense.flops), ("params", dense.params)):
-        if name in metrics:
-            yield (
-                name,
-                f"{write_count(metrics[name])} ({100 * metrics[name] / whole:.1f} % of dense {write_count(whole)})",
-            )
-    if "latency" in metrics and dense.latency is not None:
-        share = f"{100 * metrics['latency'] / dense.latency:.1f} % of dense {write_latency(dense.latency)}"
-        yield "latency", f"{write_latency(metrics['latency'])} ({share})"
-    for name, value in metrics.items():
-        if name not in ("accuracy", "flops", "params", "latency", "seconds"):  # seconds are told as what it took
-            yield name, OBJECTIVES[name].format(value) if name in OBJECTIVES else f"{value:.6g}"
+    names = dict.fromkeys([*(name for name in shown if name in outcome.metrics), *outcome.metrics])
+    for name in names:
+        objective, value, whole = shown.get(name), outcome.metrics[name], dense.metrics.get(name)
+        if objective is None:
+            yield name, f"{value:.6g}"
+        elif name != "seconds":  # told as what the trial took
+            yield name, objective.format(value) + ("" if whole is None else _beside_dense(objective, value, whole))
+        if objective is not None and name in outcome.test_metrics:
+            known = dense.test_metrics.get(name)
+            beside = "" if known is None else f" (dense {objective.format(known)})"
+            yield f"test {name}", objective.format(outcome.test_metrics[name]) + beside
+
+
+def _beside_dense(objective: Objective, value: float, whole: float) -> str:
+    if objective.relative and whole:
+        return f" ({100 * value / whole:.1f} % of dense {objective.format(whole)})"
+    drop = objective.drop(value, whole)
+    lost = f"{abs(drop):.2f} points" if objective.style.endswith("%") else f"{abs(drop):.4g}"
+    worse, better = ("below", "above") if objective.maximise else ("above", "below")
+    return f" ({lost} {worse if drop >= 0 else better} dense {objective.format(whole)})"
 
 
 def _timings(outcome: Outcome, dense: DenseRow) -> Table:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.fronts.front import Front
-from search.objectives.units import write_count, write_percent
 from search.report.labels import label_front
 from search.report.page import EMPTY, front_html
 from search.report.palette import DENSE, INK, MUTED, RULE, Style, shade_hex, styles
 from search.report.plane import Dot, Plane, planes
+from search.report.progress import numbers
 from search.store.files import replace_file
 from spaces import InputError
 
@@ -263,11 +263,12 @@ def _headline(figure: Figure, panels: Sequence[Axes], front: Front) -> None:
     panels[-1].set_title(told, loc="right", fontsize=10, color=MUTED, pad=16, linespacing=1.4)
 
 
-def widths_figure(outcome: Outcome) -> Figure:
+def widths_figure(outcome: Outcome, objectives: Sequence[Objective] = ()) -> Figure:
     """Draw what is left of each group of channels, the first layer on top.
 
     Args:
         outcome: A complete outcome.
+        objectives: What its study searches for; accuracy and FLOPs are told where that is not known.
 
     Returns:
         The figure; its height grows with the number of groups.
@@ -293,7 +294,7 @@ def widths_figure(outcome: Outcome) -> Figure:
         spine.set_visible(False)
     title = f"Trial {outcome.number} · {outcome.method}"
     axes.set_title(title, loc="left", fontsize=14, fontweight="bold", color=INK, pad=12, parse_math=False)
-    told = f"{write_percent(outcome.metrics['accuracy'])} at {write_count(outcome.metrics['flops'])} FLOPs · "
+    told = ", ".join(f"{heading} {text}" for heading, text in numbers(outcome, None, objectives)) + " · "
     told += f"all {sum(whole)} channels kept" if kept == whole else f"{sum(kept)} of {sum(whole)} channels kept"
     axes.set_title(told, loc="right", fontsize=10, color=MUTED, pad=12)
     return figure

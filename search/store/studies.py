@@ -367,6 +367,16 @@ class StudyFiles:
             return load_objectives(self.config().objectives)
         return tuple(Objective.from_json(each) for each in stored)
 
+    def metrics(self) -> tuple[Objective, ...]:
+        """Read the descriptions of the metrics of the study's task.
+
+        Returns:
+            The metrics as objectives; none for a study of an earlier version, whose task is a classification.
+        """
+        from search.objectives import Objective
+
+        return tuple(Objective.from_json(each) for each in self.record().get("metrics", ()))
+
     def front(self) -> Front:
         """Read the front of what is finished so far.
 
@@ -374,7 +384,6 @@ class StudyFiles:
             The front, over all complete trials.
         """
         from search.fronts.front import Front
-        from search.objectives import Objective
 
         objectives = self.objectives()
         names = [objective.name for objective in objectives]
@@ -386,7 +395,7 @@ class StudyFiles:
             outcomes=measured,
             objectives=objectives,
             rebuild=self.rebuild,
-            metrics=tuple(Objective.from_json(each) for each in self.record().get("metrics", ())),
+            metrics=self.metrics(),
         )
 
     def tested(self) -> dict[str, dict[str, float]]:

@@ -10,12 +10,16 @@ import json
 import math
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from search.objectives import OBJECTIVES, Objective
 from search.records.outcome import DenseRow, Outcome
 
 T = TypeVar("T")
+ACCURACY = OBJECTIVES["accuracy"]
+COSTS = ("flops", "params", "latency")
+"""Measurements that are told as shares of the dense network's, whatever is searched for."""
 NAME_LENGTH = 200  # MLflow's limit is 250; leaves room for a suffix
 VALUE_LENGTH = 6000
 
@@ -36,65 +40,71 @@ class MetricPoint(NamedTuple):
     step: int
 
 
-def run_name(outcome: Outcome, flops_share: float | None) -> str:
+def run_name(outcome: Outcome, cost_share: float | None, quality: Objective = ACCURACY) -> str:
     """Name a trial's run; the UI cuts names after some twenty characters, so the numbers come first.
 
     Args:
         outcome: The trial.
-        flops_share: FLOPs as a share of the dense network's, if known.
+        cost_share: What it costs as a share of the dense network, if known.
+        quality: What tells a good network.
 
     Returns:
         A name such as ``0007 98.61% 0.31x increg``, or ``0008 failed increg``.
     """
     if not outcome.complete:
         return f"{outcome.number:04d} failed {outcome.method}"
-    share = "" if flops_share is None else f" {flops_share:.2f}x"
-    return f"{outcome.number:04d} {outcome.metrics['accuracy']:.2%}{share} {outcome.method}"
+    share = "" if cost_share is None else f" {cost_share:.2f}x"
+    return f"{outcome.number:04d}{_short(outcome.metrics, quality)}{share} {outcome.method}"
 
 
-def dense_name(dense: DenseRow) -> str:
+def _short(metrics: Mapping[str, float], quality: Objective) -> str:
+    value = metrics.get(quality.name)
+    return "" if value is None else f" {quality.format(value).replace(' ', '')}"
+
+
+def dense_name(dense: DenseRow, quality: Objective = ACCURACY) -> str:
     """Name the dense network's run.
 
     Args:
         dense: The dense network.
+        quality: What tells a good network.
 
     Returns:
         A name such as ``dense 98.61% 1.00x``.
     """
-    accuracy = dense.metrics.get("accuracy")
-    return "dense" + ("" if accuracy is None else f" {accuracy:.2%}") + " 1.00x"
+    return f"dense{_short(dense.metrics, quality)} 1.00x"
 
 
-def dense_metrics(dense: DenseRow) -> dict[str, float]:
+def dense_metrics(dense: DenseRow, costs: Collection[str] = COSTS) -> dict[str, float]:
     """Return the dense network's numbers under the names that trials have.
 
     Args:
         dense: The dense network.
+        costs: Names of the measurements that are told as shares.
 
     Returns:
         Its metrics, those on the test set as ``test_NAME``, and shares of 1.
     """
     found = {name: float(value) for name, value in dense.metrics.items()}
     found |= {f"test_{name}": value for name, value in dense.test_metrics.items()}
-    found |= {f"{name}_share": 1.0 for name in ("flops", "params", "latency") if name in dense.metrics}
+    found |= {f"{name}_share": 1.0 for name in dense.metrics if name in costs}
     return clean_names(found)
 
 
-def shares(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
+def shares(outcome: Outcome, dense: DenseRow | None, costs: Collection[str] = COSTS) -> dict[str, float]:
     """Relate a trial to the dense network.
 
     Args:
         outcome: The trial.
         dense: The dense network, if known.
+        costs: Names of the measurements that are told as shares.
 
     Returns:
-        ``flops_share``, ``params_share`` and ``latency_share``, each where the trial has the number itself.
+        ``NAME_share`` for each cost that both networks have.
     """
-    if dense is None:
-        return {}
-    whole: dict[str, float | None] = {"flops": dense.flops, "params": dense.params, "latency": dense.latency}
-    known = {name: value for name, value in whole.items() if value is not None and name in outcome.metrics}
-    return {f"{name}_share": outcome.metrics[name] / value for name, value in known.items()}
+    whole = {} if dense is None else dense.metrics
+    known = [name for name in costs if whole.get(name) and name in outcome.metrics]
+    return {f"{name}_share": outcome.metrics[name] / whole[name] for name in known}
 
 
 def timing_metrics(outcome: Outcome, dense: DenseRow | None) -> dict[str, float]:
@@ -130,23 +140,27 @@ def trial_params(outcome: Outcome) -> dict[str, str]:
     return clean_names({"method": outcome.method, "seed": str(outcome.seed), **flatten(outcome.point)})
 
 
-def trial_metrics(outcome: Outcome, dense: DenseRow | None) -> list[MetricPoint]:
+def trial_metrics(
+    outcome: Outcome, dense: DenseRow | None, quality: Objective = ACCURACY, costs: Collection[str] = COSTS
+) -> list[MetricPoint]:
     """Return what a trial gave: its final numbers, then its history.
 
     Args:
         outcome: The trial.
         dense: The dense network, if known, for the shares.
+        quality: What tells a good network.
+        costs: Names of the measurements that are told as shares.
 
     Returns:
-        The metrics under their own names, ``drop`` (accuracy lost, in percentage points), latencies by target under
-        ``timing/``, the method's own results under ``extra/``, the history under ``epoch/`` with the epoch as step,
-        profiles under ``profile/`` with the index of the point as step. MLflow wants a time for each value: final
-        numbers get the trial's end, the epochs are spread evenly between its beginning and end.
+        The metrics under their own names, ``drop`` (quality lost: of accuracy in percentage points), latencies by
+        target under ``timing/``, the method's own results under ``extra/``, the history under ``epoch/`` with the
+        epoch as step, profiles under ``profile/`` with the index of the point as step. MLflow wants a time for each
+        value: final numbers get the trial's end, the epochs are spread evenly between its beginning and end.
     """
     extra = {f"extra/{name}": value for name, value in outcome.extra.items()}
-    final = {**outcome.metrics, **shares(outcome, dense), **timing_metrics(outcome, dense), **extra}
-    if dense is not None and "accuracy" in dense.metrics and "accuracy" in outcome.metrics:
-        final["drop"] = 100 * (dense.metrics["accuracy"] - outcome.metrics["accuracy"])
+    final = {**outcome.metrics, **shares(outcome, dense, costs), **timing_metrics(outcome, dense), **extra}
+    if dense is not None and quality.name in dense.metrics and quality.name in outcome.metrics:
+        final["drop"] = quality.drop(outcome.metrics[quality.name], dense.metrics[quality.name])
     final |= {f"test_{name}": value for name, value in outcome.test_metrics.items()}
     end = milliseconds(outcome.started + outcome.seconds)
     points = [MetricPoint(name, value, end, 0) for name, value in clean_names(final).items()]

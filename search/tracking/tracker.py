@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from search.objectives import Objective
 from search.records.outcome import DenseRow, Outcome
 from search.records.text import without_credentials
 from search.report.palette import styles
@@ -28,6 +29,8 @@ from search.tracking.models import ModelSource, log_model, register
 from search.tracking.origin import origin
 from search.tracking.outbox import Delivery, Outbox
 from search.tracking.records import (
+    ACCURACY,
+    COSTS,
     MetricPoint,
     clean_names,
     clip_markdown,
@@ -98,6 +101,8 @@ class Tracker:
         self._parent = ""
         self._children: dict[int, Child] = {}
         self._dense_run: str | None = None
+        self._quality: Objective = ACCURACY
+        self._costs: tuple[str, ...] = COSTS
 
     @classmethod
     def open(cls, directory: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Self:
@@ -128,6 +133,7 @@ class Tracker:
         dense: DenseRow | None = None,
         tags: Mapping[str, str] | None = None,
         run_id: str | None = None,
+        objectives: Sequence[Objective] = (),
     ) -> str:
         """Create the parent run of a sweep, or continue it; the only call that waits for MLflow.
 
@@ -139,11 +145,15 @@ class Tracker:
             dense: The dense network, if it is known already.
             tags: Further tags of the parent run.
             run_id: The parent run to continue; one that this store does not hold (any more) is made anew.
+            objectives: What is searched for: decides names of runs, and columns and charts of the page.
 
         Returns:
             The parent's run id, to be handed in again when the sweep is resumed.
         """
         self._sweep = name
+        self._quality = next((each for each in objectives if each.quality), ACCURACY)
+        costs = [each.name for each in objectives if each.relative and each.name != "seconds"]
+        self._costs = tuple(dict.fromkeys([*costs, *COSTS]))
         with _explain(self.store):
             parent = self._continued(run_id) if run_id else None
             if parent is None:
@@ -156,7 +166,7 @@ class Tracker:
                 self._children = self._known_children(parent.info.run_id)
             self._parent = parent.info.run_id
             self._send_config(config, parent.data.params)
-            for key, view in prepared_views().items():
+            for key, view in prepared_views(self._quality.name, self._costs).items():
                 self._client.set_experiment_tag(self.experiment_id, key, json.dumps(view))
         if dense is not None:
             self.log_dense(dense)
@@ -311,7 +321,8 @@ class Tracker:
         child = self._children.get(outcome.number) or self._create_child(outcome, dense)
         if child.status == status:
             return
-        self._log(child.run_id, trial_metrics(outcome, dense), trial_params(outcome))
+        points = trial_metrics(outcome, dense, self._quality, self._costs)
+        self._log(child.run_id, points, trial_params(outcome))
         if outcome.error is not None:
             last_line = outcome.error.strip().rpartition("\n")[2]
             self._client.log_text(child.run_id, outcome.error, "traceback.txt")
@@ -337,7 +348,8 @@ class Tracker:
             "method": outcome.method,
             **self._origin,
         }
-        name = run_name(outcome, shares(outcome, dense).get("flops_share"))
+        share = shares(outcome, dense, self._costs).get(f"{self._costs[0]}_share")
+        name = run_name(outcome, share, self._quality)
         run = self._client.create_run(self.experiment_id, milliseconds(outcome.started), tags, name)
         child = Child(run.info.run_id, run.info.status, outcome.method)
         self._children[outcome.number] = child
@@ -349,14 +361,16 @@ class Tracker:
             query = f"tags.`{PARENT}` = '{self._parent}' and tags.kind = 'dense'"
             found = self._client.search_runs([self.experiment_id], query, max_results=1)
             self._dense_run = found[0].info.run_id if found else self._create_dense(dense)
-        values = dense_metrics(dense)
+        values = dense_metrics(dense, self._costs)
         now = milliseconds(time.time())
         self._log(self._dense_run, [MetricPoint(name, value, now, 0) for name, value in values.items()], {})
         self._client.set_terminated(self._dense_run, "FINISHED")
 
     def _create_dense(self, dense: DenseRow) -> str:
         tags = {PARENT: self._parent, "kind": "dense", "sweep": self._sweep, "method": "dense", **self._origin}
-        run = self._client.create_run(self.experiment_id, milliseconds(time.time()), tags, dense_name(dense))
+        run = self._client.create_run(
+            self.experiment_id, milliseconds(time.time()), tags, dense_name(dense, self._quality)
+        )
         self._client.log_param(run.info.run_id, "method", "dense")
         return str(run.info.run_id)
 

@@ -6,54 +6,63 @@ it change, the page opens with MLflow's own columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 VIEW_TAG = "mlflow.sharedViewState."
 """An experiment's tags of this name hold views, as JSON."""
 
-# Widths in pixels, in order. MLflow knows the columns of its own by field or title.
-_COLUMNS = {
-    "attributes.`Run Name`": 220,
-    "params.`method`": 100,
-    "metrics.`accuracy`": 85,
-    "metrics.`test_accuracy`": 105,
-    "metrics.`drop`": 75,
-    "metrics.`flops_share`": 95,
-    "metrics.`params_share`": 105,
-    "metrics.`latency_share`": 110,
-    "metrics.`pareto_rank`": 100,
-    "metrics.`seconds`": 80,
-    "runDateAndNestInfo": 130,
-    "duration": 80,
-}
+
+def _columns(quality: str, costs: Sequence[str]) -> dict[str, int]:
+    """Widths in pixels, in order: 1600 hold them. MLflow knows the columns of its own by field or title."""
+    narrow = {f"metrics.`{cost}_share`": 100 for cost in costs[:4]}
+    return {
+        "attributes.`Run Name`": 220,
+        "params.`method`": 100,
+        f"metrics.`{quality}`": 90,
+        f"metrics.`test_{quality}`": 105,
+        "metrics.`drop`": 70,
+        **narrow,
+        "metrics.`pareto_rank`": 95,
+        "metrics.`seconds`": 75,
+        "runDateAndNestInfo": 130,
+        "duration": 80,
+    }
 
 
-def prepared_views() -> dict[str, dict[str, Any]]:
+def prepared_views(
+    quality: str = "accuracy", costs: Sequence[str] = ("flops", "params", "latency")
+) -> dict[str, dict[str, Any]]:
     """Describe the prepared views.
+
+    Args:
+        quality: Name of the metric that tells a good network.
+        costs: Names of what is saved, the first objective first.
 
     Returns:
         By tag of the experiment: ``sweeps``, the newest sweep first with its trials below it, and ``trials``,
         the trials of all sweeps and their dense networks, the best first. Both have columns for the objectives, and
-        charts of accuracy against cost.
+        charts of quality against cost.
     """
+    columns = _columns(quality, costs)
     shared = {
-        "selectedColumns": [column for column in _COLUMNS if "`" in column and "Run Name" not in column],
-        "columnOrder": list(_COLUMNS),
-        "columnWidths": _COLUMNS,
+        "selectedColumns": [column for column in columns if "`" in column and "Run Name" not in column],
+        "columnOrder": list(columns),
+        "columnWidths": columns,
         "runsHiddenMode": "SHOW_ALL",
-        **_charts(),
+        **_charts(quality, costs),
     }
     # MLflow applies the filter only together with an order.
     ranked = {"searchFilter": "tags.kind != 'sweep'", "orderByKey": "metrics.`pareto_rank`", "orderByAsc": True}
     return {f"{VIEW_TAG}sweeps": shared, f"{VIEW_TAG}trials": {**shared, **ranked}}
 
 
-def _charts() -> dict[str, Any]:
-    """Return the page of charts: accuracy against FLOPs and against parameters."""
+def _charts(quality: str, costs: Sequence[str]) -> dict[str, Any]:
+    """Return the page of charts: quality against the first two costs."""
     ours = {"deleted": False, "isGenerated": False}
     section = {
         "uuid": "front",
-        "name": "Accuracy and cost",
+        "name": f"{quality} and cost",
         "display": True,
         "isReordered": False,
         "columns": 2,
@@ -62,13 +71,13 @@ def _charts() -> dict[str, Any]:
     charts = [
         {
             "type": "SCATTER",
-            "uuid": f"accuracy-{cost}",
+            "uuid": f"{quality}-{cost}_share",
             "metricSectionId": "front",
             "runsCountToCompare": 100,
-            "xaxis": {"key": cost, "type": "METRIC"},
-            "yaxis": {"key": "accuracy", "type": "METRIC"},
+            "xaxis": {"key": f"{cost}_share", "type": "METRIC"},
+            "yaxis": {"key": quality, "type": "METRIC"},
             **ours,
         }
-        for cost in ("flops_share", "params_share")
+        for cost in costs[:2]
     ]
     return {"isAccordionReordered": True, "compareRunSections": [{**section, **ours}], "compareRunCharts": charts}

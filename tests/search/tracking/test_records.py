@@ -8,11 +8,14 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search.objectives import Objective
 from search.records.outcome import DenseRow, Outcome
 from search.tracking.records import (
     MetricPoint,
     clean_names,
     clip_markdown,
+    dense_metrics,
+    dense_name,
     finite,
     flatten,
     run_name,
@@ -116,3 +119,19 @@ def test_cleaned_names_are_accepted_by_mlflow_and_stay_apart(names: list[str]) -
 @given(st.lists(st.from_regex(r"\A[a-z_][a-z0-9_]{0,10}(\.[a-z0-9_]{1,10}){0,2}\Z"), unique=True))
 def test_ordinary_names_stay_as_they_are(names: list[str]) -> None:
     assert list(clean_names(dict.fromkeys(names))) == names
+
+
+def test_runs_are_named_and_measured_by_what_is_searched_for() -> None:
+    iou = Objective(
+        name="mean_iou", title="mean IoU", direction="maximise", style=".1%", ideal=1.0, quality=True, trained=True
+    )
+    measured = {"mean_iou": 0.55, "flops": 500.0, "params": 50.0, "seconds": 1.0, "energy": 2.0}
+    each = replace(COMPLETE, metrics=measured, timings={}, test_metrics={"mean_iou": 0.5})
+    dense = DenseRow({"mean_iou": 0.6, "flops": 1000.0, "params": 100.0, "seconds": 3.0, "energy": 8.0})
+    assert run_name(each, 0.25, iou) == "0007 55.0% 0.25x increg"
+    assert dense_name(dense, iou) == "dense 60.0% 1.00x"
+    values = {point.name: point.value for point in trial_metrics(each, dense, iou, ("energy", "flops"))}
+    assert (values["energy_share"], values["flops_share"], values["drop"]) == (0.25, 0.5, 5.0)
+    assert values["test_mean_iou"] == 0.5
+    assert dense_metrics(dense, ("energy",))["energy_share"] == 1.0
+    assert run_name(each, None) == "0007 increg", "without an accuracy there is none in the name"

@@ -121,6 +121,14 @@ def test_views_are_small_json_with_columns_and_charts() -> None:
         assert [chart["xaxis"]["key"] for chart in view["compareRunCharts"]] == ["flops_share", "params_share"]
 
 
+def test_views_show_what_is_searched_for_within_1600_pixels() -> None:
+    for view in prepared_views("mean_iou", ("energy", "flops", "params", "latency")).values():
+        wanted = {"metrics.`mean_iou`", "metrics.`test_mean_iou`", "metrics.`energy_share`"}
+        assert wanted <= set(view["selectedColumns"])
+        assert [chart["yaxis"]["key"] for chart in view["compareRunCharts"]] == ["mean_iou", "mean_iou"]
+        assert sum(view["columnWidths"].values()) <= 1600
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one sweep of eight trials, one of them failed."""
