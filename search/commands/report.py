@@ -53,6 +53,7 @@ def _view(files: StudyFiles) -> StudyView:
     from spaces import Space
 
     front, record = files.front(), files.record()
-    space = Space.from_json(record["space"])
-    weights = parameter_importances(space, front.outcomes, front.objectives)
+    # A study of an earlier version may hold no space; then nothing is said of what decides.
+    space = Space.from_json(record["space"]) if "space" in record else None
+    weights = {} if space is None else parameter_importances(space, front.outcomes, front.objectives)
     return StudyView(front, files.outcomes(), record, weights)

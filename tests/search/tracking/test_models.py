@@ -101,7 +101,7 @@ def test_the_table_compares_trials_with_the_dense_network(store: Path) -> None:
     assert (parent.data.metrics["knee"], parent.data.metrics["flops_share"]) == (knee.trial, knee.flops_share)
     member = next(run for run in runs if run.data.tags.get("trial") == str(knee.trial))
     assert member.data.metrics["test_accuracy"] == files.outcome(knee.trial).test_accuracy
-    assert member.data.metrics["drop"] == 100 * (files.dense().accuracy - knee.accuracy)
+    assert member.data.metrics["drop"] == pytest.approx(100 * (files.dense().accuracy - knee.accuracy))
     assert not any("mlflow.runType" in run.data.tags for run in runs), "such runs open MLflow's other side"
 
 
