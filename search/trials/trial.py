@@ -24,7 +24,6 @@ from methods.contract.recipe import Recipe
 from methods.contract.session import Paused, Session, Uninterrupted
 from methods.contract.task import Classification, Task
 from methods.network.architecture import describe
-from methods.network.channels import channel_groups
 from search.objectives import OBJECTIVES, Measure, MeasureContext, Objective, load_objectives
 from search.records.outcome import Outcome, State
 from search.records.text import printable
@@ -146,7 +145,8 @@ def run_trial(
         report(record)
 
     try:
-        pruned = _prune(setting, spec, keep, progress, session)
+        problem = _problem(setting, spec, keep, progress, session)
+        pruned = _prune(setting, spec, problem)
         require_finite(pruned.model)
         seconds = session.earlier_seconds + time.perf_counter() - clock
         timings, untimed = _timings(setting, pruned)
@@ -157,7 +157,7 @@ def run_trial(
             state="complete",
             metrics=_measure(setting, pruned, seconds) | _latency(setting, timings),
             history=[dict(record) for record in pruned.history],
-            widths=_widths(setting, pruned),
+            widths=_widths(problem, pruned),
             extra=dict(pruned.extra) | {"steps": float(pruned.steps)},
             seed=spec.seed,
             error=None,
@@ -217,25 +217,28 @@ def failed_outcome(
     )
 
 
-def _prune(setting: Setting, spec: TrialSpec, report: Report, progress: Progress, session: Session) -> Pruned:
-    """Build the method from the point and let it work."""
-    pruned = build_method(spec.method, spec.point, setting.round_to).prune(
-        Problem(
-            model=setting.model,
-            example=setting.example,
-            train=setting.train,
-            validation=setting.validation,
-            recipe=setting.recipe,
-            steps=setting.steps,
-            generator=torch.Generator().manual_seed(spec.seed),
-            report=report,
-            ignored=setting.ignored,
-            analyses=setting.analyses,
-            progress=progress,
-            task=setting.task,
-            session=session,
-        )
+def _problem(setting: Setting, spec: TrialSpec, report: Report, progress: Progress, session: Session) -> Problem:
+    """Make what the method is given; its channel groups and its cost model are made once, when first asked for."""
+    return Problem(
+        model=setting.model,
+        example=setting.example,
+        train=setting.train,
+        validation=setting.validation,
+        recipe=setting.recipe,
+        steps=setting.steps,
+        generator=torch.Generator().manual_seed(spec.seed),
+        report=report,
+        ignored=setting.ignored,
+        analyses=setting.analyses,
+        progress=progress,
+        task=setting.task,
+        session=session,
     )
+
+
+def _prune(setting: Setting, spec: TrialSpec, problem: Problem) -> Pruned:
+    """Build the method from the point and let it work."""
+    pruned = build_method(spec.method, spec.point, setting.round_to).prune(problem)
     if pruned.steps > setting.steps:
         raise RuntimeError(f"{spec.method} used {pruned.steps} of {setting.steps} steps: the comparison is not fair")
     pruned.model.eval()
@@ -302,7 +305,7 @@ def _latency(setting: Setting, timings: Mapping[str, Timing]) -> dict[str, float
     return {"latency": setting.dense_latency * timings[setting.timed.targets[0]].share}
 
 
-def _widths(setting: Setting, pruned: Pruned) -> dict[str, tuple[int, int]]:
+def _widths(problem: Problem, pruned: Pruned) -> dict[str, tuple[int, int]]:
     """Kept and dense units by group."""
-    groups = channel_groups(setting.model, setting.example, setting.ignored)
+    groups = problem.groups
     return {group.name: (len(pruned.kept.get(group.name, range(group.channels))), group.channels) for group in groups}

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods.contract.method import Problem
+from methods.contract.recipe import derive_seed
 from methods.magnitude import Magnitude
-from methods.network.channels import channel_groups
+from methods.network.channels import channel_groups, cut
 from methods.network.importance import l1_importance
 from methods.random_channels import RandomChannels
 from methods.training.one_shot import cut_and_finetune, draw_seed, keep_top
-from methods.training.trainer import Recipe, Trainer, evaluate
+from methods.training.trainer import Recipe, Trainer, evaluate, recalibrate
 from tests.methods import cases
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE)
@@ -99,6 +100,21 @@ def test_accuracy_before_fine_tuning_is_reported() -> None:
     pruned = method.prune(task)
     assert pruned.history == [] and pruned.steps == 0
     assert pruned.extra["accuracy_cut"] == evaluate(pruned.model, task.validation).accuracy
+
+
+def test_batch_norm_is_estimated_again_after_the_cut() -> None:
+    """What a batch norm knew of its inputs is no longer so when channels before it are gone."""
+    given_, again = problem(steps=0), problem(steps=0)
+    groups = channel_groups(given_.model, EXAMPLE)
+    kept = {group.name: list(range(group.channels // 2)) for group in groups}
+    model = cut_and_finetune(given_, groups, kept).model
+    by_hand = cut(again.model, groups, kept)
+    stale = {name: buffer.clone() for name, buffer in by_hand.named_buffers() if name.endswith("running_mean")}
+    seed = derive_seed(draw_seed(again.generator), 0)
+    recalibrate(by_hand, again.train, again.recipe.recalibrate, again.recipe.batch_size, seed)
+    for name, before in stale.items():
+        assert torch.equal(model.get_buffer(name), by_hand.get_buffer(name)), name
+        assert not torch.equal(model.get_buffer(name), before), name
 
 
 def test_distillation_learns_from_the_dense_network() -> None:

@@ -257,6 +257,12 @@ def test_members_come_by_ascending_flops() -> None:
     assert [member.trial for member in front.dominated] == [5, 2]
 
 
+def test_among_equal_flops_the_best_comes_first() -> None:
+    outcomes = (trial(0, 0.90, 500, params=100), trial(1, 0.95, 500, params=150), trial(2, 0.85, 400, params=160))
+    front = small_front(outcomes=outcomes, objectives=load_objectives("accuracy,flops,params"))
+    assert numbers(front) == [2, 1, 0]
+
+
 def test_other_objectives_make_another_front() -> None:
     outcomes = [trial(0, 0.96, 200, 80), trial(1, 0.97, 300, 90), trial(2, 0.96, 250, 70)]
     assert numbers(small_front(outcomes=outcomes)) == [0, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,9 @@ def test_whatever_decides_the_network_decides_its_folder(dense: Dense, workload:
         (Workload.load("digits_resnet", "digits", Path(), SplitSizes(seed=1), seed=0), QUICK, 0.1, 0),
         (Workload("resnet20", workload.data, workload.split, seed=0), QUICK, 0.1, 0),
     ]
+    swapped = replace(workload.data, validation=workload.data.test)  # what the network is chosen and judged by
+    others.append((replace(workload, data=swapped), QUICK, 0.1, 0))
+    others.append((workload, QUICK, 0.1, 0))
     folders = {dense_network(*other, tmp_path).folder.name for other in others}
     assert len(folders) == len(others)
     assert dense.folder.name not in folders

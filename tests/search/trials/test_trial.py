@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
 
 from methods.contract.method import Problem, Pruned
 from methods.magnitude import Magnitude
+from methods.network.channels import channel_groups
+from methods.network.cost import CostModel
 from search.driver.prepare import dense_setting, plan
 from search.records.trial_spec import TrialSpec
 from search.trials.trial import Setting, run_trial
@@ -26,6 +30,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}")
 
 sys.meta_path.insert(0, Absent())
+from dataclasses import replace
 from pathlib import Path
 from search.study.config import load_config
 from search.driver.prepare import dense_setting, plan
@@ -76,7 +81,7 @@ def test_the_dense_network_is_not_changed_and_progress_is_reported(setting: Sett
 
 def test_a_bad_point_fails_the_trial_with_its_traceback(setting: Setting) -> None:
     finished = run_trial(setting, TrialSpec(0, "magnitude", {"sparsity.mode": "flops", "sparsity.flops": 1.5}, seed=0))
-    assert finished.outcome.state == "failed" and finished.architecture is None and not finished.weights
+    assert finished.outcome.state == "infeasible" and finished.architecture is None and not finished.weights
     assert finished.outcome.error is not None
     assert "InputError: method Magnitude: sparsity.flops = 1.5 is not allowed" in finished.outcome.error
 
@@ -89,3 +94,24 @@ def test_a_method_that_overspends_fails(setting: Setting, monkeypatch: pytest.Mo
     outcome = run_trial(setting, SPEC).outcome
     assert outcome.state == "failed"
     assert outcome.error is not None and "the comparison is not fair" in outcome.error
+
+
+def test_the_graph_and_the_cost_model_are_made_once(setting: Setting) -> None:
+    """Calls are counted, not time: by name of the code that runs, whoever calls it."""
+    watched = {channel_groups.__code__: "graph", CostModel.__init__.__code__: "cost"}
+    calls: list[str] = []
+
+    def count_calls(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code in watched:
+            calls.append(watched[frame.f_code])
+
+    for method in ("increg", "spp", "magnitude", "sdprun"):
+        calls.clear()
+        sys.setprofile(count_calls)
+        try:
+            point = {} if method == "sdprun" else dict(POINT)
+            outcome = run_trial(replace(setting, steps=24), TrialSpec(0, method, point, seed=1)).outcome
+        finally:
+            sys.setprofile(None)
+        assert outcome.state == "complete", outcome.error
+        assert sorted(calls) == ["cost", "graph"], method
