@@ -26,6 +26,7 @@ from paretoprune._rooms import claim_rooms
 if TYPE_CHECKING:
     from methods import load_method, method_names
     from search.artefacts.rebuild import rebuild
+    from search.driver.in_hand import prune, search
     from search.driver.sweep import Sweep
     from search.fronts.front import Front, Member
     from search.store.studies import StudyFiles, load_front
@@ -43,7 +44,9 @@ __all__ = [
     "load_front",
     "load_method",
     "method_names",
+    "prune",
     "rebuild",
+    "search",
 ]
 
 _HOMES = {
@@ -57,7 +60,9 @@ _HOMES = {
     "load_front": "search.store.studies",
     "load_method": "methods",
     "method_names": "methods",
+    "prune": "search.driver.in_hand",
     "rebuild": "search.artefacts.rebuild",
+    "search": "search.driver.in_hand",
 }
 
 

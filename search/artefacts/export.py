@@ -171,12 +171,12 @@ def _write_weights(files: StudyFiles, number: int, draft: _Draft, inputs: Inputs
     shutil.copyfile(source / "weights.safetensors", folder / "weights.safetensors")
     architecture = read_object(source / "architecture.json") | {"network": draft.card["network"]}
     write_json(folder / "architecture.json", architecture)
-    own = draft.card["network"]["model"]  # a study of the user's own: its code is known
+    own = files.network or draft.card["network"]["model"]  # a study of the user's own: its code is known
     layers = files.layers_of(number)
     model = rebuild(folder, network=own, layers=layers)
     _check_size(model, draft.card)
     draft.card["formats"] = {"safetensors": _compare(model, stored, inputs)}
-    forms: dict[str, Any] = _fastest(folder, files.record()["config"], layers) if measure else {}
+    forms: dict[str, Any] = _fastest(folder, files.record()["config"], layers, own) if measure else {}
     draft.card.update(forms)
     if any(forms.values()):
         write_json(folder / "card.json", draft.card)
@@ -269,7 +269,12 @@ def _check_size(model: nn.Module, card: dict[str, Any]) -> None:
         )
 
 
-def _fastest(folder: Path, config: dict[str, Any], layers: Sequence[type[nn.Module]] = ()) -> dict[str, Any]:
+def _fastest(
+    folder: Path,
+    config: dict[str, Any],
+    layers: Sequence[type[nn.Module]] = (),
+    own: str | nn.Module | None = None,
+) -> dict[str, Any]:
     """Measure how layers with equal forms run fastest on this machine's CPU, with batch and threads of the study."""
     from methods.contract.inputs import zeros
     from search.speed.measure import turn
@@ -280,7 +285,7 @@ def _fastest(folder: Path, config: dict[str, Any], layers: Sequence[type[nn.Modu
     threads = wanted["threads"] or config["resources"]["cpus_per_trial"]
     setting = Conditions(("cpu",), wanted["batch_size"], threads)
     network = read_json(folder / "architecture.json")["network"]
-    model = rebuild(folder, network=network["model"], layers=layers)
+    model = rebuild(folder, network=own or network["model"], layers=layers)
     inputs = like(zeros(network["example_shape"], network.get("example_dtypes")), setting.batch_size)
     with turn(), threads_of(setting):
         return {"execution": deployment(model, inputs, watch("cpu", threads), setting)}

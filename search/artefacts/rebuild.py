@@ -68,6 +68,7 @@ def _dense(folder: Path, described: dict[str, Any], given: str | Callable[..., n
     from torch import nn
 
     from methods.contract.inputs import zeros
+    from search.store.studies import IN_HAND
     from search.tasks.models import build_model
 
     name, classes = described["model"], described["classes"]
@@ -78,6 +79,10 @@ def _dense(folder: Path, described: dict[str, Any], given: str | Callable[..., n
         return build_model(given, classes, example, described["seed"], check_outputs=False)
     if given is not None:
         return _called(given, classes)
+    if name.startswith(IN_HAND):
+        raise InputError(
+            f"{folder} was made from a network in hand; hand it in: rebuild({str(folder)!r}, network=model)"
+        )
     library, colon, function = name.partition(":")
     if colon and library not in LIBRARIES:
         raise InputError(

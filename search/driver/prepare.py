@@ -14,6 +14,7 @@ from methods.contract.loop import LoopTask
 from methods.contract.method import Problem
 from methods.contract.named import is_reference
 from methods.contract.recipe import Recipe
+from methods.contract.task import Task
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel, count
 from search.driver.feasible import check_methods
@@ -23,6 +24,7 @@ from search.report.notebook import plan_html
 from search.speed.conditions import Conditions
 from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
+from search.store.studies import IN_HAND
 from search.study.config import StudyConfig
 from search.study.latency import channel_step, conditions
 from search.study.samplers.choice import resolve_sampler
@@ -153,11 +155,12 @@ class Plan:
         return lines
 
 
-def plan(config: StudyConfig) -> Plan:
+def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     """Load the data, build the network and the space; train nothing.
 
     Args:
         config: The configuration.
+        workload: Network and data that are in hand; loaded by their names if ``None``.
 
     Returns:
         The plan.
@@ -169,17 +172,7 @@ def plan(config: StudyConfig) -> Plan:
         load_executor(config.resources.executor)
     device, gpus = _device(config)
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
-    workload = Workload.load(
-        config.model,
-        config.data,
-        config.data_root,
-        config.split,
-        config.seed,
-        config.weights,
-        task,
-        config.augment,
-        config.freeze_backbone,
-    )
+    workload = workload or _load_workload(config, task)
     (model, fit), example = workload.fitted(), workload.data.example
     groups = channel_groups(model, example, config.ignored)
     recipe, epochs = resolve_recipe(config.finetune, "finetune", config.data)
@@ -219,6 +212,26 @@ def plan(config: StudyConfig) -> Plan:
         timed=timed,
         round_to=round_to,
         warnings=warnings,
+    )
+
+
+def _load_workload(config: StudyConfig, task: Task) -> Workload:
+    """Load network and data by their names."""
+    if config.model.startswith(IN_HAND):
+        raise InputError(
+            f"study {config.name!r} was made from a network and data in hand, which no file holds; search anew in "
+            "Python: paretoprune.search(model, train, name=...)"
+        )
+    return Workload.load(
+        config.model,
+        config.data,
+        config.data_root,
+        config.split,
+        config.seed,
+        config.weights,
+        task,
+        config.augment,
+        config.freeze_backbone,
     )
 
 

@@ -31,6 +31,7 @@ from search.study.config import StudyConfig, places, with_places
 from search.study.schedule import Schedule, lag_for
 from search.study.storage import is_damaged, known_studies, set_aside_damaged, sqlite_url
 from search.study.study import Study
+from search.tasks.workload import Workload
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker, import_mlflow
 from search.trials.trial import Setting
@@ -59,12 +60,14 @@ class Sweep:
 
     Args:
         config: The configuration.
+        workload: Network and data in hand; ``None`` loads those that the configuration names.
         listener: Hears of progress. By default it is shown: live on a terminal, in one output of a notebook, else line
             by line on stderr; :class:`search.records.listener.NullListener` shows nothing.
     """
 
-    def __init__(self, config: StudyConfig, listener: Listener | None = None) -> None:
+    def __init__(self, config: StudyConfig, listener: Listener | None = None, workload: Workload | None = None) -> None:
         self.config = config
+        self._workload = workload
         self.summary: Summary | None = None
         self._listener: Listener = listener or choose_listener()
         self._files: StudyFiles | None = None
@@ -115,7 +118,7 @@ class Sweep:
         Returns:
             The plan.
         """
-        return plan(self.config)
+        return plan(self.config, self._workload)
 
     def run(self) -> Front:
         """Run all trials that are not finished, then finish the front.
@@ -149,6 +152,7 @@ class Sweep:
             dense_seconds = time.perf_counter() - dense_began
             self._set_aside_damaged_database()
             files = self._files = self._files or _create_files(planned, dense, pool.slots)
+            files.network = getattr(self._workload, "network", None)
             stack.enter_context(files.lock())
             earlier = set(files.numbers())
             with self._tracked(tracker, files, dense):

@@ -36,6 +36,10 @@ LEFTOVER_SECONDS = 3600.0
 """Age from which what is half written is no longer being written."""
 
 
+IN_HAND = "in hand"
+"""What the model and the data of a study are called that were handed in as objects."""
+
+
 class StudyFiles:
     """The folder of one study.
 
@@ -48,6 +52,7 @@ class StudyFiles:
         self.directory = directory.resolve()
         self.name = name
         self.root = self.directory / "studies" / name
+        self.network: nn.Module | None = None
 
     @classmethod
     def open(cls, directory: Path | str, name: str | None = None) -> StudyFiles:
@@ -333,7 +338,12 @@ class StudyFiles:
             raise InputError(f"trial {number} of study {self.name!r} failed: it has no network")
         config, task = self.config(), self.record()["task"]
         example = zeros(task["example_shape"], task.get("example_dtypes"))
-        dense = build_model(config.model, task["classes"], example, seed=config.seed, check_outputs=False)
+        if self.network is None and config.model.startswith(IN_HAND):
+            raise InputError(
+                f"study {self.name!r} was made from a network in hand; hand it in: load_front({self.name!r}, "
+                "network=model)"
+            )
+        dense = self.network or build_model(config.model, task["classes"], example, config.seed, check_outputs=False)
         architecture = read_json(self.folder(number) / "architecture.json")
         return rebuild(dense, architecture, self.weights(number), self.layers_of(number))
 
@@ -544,17 +554,20 @@ def _created(path: Path) -> float:
     return float(created) if isinstance(created, int | float) else path.stat().st_mtime
 
 
-def load_front(name: str | None = None, directory: Path | str = "mlruns") -> Front:
+def load_front(name: str | None = None, directory: Path | str = "mlruns", network: nn.Module | None = None) -> Front:
     """Read the front of a study.
 
     Args:
         name: Name of the study; ``None`` for the one that was begun last.
         directory: The run store.
+        network: The dense network, where the study was made from one in hand; its weights do not matter.
 
     Returns:
         The front of what is finished so far.
     """
-    return StudyFiles.open(directory, name).front()
+    files = StudyFiles.open(directory, name)
+    files.network = network
+    return files.front()
 
 
 def _note(path: Path) -> dict[str, Any]:
