@@ -206,7 +206,8 @@ def _draw_scale_of_third(canvas: Canvas, shown: Plane) -> None:
     if third is None or not shown.dots:
         return
     values = sorted((dot.member.metrics[third.name] for dot in shown.dots), reverse=third.maximise)
-    right, y = canvas.width - canvas.right, canvas.height - canvas.bottom - 34
+    # Above the line about what is not in the picture.
+    right, y = canvas.width - canvas.right, canvas.height - canvas.bottom - 46
     for place in range(24):
         fill = shade_hex(place / 23)
         canvas.marks.append(f'<rect x="{right - 130 + 4 * place}" y="{y}" width="4" height="9" style="fill:{fill}"/>')

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from methods.contract.task import Classification, Metric
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives
 from search.objectives.seconds import UNKNOWN_TRAINING_SECONDS
+from search.objectives.testing import check_objective
 from search.objectives.units import write_count, write_duration, write_latency
 from search.records.outcome import DenseRow
 from spaces import InputError
@@ -218,3 +220,26 @@ def test_a_cost_of_ones_own_may_be_limited_by_a_share() -> None:
     assert energy.gain(2.0, dense) == 0.75
     with pytest.raises(InputError, match="or a share of the dense network's 8, such as '50%'"):
         energy.parse_limit("few", dense, "max-energy")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=list(OBJECTIVES))
+def test_ours_keep_the_contract(objective: Objective) -> None:
+    context = MeasureContext(network(), torch.zeros(1, 2, 4, 4), EightDigits(), Classification())
+    check_objective(objective, context, DENSE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        ({"measure": lambda context: math.nan}, "is not a finite number"),
+        ({"measure": lambda context: torch.rand(()).item()}, "a search would chase the noise"),
+        ({"measure": lambda context: float(context.model[0].weight.data.add_(1).numel())}, "measuring changed"),
+        ({"ideal": 9.0, "worst": 3.0}, "its ideal lies on the side of the worse values"),
+        ({"worst": 0.0}, "nothing can be gained"),
+    ],
+)
+def test_the_contract_finds_what_is_broken(changes: dict[str, Any], broken: str) -> None:
+    context = MeasureContext(network(), torch.zeros(1, 2, 4, 4), EightDigits(), Classification())
+    objective = Objective(**{"name": "energy", "title": "energy", "direction": "minimise", "worst": 5.0, **changes})
+    with pytest.raises(AssertionError, match=broken):
+        check_objective(objective, context, DENSE)
