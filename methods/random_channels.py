@@ -44,7 +44,7 @@ class RandomChannels(Method):
         Returns:
             The space.
         """
-        return sparsity_space(groups)
+        return sparsity_space(groups, damage=True)
 
     def preview(self, problem: Problem) -> Preview:
         """Say what the chosen widths cost.

@@ -15,6 +15,7 @@ from spaces.space import Condition, Point, Space
 
 if TYPE_CHECKING:
     from spaces.sparsity import (
+        ByDamage,
         ByEnergy,
         FlopsTarget,
         LayerGroup,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ByDamage",
     "ByEnergy",
     "Categorical",
     "Condition",

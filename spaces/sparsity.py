@@ -26,6 +26,9 @@ Cost = Callable[[Mapping[str, int]], float]
 HIGHEST_RATIO = 0.98
 """No FLOPs target removes more than this share of a group: a tilt must not close a layer to open another."""
 
+MAX_WEIGHT = 2.0
+"""Octaves by which the damage of a stage may count more or less in a search."""
+
 _BISECTIONS = 48  # halves the range of ratios (at most 3) to 1e-14, far below one unit of any layer
 
 
@@ -40,6 +43,8 @@ class LayerGroup:
         depth: Where it lies between input (0.0) and output (1.0).
         energies: Share of the squared weights that each principal component of them holds, falling; empty where
             nobody looked.
+        damages: Width and damage of cutting the group alone to it, by ascending width up to the full one; empty where
+            nobody measured.
     """
 
     name: str
@@ -47,6 +52,7 @@ class LayerGroup:
     stage: str
     depth: float
     energies: tuple[float, ...] = ()
+    damages: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -346,7 +352,59 @@ class FlopsTarget(Allocation):
         return kept
 
 
-Sparsity = Annotated[Uniform | PerStage | PerLayer | ByEnergy | FlopsTarget, Field(discriminator="mode")]
+class ByDamage(Allocation):
+    """The widths of least total damage within a budget of FLOPs, by curves of damage that were measured.
+
+    Attributes:
+        flops: Share of the FLOPs of the whole dense network that is left.
+        damage_weights: By how many octaves the damage of a stage's groups counts more (or, negative, less): what a
+            search may turn, for fine-tuning repairs some parts of a network better than others.
+    """
+
+    mode: Literal["damage"] = "damage"
+    flops: float = Field(gt=0, le=1)
+    damage_weights: dict[str, float] = Field(default_factory=dict)
+
+    def keep(self, groups: Sequence[LayerGroup], cost: Cost, round_to: int = 1) -> dict[str, int]:
+        """Return how many units of each group are kept.
+
+        Args:
+            groups: The prunable groups, with ``damages``.
+            cost: FLOPs of a choice of widths; must not fall when a group gets wider.
+            round_to: Widths are multiples of this (or the full width).
+
+        Returns:
+            Kept units by name of group; their cost is at most the target, and no step of any group fits into what is
+            left of it.
+
+        Raises:
+            InputError: If nobody measured damages, a stage is unknown, or the target cannot be reached.
+        """
+        from spaces.budget import best_widths
+
+        if not all(group.damages for group in groups):
+            raise InputError("sparsity.mode = 'damage' needs measured damages, which this method does not look at")
+        stages = {group.stage for group in groups}
+        for stage in self.damage_weights:
+            if stage not in stages:
+                raise InputError(unknown_name("stage", stage, stages))
+        curves, allowed = {}, {}
+        for group in groups:
+            weight = 2.0 ** self.damage_weights.get(group.stage, 0.0)
+            curves[group.name] = [(width, weight * damage) for width, damage in group.damages]
+            allowed[group.name] = _allowed_widths(group, round_to)
+        dense_cost = cost({group.name: group.channels for group in groups})
+        found = best_widths(curves, cost, [self.flops * dense_cost], allowed)[0]
+        if found is None:
+            least = cost({name: widths[0] for name, widths in allowed.items()}) / dense_cost
+            raise InputError(
+                f"flops = {self.flops!r} cannot be reached; with this network the smallest share is "
+                f"{math.ceil(1000 * least) / 1000:.3f}"
+            )
+        return found
+
+
+Sparsity = Annotated[Uniform | PerStage | PerLayer | ByEnergy | FlopsTarget | ByDamage, Field(discriminator="mode")]
 """Any allocation; as a field of a method it is built from ``sparsity.mode`` and that mode's own values."""
 
 
@@ -358,6 +416,7 @@ def sparsity_space(
     max_tilt: float = 0.6,
     max_offset: float = 1.0,
     energy: bool = False,
+    damage: bool = False,
 ) -> Space:
     """Return the search space of :data:`Sparsity` for a network.
 
@@ -369,6 +428,7 @@ def sparsity_space(
         max_tilt: Largest tilt, either way.
         max_offset: Largest offset of a stage or layer from the common level, in octaves, either way.
         energy: Whether ratios can follow from the weights, too (``sparsity.energy``).
+        damage: Whether widths can follow from measured damages, too (``sparsity.damage_weights[STAGE]``).
 
     Returns:
         ``sparsity.mode`` and, as the mode has it, ``sparsity.flops`` and ``sparsity.tilt``,
@@ -402,6 +462,10 @@ def sparsity_space(
     }
     if energy:
         by_mode["energy"] = {"energy": Real(0.5, 0.99, default=0.9)}
+    stages = list(dict.fromkeys(group.stage for group in groups))
+    if damage:
+        weight = Real(-MAX_WEIGHT, MAX_WEIGHT, default=0.0)
+        by_mode["damage"] = {f"damage_weights[{stage}]": weight for stage in stages[1:]}  # only their ratios matter
     parameters: dict[str, Parameter] = {"mode": Categorical(tuple(by_mode), default="flops")}
     conditions: dict[str, Condition] = {}
     for mode, own in by_mode.items():
@@ -410,6 +474,8 @@ def sparsity_space(
             conditions["level"] = Condition("mode", ("stage", "layer"))
         parameters |= own
         conditions |= {name: Condition("mode", (mode,)) for name in own}
+    if damage:
+        conditions["flops"] = Condition("mode", ("flops", "damage"))
     return Space(parameters, conditions).prefixed("sparsity")
 
 
@@ -421,6 +487,15 @@ def _rounded_width(group: LayerGroup, ratio: float, step: int) -> int:
     below = rounded_down(width, group.channels, step)
     above = rounded_up(below + 1, group.channels, step)
     return below if width - below < above - width else above
+
+
+def _allowed_widths(group: LayerGroup, step: int) -> list[int]:
+    """Return the widths that a group may have, ascending, none below what the highest ratio leaves."""
+    least = rounded_down(group.channels * (1 - HIGHEST_RATIO), group.channels, step)
+    widths = [least]
+    while widths[-1] < group.channels:
+        widths.append(rounded_up(widths[-1] + 1, group.channels, step))
+    return widths
 
 
 def rounded_down(width: float, channels: int, step: int) -> int:

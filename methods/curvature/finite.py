@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, call
-from methods.training.evaluation import _eval_mode
+from methods.training.evaluation import evaluation_mode
 
 
 def origin(model: nn.Module, inputs: Inputs) -> str | None:
@@ -39,7 +39,7 @@ def origin(model: nn.Module, inputs: Inputs) -> str | None:
         if next(layer.children(), None) is None
     ]
     try:
-        with _eval_mode(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             call(model, inputs)
     finally:
         for handle in handles:

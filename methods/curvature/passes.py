@@ -21,7 +21,7 @@ from methods.contract.inputs import batch_size, call, first_tensor
 from methods.contract.task import Classification, Task
 from methods.curvature.finite import not_finite, origin
 from methods.curvature.fisher import Gradients
-from methods.training.evaluation import _eval_mode
+from methods.training.evaluation import evaluation_mode
 from spaces import InputError
 from spaces.errors import unknown_name
 
@@ -121,7 +121,7 @@ def run_passes(
     samples = 0
     order: dict[str, None] = {}
     with ExitStack() as stack:
-        stack.enter_context(_eval_mode(model))
+        stack.enter_context(evaluation_mode(model))
         stack.enter_context(full_precision())
         stack.enter_context(torch.set_grad_enabled(gradients is not None))
         # Anything that requires a gradient will do to have one computed at every watched output.

@@ -198,7 +198,7 @@ class IncReg(Method):
             "bn_affine_reg": Condition("granularity", ("filter",)),
         }
         conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
-        return sparsity_space(groups, energy=True) | Space(own, conditions)
+        return sparsity_space(groups, energy=True, damage=True) | Space(own, conditions)
 
     def preview(self, problem: Problem) -> Preview | None:
         """Say what the chosen widths cost.

@@ -25,7 +25,7 @@ from methods.network.spectra import energies
 from methods.network.units import Units
 from methods.training.one_shot import cut_and_finetune
 from methods.training.trainer import Hook
-from spaces import ByEnergy, InputError, LayerGroup, PerLayer, PerStage, Sparsity, unknown_name
+from spaces import ByDamage, ByEnergy, InputError, LayerGroup, PerLayer, PerStage, Sparsity, unknown_name
 
 Bundle = Literal["column", "in_channel", "offset"]
 """What a unit is: one column, all columns of an input channel, or all columns of one position of the kernel."""
@@ -206,6 +206,10 @@ def allotted_columns(
             for name in (made[layer.name].name if layer.name in made else layer.name, layer.name)  # its own name wins
             if name in given
         }
+    elif isinstance(sparsity, ByDamage):
+        raise InputError(
+            "sparsity.mode = 'damage' is measured for channels: give granularity = 'filter' or another mode"
+        )
     else:
         return sparsity.keep(layers, cost, round_to)
     return PerLayer(layers=ratios).keep(layers, cost, round_to)

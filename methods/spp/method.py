@@ -191,7 +191,7 @@ class SPP(Method):
         }
         conditions = {"rank_ema": Condition("rank_average", ("ema",))}
         conditions |= dict.fromkeys(layer_rates, Condition("rates", ("layer",)))
-        return sparsity_space(groups, energy=True) | Space(own, conditions)
+        return sparsity_space(groups, energy=True, damage=True) | Space(own, conditions)
 
     def preview(self, problem: Problem) -> Preview | None:
         """Say what the chosen widths cost.

@@ -53,14 +53,14 @@ def evaluate(
     """
     task = Classification() if task is None else task
     if isinstance(task, LoopTask):
-        with _eval_mode(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             found = task.measured(model, split)
         metrics = {metric.name: found[metric.name] for metric in task.metrics if metric.name in found}
         return Evaluation(found.get("loss", float("nan")), metrics)
     device = next(model.parameters()).device
     batches: list[Sums] = []
     # Not inference mode: a split may keep what it computes here and hand it out for training later.
-    with _eval_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for inputs, target in split.batches(batch_size):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 output = task.output(call(model, inputs))
@@ -94,7 +94,7 @@ def recalibrate(model: nn.Module, split: Split, batches: int, batch_size: int, s
     if first is None:  # a loop of the user's own that shows no inputs: statistics follow while it trains
         return
     momenta = [norm.momentum for norm in norms]
-    with _eval_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a cumulative average
@@ -114,7 +114,7 @@ def _inputs(split: Split, batches: int, batch_size: int, seed: int) -> Iterator[
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Generator[None]:
+def evaluation_mode(model: nn.Module) -> Generator[None]:
     """Put the network in eval mode for a while; afterwards each module is in the mode it had."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -12,8 +12,9 @@ from methods.contract.recipe import derive_seed
 from methods.network.architecture import describe
 from methods.network.channels import ChannelGroup, cut
 from methods.network.spectra import with_energies
+from methods.training.damage import with_damages
 from methods.training.trainer import Hook, Trainer, evaluate, recalibrate
-from spaces import ByEnergy, Sparsity
+from spaces import ByDamage, ByEnergy, Sparsity
 
 Score = Callable[[ChannelGroup], Tensor]
 """Importance of the units of a group, ``[units]``; the lowest go first."""
@@ -78,8 +79,12 @@ def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[l
         The groups, and kept units by name of group.
     """
     groups = problem.groups
-    looked_at = isinstance(sparsity, ByEnergy)
-    layers = with_energies(problem.model, groups) if looked_at else [group.layer for group in groups]
+    if isinstance(sparsity, ByEnergy):
+        layers = with_energies(problem.model, groups)
+    elif isinstance(sparsity, ByDamage):
+        layers = with_damages(problem)
+    else:
+        layers = [group.layer for group in groups]
     return groups, sparsity.keep(layers, problem.cost.flops, round_to)
 
 

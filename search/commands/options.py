@@ -131,6 +131,60 @@ Device = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+SearchedFlops = Annotated[
+    str | None,
+    typer.Option(
+        metavar="50%|20M",
+        show_default=False,
+        help="No network may cost more FLOPs: a share of the dense network, or a count.",
+        rich_help_panel=SEARCH,
+    ),
+]
+LeastFlops = Annotated[
+    str | None,
+    typer.Option(
+        metavar="10%|2M",
+        show_default=False,
+        help="No network may cost fewer FLOPs.",
+        rich_help_panel=SEARCH,
+    ),
+]
+SearchedParams = Annotated[
+    str | None,
+    typer.Option(
+        metavar="30%|1M",
+        show_default=False,
+        help="No network may have more parameters.",
+        rich_help_panel=SEARCH,
+    ),
+]
+SearchedLatency = Annotated[
+    str | None,
+    typer.Option(
+        metavar="2ms|50%",
+        show_default=False,
+        help="Networks should not be slower; learned from trials, so that one may be.",
+        rich_help_panel=SEARCH,
+    ),
+]
+MaxDrop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POINTS",
+        show_default=False,
+        help="Percentage points of quality at whose loss a network is worth nothing to the search.",
+        rich_help_panel=SEARCH,
+    ),
+]
+SamplerName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        show_default=False,
+        help="Who proposes points: exact (the default), tpe, gp, nsga2, random, defaults or package.module:Name.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Trials = Annotated[
     int | None,
     typer.Option(

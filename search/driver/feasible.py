@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Sequence
 
 from methods.contract.method import Method, Problem
+from search.study.build import build_method
 from search.study.space import METHOD, first_points
-from search.trials.build import build_method
 from spaces import InputError, Space
 
 

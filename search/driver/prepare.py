@@ -26,9 +26,12 @@ from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
 from search.store.studies import IN_HAND
 from search.study.config import StudyConfig
+from search.study.cost import PointCosts
 from search.study.latency import channel_step, conditions
+from search.study.limits import limit_words, read_limits, within_limits
+from search.study.samplers.base import Limits, PointCost
 from search.study.samplers.choice import resolve_sampler
-from search.study.space import first_points, refuse_idle_bounds, spread_points, study_space
+from search.study.space import first_points, fix_known_costs, refuse_idle_bounds, spread_points, study_space
 from search.tasks.dense import dense_network
 from search.tasks.models.weights import Fit
 from search.tasks.named_tasks import load_task
@@ -63,6 +66,8 @@ class Plan:
         gpus_per_trial: GPUs that each trial takes.
         timed: How trials are timed; ``None`` if they are not.
         round_to: Kept widths are multiples of this in every method that is given its sparsity.
+        limits: What every network must keep to.
+        problem: What methods are given, with a dense network that is not trained.
         warnings: What methods warn of.
     """
 
@@ -79,6 +84,8 @@ class Plan:
     gpus_per_trial: float
     timed: Conditions | None
     round_to: int
+    limits: Limits
+    problem: Problem
     warnings: list[str]
 
     @property
@@ -123,6 +130,7 @@ class Plan:
             f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
             f"reachable {share:.1%} to 100% of the dense FLOPs",
             f"space     {len(self.space)} parameters",
+            *self._limit_lines(),
             *self._timing_lines(),
             *(f"warning   {warning}" for warning in self.warnings),
         ]
@@ -141,6 +149,10 @@ class Plan:
     def _repr_html_(self) -> str:
         """Show the plan in a notebook."""
         return plan_html(self.lines())
+
+    def _limit_lines(self) -> list[str]:
+        words = limit_words(self.limits, PointCost(self.cost.dense, self.params))
+        return [f"limits    {words}"] if words else []
 
     def _timing_lines(self) -> list[str]:
         """Say how latency is measured and what widths are multiples of, where that is not the usual."""
@@ -181,7 +193,6 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     layers = [group.layer for group in groups]
     floor = _floor(cost, layers, round_to)
     space = study_space(config.methods, layers, config.allocation, config.space, floor, config.preset)
-    first = _first(config, space)
     workload.check(model)
     untrained = _needs_no_training(config, objectives)
     steps = 0 if untrained else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))
@@ -196,7 +207,18 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         ignored=frozenset(config.ignored),
         task=task,
     )
-    warnings = [*_weight_notes(config, fit), *check_methods(space, config.methods, config.shares, problem, round_to)]
+    costs = PointCosts(problem, round_to)
+    limits = read_limits(config, costs.dense, costs.least)
+    beyond: list[str] = []
+    if limits.hard:
+        space, free = fix_known_costs(space, config.methods)
+        beyond = [f"{name} decides by itself what it leaves: its trials may lie outside the limits" for name in free]
+    first = within_limits(_first(config, space, limits, costs), space, limits, costs, costs.dense)
+    warnings = [
+        *_weight_notes(config, fit),
+        *beyond,
+        *check_methods(space, config.methods, config.shares, problem, round_to),
+    ]
     return Plan(
         config=config,
         workload=workload,
@@ -211,6 +233,8 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         gpus_per_trial=gpus,
         timed=timed,
         round_to=round_to,
+        limits=limits,
+        problem=problem,
         warnings=warnings,
     )
 
@@ -251,10 +275,10 @@ def _needs_no_training(config: StudyConfig, objectives: Sequence[Objective]) -> 
     return config.finetune.epochs is None and not any(each.trained for each in objectives)
 
 
-def _first(config: StudyConfig, space: Space) -> list[dict[str, Value]]:
+def _first(config: StudyConfig, space: Space, limits: Limits, costs: PointCosts) -> list[dict[str, Value]]:
     """Return the points that are tried first: with sampler ``"defaults"`` all there are."""
     if resolve_sampler(config.sampler, space) != "defaults":
-        return spread_points(space, config.methods, config.trials, config.seed)
+        return spread_points(space, config.methods, config.trials, config.seed, costs.band(limits))
     points = first_points(space, config.methods, config.shares)
     if not points:
         why = "shares is empty" if not config.shares else "no method has values for all its parameters within [space]"

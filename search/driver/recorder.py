@@ -7,6 +7,7 @@ from pathlib import Path
 
 from search.fronts.scale import GrowingFront
 from search.objectives import Objective
+from search.objectives.limits import parse_drop
 from search.records.listener import Listener
 from search.records.outcome import DenseRow, Outcome
 from search.records.trial_spec import TrialSpec
@@ -44,7 +45,7 @@ class Recorder:
         self._listener = listener
         self._tracker = tracker
         self._running: set[int] = set()
-        self._front = GrowingFront(objectives, dense)
+        self._front = GrowingFront(objectives, dense, parse_drop(files.config().max_drop))
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._drawn: list[Future[None]] = []
 

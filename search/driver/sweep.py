@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from search.driver.aim import study_sampler
 from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.networks import keep_networks
 from search.driver.prepare import Plan, dense_setting, plan
@@ -208,6 +209,8 @@ class Sweep:
             finished = {outcome.number: outcome for outcome in done}
             lag = files.record()["lag"]
             study = _study(files)
+            begun, space = files.config(), Space.from_json(files.record()["space"])
+            study.use(study_sampler(planned, space, setting, dense, begun.trials))
             for line in study.reconcile(finished, lag):
                 self._listener.warning(line)
             schedule = Schedule(study, total, lag, finished.get, recorder.finished)

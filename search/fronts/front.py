@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from search.fronts.dominance import hypervolume, knee, non_dominated
 from search.fronts.member import Member, Rebuild
-from search.fronts.scale import GrowingFront
+from search.fronts.scale import DROP, GrowingFront
 from search.objectives import OBJECTIVES, Objective, shown_objectives
 from search.records.outcome import DenseRow, Outcome
 from spaces import InputError, unknown_name
@@ -53,6 +53,7 @@ class Front:
         objectives: What was optimised; decides who is on the front.
         rebuild: Rebuilds the network of a trial; ``None`` for numbers alone.
         metrics: Descriptions of the metrics of the task, those that are no objectives included.
+        worthless: Loss of quality at which a network counts nothing in the hypervolume, as a share of its range.
     """
 
     study: str
@@ -61,6 +62,7 @@ class Front:
     objectives: tuple[Objective, ...]
     rebuild: Rebuild | None = field(default=None, repr=False)
     metrics: tuple[Objective, ...] = ()
+    worthless: float = DROP
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.outcomes, key=lambda outcome: outcome.number))
@@ -348,13 +350,13 @@ class Front:
     def hypervolume(self) -> float:
         """Return how much of the space between the dense network and a small one as good the front commands.
 
-        The scale is that of :mod:`search.fronts.scale`: quality from a loss of 5 points (worth 0) to the dense
+        The scale is that of :mod:`search.fronts.scale`: quality from a loss of ``worthless`` (worth 0) to the dense
         network's (worth 1), costs on a logarithmic scale from the dense network's (worth 0) to a twentieth (worth 1).
 
         Returns:
             The volume; above 1 only where networks are better than the dense one.
         """
-        front = GrowingFront(self.objectives, self.dense)
+        front = GrowingFront(self.objectives, self.dense, self.worthless)
         for member in self.members:
             front.add(member.metrics)
         return front.hypervolume()

@@ -151,6 +151,33 @@ def parse_number(text: str | float, dense_value: float | None, name: str, write:
     return number / 100 * dense_value if share and dense_value is not None else number
 
 
+def parse_drop(given: str | float) -> float:
+    """Read a largest drop in quality.
+
+    Args:
+        given: Percentage points, with or without the sign: ``2`` or ``"2%"``.
+
+    Returns:
+        The drop as a share of the range from worst to ideal, above 0 and up to 1.
+
+    Raises:
+        InputError: If it is no such number.
+
+    Example:
+        >>> parse_drop("2%"), parse_drop(0.5)
+        (0.02, 0.005)
+    """
+    try:
+        points = float(str(given).strip().removesuffix("%"))
+    except ValueError:
+        points = -1.0
+    if not 0 < points <= 100:
+        raise InputError(
+            f"max-drop: {given!r} is no drop; write percentage points above 0 and up to 100, such as 2 or 2%"
+        )
+    return points / 100
+
+
 def _parse(text: str | float, name: str, examples: str) -> tuple[Fraction, str]:
     # The positive number, exact (29 % of 100 must be 29, not 28.999…), and its suffix in lower case.
     match = _NUMBER.fullmatch(str(text).strip())

@@ -394,6 +394,7 @@ class StudyFiles:
             The front, over all complete trials.
         """
         from search.fronts.front import Front
+        from search.objectives.limits import parse_drop
 
         objectives = self.objectives()
         names = [objective.name for objective in objectives]
@@ -406,6 +407,7 @@ class StudyFiles:
             objectives=objectives,
             rebuild=self.rebuild,
             metrics=self.metrics(),
+            worthless=parse_drop(self.config().max_drop),
         )
 
     def tested(self) -> dict[str, dict[str, float]]:

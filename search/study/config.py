@@ -24,8 +24,9 @@ from search.tasks.recipes import Training
 from spaces import InputError
 from spaces.errors import explain
 
-Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "any"]
-Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "defaults"]
+Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "damage", "any"]
+Sampler = str
+"""Name of a sampler, or ``package.module:Name``."""
 EXECUTORS = ("ray", "inline")
 """Our own executors; where each is made is known to ``search.workers.pool``."""
 
@@ -34,6 +35,10 @@ EXECUTOR_GROUP = "paretoprune.executors"
 
 BOUNDS = frozenset({"low", "high", "value", "choices"})
 """Keys that narrow a parameter; a table with only such keys is a parameter's bounds."""
+
+
+Limit = str | int | float | None
+"""A share of the dense network or a count, as people write them."""
 
 
 class _Part(BaseModel):
@@ -126,7 +131,14 @@ class StudyConfig(_Part):
         seed: Decides everything random.
         preset: Settings that methods start from: ``"default"``, what works best at a user's budget; ``"paper"``, the
             authors' procedure; or what a method has besides. ``[space.METHOD] preset`` is that of one method.
-        sampler: Who proposes points; ``"auto"`` takes the one that fits the space. ``"defaults"`` searches nothing:
+        max_flops: No network may cost more: a share of the dense network (``"50%"``, ``0.5``) or a count (``"20M"``).
+        min_flops: No network may cost less, written alike.
+        max_params: No network may have more parameters, written alike.
+        max_latency: Latency that networks should not exceed, a time (``"2ms"``) or a share (``"50%"``); it is learned,
+            so that a trial may be slower.
+        max_drop: Percentage points of quality at whose loss a network is worth nothing to the search.
+        sampler: Who proposes points: ``"exact"`` (which ``"auto"`` is), one of Optuna's (``"tpe"``, ``"gp"``,
+            ``"nsga2"``, ``"random"``), or ``package.module:Name``. ``"defaults"`` searches nothing:
             every method is tried with its authors' values at each of ``shares``, to compare methods.
         shares: With ``sampler = "defaults"``: shares of the dense FLOPs at which every method is tried.
         dense: How the dense network is trained if there are no weights.
@@ -159,6 +171,11 @@ class StudyConfig(_Part):
     trials: int = Field(24, ge=1)
     seed: int = Field(0, ge=0)
     preset: str = "default"
+    max_flops: Limit = None
+    min_flops: Limit = None
+    max_params: Limit = None
+    max_latency: str | None = None
+    max_drop: str | float = 5.0
     sampler: Sampler = "auto"
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.25, 0.125)
     dense: Training = Training()
@@ -192,6 +209,26 @@ class StudyConfig(_Part):
     @classmethod
     def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return checked_formats(names)
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str) -> str:
+        from methods.contract.named import is_reference, known_names
+        from search.study.samplers.choice import NAMES
+        from spaces import unknown_name
+
+        known = [*NAMES, *known_names({}, "paretoprune.samplers")]
+        if not is_reference(name) and name not in known:  # a reference is followed when the study is planned
+            raise InputError(unknown_name("sampler", name, [*known, "package.module:Name"]))
+        return name
+
+    @field_validator("max_drop")
+    @classmethod
+    def _readable_drop(cls, given: str | float) -> str | float:
+        from search.objectives.limits import parse_drop
+
+        parse_drop(given)
+        return given
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from methods import load_method
-from spaces import Categorical, InputError, LayerGroup, Parameter, Space, Value, unknown_name
+from spaces import Categorical, Condition, InputError, LayerGroup, Parameter, Space, Value, unknown_name
 
 METHOD = "method"
 """Name of the parameter that chooses the method."""
@@ -18,6 +18,69 @@ MODE = "sparsity.mode"
 
 LEVEL = "sparsity.level"
 """The share of units that all stages or layers keep, but for their offsets."""
+
+
+def level_of(method: str, space: Space, point: Mapping[str, Value]) -> str | None:
+    """Name the parameter of a point that decides how much is left of the network.
+
+    Args:
+        method: Name of the method.
+        space: The method's own space.
+        point: A point of it.
+
+    Returns:
+        The parameter; larger values leave more, but for ``sparsity.ratio``. ``None`` if the point has none that could
+        be changed.
+    """
+    names = (load_method(method).flops_parameter, LEVEL, "sparsity.ratio", "sparsity.energy")
+    return next((name for name in names if name is not None and name in point and space[name].only is None), None)
+
+
+def own_space(space: Space, method: str) -> Space:
+    """Return the part of a study's space that belongs to one method, by the method's own names.
+
+    Args:
+        space: The whole space.
+        method: Name of the method.
+
+    Returns:
+        The method's space, as narrowed as it is in the study.
+    """
+    narrowed, start = space.narrowed({METHOD: method}), f"{method}."
+    names = [name for name in narrowed if name != METHOD]
+    conditions = {}
+    for name in names:
+        condition = narrowed.condition(name)
+        if condition is not None and condition.parameter != METHOD:
+            parent = condition.parameter.removeprefix(start)
+            conditions[name.removeprefix(start)] = Condition(parent, condition.values)
+    return Space({name.removeprefix(start): narrowed[name] for name in names}, conditions)
+
+
+def fix_known_costs(space: Space, methods: Sequence[str]) -> tuple[Space, list[str]]:
+    """Leave out the settings in which a method decides by itself what its network costs.
+
+    Args:
+        space: The whole space.
+        methods: Names of the methods that compete.
+
+    Returns:
+        The smaller space, in which every method is told what to leave; and the methods that cannot be told.
+    """
+    bounds: dict[str, dict[str, object]] = {}
+    free = []
+    for method in methods:
+        target = load_method(method).flops_parameter
+        if target is None or f"{method}.{target}" not in space:
+            if f"{method}.{MODE}" not in space:
+                free.append(method)
+            continue
+        condition = space.condition(f"{method}.{target}")
+        while condition is not None and condition.parameter != METHOD:
+            if condition.parameter != f"{method}.{MODE}":  # other modes are told what to leave, too
+                bounds[condition.parameter] = {"choices": list(condition.values)}
+            condition = space.condition(condition.parameter)
+    return space.narrowed(bounds), free
 
 
 def study_space(

@@ -25,6 +25,7 @@ from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.study.config import Sampler
 from search.study.samplers.choice import resolve_sampler
+from search.study.samplers.making import Maker
 from search.study.samplers.stock import stock_sampler
 from search.study.space import METHOD
 from search.study.storage import Storage, experimental, finished_trial
@@ -66,6 +67,7 @@ class Study:
         self._seed = seed
         self._sampler = resolve_sampler(sampler, space)
         self._trials = trials
+        self._maker: Maker | None = None
         self._first = [dict(point) for point in first]
         # Names and ids in it equal the numbers of the trials, so that no sampler can tell a copy from another.
         self._copy = optuna.create_study(
@@ -141,6 +143,14 @@ class Study:
         return cls(
             Storage.load(storage, name, _names(objectives), identity), space, objectives, seed, sampler, trials, first
         )
+
+    def use(self, maker: Maker) -> None:
+        """Have another sampler propose points than one of Optuna's.
+
+        Args:
+            maker: Makes the sampler of each question, given its seed.
+        """
+        self._maker = maker
 
     @property
     def sampler(self) -> str:
@@ -271,13 +281,17 @@ class Study:
             state=TrialState.RUNNING, params=dict(point), distributions=distributions, system_attrs=dict(system)
         )
 
+    def _make(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Make the sampler of a question."""
+        return stock_sampler(self._sampler, seed, self._trials) if self._maker is None else self._maker(seed)
+
     def _draw(self, number: int, queued: FrozenTrial | None) -> FrozenTrial:
         """Have the sampler fill a new trial of the copy."""
         fixed = self._first[number] if number < len(self._first) else None
         if queued is not None:
             fixed = queued.system_attrs.get("fixed_params", {})
         with experimental():
-            self._copy.sampler = stock_sampler(self._sampler, trial_seed(self._seed, number), self._trials)
+            self._copy.sampler = self._make(trial_seed(self._seed, number))
             if fixed:
                 self._copy.enqueue_trial(fixed)
             suggest(self._space, self._copy.ask())

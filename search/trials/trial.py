@@ -31,7 +31,7 @@ from search.records.timing import Timing
 from search.records.trial_spec import TrialSpec
 from search.speed.conditions import Conditions
 from search.speed.measure import measure_pair
-from search.trials.build import build_method
+from search.study.build import build_method
 from search.trials.kinds import failure_kind, require_finite
 from spaces import InputError
 
@@ -215,6 +215,20 @@ def failed_outcome(
         started=started,
         seconds=seconds,
     )
+
+
+def problem_of(setting: Setting, seed: int) -> Problem:
+    """State what methods are given, with nobody who watches.
+
+    Args:
+        setting: What all trials share.
+        seed: Decides everything random.
+
+    Returns:
+        The problem.
+    """
+    spec = TrialSpec(0, "", {}, seed)
+    return _problem(setting, spec, ignore_record, ignore_progress, Uninterrupted())
 
 
 def _problem(setting: Setting, spec: TrialSpec, report: Report, progress: Progress, session: Session) -> Problem:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from search.study.config import Sampler
 from spaces import InputError, Space
 
+STOCK = ("tpe", "gp", "nsga2", "random", "defaults")
+"""Optuna's samplers; with ``"defaults"`` all points are given and nothing is asked."""
 
-def resolve_sampler(sampler: Sampler, space: Space) -> Sampler:
-    """Choose the sampler that fits a space, and refuse one that would only look as if it searched.
+NAMES = ("auto", "exact", *STOCK)
+"""Names that a study's sampler can have, beside ``package.module:Name`` and those of installed packages."""
+
+
+def resolve_sampler(sampler: str, space: Space) -> str:
+    """Choose the sampler of a study, and refuse one that would only look as if it searched.
 
     A Gaussian process over all parameters, and a genetic algorithm that crosses parameters, learn only of parameters
     that every trial has. Where methods compete each has its own, and both fall back to random search: NSGA-II asks
     the very points of the random sampler then, trial for trial.
 
     Args:
-        sampler: What the user wants; ``"auto"`` decides here.
+        sampler: What the user wants; ``"auto"`` is the exact-cost sampler.
         space: The whole space.
 
     Returns:
@@ -23,9 +28,9 @@ def resolve_sampler(sampler: Sampler, space: Space) -> Sampler:
     Raises:
         InputError: If the sampler would be random search on this space.
     """
-    own = [name for name in space if _varies(space, name) and not _always(space, name)]
     if sampler == "auto":
-        return "tpe" if own else "gp"
+        return "exact"
+    own = [name for name in space if _varies(space, name) and not _always(space, name)]
     if sampler in ("gp", "nsga2") and own:
         raise InputError(
             f"sampler = {sampler!r} would be random search here: it learns only of parameters that every trial has, "

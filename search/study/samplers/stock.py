@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import optuna
 
-from search.study.config import Sampler
-
 GENERATIONS = 6
 """Into how many generations NSGA-II divides a sweep; with its usual 50 trials in each, short sweeps would end in the
 first one, which is random."""
 
 
-def stock_sampler(name: Sampler, seed: int, trials: int) -> optuna.samplers.BaseSampler:
+def stock_sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
     """Make one of Optuna's samplers.
 
     Args:
@@ -21,6 +19,9 @@ def stock_sampler(name: Sampler, seed: int, trials: int) -> optuna.samplers.Base
 
     Returns:
         The sampler.
+
+    Raises:
+        ValueError: If Optuna has no such sampler.
     """
     match name:
         case "gp":
@@ -30,5 +31,7 @@ def stock_sampler(name: Sampler, seed: int, trials: int) -> optuna.samplers.Base
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
         case "random" | "defaults":  # with "defaults" there is nothing to ask: all points were given
             return optuna.samplers.RandomSampler(seed=seed)
-        case _:
+        case "tpe":
             return optuna.samplers.TPESampler(seed=seed)
+        case _:
+            raise ValueError(f"Optuna has no sampler {name!r}")

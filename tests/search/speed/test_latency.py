@@ -33,11 +33,11 @@ from search.report.plane import planes
 from search.speed.conditions import Conditions
 from search.store.files import write_json
 from search.store.studies import StudyFiles
+from search.study import build
 from search.study import space as study_space_module
 from search.study.space import first_points, method_space, study_space
 from search.study.study import Study
 from search.tracking.records import shares, trial_metrics
-from search.trials import build
 from search.trials import trial as trial_module
 from search.trials.trial import Setting, run_trial
 from spaces import InputError, LayerGroup

@@ -31,7 +31,7 @@ SPACE = study_space(METHODS, GROUPS, "flops", {})
 def created(directory: Path, seed: int = 3, sampler: str = "tpe", space: Space = SPACE) -> Study:
     first = first_points(space, METHODS, SHARES)[:4] if space is SPACE else []
     url = f"sqlite:///{directory}/optuna.db"
-    return Study.create(url, "s", space, ("accuracy", "flops"), seed, sampler, 24, first)  # type: ignore[arg-type]
+    return Study.create(url, "s", space, ("accuracy", "flops"), seed, sampler, 24, first)
 
 
 def test_first_points_are_the_authors_values_at_halvings() -> None:
@@ -258,7 +258,7 @@ def opened(directory: Path, sampler: str = "tpe") -> Study:
     url = f"sqlite:///{directory}/optuna.db"
     begin = Study.load if "s" in known_studies(url) else Study.create
     first = FIRST[:2]
-    return begin(url, "s", FEW, ("accuracy", "flops"), 3, sampler, TRIALS, first, "id")  # type: ignore[arg-type]
+    return begin(url, "s", FEW, ("accuracy", "flops"), 3, sampler, TRIALS, first, "id")
 
 
 FEW = study_space(("magnitude", "random"), GROUPS, "flops", {})

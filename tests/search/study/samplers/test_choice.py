@@ -13,7 +13,7 @@ MODES = study_space(("magnitude",), GROUPS, "any", {})
 
 
 def test_sampler_fits_the_space() -> None:
-    assert [resolve_sampler("auto", space) for space in (SINGLE, SEVERAL, MODES)] == ["gp", "tpe", "tpe"]
+    assert [resolve_sampler("auto", space) for space in (SINGLE, SEVERAL, MODES)] == ["exact"] * 3
     assert resolve_sampler("nsga2", SINGLE) == "nsga2"
     assert [resolve_sampler("tpe", space) for space in (SINGLE, SEVERAL, MODES)] == ["tpe"] * 3
 

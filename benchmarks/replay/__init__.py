@@ -1,0 +1,1 @@
+"""Searches replayed on truths that cost nothing to ask."""

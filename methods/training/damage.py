@@ -1,0 +1,112 @@
+"""Curves of damage against width: what cutting one channel group alone does to the loss, measured once per sweep.
+
+Each group is cut alone to a few widths by the L1 norms of its units, batch norm is estimated again, and the loss on
+some training images is compared with the dense network's. The analysis is shared by all trials. An allocation then adds
+these damages up and spends a budget where they are least (:class:`spaces.sparsity.ByDamage`); the damage of cutting
+several groups is not the sum, but ranks like it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from methods.contract.analyses import Settings
+from methods.contract.inputs import Inputs, call
+from methods.contract.loop import require_batches
+from methods.contract.method import Problem
+from methods.contract.task import Task
+from methods.network.channels import ChannelGroup, cut
+from methods.network.importance import l1_importance
+from methods.training.evaluation import evaluation_mode, recalibrate
+from spaces import LayerGroup
+
+WIDTHS = 8
+"""Widths that each group is cut to, evenly spaced from one unit to all but a part."""
+
+BATCHES = 4
+"""Batches of training images that the loss is measured on, and batch norm is estimated on."""
+
+BATCH = 256
+"""Images in a batch."""
+
+Pair = tuple[Inputs, Tensor]
+
+
+def with_damages(problem: Problem) -> list[LayerGroup]:
+    """Describe channel groups for an allocation that looks at damage.
+
+    Args:
+        problem: The network and the data; the curves come from its analyses.
+
+    Returns:
+        The groups' layers, with ``damages``.
+    """
+    require_batches(problem.task, "an allocation by damage", "to measure what cuts do")
+    settings: Settings = {
+        "widths": WIDTHS,
+        "batches": BATCHES,
+        "batch": BATCH,
+        "ignored": ",".join(sorted(problem.ignored)),
+    }
+    curves = problem.analyses.get("damage_curves", settings, lambda: _measured(problem))
+    layers = []
+    for number, group in enumerate(problem.groups):
+        pairs = curves[str(number)].tolist()
+        layers.append(replace(group.layer, damages=tuple((int(width), float(damage)) for width, damage in pairs)))
+    return layers
+
+
+def widths_of(group: ChannelGroup) -> list[int]:
+    """Choose the widths at which a group's damage is measured.
+
+    Args:
+        group: The group.
+
+    Returns:
+        Ascending, without the full width.
+    """
+    return sorted({max(1, round(group.channels * part / WIDTHS)) for part in range(WIDTHS)} - {group.channels})
+
+
+def _measured(problem: Problem) -> dict[str, Tensor]:
+    """Cut every group alone to every width; rows of width and damage, by number of the group."""
+    batches = list(islice(problem.train.epoch(BATCH, 0), BATCHES))
+    dense = _loss(problem.model, batches, problem.task)
+    total = sum(len(widths_of(group)) for group in problem.groups)
+    done = 0
+    curves = {}
+    for number, group in enumerate(problem.groups):
+        order = l1_importance(problem.model, group).argsort(descending=True, stable=True)
+        rows = []
+        for width in widths_of(group):
+            smaller = cut(problem.model, problem.groups, {group.name: sorted(order[:width].tolist())})
+            recalibrate(smaller, problem.train, BATCHES, BATCH, seed=1)
+            rows.append((float(width), max(0.0, _loss(smaller, batches, problem.task) - dense)))
+            done += 1
+            problem.progress("damage curves", done, total)
+        rows.append((float(group.channels), 0.0))
+        curves[str(number)] = torch.tensor(_falling(rows), dtype=torch.float64)
+    return curves
+
+
+def _falling(rows: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Let damage never rise with width: what more units do worse is noise of the measurement."""
+    least = math.inf
+    fallen = []
+    for width, damage in rows:
+        least = min(least, damage)
+        fallen.append((width, least))
+    return fallen
+
+
+def _loss(model: nn.Module, batches: Sequence[Pair], task: Task) -> float:
+    """Return the mean loss over batches of equal size."""
+    with evaluation_mode(model), torch.no_grad():
+        losses = [task.loss(task.output(call(model, inputs)).float(), target) for inputs, target in batches]
+    return float(torch.stack(losses).mean())

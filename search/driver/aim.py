@@ -1,0 +1,65 @@
+"""What a sweep searches for, in the words of samplers; and the sampler that its configuration names."""
+
+from __future__ import annotations
+
+from search.driver.prepare import Plan
+from search.objectives import load_objectives
+from search.objectives.limits import parse_drop
+from search.records.outcome import DenseRow
+from search.study.cost import PointCosts
+from search.study.limits import read_limits
+from search.study.samplers.base import Aim, Axis
+from search.study.samplers.making import Maker, sampler_maker
+from search.trials.trial import Setting, problem_of
+from spaces import Space
+
+COUNTED = "accuracy"
+"""The quality that is a share of so many examples, and so has binomial noise."""
+
+
+def study_aim(planned: Plan, dense: DenseRow, costs: PointCosts) -> Aim:
+    """Say what a sweep searches for.
+
+    Args:
+        planned: The plan.
+        dense: The dense network, measured.
+        costs: Costs of points.
+
+    Returns:
+        Objectives, limits and scale.
+    """
+    axes = []
+    for objective in load_objectives(planned.config.objectives):
+        own = dense.metrics.get(objective.name)
+        examples = planned.workload.data.validation.examples if objective.name == COUNTED else None
+        axes.append(
+            Axis(
+                name=objective.name,
+                maximise=objective.maximise,
+                quality=objective.quality,
+                ideal=objective.ideal,
+                worst=objective.reference(dense),
+                dense=own,
+                examples=examples,
+            )
+        )
+    limits = read_limits(planned.config, costs.dense, costs.least, dense.latency)
+    return Aim(tuple(axes), limits, parse_drop(planned.config.max_drop))
+
+
+def study_sampler(planned: Plan, space: Space, setting: Setting, dense: DenseRow, trials: int) -> Maker:
+    """Prepare the sampler of a sweep.
+
+    Args:
+        planned: The plan.
+        space: The space of the study.
+        setting: What all trials share, with the trained dense network.
+        dense: The dense network, measured.
+        trials: How many trials the study was begun with.
+
+    Returns:
+        What makes the sampler of each question.
+    """
+    costs = PointCosts(problem_of(setting, planned.config.seed), planned.round_to)
+    aim = study_aim(planned, dense, costs)
+    return sampler_maker(planned.config.sampler, space, aim, costs, planned.config.seed, trials)

@@ -1,0 +1,185 @@
+"""The port for samplers: whoever proposes the points of a study.
+
+A sampler is an object with two acts. :meth:`Sampler.observe` hears of every trial that was told, in order of number;
+:meth:`Sampler.propose` answers what to try next. It is made for each sweep as ``Name(aim, seed)``, and made again when
+the sweep is resumed: what it proposes may depend on its seed and on the trials alone, never on the clock or on objects
+that live on, or a resumed sweep would ask other points than one that was never interrupted.
+
+In a configuration, ``sampler = "package.module:Name"`` takes a sampler of somebody else's.
+
+Example:
+    A sampler that tries what the best trial so far did, at half the FLOPs::
+
+        class Halving:
+            def __init__(self, aim: Aim, seed: int) -> None:
+                self.told: list[Tried] = []
+
+            def observe(self, trial: Tried) -> None:
+                self.told.append(trial)
+
+            def propose(self, history, space, cost, n):
+                ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from spaces import Space, Value
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One objective, as a sampler sees it.
+
+    Attributes:
+        name: Its name in ``Tried.metrics``.
+        maximise: Whether larger is better.
+        quality: Whether it tells a good network from a small one; the others are costs.
+        ideal: The best value that can be thought of.
+        worst: The value that is worth nothing.
+        dense: The dense network's value; ``None`` where it has none.
+        examples: How many validation examples decide it, where it is a share of them; ``None`` for other quantities.
+    """
+
+    name: str
+    maximise: bool
+    quality: bool
+    ideal: float
+    worst: float
+    dense: float | None = None
+    examples: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What every network of a study must keep to, as counts; ``None`` where there is no limit.
+
+    Attributes:
+        min_flops: Least multiply–accumulates for one input.
+        max_flops: Most multiply–accumulates.
+        max_params: Most parameters.
+        max_latency: Most seconds of one forward pass; learned, so a trial may exceed it.
+    """
+
+    min_flops: int | None = None
+    max_flops: int | None = None
+    max_params: int | None = None
+    max_latency: float | None = None
+
+    def met(self, flops: float, params: float) -> bool:
+        """Tell whether a network is within the limits that are known before training.
+
+        Args:
+            flops: Its multiply–accumulates.
+            params: Its parameters.
+
+        Returns:
+            Whether it is.
+        """
+        return (
+            (self.min_flops is None or flops >= self.min_flops)
+            and (self.max_flops is None or flops <= self.max_flops)
+            and (self.max_params is None or params <= self.max_params)
+        )
+
+    @property
+    def hard(self) -> bool:
+        """Whether there is a limit that is known before training."""
+        return (self.min_flops, self.max_flops, self.max_params) != (None, None, None)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a study searches for.
+
+    Attributes:
+        axes: The objectives, in the order of the study.
+        limits: What every network must keep to.
+        drop: Loss of quality at which a network is worth nothing, as a share of the range from worst to ideal.
+        least: Share of the dense cost from which on cheaper is not better.
+    """
+
+    axes: tuple[Axis, ...]
+    limits: Limits = field(default_factory=Limits)
+    drop: float = 0.05
+    least: float = 0.05
+
+    @property
+    def quality(self) -> Axis:
+        """The objective that tells good networks from small ones (the first of them)."""
+        return next(axis for axis in self.axes if axis.quality)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial, as a sampler sees it.
+
+    Attributes:
+        number: Its number in the study.
+        method: The method that it tried.
+        point: The method's parameters, by their own names.
+        state: ``"complete"``, ``"failed"``, or ``"running"`` while nothing is known of it.
+        metrics: Measurements by name; empty unless it is complete.
+    """
+
+    number: int
+    method: str
+    point: Mapping[str, Value]
+    state: Literal["complete", "failed", "running"]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PointCost:
+    """What the network of a point costs, known before training.
+
+    Attributes:
+        flops: Multiply–accumulates for one input.
+        params: Number of parameters.
+    """
+
+    flops: int
+    params: int
+
+
+class CostOf(Protocol):
+    """Tells what a point costs before anything is trained."""
+
+    def __call__(self, method: str, point: Mapping[str, Value]) -> PointCost | None:
+        """Cost a point.
+
+        Args:
+            method: Name of the method.
+            point: The method's parameters, by their own names.
+
+        Returns:
+            The exact cost; ``None`` where only training will tell.
+        """
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Whoever proposes the points of a study."""
+
+    def observe(self, trial: Tried) -> None:
+        """Hear of a trial that was told; called once for each, in order of number.
+
+        Args:
+            trial: The trial, complete or failed.
+        """
+
+    def propose(self, history: Sequence[Tried], space: Space, cost: CostOf, n: int) -> list[dict[str, Value]]:
+        """Propose points.
+
+        Args:
+            history: All trials so far, those that run included, by number.
+            space: The whole space: ``method``, and each method's parameters under ``METHOD.``.
+            cost: The exact cost of any point.
+            n: How many points.
+
+        Returns:
+            Points of the space, ``n`` of them.
+        """

@@ -1,0 +1,87 @@
+"""Makes the sampler that a study names: ours, Optuna's, or somebody else's by the port."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from optuna.samplers import BaseSampler
+
+from methods.contract.named import load_named
+from search.study.cost import PointCosts
+from search.study.samplers.adapter import LimitedSampler, PortSampler
+from search.study.samplers.base import Aim, Sampler
+from search.study.samplers.choice import STOCK, resolve_sampler
+from search.study.samplers.exact import ExactCostSampler
+from search.study.samplers.stock import stock_sampler
+from spaces import InputError, Space
+
+SAMPLERS: Mapping[str, str] = {"exact": "search.study.samplers.exact:ExactCostSampler"}
+"""Our samplers of the port by name."""
+
+GROUP = "paretoprune.samplers"
+"""Entry points under which other packages list theirs."""
+
+Maker = Callable[[int], BaseSampler]
+"""Makes the sampler of one question, given its seed."""
+
+
+def sampler_maker(name: str, space: Space, aim: Aim, costs: PointCosts, seed: int, trials: int) -> Maker:
+    """Prepare the sampler of a study.
+
+    Args:
+        name: Its name, or ``package.module:Name``.
+        space: The whole space.
+        aim: What is searched for.
+        costs: Costs of points.
+        seed: Seed of the study.
+        trials: How many trials the study was begun with.
+
+    Returns:
+        What makes the sampler of each question. A sampler of Optuna's is made for every question; one of the port
+        lives as long as the sweep, and is told everything again when the sweep is resumed.
+    """
+    chosen = resolve_sampler(name, space)
+    if chosen in STOCK:
+
+        def stock(question: int) -> BaseSampler:
+            inner = stock_sampler(chosen, question, trials)
+            return LimitedSampler(inner, space, aim, costs, costs.dense) if aim.limits.hard else inner
+
+        return stock
+    kind = load_named("sampler", chosen, SAMPLERS, GROUP, _unfit)
+    made = ExactCostSampler(aim, seed, costs) if kind is ExactCostSampler else _made(kind, chosen, aim, seed)
+    port = PortSampler(made, space, aim, costs)
+    return lambda question: port
+
+
+def _made(kind: Callable[..., Any], name: str, aim: Aim, seed: int) -> Sampler:
+    """Make somebody else's sampler.
+
+    Args:
+        kind: Its class.
+        name: What it is called, for the message.
+        aim: What is searched for.
+        seed: Seed of the study.
+
+    Returns:
+        The sampler.
+
+    Raises:
+        InputError: If it cannot be made so.
+    """
+    try:
+        made: Sampler = kind(aim, seed)
+    except Exception as error:  # anything may go wrong in somebody else's class
+        raise InputError(f"sampler {name!r} cannot be made as Name(aim, seed): {error}") from error
+    return made
+
+
+def _unfit(found: Any) -> str | None:
+    """Say what is wrong with an object that should be the class of a sampler."""
+    if not callable(found):
+        return f"is a {type(found).__name__}, not a class of samplers"
+    if inspect.isclass(found) and not all(callable(getattr(found, act, None)) for act in ("observe", "propose")):
+        return "has no observe and propose, as search.study.samplers.base.Sampler has"
+    return None

@@ -1,0 +1,210 @@
+"""A Gaussian process on the quality of pruned networks of several methods.
+
+The logarithm of a network's error is modelled, for errors differ by factors and not by sums. Two networks resemble each
+other in what was removed, where, by which method, and by how the method was set::
+
+    k = shared^2 kc  +  [same method] (offset^2 + own^2 kc + knobs^2 km)
+
+``kc`` is a squared-exponential kernel of the FLOPs saved and of how each group deviates from the mean removal, ``km`` a
+Matern kernel of the method's own parameters. So methods share what removal costs; each has an offset, a curve and
+parameters of its own. The noise is known where the quality is a share of so many validation examples: a binomial one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+from search.study.samplers.slots import Floats
+
+FLOOR = 0.003
+"""Added to errors before the logarithm: differences far below it are not worth anything."""
+
+BEND = 2.0
+"""Octaves of FLOPs saved at which the mean error may begin to rise faster."""
+
+MOST_FITTED = 96
+"""Trials that the kernel's scales are fitted to; with more, evenly chosen ones, for the time grows with the cube."""
+
+# logarithms of: shared curve, offset, own curve, knobs; lengths of saving, deviation, knobs; further noise
+PRIOR_MEAN: Floats = np.log([0.8, 0.25, 0.3, 0.4, 2.0, 2.0, 1.5, 0.15])
+PRIOR_SD = np.array([0.6, 0.6, 0.6, 0.6, 0.5, 0.6, 0.5, 0.6])
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the kernel looks at.
+
+    Attributes:
+        method: Number of the method, ``[points]``.
+        saving: log2 of dense FLOPs over FLOPs, ``[points]``.
+        deviation: log2 of dense width over width of each group, less the mean over groups, ``[points, groups]``.
+        knobs: The method's own parameters in -0.5..0.5, filled up with zeros, ``[points, most parameters]``.
+    """
+
+    method: NDArray[np.int64]
+    saving: Floats
+    deviation: Floats
+    knobs: Floats
+
+    def __len__(self) -> int:
+        return len(self.saving)
+
+    def __getitem__(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Features:
+        return Features(self.method[index], self.saving[index], self.deviation[index], self.knobs[index])
+
+    @classmethod
+    def join(cls, parts: list[Features]) -> Self:
+        """Put features below each other.
+
+        Args:
+            parts: At least one.
+
+        Returns:
+            All points in order.
+        """
+        return cls(
+            np.concatenate([part.method for part in parts]),
+            np.concatenate([part.saving for part in parts]),
+            np.concatenate([part.deviation for part in parts]),
+            np.concatenate([part.knobs for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The process, given some trials.
+
+    Attributes:
+        at: Where trials were.
+        target: log(error + FLOOR) there, ``[trials]``.
+        noise: Variance of the target there, ``[trials]``.
+        scales: Logarithms of the kernel's scales, in the order of :data:`PRIOR_MEAN`.
+        trend: Coefficients of the mean: constant, saving, saving beyond :data:`BEND`.
+    """
+
+    at: Features
+    target: Floats
+    noise: Floats
+    scales: Floats
+    trend: Floats
+
+    @classmethod
+    def fit(cls, at: Features, error: Floats, examples: int | None, scales: Floats | None = None) -> Surrogate:
+        """Fit the mean and, unless they are given, the kernel's scales.
+
+        Args:
+            at: Where trials were.
+            error: Their errors, ``>= 0``.
+            examples: How many examples decide an error that is a share of them; ``None`` for other errors.
+            scales: Scales to keep.
+
+        Returns:
+            The process.
+        """
+        target = np.log(error + FLOOR)
+        basis = _basis(at.saving)
+        # ridge regression; the constant is free
+        trend: Floats = np.asarray(
+            np.linalg.solve(basis.T @ basis + np.diag([1e-3, 0.3, 0.3]), basis.T @ target), dtype=np.float64
+        )
+        noise: Floats = np.full(len(target), 1e-4)
+        if examples is not None:
+            # var(log error) = (1 - p) / (n p), with p between what was seen and the trend: seen errors are noisy
+            p = 0.5 * np.exp(basis @ trend) + 0.5 * (error + FLOOR)
+            noise = np.asarray(((1 - np.minimum(p, 0.99)) / (examples * p)).clip(1e-4, 0.6), dtype=np.float64)
+        model = cls(at, target, noise, PRIOR_MEAN if scales is None else scales, trend)
+        return model if scales is not None or len(target) < 8 else replace(model, scales=model._fitted_scales())
+
+    def _fitted_scales(self) -> Floats:
+        """Maximise the posterior density of the scales."""
+        chosen = np.arange(len(self.target))
+        if len(chosen) > MOST_FITTED:
+            chosen = np.unique(np.linspace(0, len(chosen) - 1, MOST_FITTED).astype(np.int64))
+        at, noise = self.at[chosen], self.noise[chosen]
+        residual = self.target[chosen] - _basis(at.saving) @ self.trend
+
+        def loss(scales: Floats) -> float:
+            covariance = kernel(at, at, scales)
+            covariance[np.diag_indices(len(at))] += noise + math.exp(2 * scales[7])
+            try:
+                factor = cho_factor(covariance, lower=True)
+            except LinAlgError:
+                return 1e6
+            # -log N(residual; 0, K) - log prior
+            likelihood = 0.5 * residual @ cho_solve(factor, residual) + np.log(np.diag(factor[0])).sum()
+            return float(likelihood + 0.5 * (((scales - PRIOR_MEAN) / PRIOR_SD) ** 2).sum())
+
+        found = minimize(loss, PRIOR_MEAN, method="L-BFGS-B", options={"maxiter": 8, "maxfun": 90})
+        return np.asarray(found.x, dtype=np.float64)
+
+    def believing(self, at: Features) -> Surrogate:
+        """Add points as if they had come out as predicted.
+
+        Args:
+            at: Points that run.
+
+        Returns:
+            A process with the same predictions, but surer near these points.
+        """
+        mean, _ = self.predict(at)
+        noise = np.concatenate([self.noise, np.full(len(at), float(np.median(self.noise)))])
+        return replace(self, at=Features.join([self.at, at]), target=np.concatenate([self.target, mean]), noise=noise)
+
+    def predict(self, at: Features) -> tuple[Floats, Floats]:
+        """Predict log(error + FLOOR).
+
+        Args:
+            at: Where, ``[points]``.
+
+        Returns:
+            Mean and standard deviation of what a network is worth, noise of measurement left out, ``[points]`` each.
+        """
+        covariance = kernel(self.at, self.at, self.scales)
+        covariance[np.diag_indices(len(self.at))] += self.noise + math.exp(2 * self.scales[7])
+        factor = cho_factor(covariance, lower=True)
+        weights = cho_solve(factor, self.target - _basis(self.at.saving) @ self.trend)
+        cross = kernel(at, self.at, self.scales)
+        mean = _basis(at.saving) @ self.trend + cross @ weights
+        shrunk = solve_triangular(factor[0], cross.T, lower=True)
+        variance = np.exp(2 * self.scales[:4]).sum() - (shrunk**2).sum(axis=0)
+        return mean, np.sqrt(np.maximum(variance, 1e-6))
+
+
+def kernel(one: Features, two: Features, scales: Floats) -> Floats:
+    """Compute the covariance of points.
+
+    Args:
+        one: ``[n]``.
+        two: ``[m]``.
+        scales: Logarithms of the kernel's scales.
+
+    Returns:
+        ``[n, m]``.
+    """
+    shared, offset, own, knobs, saving_length, deviation_length, knob_length = np.exp(scales[:7])
+    same = one.method[:, None] == two.method[None]
+    apart = ((one.saving[:, None] - two.saving[None]) / saving_length) ** 2
+    # kc = exp(-(dL^2 + |dX|^2) / 2)
+    curve = np.exp(-0.5 * (apart + _squares(one.deviation / deviation_length, two.deviation / deviation_length)))
+    # km: Matern 5/2
+    radius = np.sqrt(5 * _squares(one.knobs / knob_length, two.knobs / knob_length))
+    matern = (1 + radius + radius**2 / 3) * np.exp(-radius)
+    covariance: Floats = shared**2 * curve + same * (offset**2 + own**2 * curve + knobs**2 * matern)
+    return covariance
+
+
+def _squares(one: Floats, two: Floats) -> Floats:
+    """Return squared distances, ``[n, m]``."""
+    squares: Floats = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * one @ two.T
+    return squares.clip(0.0)
+
+
+def _basis(saving: Floats) -> Floats:
+    return np.column_stack([np.ones_like(saving), saving, np.maximum(saving - BEND, 0.0)])

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from methods.contract.method import Problem
+from methods.contract.recipe import Recipe
+from search.study.cost import PointCosts
+from search.study.limits import within_limits
+from search.study.samplers.adapter import optuna_sampler
+from search.study.samplers.base import Aim, Axis, Limits, Tried
+from search.study.samplers.exact import ExactCostSampler
+from search.study.samplers.making import sampler_maker
+from search.study.samplers.repair import repair_point
+from search.study.space import METHOD, own_space, spread_points, study_space
+from spaces import InputError, Space, Value
+from spaces.dialects import suggest
+from tests.methods import cases
+
+METHODS = ("magnitude", "random", "spp")
+
+
+def small_problem() -> Problem:
+    train = validation = cases.blobs(cases.IMAGE, 32)
+    model = cases.seeded(cases.zero_pad_net)
+    example = torch.zeros(1, *cases.IMAGE)
+    return Problem(model, example, train, validation, Recipe(), 4, torch.Generator().manual_seed(0))
+
+
+COSTS = PointCosts(small_problem())
+SPACE = study_space(METHODS, COSTS.groups, "any", {})
+
+
+def aim(limits: Limits | None = None) -> Aim:
+    accuracy = Axis("accuracy", True, True, 1.0, 0.0, 0.98, 400)
+    flops = Axis("flops", False, False, 0.0, COSTS.dense.flops, COSTS.dense.flops)
+    return Aim((accuracy, flops), limits or Limits())
+
+
+def flops_of(method: str, point: Mapping[str, Value]) -> float:
+    cost = COSTS(method, point)
+    return COSTS.dense.flops / 2 if cost is None else cost.flops
+
+
+def answer(method: str, point: Mapping[str, Value]) -> dict[str, float]:
+    """A truth in which one method is better than the others, and cheap networks are worse."""
+    saved = -np.log2(flops_of(method, point) / COSTS.dense.flops)
+    return {
+        "accuracy": 0.98 - 0.002 * np.exp(saved * (0.6 if method == "spp" else 0.9)),
+        "flops": flops_of(method, point),
+    }
+
+
+def search(space: Space, trials: int, seed: int, limits: Limits | None = None, resume_at: int = -1) -> list[Tried]:
+    sampler = ExactCostSampler(aim(limits), seed, COSTS)
+    history: list[Tried] = []
+    for number in range(trials):
+        if number == resume_at:  # a new process knows nothing but the trials
+            sampler = ExactCostSampler(aim(limits), seed, COSTS)
+        point = space.check(sampler.propose(history, space, COSTS, 1)[0])
+        method, own = space.split(point, METHOD)
+        history.append(Tried(number, method, own, "complete", answer(method, own)))
+    return history
+
+
+def test_the_same_seed_asks_the_same_points_and_a_resumed_sweep_goes_on_alike() -> None:
+    first = search(SPACE, 18, 3)
+    assert search(SPACE, 18, 3) == first
+    assert search(SPACE, 18, 3, resume_at=11) == first
+    assert search(SPACE, 6, 4) != first[:6]
+
+
+def test_nothing_is_asked_twice_and_the_better_method_is_preferred() -> None:
+    tried = search(SPACE, 24, 0)
+    points = [(trial.method, tuple(sorted(trial.point.items()))) for trial in tried]
+    assert len(set(points)) == len(points)
+    late = [trial.method for trial in tried[12:]]
+    assert late.count("spp") > len(late) / 2
+
+
+def test_a_space_with_few_points_ends_instead_of_repeating() -> None:
+    fixed = {"sparsity.mode": "uniform", "sparsity.ratio": 0.5}
+    space = study_space(("magnitude",), COSTS.groups, "any", {"magnitude": fixed})
+    sampler = ExactCostSampler(aim(), 0, COSTS)
+    first = sampler.propose([], space, COSTS, 5)
+    assert len(first) == 1
+
+
+def test_what_runs_is_believed_so_that_many_workers_ask_different_points() -> None:
+    told = search(SPACE, 12, 1)
+    sampler = ExactCostSampler(aim(), 1, COSTS)
+    points = sampler.propose(told, SPACE, COSTS, 6)
+    assert len({tuple(sorted(point.items())) for point in points}) == 6
+    savings = sorted(flops_of(*SPACE.split(point, METHOD)) for point in points)
+    assert savings[-1] > 1.2 * savings[0], "they look at different parts of the front"
+
+
+@pytest.mark.parametrize("sampler", ["exact", "random", "tpe"])
+def test_no_trial_lies_outside_the_band(sampler: str) -> None:
+    limits = Limits(COSTS.dense.flops // 5, COSTS.dense.flops // 2, int(0.7 * COSTS.dense.params))
+    make = sampler_maker(sampler, SPACE, aim(limits), COSTS, 5, 14)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for point in within_limits(spread_points(SPACE, METHODS, 30, 0), SPACE, limits, COSTS, COSTS.dense):
+        study.enqueue_trial(point)
+    for number in range(14):
+        study.sampler = make(number)
+        trial = study.ask()
+        method, own = SPACE.split(suggest(SPACE, trial), METHOD)
+        cost = COSTS(method, own)
+        assert cost is not None and limits.met(cost.flops, cost.params), (sampler, method, own)
+        study.tell(trial, list(answer(method, own).values()))
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 9999), low=st.floats(0.02, 0.5), width=st.floats(0.15, 0.5))
+def test_a_repaired_point_is_inside_and_differs_by_its_level_alone(seed: int, low: float, width: float) -> None:
+    limits = Limits(int(low * COSTS.dense.flops), int(min(1.0, low + width) * COSTS.dense.flops))
+    method, point = SPACE.split(SPACE.sample(seed), METHOD)
+    moved = repair_point(method, own_space(SPACE, method), point, COSTS, limits, COSTS.dense)
+    if moved is None:
+        return  # the other parameters leave no level inside, as wide offsets may
+    cost = COSTS(method, moved)
+    assert cost is not None and limits.met(cost.flops, cost.params)
+    assert sum(moved[name] != value for name, value in point.items()) <= 1
+
+
+def test_most_points_can_be_repaired() -> None:
+    limits = Limits(int(0.2 * COSTS.dense.flops), int(0.4 * COSTS.dense.flops))
+    points = [SPACE.split(SPACE.sample(seed), METHOD) for seed in range(20)]
+    moved = [
+        repair_point(m, own_space(SPACE, m), p, COSTS, limits, COSTS.dense)
+        for m, p in points
+        if "sparsity.energy" not in p
+    ]
+    assert sum(each is not None for each in moved) > 0.9 * len(moved)
+
+
+def test_a_stock_optuna_study_can_use_it() -> None:
+    sampler = optuna_sampler(lambda aim, seed: ExactCostSampler(aim, seed, COSTS), SPACE, aim(), COSTS)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        method, own = SPACE.split(suggest(SPACE, trial), METHOD)
+        found = answer(method, own)
+        return found["accuracy"], found["flops"]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study.optimize(objective, n_trials=14)
+    assert len(study.best_trials) > 3
+
+
+def test_a_sampler_of_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = sampler_maker("tests.search.study.samplers.mine:Halving", SPACE, aim(), COSTS, 7, 10)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    asked = []
+    for _ in range(4):
+        study.sampler = make(0)
+        trial = study.ask()
+        method, own = SPACE.split(suggest(SPACE, trial), METHOD)
+        asked.append(own["sparsity.flops"])
+        study.tell(trial, list(answer(method, own).values()))
+    assert asked == pytest.approx([0.8, 0.4, 0.2, 0.1])
+    with pytest.raises(InputError, match="has no observe and propose"):
+        sampler_maker("tests.search.study.samplers.mine:NoSampler", SPACE, aim(), COSTS, 7, 10)
+    with pytest.raises(InputError, match="there is no module 'minee'"):
+        sampler_maker("minee:Halving", SPACE, aim(), COSTS, 7, 10)
+
+
+def test_three_objectives() -> None:
+    params = Axis("params", False, False, 0.0, COSTS.dense.params, COSTS.dense.params)
+    three = Aim((*aim().axes, params))
+    sampler = ExactCostSampler(three, 0, COSTS)
+    history: list[Tried] = []
+    for number in range(14):
+        method, own = SPACE.split(sampler.propose(history, SPACE, COSTS, 1)[0], METHOD)
+        cost = COSTS(method, own)
+        metrics = answer(method, own) | {"params": float(COSTS.dense.params if cost is None else cost.params)}
+        history.append(Tried(number, method, own, "complete", metrics))
+    assert len({trial.metrics["params"] for trial in history}) > 5

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from search.study.samplers.surrogate import FLOOR, Features, Surrogate, kernel
+
+RNG = np.random.default_rng(0)
+
+
+def features(count: int, methods: int = 2, seed: int = 0) -> Features:
+    rng = np.random.default_rng(seed)
+    deviation = rng.normal(0, 0.5, (count, 3))
+    return Features(
+        rng.integers(0, methods, count),
+        rng.uniform(0, 4, count),
+        deviation - deviation.mean(1, keepdims=True),
+        rng.uniform(-0.5, 0.5, (count, 2)),
+    )
+
+
+def error_of(at: Features) -> np.ndarray:
+    return 0.01 * np.exp(0.5 * at.saving + 0.3 * at.method + at.knobs[:, 0])
+
+
+def test_the_kernel_is_a_covariance() -> None:
+    at = features(40)
+    values = np.linalg.eigvalsh(kernel(at, at, np.log([0.8, 0.25, 0.3, 0.4, 2.0, 2.0, 1.5, 0.15])))
+    assert values.min() > -1e-9
+
+
+def test_predictions_follow_a_simple_truth_better_than_its_mean() -> None:
+    known, asked = features(60), features(200, seed=1)
+    model = Surrogate.fit(known, error_of(known), examples=2000)
+    mean, sd = model.predict(asked)
+    truth = np.log(error_of(asked) + FLOOR)
+    assert np.abs(mean - truth).mean() < 0.25 * np.abs(truth - truth.mean()).mean()
+    assert (np.abs(mean - truth) < 3 * sd + 0.05).mean() > 0.9
+
+
+def test_uncertainty_grows_away_from_trials_and_shrinks_where_one_runs() -> None:
+    known = features(20)
+    near = Features(known.method[:1], known.saving[:1], known.deviation[:1], known.knobs[:1])
+    far = Features(known.method[:1], known.saving[:1] + 6, known.deviation[:1] + 3, known.knobs[:1] + 3)
+    model = Surrogate.fit(known, error_of(known), examples=400)
+    assert model.predict(far)[1][0] > 1.5 * model.predict(near)[1][0]
+    believed = model.believing(far)
+    assert believed.predict(far)[1][0] < 0.7 * model.predict(far)[1][0]
+    assert believed.predict(far)[0][0] == pytest.approx(model.predict(far)[0][0], abs=0.05)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spaces import ByDamage, InputError, LayerGroup
+from spaces.budget import best_widths, damage_at
+
+
+class Chain:
+    """FLOPs of layers in a row: products of neighbouring widths."""
+
+    def __init__(self, draw: Random, names: list[str]) -> None:
+        self.names = names
+        self.factor = [draw.randint(1, 9) for _ in range(len(names) + 1)]
+
+    def __call__(self, kept: Mapping[str, int]) -> float:
+        widths = [3, *(kept[name] for name in self.names), 10]
+        return float(sum(f * a * b for f, a, b in zip(self.factor, widths, widths[1:], strict=False)))
+
+
+def network(seed: int, groups: int, channels: int) -> tuple[Chain, dict[str, list[tuple[int, float]]]]:
+    draw = Random(seed)
+    names = [f"g{number}" for number in range(groups)]
+    curves = {}
+    for name in names:
+        falls = sorted((draw.expovariate(1.0) for _ in range(channels - 1)), reverse=True)
+        damages = [sum(falls[width - 1 :]) for width in range(1, channels)]
+        curves[name] = [*enumerate(damages, start=1), (channels, 0.0)]
+    return Chain(draw, names), curves
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 9999), share=st.floats(0.2, 0.9))
+def test_the_solver_is_near_the_best_of_all_choices(seed: int, share: float) -> None:
+    cost, curves = network(seed, groups=3, channels=6)
+    allowed = {name: list(range(1, 7)) for name in curves}
+    target = share * cost(dict.fromkeys(curves, 6))
+    best = min(
+        sum(damage_at(curves[name], width) for name, width in zip(curves, widths, strict=True))
+        for widths in itertools.product(range(1, 7), repeat=3)
+        if cost(dict(zip(curves, widths, strict=True))) <= target
+    )
+    found = best_widths(curves, cost, [target], allowed)[0]
+    assert found is not None and cost(found) <= target
+    spent = sum(damage_at(curves[name], width) for name, width in found.items())
+    worst = sum(curve[0][1] for curve in curves.values())
+    assert spent <= best + 0.04 * worst
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 9999))
+def test_larger_budgets_do_less_damage_and_nothing_more_fits(seed: int) -> None:
+    cost, curves = network(seed, groups=4, channels=9)
+    allowed = {name: list(range(1, 10)) for name in curves}
+    dense = cost(dict.fromkeys(curves, 9))
+    targets = [dense * part / 10 for part in range(2, 10)]
+    found = best_widths(curves, cost, targets, allowed)
+    spent = [sum(damage_at(curves[n], w) for n, w in widths.items()) for widths in found if widths is not None]
+    assert len(spent) == len(targets)
+    assert all(later <= earlier * 1.1 + 1e-9 for earlier, later in itertools.pairwise(spent))
+    for widths, target in zip(found, targets, strict=True):
+        assert widths is not None
+        for name, width in widths.items():
+            assert width == 9 or cost({**widths, name: width + 1}) > target
+
+
+GROUPS = [
+    LayerGroup("a", 8, "stem", 0.0, damages=((1, 9.0), (4, 3.0), (8, 0.0))),
+    LayerGroup("b", 8, "tail", 1.0, damages=((1, 0.3), (4, 0.1), (8, 0.0))),
+]
+
+
+def flat(kept: Mapping[str, int]) -> float:
+    return float(sum(kept.values()))
+
+
+def test_what_hurts_less_is_cut_and_weights_turn_that() -> None:
+    assert ByDamage(flops=0.6).keep(GROUPS, flat) == {"a": 8, "b": 1}
+    turned = ByDamage(flops=0.6, damage_weights={"tail": 9.0}).keep(GROUPS, flat)
+    assert turned["b"] == 8 and turned["a"] == 1
+    assert ByDamage(flops=1.0).keep(GROUPS, flat) == {"a": 8, "b": 8}
+    assert ByDamage(flops=0.8).keep(GROUPS, flat, round_to=4) == {"a": 8, "b": 4}
+
+
+def test_allocations_that_are_impossible() -> None:
+    with pytest.raises(InputError, match=r"flops = 0.05 cannot be reached; .* the smallest share is 0.125"):
+        ByDamage(flops=0.05).keep(GROUPS, flat)
+    with pytest.raises(InputError, match="unknown stage 'tale'; did you mean 'tail'"):
+        ByDamage(flops=0.5, damage_weights={"tale": 1.0}).keep(GROUPS, flat)
+    with pytest.raises(InputError, match="needs measured damages"):
+        ByDamage(flops=0.5).keep([LayerGroup("a", 8, "stem", 0.0)], flat)
