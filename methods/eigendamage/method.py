@@ -140,7 +140,7 @@ class EigenDamage(Method):
 
     sparsity: Sparsity
     variant: Variant = "eigendamage"
-    selection: Selection = "global"
+    selection: Selection = "per_layer"
     ratio_limit: float = Field(default=0.95, ge=0, lt=1)
     score_norm: ScoreNorm = "per_mac"
     fisher_type: Fisher = "mc"
@@ -190,7 +190,7 @@ class EigenDamage(Method):
         """
         own: dict[str, Parameter] = {
             "variant": Categorical((*MEASURED, *SURGERY), default="eigendamage"),
-            "selection": Categorical(("global", "per_layer"), default="global"),
+            "selection": Categorical(("global", "per_layer"), default="per_layer"),
             "score_norm": Categorical(("none", "layer_sum", "per_mac", "per_param"), default="per_mac"),
             "ratio_limit": Real(0.5, 0.97, default=0.95),
             "fisher_type": Categorical(("mc", "exact", "empirical"), default="mc"),

@@ -127,8 +127,8 @@ class Greedy(Method):
     sparsity: Sparsity | None = None
     top1_tol: float = Field(default=0.02, ge=0, le=1)
     tol_scale: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    step_rule: RuleName = "uniform_norepeat"
-    objective: ObjectiveName = "global_ce"
+    step_rule: RuleName = "norepeat_noscale"
+    objective: ObjectiveName = "local_gram"
     screen_top: float = Field(default=0.25, gt=0, le=1)
     procedure: Literal["independent", "sequential"] = "independent"
     num_candidates: int = Field(default=50, ge=1)
@@ -197,8 +197,8 @@ class Greedy(Method):
             **sparsity,
             "top1_tol": LogReal(0.002, 0.1, default=0.02),
             **dict.fromkeys(stages, LogReal(0.25, 4.0, default=1.0)),
-            "step_rule": Categorical(tuple(RULES), default="uniform_norepeat"),
-            "objective": Categorical(tuple(OBJECTIVES), default="global_ce"),
+            "step_rule": Categorical(tuple(RULES), default="norepeat_noscale"),
+            "objective": Categorical(tuple(OBJECTIVES), default="local_gram"),
             "screen_top": Real(0.1, 1.0, default=0.25),
             "prune_outputs": Categorical((True, False), default=True),
             "procedure": Categorical(("independent", "sequential"), default="independent"),

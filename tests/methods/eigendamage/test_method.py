@@ -83,7 +83,7 @@ def problem_for(net: str, steps: int = 0, seed: int = 0, **changes: Any) -> Prob
 def method(sparsity: Any = 0.5, **settings: Any) -> EigenDamage:
     if isinstance(sparsity, float):
         sparsity = {"mode": "flops", "flops": sparsity}
-    return EigenDamage.model_validate({"sparsity": sparsity, **settings})
+    return EigenDamage.model_validate({"sparsity": sparsity, "selection": "global", **settings})
 
 
 SHARED = Noted()

@@ -71,8 +71,9 @@ def problem_for(name: str, steps: int = 12, seed: int = 0) -> Problem:
 
 
 def greedy(**values: Any) -> Greedy:
-    """Few candidates and images, for speed; half of every group unless something else is asked for."""
-    point = {"num_candidates": 6, "sel_batch": 32} | values
+    """The authors' steps, few candidates and images, for speed; half of every group unless something else is asked."""
+    authors: dict[str, Any] = {"step_rule": "uniform_norepeat", "objective": "global_ce"}
+    point = authors | {"num_candidates": 6, "sel_batch": 32} | values
     if point.get("stop_rule") != "tol":
         point = HALF | point
     return Greedy.from_point({name.replace("__", "."): value for name, value in point.items()})
@@ -446,7 +447,7 @@ def test_layers_that_an_objective_does_not_know_are_left_dense_and_named(procedu
 def test_what_cannot_work_is_said_before_anything_is_trained() -> None:
     problem = replace(problem_for("vgg"), model=cases.seeded(Narrowing))
     target: dict[str, Any] = {"sparsity.mode": "flops", "sparsity.flops": 0.1}
-    Greedy.from_point(target).check(problem)
+    Greedy.from_point(target | {"objective": "global_ce"}).check(problem)
     with pytest.raises(InputError, match="flops = 0.1 cannot be reached"):  # a layer is left whole
         Greedy.from_point(target | {"objective": "local_gram"}).check(problem)
     with pytest.raises(InputError, match="unknown stage in tol_scale"):

@@ -151,8 +151,10 @@ def test_oracle_03_removed_units_are_zero_after_every_step(name: str) -> None:
 def test_oracle_09_nothing_to_remove_is_plain_training(name: str) -> None:
     job = Job("zero_pad", RECIPES[name], Plan(0.3, 2, 10), ratio=0.0, dtype=torch.float32)
     plain = copy.deepcopy(job.model)
+    job.hook.finished = False  # or there would be no phase at all
     job.run()
-    Trainer(plain, job.data, RECIPES[name], 16, 0).run()
+    assert job.trainer.step == 4, "the phase ends with the epoch in which nothing is left to remove"
+    Trainer(plain, job.data, RECIPES[name], 16, 0).run(until=4)
     assert_same(job.model, plain)
 
 
@@ -210,7 +212,8 @@ def test_evaluation_is_never_thinned() -> None:
     job.model(job.data.inputs)
     assert len(job.drawn) == 5
     job.run()
-    assert len(job.drawn) == 19 and len(answers) == 5
+    taken = job.trainer.step
+    assert job.hook.finished and taken > 6 and len(job.drawn) == taken - 1 and len(answers) == taken // 4
 
 
 def assert_same(one: nn.Module, other: nn.Module) -> None:
@@ -286,7 +289,7 @@ def problem(steps: int = 120, **changes: Any) -> Problem:
 
 
 def spp(**fields: Any) -> SPP:
-    return SPP.model_validate({"sparsity": HALF, **fields})
+    return SPP.model_validate({"sparsity": HALF, "prune_frac": 0.5, **fields})
 
 
 def test_history_shows_the_removal() -> None:
@@ -436,7 +439,7 @@ def test_the_space_is_that_of_the_paper() -> None:
         "probability_step": 0.05,
         "rates": "network",
         "flatness": 0.25,
-        "prune_frac": 0.5,
+        "prune_frac": 0.3,
         "rank_average": "none",
         "lr_prune_factor": 1.0,
         "weight_decay_factor": 0.5,
