@@ -13,13 +13,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from search.commands import begin, keep, league, look, page, profile, reference, report, run, valley
+from search.commands import begin, keep, league, look, manage, page, profile, reference, report, run, valley
 from search.commands.failures import report_failures
 from search.commands.hints import command_hint, option_hint
 from search.commands.output import prepare_streams
 
 RUNNING = "Run"
 LOOKING = "Inspect"
+KEEPING = "Keep"
 KNOWING = "Reference"
 
 COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
@@ -28,6 +29,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (RUNNING, run.train, "paretoprune train --model digits_resnet --data digits"),
     (RUNNING, run.resume, "paretoprune resume my-study --trials 48"),
     (RUNNING, league.league, "paretoprune league --name digits --arms increg,greedy --seeds 3 --minutes 20"),
+    (RUNNING, manage.rerun, "paretoprune rerun my-study 1"),
     (LOOKING, look.status, "paretoprune status my-study --json"),
     (LOOKING, look.front, "paretoprune front my-study --max-flops 50% --plot front.png"),
     (LOOKING, look.show, "paretoprune show my-study 7"),
@@ -36,6 +38,11 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (LOOKING, valley.valley, "paretoprune valley my-study 7 --plot valley.png"),
     (LOOKING, keep.export, "paretoprune export my-study --pick knee --to small-network"),
     (LOOKING, page.ui, "paretoprune ui --port 5001 --no-browser"),
+    (KEEPING, manage.list_studies, "paretoprune list"),
+    (KEEPING, manage.check, "paretoprune check my-study"),
+    (KEEPING, manage.rename, "paretoprune rename my-study better-name"),
+    (KEEPING, manage.delete, "paretoprune delete my-study --yes"),
+    (KEEPING, manage.mirror, "paretoprune mirror my-study --to http://localhost:5000"),
     (KNOWING, reference.methods, "paretoprune methods"),
     (KNOWING, reference.space, "paretoprune space increg --model resnet56"),
     (KNOWING, reference.models, "paretoprune models resnet5"),
@@ -129,7 +136,7 @@ def _application() -> typer.Typer:
         _common
     )
     for heading, command, example in COMMANDS:
-        application.command(rich_help_panel=heading, epilog=f"Example: {example}")(command)
+        application.command(example.split()[1], rich_help_panel=heading, epilog=f"Example: {example}")(command)
     return application
 
 

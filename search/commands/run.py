@@ -123,7 +123,7 @@ def sweep(
     if dry_run:
         _tell_plan(begun, quiet, as_json)
     else:
-        _run(begun, quiet, as_json)
+        run_and_show(begun, quiet, as_json)
 
 
 def train(
@@ -207,7 +207,7 @@ def resume(
 
         return Sweep.resume(files.name, directory, listener, trials, moved)
 
-    _run(continued, quiet, as_json)
+    run_and_show(continued, quiet, as_json)
 
 
 def _tell_plan(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None:
@@ -219,8 +219,13 @@ def _tell_plan(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -
         put("\n".join(plan.lines()))
 
 
-def _run(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None:
-    """Run a sweep and print its front, also if Ctrl-C ended it; sum up.
+def run_and_show(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None:
+    """Run a sweep and print its front, also if a signal ended it; sum up.
+
+    Args:
+        begun: Makes the sweep, given who hears of its progress.
+        quiet: Show warnings alone.
+        as_json: Print the front as JSON.
 
     Raises:
         typer.Exit: If the sweep was interrupted, or no trial was completed.

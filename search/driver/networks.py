@@ -12,13 +12,19 @@ from search.records.errors import RunError
 from search.records.listener import Listener
 from search.store.studies import StudyFiles
 from search.tasks.workload import Workload
+from search.tracking.away import Away
 from search.tracking.models import ModelSource
 from search.tracking.tracker import Tracker
 from spaces import InputError
 
 
 def keep_networks(
-    files: StudyFiles, workload: Workload, front: Front, tracker: Tracker, listener: Listener, formats: Sequence[str]
+    files: StudyFiles,
+    workload: Workload,
+    front: Front,
+    tracker: Tracker | Away,
+    listener: Listener,
+    formats: Sequence[str],
 ) -> None:
     """Export the networks of a front, and log those that run anywhere as MLflow's models.
 
@@ -73,7 +79,7 @@ def register_network(files: StudyFiles, number: int, name: str, alias: str | Non
         raise InputError(f"trial {number} of study {files.name!r} has no network to register")
     tracker = Tracker.open(files.directory, files.config().tracking_uri)
     try:
-        parent = files.tracked().get(tracker.store.public)
+        parent = tracker.store.known_run(files.tracked())
         if parent is None:
             raise InputError(
                 f"study {files.name!r} is not in the MLflow store {tracker.store.public}; give the store that it was "

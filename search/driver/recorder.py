@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
+from search.driver.mirror import trial_artefacts
 from search.fronts.scale import GrowingFront
 from search.objectives import Objective
 from search.objectives.limits import parse_drop
@@ -12,9 +12,8 @@ from search.records.listener import Listener
 from search.records.outcome import DenseRow, Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
+from search.tracking.away import Away
 from search.tracking.tracker import Tracker
-
-ARTEFACTS = ("outcome.json", "architecture.json", "weights.safetensors", "kept.json", "widths.png", "valley.png")
 
 
 class Recorder:
@@ -36,7 +35,7 @@ class Recorder:
         objectives: tuple[Objective, ...],
         total: int,
         listener: Listener,
-        tracker: Tracker,
+        tracker: Tracker | Away,
     ) -> None:
         self._files = files
         self._dense = dense
@@ -105,5 +104,5 @@ class Recorder:
         if outcome.profiles and not (folder / "valley.png").exists():
             title = f"Trial {outcome.number} · {outcome.method}"
             save(valley_figure(outcome.profiles, title, ("not pruned", "pruned")), folder / "valley.png")
-        present: dict[str, Path] = {name: folder / name for name in ARTEFACTS if (folder / name).exists()}
+        present = trial_artefacts(self._files, outcome.number)
         self._tracker.log_trial(outcome, self._dense, present)

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from search.driver.aim import study_sampler
 from search.driver.finish import finish_front, knee_numbers, note, ranks
+from search.driver.keeping import storage_url
 from search.driver.networks import keep_networks
 from search.driver.prepare import Plan, dense_setting, plan
 from search.driver.recorder import Recorder
@@ -30,9 +31,10 @@ from search.report.listeners import choose_listener
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, places, with_places
 from search.study.schedule import Schedule, lag_for
-from search.study.storage import is_damaged, known_studies, set_aside_damaged, sqlite_url
+from search.study.storage import is_damaged, known_studies, set_aside_damaged
 from search.study.study import Study
 from search.tasks.workload import Workload
+from search.tracking.away import Away
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker, import_mlflow
 from search.trials.trial import Setting
@@ -139,8 +141,7 @@ class Sweep:
             for warning in planned.warnings:
                 self._listener.warning(warning)
             # Nothing is written before here: what the user got wrong has been said.
-            RunStore.resolve(self.config.directory, self.config.tracking_uri).prepare()
-            opening = background.submit(Tracker.open, self.config.directory, self.config.tracking_uri)
+            opening = background.submit(self._open_tracker, self._checked_store())
             pool = stack.enter_context(  # workers import torch while the dense network trains
                 open_pool(self.config.resources, planned.gpus_per_trial, self._listener.warning)
             )
@@ -156,7 +157,7 @@ class Sweep:
             files.network = getattr(self._workload, "network", None)
             stack.enter_context(files.lock())
             earlier = set(files.numbers())
-            with self._tracked(tracker, files, dense):
+            with self._tracked(tracker, files, dense) as tracker:
                 self._trials(pool, files, planned, setting, dense, tracker)
                 self._listener.stage("testing and drawing the front")
                 front, paths = finish_front(files, planned.workload, setting)
@@ -175,22 +176,52 @@ class Sweep:
                 tracker.finish_sweep(ranks(front), paths, front.hypervolume(), note(front), numbers)
         return front
 
-    @contextmanager
-    def _tracked(self, tracker: Tracker, files: StudyFiles, dense: DenseRow) -> Generator[None]:
-        """Open the parent run, or take it up again; end it as killed or failed if the sweep ends so."""
-        store, known = tracker.store.public, files.tracked()
-        config = self.config.model_dump(mode="json") | places(self.config)
-        wanted = files.objectives()
-        parent = tracker.start_sweep(files.name, config, dense, run_id=known.get(store), objectives=wanted)
-        files.write_tracked({**known, store: parent})
+    def _checked_store(self) -> RunStore:
+        """Look whether MLflow's store can be used; only a new study refuses a place that the user has just named."""
+        store = RunStore.resolve(self.config.directory, self.config.tracking_uri)
+        store.require_directory()
+        if (aside := store.set_aside_damaged()) is not None:
+            self._listener.warning(
+                f"MLflow's database was damaged and is now {aside.name}; the study is sent there anew"
+            )
+        if store.given and self._files is None:
+            store.prepare()
+        return store
+
+    def _open_tracker(self, store: RunStore) -> Tracker | Away:
+        """Open MLflow's store; where that is not possible the search goes on without it."""
         try:
-            yield
+            return Tracker.open(store.directory, store.uri if store.given else None)
+        except InputError as error:
+            if store.given and self._files is None:
+                raise
+            return self._without_mlflow(store, str(error))
+
+    def _without_mlflow(self, store: RunStore, reason: str) -> Away:
+        self._listener.warning(f"{reason}; the search goes on without MLflow, and the study's files keep everything")
+        return Away(store, reason)
+
+    @contextmanager
+    def _tracked(self, tracker: Tracker | Away, files: StudyFiles, dense: DenseRow) -> Generator[Tracker | Away]:
+        """Open the parent run, or take it up again; end it as killed or failed if the sweep ends so."""
+        store, known = tracker.store, files.tracked()
+        config = self.config.model_dump(mode="json") | places(self.config)
+        try:
+            parent = tracker.start_sweep(
+                files.name, config, dense, run_id=store.known_run(known), objectives=files.objectives()
+            )
+        except InputError as error:
+            tracker, parent = self._without_mlflow(tracker.store, str(error)), ""
+        if parent:
+            files.write_tracked({**known, store.key: parent})
+        try:
+            yield tracker
         except BaseException as error:
             tracker.stop_sweep("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
     def _trials(
-        self, pool: Pool, files: StudyFiles, planned: Plan, setting: Setting, dense: DenseRow, tracker: Tracker
+        self, pool: Pool, files: StudyFiles, planned: Plan, setting: Setting, dense: DenseRow, tracker: Tracker | Away
     ) -> None:
         """Run every trial that is not finished."""
         total = self.config.trials
@@ -220,16 +251,17 @@ class Sweep:
 
     def _set_aside_damaged_database(self) -> None:
         """Give Optuna a new database where the old one cannot be read; studies are taken up again from their files."""
-        if (aside := set_aside_damaged(storage(self.config.directory))) is not None:
+        if (aside := set_aside_damaged(storage_url(self.config.directory))) is not None:
             self._listener.warning(
                 f"Optuna's database was damaged and is now {aside.name}; each study is taken up again from its files "
                 "when it is resumed"
             )
 
-    def _deliver(self, tracker: Tracker) -> None:
-        """Wait for MLflow to have everything; tell if it has not."""
+    def _deliver(self, tracker: Tracker | Away) -> None:
+        """Wait for MLflow to have everything; where it has not, say how it gets it later."""
         if (warning := tracker.close().warning) is not None:
-            self._listener.warning(warning)
+            later = "" if self.name is None else f"; `paretoprune mirror {self.name}` sends what is missing"
+            self._listener.warning(f"{warning}{later}")
 
 
 def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseRow:
@@ -289,7 +321,7 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
 def _study(files: StudyFiles) -> Study:
     """Open the Optuna study of a folder; make it if it is not there, or not there any more."""
     config, record = files.config(), files.record()
-    url = storage(files.directory)
+    url = storage_url(files.directory)
     begin = Study.load if files.name in known_studies(url) else Study.create
     return begin(
         url,
@@ -304,24 +336,12 @@ def _study(files: StudyFiles) -> Study:
     )
 
 
-def storage(directory: Path) -> str:
-    """Name the Optuna storage of a run store.
-
-    Args:
-        directory: The run store.
-
-    Returns:
-        An URL that ``optuna.load_study`` accepts.
-    """
-    return sqlite_url(directory.resolve() / "optuna.db")
-
-
 def _refuse_taken(directory: Path, name: str) -> None:
     if name in study_names(directory):
         raise InputError(
             f"study {name!r} exists; continue it with `paretoprune resume {name}` or choose another --name"
         )
-    url = storage(directory)
+    url = storage_url(directory)
     if not is_damaged(url) and name in known_studies(url):
         raise InputError(
             f"Optuna's database in {directory} still has a study {name!r}, whose folder is gone; remove it with "
@@ -335,5 +355,5 @@ def _free_name(config: StudyConfig) -> str:
     both = model if model.startswith(config.data) else f"{config.data}-{model}"  # digits_resnet says it already
     stem = re.sub(r"[^A-Za-z0-9]+", "-", both).strip("-")[:60]
     folders = (path.name for path in (config.directory / "studies").glob("*"))  # also such as are no studies
-    taken = {*folders, *known_studies(storage(config.directory))}
+    taken = {*folders, *known_studies(storage_url(config.directory))}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n:03d}") not in taken)

@@ -123,7 +123,10 @@ class StudyFiles:
         from search.study.config import StudyConfig
 
         places = _note(self.root / "places.json")
-        return StudyConfig.model_validate(self.record()["config"] | places | {"directory": self.directory})
+        return StudyConfig.model_validate(self.record()["config"] | places | self._here())
+
+    def _here(self) -> dict[str, Any]:
+        return {"directory": self.directory, "name": self.name}  # a study may have been moved or renamed
 
     def write_places(self, places: Mapping[str, Any]) -> None:
         """Keep where the study runs now, which may not be where it was begun.

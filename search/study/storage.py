@@ -8,11 +8,10 @@ since Optuna does not reopen what has ended.
 
 from __future__ import annotations
 
-import sqlite3
-import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, unquote
@@ -21,6 +20,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.store.databases import is_sound, lock_database, set_aside
 from spaces import InputError
 
 NUMBER = "number"
@@ -29,8 +29,8 @@ NUMBER = "number"
 IDENTITY = "paretoprune"
 """Attribute of our studies: their identity, as it stands in ``study.json``."""
 
-SUFFIXES = ("", "-journal", "-wal", "-shm")
-"""Files that make up one SQLite database."""
+TABLES = ("studies", "trials")
+"""Tables by which a database is known to be Optuna's."""
 
 
 class Storage:
@@ -229,7 +229,7 @@ def known_studies(url: str) -> list[str]:
     Returns:
         Their names; none if there is no such storage yet.
     """
-    path = _file(url)
+    path = database_file(url)
     if path is not None and not path.exists():
         return []  # asking Optuna would make the file
     return list(optuna.get_all_study_names(_opened(url)))
@@ -246,6 +246,53 @@ def delete_study(url: str, name: str) -> None:
         optuna.delete_study(study_name=name, storage=_opened(url))
 
 
+def rename_study(url: str, old: str, new: str) -> None:
+    """Give a study and its trials another name.
+
+    Args:
+        url: Optuna storage URL.
+        old: Its name.
+        new: The other name; it is free.
+    """
+    storage = _opened(url)
+    optuna.copy_study(from_study_name=old, from_storage=storage, to_storage=storage, to_study_name=new)
+    optuna.delete_study(study_name=old, storage=storage)
+
+
+@dataclass(frozen=True)
+class TrialsSeen:
+    """What Optuna's storage knows of a study.
+
+    Attributes:
+        identity: The study's identity; ``None`` for one of an earlier version.
+        asked: Numbers of our trials.
+        ended: Those that were told.
+        foreign: How many trials others have added and run.
+    """
+
+    identity: str | None
+    asked: frozenset[int]
+    ended: frozenset[int]
+    foreign: int
+
+
+def read_trials(url: str, name: str) -> TrialsSeen:
+    """Look which trials a study has; nothing is written.
+
+    Args:
+        url: Optuna storage URL.
+        name: Name of the study, which is there.
+
+    Returns:
+        What was seen.
+    """
+    study = optuna.load_study(storage=_opened(url), study_name=name)
+    kept = Storage(study)
+    trials = kept.trials()
+    ended = frozenset(number for number, trial in trials.items() if trial.state.is_finished())
+    return TrialsSeen(study.user_attrs.get(IDENTITY), frozenset(trials), ended, len(kept.foreign()))
+
+
 def is_damaged(url: str) -> bool:
     """Look whether an SQLite database cannot be read.
 
@@ -255,8 +302,8 @@ def is_damaged(url: str) -> bool:
     Returns:
         Whether it is there and damaged.
     """
-    path = _file(url)
-    return path is not None and path.exists() and not _sound(path)
+    path = database_file(url)
+    return path is not None and path.exists() and not is_sound(path, TABLES)
 
 
 def set_aside_damaged(url: str) -> Path | None:
@@ -268,35 +315,22 @@ def set_aside_damaged(url: str) -> Path | None:
     Returns:
         Where the damaged one is now; ``None`` if there was none.
     """
-    path = _file(url)
+    path = database_file(url)
     if path is None or not path.exists():
         return None
-    with _locked(path):
-        if _sound(path):
-            return None
-        aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
-        for suffix in SUFFIXES:
-            part = Path(f"{path}{suffix}")
-            if part.exists():
-                part.rename(f"{aside}{suffix}")
-        return aside
+    with lock_database(path):
+        return None if is_sound(path, TABLES) else set_aside(path)
 
 
-def _sound(path: Path) -> bool:
-    """Whether SQLite can read a database; one that another process is writing to counts as sound."""
-    try:
-        with closing(sqlite3.connect(path, timeout=60)) as connection:
-            answer = connection.execute("PRAGMA quick_check(1)").fetchone()
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.OperationalError:
-        return True  # locked, or no rights: not for us to judge
-    except sqlite3.DatabaseError:
-        return False
-    return answer == ("ok",) and (not tables or {"studies", "trials"} <= tables)
+def database_file(url: str) -> Path | None:
+    """Name the file of an SQLite storage.
 
+    Args:
+        url: Optuna storage URL.
 
-def _file(url: str) -> Path | None:
-    """Return the file of an SQLite storage."""
+    Returns:
+        The file; ``None`` for a database on a server.
+    """
     if not url.startswith("sqlite:///"):
         return None
     path = url.removeprefix("sqlite:///")
@@ -307,18 +341,11 @@ def _opened(url: str) -> optuna.storages.RDBStorage:
     """Open a storage; SQLite with patience for a reader that holds it."""
     # Optuna reports each trial, and each parameter that a sampler draws alone; our listeners do the former.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = _file(url)
+    path = database_file(url)
     if path is None:
         return optuna.storages.RDBStorage(url)
-    with _locked(path):  # a new database gets its tables from one process
+    with lock_database(path):  # a new database gets its tables from one process
         return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-
-
-def _locked(path: Path) -> AbstractContextManager[object]:
-    """Take the lock beside a database: one process at a time makes it, or moves it away."""
-    import filelock
-
-    return filelock.FileLock(f"{path}.lock", mode=0o666).acquire()
 
 
 def sqlite_url(path: Path) -> str:

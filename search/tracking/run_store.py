@@ -6,13 +6,15 @@ cannot be opened for a minute, and would put its files next to the ones it was p
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import socket
 import sqlite3
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +22,21 @@ from typing import Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from search.records.text import without_credentials
+from search.store.databases import is_sound, lock_database, set_aside
 from spaces import InputError
 
 DEFAULT_EXPERIMENT = "paretoprune"
 PROBE_SECONDS = 5.0
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SERVERS = ("http", "https")
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Tables and columns of MLflow's database that hold places of files."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class RunStore:
             InputError: If the address names a directory (MLflow's old file store), or a database path that
                 holds a question mark.
         """
-        home = directory.expanduser().absolute()
+        home = directory.expanduser().resolve()  # one spelling, whatever way leads there
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
             if "?" in str(home):
@@ -91,10 +102,27 @@ class RunStore:
         """The address without user name and password."""
         return without_credentials(self.uri)
 
+    def known_run(self, known: Mapping[str, str]) -> str | None:
+        """Find the run that mirrors a study in this store.
+
+        Args:
+            known: Id of the run by :attr:`key`; earlier versions used the address.
+
+        Returns:
+            The id; ``None`` if the study was not sent here yet.
+        """
+        if self.given or self.key in known:
+            return known.get(self.key)
+        return next((run for address, run in known.items() if address.endswith("/mlflow.db")), None)
+
+    @property
+    def key(self) -> str:
+        """What the store is known by in a study: the directory's own one wherever that lies now."""
+        return self.public if self.given else "mlflow.db"
+
     def prepare(self) -> None:
         """Make sure that the store can be written to; create the directory of a local one."""
-        if self.artifacts is not None:
-            _writable(self.directory)
+        self.require_directory()
         parts = urlsplit(self.uri)
         if self.scheme == "sqlite":
             self._check_database(Path(_database_file(self.uri)))
@@ -102,6 +130,47 @@ class RunStore:
             self._check_server(parts)
         elif self.scheme in DATABASE_PORTS and parts.hostname:
             self._check_port(parts.hostname, parts.port or DATABASE_PORTS[self.scheme])
+
+    def require_directory(self) -> None:
+        """Make sure that the local directory can be written to; create it."""
+        if self.artifacts is not None:
+            _writable(self.directory)
+
+    def set_aside_damaged(self) -> Path | None:
+        """Move the directory's own database out of the way if it is damaged.
+
+        Returns:
+            Where it is now; ``None`` if all is well, or the store is one that the user named.
+        """
+        path = Path(_database_file(self.uri))
+        if self.given or self.scheme != "sqlite" or not path.exists():
+            return None
+        with lock_database(path):
+            return None if is_sound(path) else set_aside(path)
+
+    def repair_locations(self) -> None:
+        """Write where runs keep their files, after the directory was moved or copied.
+
+        MLflow stores that place with every experiment, run and model. Only the database in the directory itself is
+        changed, and only places that were the ``artifacts`` of such a directory.
+        """
+        path, new = Path(_database_file(self.uri)), self.artifacts
+        if self.given or self.scheme != "sqlite" or new is None or not path.exists():
+            return
+        with closing(sqlite3.connect(path, timeout=PROBE_SECONDS)) as connection, connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "experiments" not in tables:
+                return
+            places = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+            moved = [old for (old,) in places if old and re.fullmatch(r"(file://)?/.*/artifacts", old) and old != new]
+            for old, (table, column) in itertools.product(moved, LOCATIONS):
+                columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+                if column in columns:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                        f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                        (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                    )
 
     @contextmanager
     def opening(self) -> Generator[None]:

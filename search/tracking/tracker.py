@@ -123,6 +123,7 @@ class Tracker:
         store.prepare()
         import_mlflow()
         with _explain(store), store.opening():
+            store.repair_locations()
             client = _client(store.uri)
             return cls(client, store, _experiment_id(client, store, experiment_name(experiment)))
 
@@ -455,12 +456,6 @@ def _experiment_id(client: MlflowClient, store: RunStore, name: str) -> str:
         raise InputError(
             f"the MLflow experiment {name!r} was deleted; restore it with 'mlflow experiments restore "
             f"--experiment-id {found.experiment_id}', or set MLFLOW_EXPERIMENT_NAME to another name"
-        )
-    # An experiment remembers where its files lie; in a directory that was moved they would go to the old place.
-    if not store.given and found.artifact_location != store.artifacts:
-        raise InputError(
-            f"the MLflow experiment {name!r} keeps its files in {found.artifact_location}, but the runs are now "
-            f"in {store.directory}; move the directory back, or set MLFLOW_EXPERIMENT_NAME to a new name"
         )
     return str(found.experiment_id)
 

@@ -7,9 +7,9 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -24,6 +24,7 @@ from search.speed.interleaved import Effort
 from search.store.files import write_json
 from search.store.studies import StudyFiles, load_front
 from search.study.config import StudyConfig
+from search.tracking.outbox import Delivery
 from spaces import InputError
 from tests.search.cases import outcome, quick_config
 
@@ -221,7 +222,12 @@ class FakeSweep:
 
     @classmethod
     def resume(
-        cls, name: str, directory: Path, listener: Listener, trials: int | None, moved: dict[str, object]
+        cls,
+        name: str,
+        directory: Path,
+        listener: Listener,
+        trials: int | None = None,
+        moved: Mapping[str, object] = MappingProxyType({}),
     ) -> FakeSweep:
         given = {key: value for key, value in moved.items() if value is not None}
         return cls(quick_config(directory, name=name), listener, (name, directory, trials, given))
@@ -538,6 +544,8 @@ def test_help_shows_an_example_that_works(
     exported = [card | {"files": {"model.pt2": {"bytes": 1000}}}]
     _replace_module(monkeypatch, "search.artefacts.export", export_members=lambda *_: exported)
     _replace_module(monkeypatch, "search.tracking.ui", serve=lambda *given, announce: served.append(given))
+    monkeypatch.setattr("search.driver.mirror.mirror_study", lambda *_: Delivery(9, 0, None))
+    monkeypatch.setattr("search.driver.keeping.check", lambda *_: [])
     way = Profile((0.0, 1.0), (0.1, 0.2))
     _replace_module(monkeypatch, "search.driver.valley", trial_valley=lambda *_: Paths(way, way))
     monkeypatch.setattr("search.driver.league.League.run", lambda *_: [])

@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "runs", ignore=shutil.ignore_patterns("mlflow.db*")))
+    return Path(shutil.copytree(finished, tmp_path / "runs"))
 
 
 def resume(directory: Path) -> Heard:

@@ -322,13 +322,15 @@ def test_a_store_given_as_address(home: Path) -> None:
 
 
 def test_a_directory_that_was_moved(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(home / "mlflow.db", tmp_path / "mlruns")
-    with pytest.raises(
-        InputError, match=r"keeps its files in file://.*but the runs are now in .*MLFLOW_EXPERIMENT_NAME"
-    ):
-        Tracker.open(tmp_path / "mlruns")
-    Tracker.open(tmp_path / "mlruns", experiment="after the move").close()
+    shutil.copytree(home, tmp_path / "mlruns")
+    tracker = Tracker.open(tmp_path / "mlruns")
+    tracker.close()
+    client = tracker._client
+    here = (tmp_path / "mlruns" / "artifacts").as_uri()
+    experiments = client.search_experiments(filter_string="name != 'Default'")
+    runs = client.search_runs([each.experiment_id for each in experiments])
+    assert experiments and {each.artifact_location for each in experiments} == {here}
+    assert runs and all(run.info.artifact_uri.startswith(f"{here}/") for run in runs)
 
 
 def test_an_address_that_mlflow_does_not_know(tmp_path: Path) -> None:

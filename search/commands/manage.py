@@ -1,0 +1,127 @@
+"""Keeping studies in order: ``list``, ``check``, ``rename``, ``delete``, ``rerun``, ``mirror``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.commands.options import DIRECTORY, OUTPUT, Directory, Json, Quiet
+from search.commands.output import note, put, put_json
+from search.commands.run import run_and_show
+from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from search.driver.sweep import Sweep
+    from search.records.listener import Listener
+
+Name = Annotated[str, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study.")]
+
+
+def list_studies(directory: Directory = DIRECTORY, as_json: Json = False) -> None:
+    """List the studies of a store, oldest first."""
+    from search.store.studies import StudyFiles, study_names
+
+    rows = []
+    for name in study_names(directory):
+        try:
+            status = StudyFiles(directory, name).status()
+        except InputError as error:
+            note(f"warning: {error}")
+            continue
+        finished = status["total"] - status["states"]["waiting"] - len(status["running"])
+        rows.append({"study": name, "finished": finished, "total": status["total"], "driver": status["driver"]})
+    if as_json:
+        put_json(rows)
+        return
+    width = max((len(str(row["study"])) for row in rows), default=0)
+    for row in rows:
+        put(f"{row['study']:<{width}}  {row['finished']}/{row['total']} trials{'  running' if row['driver'] else ''}")
+
+
+def check(study: Name, directory: Directory = DIRECTORY, as_json: Json = False) -> None:
+    """Look whether a study is whole: files, weights, Optuna's database; nothing is written.
+
+    Raises:
+        typer.Exit: With code 1 if something is wrong.
+    """
+    from search.driver import keeping
+    from search.store.studies import StudyFiles
+
+    problems = keeping.check(StudyFiles.open(directory, study))
+    if as_json:
+        put_json({"study": study, "problems": problems})
+    else:
+        put("\n".join(problems) or f"study {study} is whole")
+    if problems:
+        raise typer.Exit(1)
+
+
+def rename(
+    study: Name,
+    new: Annotated[str, typer.Argument(metavar="NEW", show_default=False, help="Its new name.")],
+    directory: Directory = DIRECTORY,
+) -> None:
+    """Give a study another name."""
+    from search.driver import keeping
+
+    keeping.rename(directory, study, new)
+    note(f"study {study} is now {new}; its MLflow run keeps the old name until the next resume")
+
+
+def delete(
+    study: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=OUTPUT)] = False,
+    directory: Directory = DIRECTORY,
+) -> None:
+    """Remove a study, with its networks; its runs in MLflow stay."""
+    from search.driver import keeping
+
+    if not yes:
+        typer.confirm(f"Remove study {study} of {directory} and all its networks?", abort=True, err=True)
+    note(f"removed {' and '.join(keeping.delete(directory, study))}; its runs in MLflow stay")
+
+
+def rerun(
+    study: Name,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, show_default=False, help="Number of the trial.")],
+    directory: Directory = DIRECTORY,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a finished trial again, from the same point and seed, and go on with the study."""
+    from search.driver import keeping
+    from search.store.studies import StudyFiles
+
+    files = StudyFiles.open(directory, study)
+    keeping.give_up(files, trial)
+
+    def continued(listener: Listener) -> Sweep:
+        from search.driver.sweep import Sweep
+
+        return Sweep.resume(files.name, directory, listener)
+
+    run_and_show(continued, quiet, as_json)
+
+
+def mirror(
+    study: Name,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="URI", show_default=False, help="MLflow store or server; the study's own if left out."),
+    ] = None,
+    directory: Directory = DIRECTORY,
+) -> None:
+    """Send a study to MLflow, whole, from its files; what is there already is not sent again.
+
+    Raises:
+        typer.Exit: With code 1 if something did not arrive.
+    """
+    from search.driver.mirror import mirror_study
+    from search.store.studies import StudyFiles
+
+    delivery = mirror_study(StudyFiles.open(directory, study), to)
+    if delivery.warning is not None:
+        note(f"warning: {delivery.warning}")
+        raise typer.Exit(1)
+    note(f"MLflow has all of study {study} ({delivery.sent} events sent)")

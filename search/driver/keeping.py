@@ -1,0 +1,139 @@
+"""What is done to whole studies: renamed, deleted, checked, single trials given up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search.store.databases import is_sound
+from search.store.files import remove_folder
+from search.store.studies import StudyFiles, study_names
+from search.study.config import checked_name
+from search.study.storage import (
+    database_file,
+    delete_study,
+    is_damaged,
+    known_studies,
+    read_trials,
+    rename_study,
+    sqlite_url,
+)
+from spaces import InputError, unknown_name
+
+
+def storage_url(directory: Path) -> str:
+    """Name the Optuna storage of a run store.
+
+    Args:
+        directory: The run store.
+
+    Returns:
+        An URL that ``optuna.load_study`` accepts.
+    """
+    return sqlite_url(directory.resolve() / "optuna.db")
+
+
+def delete(directory: Path, name: str) -> list[str]:
+    """Remove a study: its folder and its trials in Optuna's storage.
+
+    Args:
+        directory: The run store.
+        name: Name of the study.
+
+    Returns:
+        What was removed, in words. MLflow's runs stay.
+
+    Raises:
+        InputError: If there is no such study, or a driver is at work on it.
+    """
+    url, removed = storage_url(directory), []
+    in_optuna = not is_damaged(url) and name in known_studies(url)
+    if name in study_names(directory):
+        files = StudyFiles(directory, name)
+        _require_idle(files)
+        remove_folder(files.root)
+        removed.append(str(files.root))
+    elif not in_optuna:
+        raise InputError(unknown_name("study", name, study_names(directory)))
+    if in_optuna:
+        delete_study(url, name)
+        removed.append(f"its trials in {database_file(url)}")
+    return removed
+
+
+def rename(directory: Path, old: str, new: str) -> None:
+    """Give a study another name.
+
+    Args:
+        directory: The run store.
+        old: Its name.
+        new: The other name.
+
+    Raises:
+        InputError: If the name is taken or not allowed, or a driver is at work on the study.
+    """
+    files, url = StudyFiles.open(directory, old), storage_url(directory)
+    _require_idle(files)
+    target = files.root.with_name(checked_name(new))
+    in_optuna = [] if is_damaged(url) else known_studies(url)
+    if target.exists() or new in in_optuna:
+        raise InputError(f"study {new!r} exists; choose another name")
+    # Folder last: it decides. A copy in Optuna's storage without a folder can be deleted by its name.
+    if old in in_optuna and (taken := read_trials(url, old)).identity in (None, files.record().get("id")):
+        rename_study(url, old, new)
+        del taken
+    files.root.rename(target)
+
+
+def check(files: StudyFiles) -> list[str]:
+    """Look whether a study is whole; nothing is written.
+
+    Args:
+        files: The study.
+
+    Returns:
+        What is wrong, each with its cure; nothing if all is well.
+    """
+    problems = list(files.damaged().values())
+    url = storage_url(files.directory)
+    path = database_file(url)
+    cure = f"`paretoprune resume {files.name}` mends it"
+    if path is None or not path.exists():
+        return [*problems, f"Optuna's database {path} is gone; {cure} from the files"]
+    if not is_sound(path, ("studies", "trials")):
+        return [*problems, f"Optuna's database {path} is damaged; {cure} from the files"]
+    if files.name not in known_studies(url):
+        return [*problems, f"Optuna's database {path} does not have the study; {cure} from the files"]
+    trials = read_trials(url, files.name)
+    finished = set(files.numbers())
+    problems += [
+        f"trial {number} was finished, but its folder is gone; {cure}" for number in sorted(trials.ended - finished)
+    ]
+    if unknown := sorted(finished - trials.asked):
+        problems.append(f"trials {', '.join(map(str, unknown))} are not in Optuna's database; {cure}")
+    if trials.foreign:
+        problems.append(
+            f"{trials.foreign} trials in Optuna's database were not run by this study; they are not counted"
+        )
+    return problems
+
+
+def give_up(files: StudyFiles, number: int) -> None:
+    """Remove what came of a trial, so that it runs again.
+
+    Args:
+        files: The study.
+        number: Number of the trial.
+
+    Raises:
+        InputError: If the trial is not finished, or a driver is at work on the study.
+    """
+    _require_idle(files)
+    if number not in files.numbers():
+        raise InputError(f"trial {number} of study {files.name!r} is not finished; `paretoprune resume` runs it")
+    remove_folder(files.folder(number))
+    files.write_tested({key: value for key, value in files.tested().items() if key != str(number)})
+
+
+def _require_idle(files: StudyFiles) -> None:
+    if files.driven():
+        raise InputError(f"study {files.name!r} is being run by another process; stop that first")
