@@ -28,7 +28,11 @@ def profile(
     ] = Path("data"),
     target: Annotated[
         str,
-        typer.Option(metavar="NAME", help="cpu, cpu-compiled, cuda, cuda-eager or onnxruntime.", rich_help_panel=RUN),
+        typer.Option(
+            metavar="NAME",
+            help="cpu, cpu-compiled, cuda, cuda-eager, onnxruntime or openvino.",
+            rich_help_panel=RUN,
+        ),
     ] = "cpu",
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="N", help="Inputs in one forward pass.", rich_help_panel=RUN)

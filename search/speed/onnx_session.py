@@ -19,7 +19,7 @@ TOLERANCE = 1e-2
 
 
 class NotInstalled(Exception):
-    """ONNX Runtime or the exporter is not installed."""
+    """A library that a target needs, or the exporter, is not installed."""
 
 
 def onnx_run(model: nn.Module, inputs: Tensor, threads: int) -> Run:
@@ -43,15 +43,13 @@ def onnx_run(model: nn.Module, inputs: Tensor, threads: int) -> Run:
         raise NotInstalled(
             f"{error.name} is not installed; `pip install onnx onnxscript onnxruntime`, or leave this target out"
         ) from error
-    with _quiet():
-        program: Any = torch.onnx.export(model, (inputs,), dynamo=True, verbose=False)
+    exported = onnx_bytes(model, inputs)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
     # Threads that spin for work would take the cores of the trials beside this one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    exported = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: inputs.contiguous().numpy()}
 
@@ -60,12 +58,36 @@ def onnx_run(model: nn.Module, inputs: Tensor, threads: int) -> Run:
 
     with torch.inference_mode():
         wanted = model(inputs)
-    _check(torch.from_numpy(run()[0]), wanted)
+    check_answer(torch.from_numpy(run()[0]), wanted)
     return run
 
 
-def _check(answer: Tensor, wanted: Tensor) -> None:
-    """What is timed must be the same network."""
+def onnx_bytes(model: nn.Module, inputs: Tensor) -> bytes:
+    """Export a network to ONNX.
+
+    Args:
+        model: The network on the CPU, in eval mode.
+        inputs: Its inputs; the exported network takes this batch size alone.
+
+    Returns:
+        The graph with its weights.
+    """
+    with _quiet():
+        program: Any = torch.onnx.export(model, (inputs,), dynamo=True, verbose=False)
+    graph: bytes = program.model_proto.SerializeToString()
+    return graph
+
+
+def check_answer(answer: Tensor, wanted: Tensor) -> None:
+    """Make sure that what is timed is the same network.
+
+    Args:
+        answer: What the target gave.
+        wanted: What torch gives.
+
+    Raises:
+        ValueError: If they differ by more than :data:`TOLERANCE` of the largest number.
+    """
     scale = float(wanted.abs().max())
     deviation = float((answer - wanted).abs().max())
     if not deviation <= TOLERANCE * max(scale, 1e-6):

@@ -7,6 +7,10 @@
 | ``cuda`` | a CUDA graph of the network, replayed: launching costs nothing |
 | ``cuda-eager`` | the network as it is, on the GPU: small networks mostly wait to be launched |
 | ``onnxruntime`` | the network exported to ONNX, in ONNX Runtime on the CPU |
+| ``openvino`` | the network exported to ONNX and compiled by OpenVINO, on the CPU |
+
+Other packages add targets as entry points of the group ``paretoprune.targets``, and ``package.module:NAME`` names one
+in any module: an object of :class:`Target`.
 
 All run without gradients in single precision, on copies. Layers with equal forms run in the one that is measured to be
 fastest there (``search.speed.tuner``).
@@ -15,6 +19,7 @@ fastest there (``search.speed.tuner``).
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +30,11 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, map_tensors, shapes_of
-from search.speed.conditions import Conditions
+from methods.contract.named import load_named
+from search.speed.conditions import GROUP, Conditions
 from search.speed.interleaved import Run, Watch
 from search.speed.onnx_session import NotInstalled, onnx_run
+from search.speed.openvino_session import openvino_run
 from search.speed.tuner import eager, tune
 from search.speed.watches import DeviceWatch, HostWatch
 
@@ -45,12 +52,15 @@ class Target:
         prepare: Makes one forward pass of a network on this device with these inputs; runs it at least once.
         failure: What it means that preparing fails, and what to do.
         whole: Whether a compiler sees the whole network, and rearranges layers itself.
+        own_threads: Whether it computes on threads of its own: then time on the wall counts, for the processor time of
+            the calling thread does not see them.
     """
 
     device: str
     prepare: Callable[[nn.Module, Tensor, int], Run]
     failure: str
     whole: bool = False
+    own_threads: bool = False
 
 
 def prepare(name: str, model: nn.Module, example: Inputs, setting: Conditions) -> Run:
@@ -68,7 +78,7 @@ def prepare(name: str, model: nn.Module, example: Inputs, setting: Conditions) -
     Raises:
         Untimed: If it cannot be made.
     """
-    target = TARGETS[name]
+    target = load_target(name)
     if not isinstance(example, Tensor):
         raise Untimed(f"{name}: latency is measured for networks with one input, this one takes {shapes_of(example)}")
     try:
@@ -127,7 +137,29 @@ def watch(name: str, threads: int) -> Watch:
     Returns:
         The watch.
     """
-    return DeviceWatch() if TARGETS[name].device == "cuda" else HostWatch(threads)
+    target = load_target(name)
+    if target.device == "cuda":
+        return DeviceWatch()
+    return HostWatch(threads, time.perf_counter if target.own_threads else None)
+
+
+def load_target(name: str) -> Target:
+    """Find a target.
+
+    Args:
+        name: A name in :data:`TARGETS`, of an entry point, or ``package.module:NAME``.
+
+    Returns:
+        The target; an ``InputError`` if there is none.
+    """
+    if name in TARGETS:
+        return TARGETS[name]
+    found: Target = load_named("latency target", name, {}, GROUP, _wrong_kind)
+    return found
+
+
+def _wrong_kind(found: Any) -> str | None:
+    return None if isinstance(found, Target) else f"is a {type(found).__name__}, not a search.speed.targets.Target"
 
 
 @contextmanager
@@ -222,6 +254,13 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
         onnx_run,
         "the network cannot be exported to ONNX, or ONNX Runtime cannot run it as torch does; leave this target out",
         whole=True,
+    ),
+    "openvino": Target(
+        "cpu",
+        openvino_run,
+        "the network cannot be exported to ONNX, or OpenVINO cannot run it as torch does; leave this target out",
+        whole=True,
+        own_threads=True,
     ),
 })
 """How the targets of :data:`search.speed.conditions.TARGETS` run."""

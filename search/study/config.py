@@ -83,7 +83,8 @@ class Latency(_Part):
     """How the latency of networks is measured, if it is: as an objective, or because targets are named.
 
     Attributes:
-        targets: Where networks are timed, out of ``search.speed.conditions.TARGETS``; the first one gives the
+        targets: Where networks are timed: ``cpu``, ``cpu-compiled``, ``cuda``, ``cuda-eager``, ``onnxruntime``,
+            ``openvino``, a name of an installed package or ``package.module:NAME``; the first one gives the
             objective ``latency``. ``None`` for a GPU where trials have one, else for the CPU.
         batch_size: Inputs in one forward pass; latency is the time of that pass.
         threads: Threads on the CPU; ``None`` for the cores of a trial.

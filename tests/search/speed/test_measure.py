@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,3 +254,35 @@ def test_a_machine_of_its_own_may_use_more_threads(tmp_path: Path) -> None:
 def test_targets_are_checked(names: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         checked_targets(names)
+
+
+def test_openvino_answers_as_torch_does_and_is_timed_on_the_wall() -> None:
+    pytest.importorskip("openvino")
+    model = network().eval()
+    run = prepare("openvino", model, EXAMPLE, Conditions(("openvino",), batch_size=2))
+    (answer,) = run().values()  # type: ignore[attr-defined]
+    with torch.no_grad():
+        assert torch.allclose(torch.from_numpy(answer), model(like(EXAMPLE, 2)), atol=1e-4)
+    assert vars(targets.watch("openvino", 1))["_clock"] is time.perf_counter
+    assert vars(targets.watch("cpu", 1))["_clock"] is time.thread_time
+
+
+def test_a_target_of_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_targets.py").write_text(
+        "import torch\n"
+        "from search.speed.targets import Target\n"
+        "def prepare(model, inputs, threads):\n"
+        "    return lambda: 3 * model(inputs)\n"
+        "triple = Target('cpu', prepare, 'it cannot be tripled')\n"
+        "other = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert checked_targets(["my_targets:triple"]) == ("my_targets:triple",)
+    model = network().eval()
+    run = prepare("my_targets:triple", model, EXAMPLE, Conditions(("my_targets:triple",)))
+    with torch.no_grad():
+        torch.testing.assert_close(run(), 3 * model(like(EXAMPLE, 1)))
+    with pytest.raises(InputError, match="other is a int, not a search.speed.targets.Target"):
+        targets.load_target("my_targets:other")
+    with pytest.raises(InputError, match="unknown latency target 'openvin'; did you mean 'openvino'"):
+        checked_targets(["openvin"])
