@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from search.driver.in_hand import prune, search
     from search.driver.sweep import Sweep
     from search.fronts.front import Front, Member
+    from search.objectives.base import MeasureContext, Objective
+    from search.records.listener import NullListener
     from search.store.studies import StudyFiles, load_front
     from search.study.config import StudyConfig, load_config
     from spaces.errors import InputError
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Front",
     "InputError",
+    "MeasureContext",
     "Member",
+    "NullListener",
+    "Objective",
     "StudyConfig",
     "StudyFiles",
     "Sweep",
@@ -52,7 +57,10 @@ __all__ = [
 _HOMES = {
     "Front": "search.fronts.front",
     "InputError": "spaces.errors",
+    "MeasureContext": "search.objectives.base",
     "Member": "search.fronts.front",
+    "NullListener": "search.records.listener",
+    "Objective": "search.objectives.base",
     "StudyConfig": "search.study.config",
     "StudyFiles": "search.store.studies",
     "Sweep": "search.driver.sweep",

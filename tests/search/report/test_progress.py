@@ -6,6 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
+from search.objectives import Objective
 from search.records.listener import Listener
 from search.records.outcome import DenseRow
 from search.report.listeners import choose_listener
@@ -263,3 +264,23 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     tell_everything(choose_listener(stream=plain))
     assert coloured.search(painted.getvalue())
     assert not coloured.search(plain.getvalue())
+
+
+IOU = Objective(
+    name="mean_iou", title="mean IoU", direction="maximise", style=".1%", ideal=1.0, quality=True, trained=True
+)
+ENERGY = Objective(name="energy", title="energy", direction="minimise", unit="mJ", style=".3g")
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_progress_is_told_in_the_objectives_of_the_study(live: bool) -> None:
+    stream = io.StringIO()
+    heard = display(Clock(), stream) if live else Lines(stream)
+    dense = DenseRow.of(mean_iou=0.6, flops=1000, params=78_100, seconds=9.0, energy=8.0)
+    heard.sweep_started("streets", 2, 0, dense, (IOU, ENERGY))
+    measured = {"mean_iou": 0.55, "flops": 249.0, "params": 9.0, "seconds": 4.2, "energy": 2.0}
+    heard.trial_finished(outcome(1, metrics=measured), 0.5, 1)
+    text = " ".join((drawn(heard) if isinstance(heard, Display) else stream.getvalue()).split())
+    assert "mean IoU 60.0 % FLOPs 1.00 k parameters 78.1 k energy 8" in text
+    assert ("55.0 % 25.0 %" if live else "mean IoU 55.0 % energy 25.0 %") in text
+    heard.close()
