@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from paretoprune import Sweep, load_config
 
@@ -17,9 +19,56 @@ def test_every_example_is_tested_here() -> None:
         "from_python.py",
         "greedy_theory.py",
         "method_pictures.py",
+        "own_loop.py",
+        "own_loop.toml",
         "own_network.py",
         "own_network.toml",
+        "segmentation.py",
+        "segmentation.toml",
+        "two_inputs.py",
+        "two_inputs.toml",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "heading", "least"),
+    [
+        ("segmentation", "mean_iou", "mean IoU", 0.3),
+        ("two_inputs", "r2", "R²", 0.5),
+        ("own_loop", "box_iou", "overlap of boxes", 0.3),
+    ],
+)
+def test_other_tasks(
+    name: str,
+    metric: str,
+    heading: str,
+    least: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(EXAMPLES.parent)
+    shorter = ["dense.epochs=6", "finetune.epochs=2", "methods=['magnitude']"]
+    config = load_config(EXAMPLES / f"{name}.toml", shorter, trials=2, executor="inline", directory=tmp_path)
+    front = Sweep(config).run()
+    assert config.objectives == (metric, "flops")
+    assert least < front.dense.metrics[metric] <= 1
+    for outcome in front.outcomes:
+        assert metric in outcome.metrics and "accuracy" not in outcome.metrics
+        assert all(metric in record for record in outcome.history)
+        assert f"{metric}_cut" in outcome.extra
+    folder = next((tmp_path / "studies").iterdir())
+    stored = json.loads((folder / "front.json").read_text())
+    assert stored["objectives"] == [metric, "flops"]
+    assert stored["dense"][metric] == front.dense.metrics[metric]
+    assert (folder / "front.png").stat().st_size > 10_000
+    assert metric in (folder / "front.csv").read_text().splitlines()[0].split(",")
+    assert front.shown[metric].heading == heading
+    member = front.knee()
+    rebuilt = member.model()
+    assert not rebuilt.training
+    if name == "segmentation":
+        assert set(rebuilt(torch.zeros(1, 3, 32, 32))) == {"out", "aux"}
 
 
 def test_own_network_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def study_aim(planned: Plan, dense: DenseRow, costs: PointCosts) -> Aim:
         Objectives, limits and scale.
     """
     axes = []
-    for objective in load_objectives(planned.config.objectives):
+    for objective in load_objectives(planned.config.objectives, planned.workload.task):
         own = dense.metrics.get(objective.name)
         examples = planned.workload.data.validation.examples if objective.name == COUNTED else None
         axes.append(

@@ -445,7 +445,9 @@ def _run_smaller(job: _Job) -> LeagueRow:
         return replace(job.row, state="failed", error=str(error), seconds=time.perf_counter() - clock)
     seconds = time.perf_counter() - clock
     context = MeasureContext(model, setting.example, setting.validation, setting.task)
-    metrics = measure_metrics(context, [each for each in load_objectives(setting.objectives) if not each.reported_by])
+    metrics = measure_metrics(
+        context, [each for each in load_objectives(setting.objectives, setting.task) if not each.reported_by]
+    )
     model.cpu()
     quality = setting.objectives[0]
     _keep_network(job, describe(job.setting.model.cpu(), model), model)

@@ -303,7 +303,7 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
         "versions": versions(),
     }
     while True:
-        name = config.name or _free_name(config)
+        name = config.name or _free_name(config, planned.workload.data.name)
         files = StudyFiles(config.directory, name)
         named = config.model_copy(update={"name": name})
         try:
@@ -349,10 +349,10 @@ def _refuse_taken(directory: Path, name: str) -> None:
         )
 
 
-def _free_name(config: StudyConfig) -> str:
+def _free_name(config: StudyConfig, data: str) -> str:
     """Number a study after its data and model."""
     model = config.model.rpartition(":")[2]
-    both = model if model.startswith(config.data) else f"{config.data}-{model}"  # digits_resnet says it already
+    both = model if model.startswith(data) else f"{data}-{model}"  # digits_resnet says it already
     stem = re.sub(r"[^A-Za-z0-9]+", "-", both).strip("-")[:60]
     folders = (path.name for path in (config.directory / "studies").glob("*"))  # also such as are no studies
     taken = {*folders, *known_studies(storage_url(config.directory))}

@@ -31,8 +31,8 @@ class Regression(Task):
     name: ClassVar[str] = "regression"
     metrics: tuple[Metric, ...] = (
         Metric("r2", "R²", format=".4f", ideal=1.0, worst=0.0),
-        Metric("mse", "mean squared error", "minimize", format=".4g", ideal=0.0),
-        Metric("mae", "mean absolute error", "minimize", format=".4g", ideal=0.0),
+        Metric("mse", "MSE", "minimize", format=".4g", ideal=0.0),
+        Metric("mae", "MAE", "minimize", format=".4g", ideal=0.0),
     )
 
     def __init__(self, output_key: str | int | None = None) -> None:
