@@ -185,6 +185,15 @@ SamplerName = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="8h|90min",
+        show_default=False,
+        help="Time after which no further trial is begun.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Trials = Annotated[
     int | None,
     typer.Option(

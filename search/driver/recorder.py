@@ -15,6 +15,9 @@ from search.store.studies import StudyFiles
 from search.tracking.away import Away
 from search.tracking.tracker import Tracker
 
+GROWTH = 0.001
+"""Growth of the hypervolume that counts as one."""
+
 
 class Recorder:
     """Hears of trials from the schedule.
@@ -45,6 +48,8 @@ class Recorder:
         self._tracker = tracker
         self._running: set[int] = set()
         self._front = GrowingFront(objectives, dense, parse_drop(files.config().max_drop))
+        self._best = 0.0
+        self._flat = 0
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._drawn: list[Future[None]] = []
 
@@ -92,6 +97,14 @@ class Recorder:
     def _count(self, outcome: Outcome) -> None:
         if outcome.state == "complete" and not outcome.lacks(o.name for o in self._objectives):
             self._front.add(outcome.metrics)
+        grown = self._front.hypervolume()
+        self._flat = 0 if grown > self._best + GROWTH else self._flat + 1
+        self._best = max(self._best, grown)
+
+    @property
+    def flat(self) -> int:
+        """Trials since the front last grew by more than :data:`GROWTH`."""
+        return self._flat
 
     def _publish(self, outcome: Outcome) -> None:
         """Draw the pictures, then hand everything to the tracker."""

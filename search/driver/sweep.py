@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from search.driver.aim import study_sampler
+from search.driver.ending import Ending
 from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.keeping import storage_url
 from search.driver.networks import keep_networks
@@ -244,10 +245,15 @@ class Sweep:
             study.use(study_sampler(planned, space, setting, dense, begun.trials))
             for line in study.reconcile(finished, lag):
                 self._listener.warning(line)
-            schedule = Schedule(study, total, lag, finished.get, recorder.finished)
+            ending = Ending(self.config, lambda: recorder.flat)
+            schedule = Schedule(study, total, lag, finished.get, recorder.finished, ending)
             if not schedule.done:
                 with watch_progress(files, self._listener):
                     pool.run(schedule, setting, files, recorder.started)
+            if not schedule.done and ending.reason is not None:
+                self._listener.warning(
+                    f"{ending.reason}: {total - len(files.numbers())} of {total} trials were not begun"
+                )
 
     def _set_aside_damaged_database(self) -> None:
         """Give Optuna a new database where the old one cannot be read; studies are taken up again from their files."""

@@ -178,6 +178,29 @@ def parse_drop(given: str | float) -> float:
     return points / 100
 
 
+def parse_budget(text: str) -> float:
+    """Read a budget of time.
+
+    Args:
+        text: What the user wrote: ``"8h"``, ``"90min"``, ``"300s"`` or ``"2d"``.
+
+    Returns:
+        Seconds, above 0.
+
+    Raises:
+        InputError: If it is no such time.
+
+    Example:
+        >>> parse_budget("8h"), parse_budget("1.5 min")
+        (28800.0, 90.0)
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{0,9})?)\s*(s|min|h|d)", str(text).strip())
+    seconds = float(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise InputError(f"budget: {text!r} is no time; write a number with s, min, h or d, such as 8h or 90min")
+    return seconds
+
+
 def _parse(text: str | float, name: str, examples: str) -> tuple[Fraction, str]:
     # The positive number, exact (29 % of 100 must be 29, not 28.999…), and its suffix in lower case.
     match = _NUMBER.fullmatch(str(text).strip())

@@ -138,6 +138,8 @@ class StudyConfig(_Part):
         max_latency: Latency that networks should not exceed, a time (``"2ms"``) or a share (``"50%"``); it is learned,
             so that a trial may be slower.
         max_drop: Percentage points of quality at whose loss a network is worth nothing to the search.
+        budget: Time after which no further trial is begun (``"8h"``, ``"90min"``), counted from the start of each run.
+        patience: Trials without growth of the front after which no further one is begun; ``None`` goes on.
         sampler: Who proposes points: ``"exact"`` (which ``"auto"`` is), one of Optuna's (``"tpe"``, ``"gp"``,
             ``"nsga2"``, ``"random"``), or ``package.module:Name``. ``"defaults"`` searches nothing:
             every method is tried with its authors' values at each of ``shares``, to compare methods.
@@ -177,6 +179,8 @@ class StudyConfig(_Part):
     max_params: Limit = None
     max_latency: str | None = None
     max_drop: str | float = 5.0
+    budget: str | None = None
+    patience: int | None = Field(None, ge=1)
     sampler: Sampler = "auto"
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.25, 0.125)
     dense: Training = Training()
@@ -222,6 +226,15 @@ class StudyConfig(_Part):
         if not is_reference(name) and name not in known:  # a reference is followed when the study is planned
             raise InputError(unknown_name("sampler", name, [*known, "package.module:Name"]))
         return name
+
+    @field_validator("budget")
+    @classmethod
+    def _readable_budget(cls, given: str | None) -> str | None:
+        from search.objectives.limits import parse_budget
+
+        if given is not None:
+            parse_budget(given)
+        return given
 
     @field_validator("max_drop")
     @classmethod

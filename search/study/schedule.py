@@ -62,6 +62,7 @@ class Schedule:
         lag: How many trials may be asked and not told.
         finished: Looks up the outcome of a trial that finished before an interruption, ``None`` if it did not.
         on_finished: Called once for every trial that finishes now, in order of finishing.
+        over: Whether the sweep shall end before all trials are run; asked before each is handed out.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class Schedule:
         lag: int,
         finished: Callable[[int], Outcome | None],
         on_finished: Callable[[Outcome], None],
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._study = study
         self._total = total
         self._lag = lag
         self._on_finished = on_finished
+        self._over = over
         self._told = study.told()
         self._ready: deque[TrialSpec] = deque()
         self._untold: dict[int, Outcome] = {}
@@ -98,7 +101,7 @@ class Schedule:
     @property
     def exhausted(self) -> bool:
         """Whether no further trial will be handed out."""
-        return self._asked >= self._total and not self._ready
+        return self._over() or (self._asked >= self._total and not self._ready)
 
     def next(self) -> TrialSpec | None:
         """Hand out a trial.
@@ -106,7 +109,7 @@ class Schedule:
         Returns:
             The trial, now running; ``None`` if there is none to hand out at the moment.
         """
-        if not self._ready:
+        if not self._ready or self._over():
             return None
         spec = self._ready.popleft()
         self.running[spec.number] = spec
