@@ -17,11 +17,11 @@ from methods.contract.analyses import Settings, Tensors
 from methods.contract.method import Problem, Pruned
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
-from methods.eigendamage.eigenspace import Eigenspace
-from methods.eigendamage.kronecker import damage, directions, eigenbases
+from methods.eigendamage.eigenspace import Eigenspace, _divisors
+from methods.eigendamage.kronecker import Directions, damage, directions, eigenbases
 from methods.eigendamage.method import MEASURED, SURGERY, EigenDamage
 from methods.eigendamage.rotation import core_of
-from methods.eigendamage.rotation_cost import Forms, survey
+from methods.eigendamage.rotation_cost import Forms, Shape, survey
 from methods.network.chains import blocks, realise
 from methods.network.channels import channel_groups
 from methods.network.cost import count
@@ -623,3 +623,15 @@ def test_points_of_the_space_run() -> None:
         variants.add(chosen.variant)
         assert bool(pruned.model(VALIDATION.inputs).isfinite().all())
     assert len(variants) > 2
+
+
+def test_a_directions_price_is_what_its_removal_saves() -> None:
+    """By hand, for three layers: an input direction saves its part of the first 1x1 layer and of the core."""
+    shape = Shape(inputs=6, outputs=20, groups=1, kernel=9, pixels_in=100, pixels_out=25, bias=False, depth=0.0)
+    damages = torch.ones(21, 7)
+    found = Directions(torch.arange(6)[None], torch.arange(20)[None], torch.ones(6), torch.ones(20), damages)
+    column, row = _divisors(shape, found, "per_mac")
+    assert column == 6 * 100 + 20 * 9 * 25  # 6 weights at every input pixel, 20 x 9 at every output pixel
+    assert row == 6 * 9 * 25 + 20 * 25
+    assert _divisors(shape, found, "per_param") == (6 + 20 * 9, 6 * 9 + 20)
+    assert _divisors(shape, found, "none") == (1.0, 1.0)

@@ -18,7 +18,7 @@ from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups
 from methods.network.cost import CostModel, count, layer_flops
 from methods.pivoting.arrangement import Arrangement
-from methods.pivoting.block_budget import Limits, candidates, compatible
+from methods.pivoting.block_budget import Limits, candidates, compatible, tilt_damages
 from methods.pivoting.block_matrices import Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, nearest
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, keep_blocks, moved_bytes
@@ -575,3 +575,20 @@ def test_where_nothing_can_be_blocked_channels_do_it_all(score: str) -> None:
     assert pruned.extra["flops_share"] <= 0.5
     assert not [m for m in pruned.model.modules() if isinstance(m, PivotedConv2d | PivotedLinear)]
     assert pruned.extra["channel_share"] == 1 and pruned.extra["blocked"] == 0 and "retained" not in pruned.extra
+
+
+def test_blocks_go_where_they_cost_least_per_operation_saved() -> None:
+    """A layer with ten times the operations and twice the damage is the cheaper one to block."""
+    shapes = [Shape("big", 64, 64, 40960, 0.0), Shape("small", 64, 64, 4096, 1.0)]
+    options = {shape.name: [DENSE, Choice(2, 2, 2)] for shape in shapes}
+    damage = {"big": 2.0, "small": 1.0}
+    found = allocate(
+        shapes, options, lambda name, choice: 0.0 if choice == DENSE else damage[name], 0, 0.9 * 45056, lambda _: True
+    )
+    assert found == {"big": Choice(2, 2, 2), "small": DENSE}
+
+
+def test_a_positive_tilt_makes_damage_in_deep_layers_count_less() -> None:
+    shapes = [Shape(name, 64, 64, 4096, depth) for name, depth in (("first", 0.0), ("middle", 0.5), ("last", 1.0))]
+    tilted = tilt_damages(lambda name, choice: 1.0, shapes, 1.0)
+    assert [tilted(name, DENSE) for name in ("first", "middle", "last")] == [4.0, 1.0, 0.25]

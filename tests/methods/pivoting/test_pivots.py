@@ -154,3 +154,35 @@ def test_misfits_are_errors() -> None:
         single(scores, "bsr", (2, 2), 1)
     with pytest.raises(ValueError, match="do not fit axes"):
         Matrix(scores, Axis((Part(0, 4),), 2), Axis((Part(1, 4),), 2), "block_diag", 2)
+
+
+def test_beyond_the_exact_size_no_exchange_of_two_items_is_left_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pivots, "EXACT", 3)
+    for seed in range(20):
+        gain = np.random.default_rng(seed).random((12, 3))
+        found = pivots.assign(gain, np.array([4, 4, 4]))
+        assert np.bincount(found).tolist() == [4, 4, 4]
+        for one in range(12):
+            for other in range(one):
+                now = gain[one, found[one]] + gain[other, found[other]]
+                swapped = gain[one, found[other]] + gain[other, found[one]]
+                assert swapped <= now + 1e-9
+
+
+def test_the_spectral_start_leaves_out_the_trivial_vector() -> None:
+    """That one is the same for all channels and says nothing of who belongs together."""
+    scores = np.random.default_rng(0).random((12, 10)) * 0.1
+    scores[:6, :5] += 1
+    scores[6:, 5:] += 1
+    points = pivots._embedding(scores, 2)
+    assert points.shape == (12, 1)
+    assert points[:6].max() < points[6:].min() or points[6:].max() < points[:6].min()
+
+
+@pytest.mark.parametrize("structure", ["block_sparse", "bsr"])
+def test_a_search_never_loses_what_it_had(structure: Structure) -> None:
+    for seed in range(15):
+        scores = np.random.default_rng(seed).random((16, 16)) ** 3
+        matrix = single(scores, structure, (4, 4), 8)
+        trace = pivots.search([matrix], scores.shape, restarts=1, seed=seed).trace
+        assert all(later >= before - 1e-12 for before, later in zip(trace, trace[1:], strict=False))

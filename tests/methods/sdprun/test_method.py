@@ -1033,3 +1033,36 @@ def test_no_budget_and_nothing_to_prune() -> None:
 def test_diverging_is_noticed() -> None:
     with pytest.raises(Diverged, match="not finite"):
         SDPrun(lr_factor=1e7).prune(problem_for("plain"))
+
+
+def test_numbers_shrunk_one_by_one_have_the_kappa_of_a_usual_weight() -> None:
+    """The median over units of the root mean square of their weights, and the threshold is that times ``G``."""
+    model = cases.seeded(cases.vgg_net, trained=True)
+    groups = channel_groups(model, EXAMPLE)
+    optimizer = SDPrun(bn_mode="elementwise_bn").optimizer(model, groups)
+    filters = [module.weight.detach() for module in model.modules() if isinstance(module, nn.Conv2d)]
+    usual = torch.cat([weight.flatten(1).square().mean(1).sqrt() for weight in filters]).median()
+    assert optimizer.element_kappas == pytest.approx([float(usual)] * len(optimizer.element_kappas), rel=1e-5)
+    optimizer.param_groups[0]["threshold"] = 0.5
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    norm = next(module.weight for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    v = optimizer.dual(norm)
+    torch.testing.assert_close(norm.detach(), v.sign() * (v.abs() - 0.5 * usual).clamp_min(0), rtol=1e-5, atol=1e-6)
+
+
+def test_even_thresholds_come_slowly_to_where_the_first_unit_vanishes() -> None:
+    model = cases.seeded(Wide, trained=True)
+    groups = channel_groups(model, EXAMPLE)
+    method = SDPrun(target_flops=0.3)
+    optimizer = method.optimizer(model, groups)
+    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.least(groups))
+    raising = method.raising(optimizer, groups, shares, Timetable(first=0, end=100, grown=(), target=0.3))
+    ratios, levels = optimizer.ratios(), []
+    for step in range(10):  # the first tenth
+        raising.before_step(step)
+        assert optimizer.levels is not None
+        levels.append(optimizer.levels(ratios))
+    for step, level in enumerate(levels):
+        torch.testing.assert_close(level, levels[-1] * (step + 1) / 10)
