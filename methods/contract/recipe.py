@@ -22,6 +22,8 @@ class Recipe(BaseModel):
         schedule: ``"cosine"`` to zero, ``"step"`` down at the milestones, or ``"constant"``.
         milestones: When the learning rate steps down, as ascending fractions of all steps.
         factor: What the learning rate is multiplied with at a milestone.
+        span: What a schedule spans: each ``"phase"``, pruning (at a constant rate) and fine-tuning, or the ``"whole"``
+            trial, so that the rate of fine-tuning begins where that of pruning ended.
         warmup: Fraction of all steps over which the learning rate rises linearly from zero.
         batch_size: Examples per optimiser step.
         accumulate: Into how many pieces a batch is split to save memory; the step and its gradient stay the
@@ -29,6 +31,12 @@ class Recipe(BaseModel):
         label_smoothing: Share of the target that is spread evenly over the classes.
         distill: Weight, 0 to 1, of the divergence from a teacher; the labels keep the rest.
         temperature: Softness of teacher and student in that divergence.
+        mixup: ``a`` of ``Beta(a, a)``, from which the share is drawn in which inputs are mixed; 0 for none.
+        cutmix: The same for rectangles of images; with both, one of them is done to a batch.
+        ema: Decay of a running average of the weights, which is what is evaluated and kept; 0 for none. Not while a
+            method prunes, which acts on the weights themselves.
+        keep: Whether the weights of the ``"last"`` epoch of fine-tuning are kept, or those of the ``"best"`` on
+            validation; accuracies on validation are then those of a chosen epoch.
         clip_norm: Largest norm of the whole gradient; no limit if ``None``.
         bf16: Whether layers compute in bfloat16 (autocast); weights stay as they are.
         channels_last: Whether images and weights lie in memory with channels last while training.
@@ -46,12 +54,17 @@ class Recipe(BaseModel):
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
     factor: float = Field(default=0.1, gt=0, le=1)
+    span: Literal["phase", "whole"] = "phase"
     warmup: float = Field(default=0.0, ge=0, lt=1)
     batch_size: int = Field(default=128, ge=1)
     accumulate: int = Field(default=1, ge=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     distill: float = Field(default=0.0, ge=0, le=1)
     temperature: float = Field(default=4.0, gt=0)
+    mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    keep: Literal["last", "best"] = "last"
     clip_norm: float | None = Field(default=None, gt=0)
     bf16: bool = False
     channels_last: bool = False

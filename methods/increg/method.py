@@ -55,7 +55,7 @@ from methods.ranked.ranking import (
     jump_increment,
     linear_increment,
 )
-from methods.training.one_shot import allot_widths, cut_and_finetune, draw_seed
+from methods.training.one_shot import allot_widths, cut_and_finetune, draw_seed, whole_schedule
 from methods.training.trainer import Trainer
 from spaces import (
     Categorical,
@@ -365,6 +365,7 @@ class IncReg(Method):
             draw_seed(problem.generator),
             validation=problem.validation,
             hook=hook,
+            rate=whole_schedule(problem, recipe),
             teacher=problem.model,
             report=problem.report,
             task=problem.task,

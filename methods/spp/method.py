@@ -59,7 +59,7 @@ from methods.ranked.columns import (
 from methods.ranked.ranking import Increment, average_ranks, ceiling_for, exponential_increment, updates_to_finish
 from methods.spp.probabilities import Plan, Probabilities
 from methods.training.evaluation import recalibrate
-from methods.training.one_shot import allot_widths, cut_and_finetune, draw_seed
+from methods.training.one_shot import allot_widths, cut_and_finetune, draw_seed, whole_schedule
 from methods.training.trainer import Trainer
 from spaces import (
     Categorical,
@@ -305,6 +305,7 @@ class SPP(Method):
             derive_seed(seed, 2),
             validation=problem.validation,
             hook=hook,
+            rate=whole_schedule(problem, recipe),
             teacher=problem.model,
             report=problem.report,
             task=problem.task,

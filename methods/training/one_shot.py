@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.contract.method import Problem, Pruned, Record
-from methods.contract.recipe import derive_seed
+from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.architecture import describe
 from methods.network.channels import ChannelGroup, cut
 from methods.network.spectra import with_energies
@@ -129,6 +129,7 @@ def cut_and_finetune(
         validation=problem.validation,
         hook=None if hook is None else hook(smaller),
         teacher=problem.model,
+        rate=whole_schedule(problem, recipe, used),
         report=problem.report,
         epochs_before=epochs,
         steps_before=used,
@@ -143,6 +144,23 @@ def cut_and_finetune(
         steps=problem.steps,
         extra={**(extra or {}), **before},
     )
+
+
+def whole_schedule(problem: Problem, recipe: Recipe, used: int = 0) -> Callable[[int], float] | None:
+    """Return the learning rates of a phase whose schedule spans the whole trial.
+
+    Args:
+        problem: The budget, and the recipe that says what a schedule spans.
+        recipe: Of the phase.
+        used: Steps of earlier phases.
+
+    Returns:
+        Learning rate by step of the phase; ``None`` where every phase has a schedule of its own.
+    """
+    if problem.recipe.span == "phase":
+        return None
+    spanning = recipe.replaced(schedule=problem.recipe.schedule, warmup=problem.recipe.warmup)
+    return lambda step: learning_rate(spanning, used + step, problem.steps)
 
 
 def cut_metrics(model: torch.nn.Module, problem: Problem) -> dict[str, float]:

@@ -23,8 +23,10 @@ from methods.contract.loop import LoopTask
 from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.contract.task import Classification, Task
+from methods.training.averaging import RunningAverage
 from methods.training.evaluation import Evaluation, evaluate, recalibrate
 from methods.training.hooks import Hook, NoHook
+from methods.training.mixing import mix_inputs
 from methods.training.own_loop import OwnLoop
 from spaces import InputError
 
@@ -137,6 +139,11 @@ class Trainer:
         self._losses = torch.zeros(self._per_epoch, device=self.device)
         self._random: list[Tensor] = []  # states of the global generators where the last run stopped
         self._last_loss = float("nan")  # of the epoch before
+        # A method that prunes acts on the weights themselves: an average, or an earlier epoch, would undo that.
+        finishes = (comparable or hook is None) and not isinstance(self.task, LoopTask)
+        self._average = RunningAverage(model, recipe.ema) if recipe.ema > 0 and finishes else None
+        self._chooses = recipe.keep == "best" and finishes and validation is not None
+        self._best: tuple[float, dict[str, Tensor]] | None = None
 
     @property
     def over(self) -> bool:
@@ -177,6 +184,8 @@ class Trainer:
                 self._run_epoch(end, generators)
             self._random = [generator.get_state() for generator in generators]
         self.model.eval()
+        if self.step == self.steps:
+            self._settle()
         if self.over and self.recipe.channels_last:
             self.model.to(memory_format=torch.contiguous_format)
         return list(self.history)
@@ -196,6 +205,8 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "hook": self.hook.state_dict(),
+            "average": None if self._average is None else (self._average.means, self._average.steps),
+            "best": self._best,
         })
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -211,6 +222,19 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.hook.load_state_dict(state["hook"])
+        if state["average"] is None:
+            self._average = None
+        elif self._average is not None:
+            self._average.load(*state["average"])
+        self._best = state["best"]
+
+    def _settle(self) -> None:
+        """Leave the weights in the network that are to be kept; done once, at the end of the phase."""
+        if self._best is not None:
+            self.model.load_state_dict(self._best[1])
+        elif self._average is not None:
+            self._average.swap()
+        self._best, self._average = None, None
 
     def _run_epoch(self, end: int, generators: list[torch.Generator]) -> None:
         """Go on to the end of the epoch or to step ``end``, whichever comes first."""
@@ -238,35 +262,52 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.hook.before_batch(self.step)
-        loss = self._backward(*batch)
+        loss = self._backward(*self._mixed(*batch))
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.hook.before_step(self.step, lr)
         self.optimizer.step()
         self.hook.after_step(self.step)
+        if self._average is not None:
+            self._average.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _backward(self, inputs: Inputs, target: Target) -> Tensor:
+    def _mixed(self, inputs: Inputs, target: Target) -> tuple[Inputs, Target, Target | None, float]:
+        """Mix the examples of a batch, if so asked: inputs, their targets, those of what was mixed in, own share."""
+        recipe = self.recipe
+        if recipe.mixup == recipe.cutmix == 0:
+            return inputs, target, None, 1.0
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            raise InputError("recipe.mixup and recipe.cutmix need inputs that are one tensor of real numbers")
+        seed = derive_seed(self.seed, self.step, 2)
+        mixed, order, share = mix_inputs(inputs, recipe.mixup, recipe.cutmix, seed)
+        return mixed, target, map_tensors(target, lambda tensor: tensor[order]), share
+
+    def _backward(self, inputs: Inputs, target: Target, other: Target | None, own: float) -> Tensor:
         """Compute loss and gradients, piece by piece if so asked."""
         if self.recipe.accumulate == 1:
-            loss = self._loss(inputs, target)
+            loss = self._loss(inputs, target, other, own)
             torch.autograd.backward(loss)
             return loss.detach()
         total = torch.zeros((), device=self.device)
         count = self.recipe.accumulate
-        for x, y in zip(pieces(inputs, count), pieces(target, count), strict=True):
-            loss = self._loss(x, y) * (batch_size(x) / batch_size(inputs))
+        others = [None] * count if other is None else pieces(other, count)
+        for x, y, z in zip(pieces(inputs, count), pieces(target, count), others, strict=True):
+            loss = self._loss(x, y, z, own) * (batch_size(x) / batch_size(inputs))
             torch.autograd.backward(loss)
             total += loss.detach()
         return total
 
-    def _loss(self, inputs: Inputs, target: Target) -> Tensor:
+    def _loss(self, inputs: Inputs, target: Target, other: Target | None, own: float) -> Tensor:
         if self.recipe.channels_last:
             inputs = map_tensors(inputs, _channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
             answer = call(self.model, inputs)
             loss = self.task.training_loss(answer, target, self.recipe.label_smoothing)
+            if other is not None:  # both targets, each by its share of the input
+                mixed_in = self.task.training_loss(answer, other, self.recipe.label_smoothing)
+                loss = own * loss + (1 - own) * mixed_in
             if self._teacher is None:
                 return loss
             with torch.no_grad():
@@ -311,7 +352,13 @@ class Trainer:
         """Evaluate, and complete and report the record of an epoch."""
         if self.validation is not None:
             self.hook.before_evaluation()
+            if self._average is not None:
+                self._average.swap()
             found = evaluate(self.model, self.validation, bf16=self.recipe.bf16, task=self.task)
+            if self._chooses:
+                self._choose(found.metrics)
+            if self._average is not None:
+                self._average.swap()
             own_loop = isinstance(self.task, LoopTask)  # which need not have a loss
             if not isfinite(found.loss) and not own_loop:
                 raise Diverged(self.steps_before + self.step, last_loss)
@@ -320,6 +367,13 @@ class Trainer:
         record |= self.hook.epoch_end()
         self.history.append(record)
         self.report(record)
+
+    def _choose(self, metrics: Mapping[str, float]) -> None:
+        """Keep the weights if they are the best so far by the task's first metric."""
+        quality = self.task.quality
+        value = metrics[quality.name]
+        if self._best is None or quality.better(value, self._best[0]):
+            self._best = value, copy.deepcopy(self.model.state_dict())
 
     def _run_loop(self, task: LoopTask, end: int) -> list[Record]:
         """Let a loop of the user's own take the steps up to ``end``."""

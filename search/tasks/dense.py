@@ -28,6 +28,9 @@ from spaces import InputError
 
 FORMAT = 1
 
+LATER = ("span", "mixup", "cutmix", "ema", "keep")
+"""Fields of a recipe that were not there from the beginning."""
+
 
 class HeadOnly(nn.Module):
     """A network of which only the head learns: all else keeps its weights, and its batch norms their statistics.
@@ -158,7 +161,9 @@ def _identity(
 ) -> dict[str, Any]:
     """Collect all that decides the trained network, as JSON."""
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    training = {"recipe": recipe.model_dump(mode="json"), "epochs": epochs, "seed": seed}
+    # Fields that came later count where they are used: networks that were trained before are found again.
+    later = {name for name in LATER if getattr(recipe, name) == Recipe.model_fields[name].default}
+    training = {"recipe": recipe.model_dump(mode="json", exclude=later), "epochs": epochs, "seed": seed}
     return {
         "format": FORMAT,
         "model": workload.model,

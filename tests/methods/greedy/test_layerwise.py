@@ -74,7 +74,7 @@ def test_tolerances_are_shares_of_the_whole_layers_quality() -> None:
     layer: Any = Told({}, quality=0.5)
     enough = greedy(stop_rule="tol", top1_tol=0.1, skip_eval_margin=0.2)._enough(layer, None)
     assert isinstance(enough, Accurate)
-    assert (enough.wanted, enough.glance) == (pytest.approx(0.45), pytest.approx(0.4))
+    assert enough.wanted == pytest.approx(0.45) and enough.glance == pytest.approx(0.4)
 
 
 def test_widths_of_rounds_fall_by_the_same_ratio_and_share_the_tuning() -> None:

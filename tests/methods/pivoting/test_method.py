@@ -578,12 +578,12 @@ def test_where_nothing_can_be_blocked_channels_do_it_all(score: str) -> None:
 
 
 def test_blocks_go_where_they_cost_least_per_operation_saved() -> None:
-    """A layer with ten times the operations and twice the damage is the cheaper one to block."""
-    shapes = [Shape("big", 64, 64, 40960, 0.0), Shape("small", 64, 64, 4096, 1.0)]
+    """A layer that saves twice as much for a third more of damage is the cheaper one to block."""
+    shapes = [Shape("big", 64, 64, 40960, 0.0), Shape("small", 64, 64, 20480, 1.0)]
     options = {shape.name: [DENSE, Choice(2, 2, 2)] for shape in shapes}
-    damage = {"big": 2.0, "small": 1.0}
+    damage = {"big": 2.0, "small": 1.5}
     found = allocate(
-        shapes, options, lambda name, choice: 0.0 if choice == DENSE else damage[name], 0, 0.9 * 45056, lambda _: True
+        shapes, options, lambda name, choice: 0.0 if choice == DENSE else damage[name], 0, 61440 - 10000, lambda _: True
     )
     assert found == {"big": Choice(2, 2, 2), "small": DENSE}
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from methods import load_method
 from methods.contract.method import Problem
-from methods.contract.recipe import derive_seed
+from methods.contract.recipe import derive_seed, learning_rate
 from methods.magnitude import Magnitude
 from methods.network.channels import channel_groups, cut
 from methods.network.importance import l1_importance
 from methods.random_channels import RandomChannels
 from methods.training.one_shot import cut_and_finetune, draw_seed, keep_top
 from methods.training.trainer import Recipe, Trainer, evaluate, recalibrate
+from spaces import Value
 from tests.methods import cases
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE)
@@ -134,3 +138,15 @@ def test_drawn_seeds() -> None:
     generator = torch.Generator().manual_seed(0)
     seeds = {draw_seed(generator) for _ in range(50)}
     assert len(seeds) == 50 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("name", ["magnitude", "increg"])
+def test_one_schedule_may_span_pruning_and_fine_tuning(name: str) -> None:
+    """With span "whole" the rates of all phases are those of one cosine over the budget."""
+    given = problem(steps=30)
+    given = replace(given, recipe=given.recipe.replaced(span="whole", lr=0.1))
+    point: dict[str, Value] = {"sparsity.mode": "uniform", "sparsity.ratio": 0.25}
+    pruned = load_method(name).from_point(point).prune(given)
+    rates = [learning_rate(given.recipe, int(record["step"]) - 1, 30) for record in pruned.history]
+    assert [record["lr"] for record in pruned.history] == pytest.approx(rates)
+    assert len(rates) > 5 and rates[0] > 2 * rates[-1]

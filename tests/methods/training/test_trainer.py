@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from methods.contract.data import Batch
 from methods.contract.method import Record
 from methods.contract.task import Classification
+from methods.training.mixing import mix_inputs
 from methods.training.trainer import (
     Diverged,
     Hook,
@@ -100,6 +101,8 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
 RECIPES = {
     "sgd": Recipe(lr=0.05, batch_size=16, nesterov=True, warmup=0.2),
     "adamw": Recipe(optimizer="adamw", lr=0.01, batch_size=16, label_smoothing=0.1, clip_norm=1.0),
+    "finished": Recipe(lr=0.05, batch_size=16, mixup=0.4, cutmix=1.0, ema=0.9, keep="best"),
+    "mixed pieces": Recipe(lr=0.05, batch_size=16, mixup=0.4, ema=0.9, accumulate=2),
     "everything": Recipe(
         lr=0.05, batch_size=16, schedule="step", accumulate=3, distill=0.5, bf16=True, channels_last=True
     ),
@@ -492,3 +495,63 @@ def test_distillation_in_bf16_is_that_of_float32(noise: float) -> None:
         gradients.append(logits.grad)
     assert losses[1] == pytest.approx(losses[0], rel=1e-6) and losses[0] > 0
     assert (gradients[1] - gradients[0]).norm() < 0.01 * gradients[0].norm()
+
+
+def test_the_average_is_what_is_evaluated_and_kept() -> None:
+    """Against an average kept by hand, which evaluation and the network at the end must agree with."""
+    recipe = Recipe(lr=0.1, batch_size=16, ema=0.9)
+    model = cases.seeded(cases.plain_net)
+    twin = copy.deepcopy(model)
+    job = Trainer(model, TRAIN, recipe, 10, 0, validation=VALIDATION)
+    plain = Trainer(twin, TRAIN, recipe.replaced(ema=0.0), 10, 0)
+    means = [parameter.detach().clone() for parameter in twin.parameters()]
+    for step in range(10):
+        plain.run(until=step + 1)
+        decay = min(0.9, (2 + step) / (11 + step))
+        means = [decay * m + (1 - decay) * p.detach() for m, p in zip(means, twin.parameters(), strict=True)]
+    records = job.run()
+    for mine, mean in zip(model.parameters(), means, strict=True):
+        torch.testing.assert_close(mine.detach(), mean, rtol=1e-4, atol=1e-6)
+    assert records[-1]["val_loss"] == pytest.approx(evaluate(model, VALIDATION).loss, rel=1e-6)
+    assert [record["loss"] for record in records] == pytest.approx([record["loss"] for record in plain.history])
+
+
+def test_the_best_epoch_is_kept_where_it_is_asked_for() -> None:
+    recipe = Recipe(lr=0.5, batch_size=16, schedule="constant", momentum=0.95)
+    ends = {}
+    for keep in ("last", "best"):
+        model = cases.seeded(cases.plain_net)
+        job = Trainer(model, TRAIN, recipe.replaced(keep=keep, lr=0.12), 40, 1, validation=VALIDATION)
+        found = [record["accuracy"] for record in job.run()]
+        ends[keep] = (evaluate(model, VALIDATION).accuracy, found)
+    assert ends["best"][0] == max(ends["best"][1]) and ends["last"][0] == ends["last"][1][-1]
+
+
+def test_a_method_that_prunes_keeps_its_weights() -> None:
+    """Neither an average nor an earlier epoch may undo what a hook has done to the weights."""
+    model = cases.seeded(net_with_dropout)
+    job = Trainer(model, TRAIN, Recipe(ema=0.9, keep="best", batch_size=16), 6, 0, hook=Counting(model))
+    assert job.state_dict()["average"] is None
+    tuned = Trainer(model, TRAIN, Recipe(ema=0.9, batch_size=16), 6, 0, hook=Counting(model), comparable=True)
+    assert tuned.state_dict()["average"] is not None
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+def test_mixed_inputs_and_their_shares(mixup: float, cutmix: float) -> None:
+    inputs = torch.rand(6, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    shares = set()
+    for seed in range(12):
+        mixed, order, share = mix_inputs(inputs, mixup, cutmix, seed)
+        assert sorted(order.tolist()) == list(range(6)) and 0 <= share <= 1
+        other = inputs[order]
+        linear = torch.allclose(mixed, share * inputs + (1 - share) * other, atol=1e-6)
+        pasted = bool(((mixed == inputs) | (mixed == other)).all())
+        assert (linear and mixup > 0) or (pasted and cutmix > 0)
+        moved = [one for one in range(6) if order[one] != one]
+        if pasted and not linear:
+            kept = (mixed[moved] == inputs[moved]).float().mean()
+            assert kept == pytest.approx(share, abs=1e-6)
+        shares.add(share)
+        again = mix_inputs(inputs, mixup, cutmix, seed)
+        assert torch.equal(mixed, again[0]) and share == again[2]
+    assert len(shares) > 4
