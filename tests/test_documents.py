@@ -60,3 +60,12 @@ def test_ci_finds_the_readmes_commands() -> None:
         command = f"{function.group(0)}\nreadme_block {name}"
         found = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
         assert found.stdout.strip() == wanted
+
+
+def test_the_leagues_table_is_that_of_its_csv() -> None:
+    from search.records.league import read_csv
+    from search.report.league import league_table
+
+    results = ROOT / "docs" / "results"
+    rows, about = read_csv((results / "league_digits.csv").read_text(encoding="utf-8"), "league_digits.csv")
+    assert league_table(rows, about) in (results / "league.md").read_text(encoding="utf-8")

@@ -138,7 +138,7 @@ class SPP(Method):
     sparsity: Sparsity
     probability_step: float = Field(default=0.05, gt=0, le=1)
     flatness: float = Field(default=0.25, gt=0, lt=1)
-    prune_frac: float = Field(default=0.3, gt=0, lt=1)
+    prune_frac: float = Field(default=0.5, gt=0, lt=1)
     update_interval: int | None = Field(default=None, ge=1)
     rank_average: Literal["none", "ema", "mean"] = "none"
     rank_ema: float = Field(default=0.9, ge=0, lt=1)
@@ -183,7 +183,7 @@ class SPP(Method):
             "rates": Categorical(("network", "layer"), default="network"),
             **dict.fromkeys(layer_rates, LogReal(0.25, 4.0, default=1.0)),
             "flatness": Real(0.1, 0.75, default=0.25),
-            "prune_frac": Real(0.1, 0.8, default=0.3),
+            "prune_frac": Real(0.1, 0.8, default=0.5),
             "rank_average": Categorical(("none", "ema", "mean"), default="none"),
             "rank_ema": Real(0.5, 0.99, default=0.9),
             "lr_prune_factor": LogReal(0.1, 3.0, default=1.0),

@@ -289,7 +289,7 @@ def problem(steps: int = 120, **changes: Any) -> Problem:
 
 
 def spp(**fields: Any) -> SPP:
-    return SPP.model_validate({"sparsity": HALF, "prune_frac": 0.5, **fields})
+    return SPP.model_validate({"sparsity": HALF, **fields})
 
 
 def test_history_shows_the_removal() -> None:
@@ -439,7 +439,7 @@ def test_the_space_is_that_of_the_paper() -> None:
         "probability_step": 0.05,
         "rates": "network",
         "flatness": 0.25,
-        "prune_frac": 0.3,
+        "prune_frac": 0.5,
         "rank_average": "none",
         "lr_prune_factor": 1.0,
         "weight_decay_factor": 0.5,
