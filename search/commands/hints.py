@@ -59,12 +59,7 @@ DETAILS = {
 
 OPTIONS: dict[str, dict[str, str]] = {
     "sweep": {
-        "--max-flops": "keep a method below a share of the FLOPs with --set space.magnitude.sparsity.flops.high=0.5; "
-        "afterwards `paretoprune front --max-flops 50%` shows what is within it",
-        "--max-params": "afterwards `paretoprune front --max-params 50%` shows what is within it",
-        "--max-latency": "search for it with --objectives accuracy,latency; afterwards "
-        "`paretoprune front --max-latency 2ms` shows what is within it",
-        "--min-accuracy": "afterwards `paretoprune front --min-accuracy 95%` shows what reaches it",
+        "--min-accuracy": "--max-drop POINTS; afterwards `paretoprune front --min-accuracy 95%` shows what reaches it",
         "--gpus": "--gpus-per-trial N",
         "--cpus": "--cpus-per-trial N",
         "--workers": "--max-concurrent N",
@@ -73,7 +68,6 @@ OPTIONS: dict[str, dict[str, str]] = {
         "--learning-rate": "--set finetune.recipe.lr=0.01",
         "--optimizer": "--set finetune.recipe.optimizer=adamw",
         "--weight-decay": "--set finetune.recipe.weight_decay=1e-4",
-        "--weights": '--set weights=FILE (or weights = "DEFAULT" in the file, for torchvision)',
         "--pretrained": "--weights DEFAULT, or a file of weights",
         "--method": "--methods A,B",
         "--dataset": "--data NAME",
@@ -83,7 +77,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "--config": "the file is an argument: paretoprune sweep study.toml",
         "--sampler": "--set sampler=gp",
         "--resume": "`paretoprune resume STUDY`",
-        "--timeout": "Ctrl-C ends a sweep, `paretoprune resume` goes on with it",
+        "--timeout": "--trial-timeout SECONDS for each trial; Ctrl-C ends a sweep, `paretoprune resume` goes on",
     },
     "export": {"--output": "--to DIR", "--onnx": "--format onnx", "--best": "--pick best", "--knee": "--pick knee"},
     "front": {"--output": "--plot FILE, --csv or --json", "--best": "--pick best", "--knee": "--pick knee"},

@@ -39,6 +39,10 @@ def export(
             rich_help_panel=OUTPUT,
         ),
     ] = "pt2,onnx,safetensors",
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Add the ONNX graph in 8 bits, calibrated and measured.", rich_help_panel=OUTPUT),
+    ] = False,
     to: Annotated[
         Path | None,
         typer.Option(metavar="DIR", show_default=False, help="Folder to write to.", rich_help_panel=OUTPUT),
@@ -78,7 +82,13 @@ def export(
         _register(files, numbers, register, alias, every)
         if to is None:
             return
-    cards = export_members(files, _folders(numbers, to, every), wanted)
+    folders = _folders(numbers, to, every)
+    _check_int8(int8, wanted)
+    cards = export_members(files, folders, wanted)
+    if int8:
+        from search.driver.networks import add_quantised
+
+        cards = add_quantised(files, list(folders.values()))
     if as_json:
         put_json(cards if every else cards[0])
     else:
@@ -95,6 +105,11 @@ def _formats(text: str) -> tuple[str, ...]:
     if not wanted:
         raise InputError(f"--format names no format; choose from {', '.join(FORMATS)}")
     return wanted
+
+
+def _check_int8(wanted: bool, formats: tuple[str, ...]) -> None:
+    if wanted and "onnx" not in formats:
+        raise InputError("--int8 is made from the ONNX graph; add onnx to --format")
 
 
 def _folders(numbers: list[int], to: Path | None, every: bool) -> dict[int, Path]:

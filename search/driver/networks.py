@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from methods.contract.inputs import Inputs
+from search.artefacts.card import card_page, describe_files
 from search.artefacts.export import INPUTS, export_front, study_inputs
 from search.artefacts.inputs import some_inputs, write_inputs
+from search.artefacts.programs import NotExportable
+from search.artefacts.quantise import OnnxNetwork, measure_quantised, quantise
+from search.artefacts.verify import Job, run_clean, write_arrays
+from search.driver.prepare import plan
 from search.fronts.front import Front, Member
 from search.records.errors import RunError
 from search.records.listener import Listener
+from search.store.files import read_object, write_atomically, write_json
 from search.store.studies import StudyFiles
 from search.tasks.workload import Workload
 from search.tracking.away import Away
 from search.tracking.models import ModelSource
 from search.tracking.tracker import Tracker
 from spaces import InputError
+
+INT8 = "model.int8.onnx"
+CALIBRATION_BATCH = 32
+CALIBRATION_BATCHES = 8
+"""How many training inputs decide the ranges of activations: 256 at most."""
 
 
 def keep_networks(
@@ -56,6 +71,55 @@ def keep_networks(
                 listener.warning(f"trial {card['trial']} has no {name} that counts: {told['reason']}")
         if any(card["formats"].get(name, {}).get("verified") for name in ("pt2", "onnx")):
             tracker.log_model(card["trial"], model_source(files, members[card["trial"]]))
+
+
+def add_quantised(files: StudyFiles, folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Add to exports the network in 8 bits: calibrated on training data, measured on validation and test.
+
+    Args:
+        files: The study's files.
+        folders: Exports with ``model.onnx``.
+
+    Returns:
+        The cards, whose ``formats`` have ``int8``: what it reaches (``metrics``, ``test_metrics``), and its time as a
+        share of that of ``model.onnx`` (``latency_share``).
+    """
+    workload = plan(files.config()).workload
+    batches = [inputs for inputs, _ in islice(workload.data.train.batches(CALIBRATION_BATCH), CALIBRATION_BATCHES)]
+    cards = []
+    for folder in folders:
+        card = read_object(folder / "card.json")
+        card["formats"]["int8"] = told = _quantised(folder, card, workload, batches, study_inputs(files))
+        if told["file"] is not None:
+            card["files"] |= describe_files(folder, [told["file"]])
+        write_json(folder / "card.json", card)
+        write_atomically(folder / "card.md", card_page(card))
+        cards.append(card)
+    return cards
+
+
+def _quantised(
+    folder: Path, card: Mapping[str, Any], workload: Workload, batches: Sequence[Inputs], inputs: Inputs
+) -> dict[str, Any]:
+    """Write and measure one graph in 8 bits."""
+    nothing = {"file": None, "verified": False}
+    if not card["formats"].get("onnx", {}).get("verified"):
+        return {**nothing, "reason": "it is made from model.onnx, which is not there or does not count"}
+    whole, file = folder / "model.onnx", folder / INT8
+    try:
+        quantise(whole, file, batches)
+    except NotExportable as error:
+        return {**nothing, "reason": str(error)}
+    with tempfile.TemporaryDirectory(prefix="paretoprune-int8-") as scratch:
+        arrays = Path(scratch) / "arrays.npz"
+        write_arrays(arrays, OnnxNetwork(whole), inputs)
+        (parity,) = run_clean([Job(file, "onnx", arrays, isinstance(inputs, dict), card["formats"]["onnx"]["batch"])])
+    if parity.error is not None:
+        file.unlink()
+        return {**nothing, "reason": str(parity.reason())}
+    measured = measure_quantised(whole, file, workload.data.validation, workload.data.test, workload.task)
+    ran = {"largest_difference": parity.largest_difference, "inputs": parity.inputs}
+    return {"file": file.name, "verified": True, **ran, **measured}
 
 
 def register_network(files: StudyFiles, number: int, name: str, alias: str | None) -> str:

@@ -103,6 +103,20 @@ def test_a_network_that_onnx_cannot_hold_keeps_its_other_formats(store: Path, tm
     assert "**does not count**: torch.onnx: operation prims.bessel_i1e" in (tmp_path / "d" / "card.md").read_text()
 
 
+def test_eight_bits_are_a_network_of_their_own_accuracy(store: Path, tmp_path: Path) -> None:
+    files = StudyFiles.open(store, "built")
+    arguments = ["export", "built", "--trial", "0", "--to", str(tmp_path / "d"), "--format", "onnx", "--int8", "--json"]
+    done = CliRunner().invoke(app, [*arguments, "--directory", str(store)], prog_name="paretoprune")
+    assert done.exit_code == 0, done.output
+    told = json.loads((tmp_path / "d" / "card.json").read_text())["formats"]["int8"]
+    whole, small = ((tmp_path / "d" / name).stat().st_size for name in ("model.onnx", "model.int8.onnx"))
+    assert small < 0.7 * whole
+    assert 0 < told["largest_difference"], "it is another network"
+    assert abs(told["metrics"]["accuracy"] - files.outcome(0).metrics["accuracy"]) < 0.1
+    assert set(told["test_metrics"]) == {"accuracy"} and told["latency_share"] > 0
+    assert "of the time of `model.onnx`" in (tmp_path / "d" / "card.md").read_text()
+
+
 def test_no_code_is_run_because_a_folder_names_it(store: Path, tmp_path: Path) -> None:
     files = StudyFiles.open(store, "bessel")
     export_member(files, 0, tmp_path / "d", ["safetensors"])
@@ -136,6 +150,7 @@ def test_the_networks_of_a_front_are_kept_and_renewed(store: Path, monkeypatch: 
             "--format names no format; choose from pt2, onnx, safetensors",
         ),
         (["--trial", "0"], "say where to with --to DIR"),
+        (["--trial", "0", "--to", "d", "--format", "pt2", "--int8"], "--int8 is made from the ONNX graph; add onnx"),
         (["--to", "d"], "say which network with --trial N, with --pick knee|best|cheapest, or with --all, one of them"),
         (["--all", "--pick", "knee", "--to", "d"], "say which network with"),
         (["--trial", "9", "--to", "d"], "trial 9 of study 'built' is not finished (finished: 0..1)"),
