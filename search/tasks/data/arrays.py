@@ -109,7 +109,8 @@ def _parts(returned: Any, reference: str) -> dict[str, Any]:
     if isinstance(returned, list | tuple) and len(returned) in (2, 3) and all(_is_part(each) for each in returned):
         names = PARTS if len(returned) == 3 else ("train", "test")
         return dict(zip(names, returned, strict=True))
-    if not _is_pair(returned):
+    mixed = isinstance(returned, list | tuple) and any(isinstance(each, Dataset | DataLoader) for each in returned)
+    if mixed or not _is_pair(returned):  # a dataset beside something that is none has no meaning as an array
         raise InputError(_asked(reference, returned))
     return {"train": returned}
 

@@ -127,3 +127,34 @@ def test_fingerprint_follows_the_files(tmp_path: Path) -> None:
     fill(tmp_path / "train", 10)
     first, same, other = (load(tmp_path, SplitSizes(seed=seed)).train.fingerprint() for seed in (0, 0, 1))
     assert first == same != other
+
+
+def test_folders_of_classes_may_lie_in_the_root_itself(tmp_path: Path) -> None:
+    fill(tmp_path, 10)
+    data = load(tmp_path)
+    assert data.outputs == 3
+    assert sum(part.examples for part in (data.train, data.validation, data.test)) == 30
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "empty"])
+def test_a_broken_image_is_named_at_the_start(tmp_path: Path, damage: str) -> None:
+    fill(tmp_path / "train", 10)
+    path = sorted((tmp_path / "train").rglob("*.*"))[4]
+    whole = path.read_bytes()
+    path.write_bytes({"text": b"this is no image", "cut": whole[: len(whole) // 2], "empty": b""}[damage])
+    with pytest.raises(InputError, match=rf"images that cannot be read: {path}"):
+        load(tmp_path)
+
+
+def test_augmentation_in_words(tmp_path: Path) -> None:
+    fill(tmp_path / "train", 10)
+    plain = load_data("imagefolder", tmp_path, SplitSizes(), augment="none").train
+    stored = torch.cat([x for x, _ in plain.batches(7)])
+    drawn = torch.cat([x for x, _ in plain.epoch(1, seed=0)])
+    assert torch.equal(stored.flatten(1).sort(0).values, drawn.flatten(1).sort(0).values)
+    usual, word = (load_data("imagefolder", tmp_path, SplitSizes(), augment=a).train for a in (None, "imagenet"))
+    for (x, _), (y, _) in zip(usual.epoch(4, 3), word.epoch(4, 3), strict=True):
+        assert torch.equal(x, y)
+    cropped = load_data("imagefolder", tmp_path, SplitSizes(), augment="cifar").train
+    assert len({split.fingerprint() for split in (plain, usual, cropped)}) == 3
+    assert not torch.equal(next(cropped.epoch(4, 3))[0], next(plain.epoch(4, 3))[0])
