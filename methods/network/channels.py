@@ -268,7 +268,8 @@ def _follow(model: nn.Module, example: Any) -> _Followed:
     copied = copy_network(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     one = on_device(example, device)
-    tapes = [record(copied, one, False, SECONDS), record(copied, _two_of(one), True, SECONDS)]
+    both = _two_of(one)
+    tapes = [record(copied, both, training, SECONDS) for training in (False, True)]
     names = tensor_names(copied)
     state = Propagation(names, dict(copied.named_modules()))
     for tape in tapes:
@@ -560,15 +561,15 @@ def _survivors(
     if not groups:
         return groups, structure, {}
     shapes = shapes_of(model)
-    meta, both = on_device(example, torch.device("meta")), on_device(_two_of(example), torch.device("meta"))
+    both = on_device(_two_of(example), torch.device("meta"))
     wanted: list[Any] = []
 
     def run(network: nn.Module) -> Any:
         answers = []
         with torch.no_grad():
-            for training, inputs in ((False, meta), (True, both)):
+            for training in (False, True):
                 network.train(training)
-                answers.append(_answer_shapes(call(network, inputs)))
+                answers.append(_answer_shapes(call(network, both)))
         if wanted and answers != wanted:
             raise ValueError(f"the answer has shape {answers[0]} instead of {wanted[0]}")
         return answers
@@ -576,7 +577,7 @@ def _survivors(
     try:
         wanted = run(shapes)
     except Exception:  # it cannot run on shapes alone: it runs on numbers then
-        shapes, meta, both = copy_network(model), example, _two_of(example)
+        shapes, both = copy_network(model), _two_of(example)
         wanted = run(copy_network(model))
 
     def attempt(some: Sequence[ChannelGroup], share: float) -> str | None:

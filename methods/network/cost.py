@@ -119,10 +119,12 @@ class CostModel:
             flops = [(macs, ()) for macs in layer_flops(model, example).values()]
             shapes = dict[str, tuple[Classes | None, ...]]()
         else:
-            flops = [(term.coefficient, term.factors) for term in structure.terms]
+            # The pass that was followed had two examples, each of which takes as much.
+            flops = [(term.coefficient * (1 if term.per_example else 2), term.factors) for term in structure.terms]
             shapes = dict(structure.tensors)
         params = [_size_of(parameter, shapes.get(name, ())) for name, parameter in model.named_parameters()]
         self._flops, self._params = (_Products.of(terms, column, len(groups)) for terms in (flops, params))
+        self._examples = 1 if structure is None else 2
         whole = np.array([[group.channels for group in groups]], dtype=np.int64)
         dense, dense_params = self.batch(whole)
         self.dense, self.dense_params = int(dense[0]), int(dense_params[0])
@@ -144,7 +146,7 @@ class CostModel:
             raise InputError(
                 f"widths must be a table of {len(self.units)} columns, one per group, not of shape {list(kept.shape)}"
             )
-        return self._flops.evaluate(kept), self._params.evaluate(kept)
+        return self._flops.evaluate(kept) // self._examples, self._params.evaluate(kept)
 
     def flops(self, kept: Mapping[str, int]) -> int:
         """Return the multiply–accumulates for one input at given widths.
@@ -155,7 +157,7 @@ class CostModel:
         Returns:
             Exactly what :func:`count` finds on the cut network; an ``InputError`` if a group is unknown.
         """
-        return int(self._flops.evaluate(self._row(kept))[0])
+        return int(self._flops.evaluate(self._row(kept))[0]) // self._examples
 
     def params(self, kept: Mapping[str, int]) -> int:
         """Return the number of parameters at given widths.

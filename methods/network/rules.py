@@ -31,11 +31,13 @@ class Term:
         module: Name of the module that executes it.
         coefficient: What does not change with any width.
         factors: Labels of the dimensions whose sizes are multiplied.
+        per_example: Whether every example takes them anew; they are those of all examples of the pass then.
     """
 
     module: str
     coefficient: int
     factors: tuple[Classes, ...]
+    per_example: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Propagation:
             self._op, self._splits = op, 0
             self._number += 1
             rule = _RULES.get(op.name) or _RULES.get(op.name.removesuffix("_"))
-            if rule is None and not isinstance(op.target, nn.Module) and torch.Tag.pointwise in op.target.tags:
+            if rule is None and _is_pointwise(op):
                 rule = _elementwise
             (rule or _unknown)(self, op)
             for value in op.outputs:
@@ -172,7 +174,7 @@ class Propagation:
         """Pin one dimension."""
         if self.classes.live(dim.labels) is not None:
             self.classes.pin(dim.labels, self.why(said))
-        return replace(dim, labels=None)
+        return dim
 
     def meet(self, dims: Sequence[Dim], said: str = "puts it side by side with something of a fixed size") -> Dim:
         """Unite dimensions of the same size."""
@@ -217,7 +219,8 @@ class Propagation:
                 coefficient *= size
             else:
                 factors.append(dim.labels)
-        self.terms.append(Term(self._op.module, coefficient, tuple(factors)))
+        per_example = any(value.from_input for value in self._op.outputs)
+        self.terms.append(Term(self._op.module, coefficient, tuple(factors), per_example))
 
     def reshape(self, dims: Sequence[Dim], shape: Sequence[int], out: Sequence[int]) -> list[Dim]:
         """Carry labels through a change of shape in the order of memory.
@@ -256,14 +259,16 @@ class Propagation:
         parts = frozenset().union(*(dim.parts for dim in dims)) if dims else frozenset()
         sources = frozenset().union(*(dim.sources for dim in dims)) if dims else frozenset()
         wide = [k for k, size in enumerate(out) if size > 1]
-        live = [(k, labels) for k, dim in enumerate(dims) if (labels := self.classes.live(dim.labels)) is not None]
+        found = [(k, self.classes.find(dim.labels)) for k, dim in enumerate(dims) if dim.labels is not None]
+        live = [(k, labels) for k, labels in found if self.classes.live(labels) is not None]
         if len(live) > 1:  # an element would belong to two classes at once: the larger number of classes stays
             live.sort(key=lambda each: (not self.classes.solid(each[1]), -len(np.unique(each[1]))))
             for _, labels in live[1:]:
                 self.classes.pin(labels, self.why("merges two dimensions of channels into one"))
-        if not live:
+        if not found:
             plain = Dim(None, batch, parts if len(wide) <= 1 else frozenset(), sources)
             return [self._tagged(plain, k, wide) for k in range(len(out))]
+        live = live or found  # what is pinned goes on, so that the reason does
         axis, labels = live[0]
         view = [1] * len(shape)
         view[axis] = shape[axis]
@@ -272,7 +277,8 @@ class Propagation:
         rows = np.moveaxis(flat, carrier, 0).reshape(out[carrier], -1)
         carried = self.classes.tie(rows, self.why("splits the channels")).copy()
         result = [self._tagged(Dim(None, batch, parts, sources), k, wide) for k in range(len(out))]
-        result[carrier] = replace(result[carrier], labels=carried)
+        mixed = batch and len(np.unique(carried)) < len(carried)  # examples are counted along with channels
+        result[carrier] = replace(result[carrier], labels=carried, batch=mixed)
         return result
 
     def _tagged(self, dim: Dim, k: int, wide: Sequence[int]) -> Dim:
@@ -313,6 +319,24 @@ def _arguments(op: Op) -> dict[str, Any]:
     found = {each.name: each.default_value for each in schema if each.has_default_value()}
     found |= {each.name: value for each, value in zip(schema, op.args, strict=False)}
     return found | op.kwargs
+
+
+def _is_pointwise(op: Op) -> bool:
+    """Whether torch says that an operation, or its form that is not in place, acts number by number."""
+    if isinstance(op.target, nn.Module):
+        return False
+    plain = getattr(torch.ops.aten, op.name.removesuffix("_"), None)
+    forms = [op.target] if plain is None else [op.target, *(getattr(plain, name) for name in plain.overloads())]
+    return any(torch.Tag.pointwise in form.tags for form in forms)
+
+
+def _restride(state: Propagation, op: Op) -> None:
+    """Another order in memory of the same tensor; anything else is not understood."""
+    source = _tensors(op)[0]
+    if all(value.shape == source.shape for value in op.outputs):
+        _same(state, op, state.get(source))
+    else:
+        _unknown(state, op)
 
 
 def _tensors(op: Op) -> list[Value]:
@@ -1057,11 +1081,14 @@ _RULES: dict[str, Rule] = {
         _elementwise, "clone", "_to_copy", "detach", "alias", "lift_fresh", "lift", "copy", "copy_", "native_dropout",
         "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "bernoulli", "dropout",
         "_prelu_kernel", "masked_fill", "where", "contiguous", "to", "expand_as", "view_as", "type_as", "lerp",
-        "nan_to_num", "rsqrt", "hardtanh", "threshold", "rrelu", "_reshape_alias_copy", "_conj", "real",
+        "nan_to_num", "rsqrt", "hardtanh", "threshold", "rrelu", "hardswish",
+        "hardsigmoid", "silu", "mish", "gelu", "elu", "celu", "selu", "leaky_relu", "softplus", "softshrink",
+        "hardshrink", "log_sigmoid_forward", "relu6", "tanh", "_reshape_alias_copy", "_conj", "real",
     ),
     **_rules(
         _view, "view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "flatten", "unflatten", "_reshape_alias",
     ),
+    **_rules(_restride, "as_strided", "as_strided_"),
     **_rules(_permute, "permute", "transpose", "t", "numpy_T"),
     **_rules(_expand, "expand"),
     **_rules(_slice, "slice"),

@@ -1,0 +1,273 @@
+"""Proofs that channels can be removed from a network, before an hour is spent on it.
+
+What :func:`methods.network.channels.analyse` found is believed by nobody: here half of all units are removed, and
+
+- the cut network must run, in both modes, and learn;
+- it must give what the network of the whole width gives when the same units are silenced (in float64);
+- its multiply–accumulates and parameters, counted, must be what the cost model says;
+- described in JSON, rebuilt and loaded, it must give the same numbers to the last bit;
+- frozen parameters must be frozen, and shared ones shared, as before.
+
+A group that breaks one of these is left out, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.contract.inputs import Inputs, call, map_tensors, outputs_in, repeat
+from methods.network.architecture import describe, rebuild
+from methods.network.channels import Analysis, ChannelGroup, analyse, cut, masked
+from methods.network.copying import copy_network
+from methods.network.cost import Cost, CostModel, count
+from methods.network.structure import shared_names
+from spaces import InputError
+
+EXACT_UP_TO = 150_000_000
+"""Networks with more parameters are proven in their own precision: in float64 they would take too much memory."""
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3}
+"""Largest difference between the cut and the silenced network, relative to the largest output."""
+
+PROOFS = ("runs", "equals masked", "cost", "rebuilds", "keeps frozen and shared", "trains")
+"""What is proven, in this order."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of a network's channels, proven.
+
+    Attributes:
+        analysis: Groups that can be removed, and the reasons for what cannot.
+        left_out: Reason by name, for groups that were found but failed a proof.
+        cost: Cost of any choice of widths.
+        dense: Cost of the network.
+        least: Cost with one unit left in every group, counted on the network that was cut so.
+        difference: Largest difference between the cut and the silenced network, relative to the largest output.
+    """
+
+    analysis: Analysis
+    left_out: dict[str, str]
+    cost: CostModel
+    dense: Cost
+    least: Cost
+    difference: float
+
+    @property
+    def groups(self) -> list[ChannelGroup]:
+        """The groups that passed everything."""
+        return self.analysis.groups
+
+
+def examine(
+    model: nn.Module,
+    example: Inputs,
+    ignored: Collection[str] = (),
+    frozen: Collection[str] = (),
+    progress: Progress = lambda said: None,
+) -> Findings:
+    """Find the channel groups of a network and prove them.
+
+    Args:
+        model: The network; not changed.
+        example: One input, ``[1, ...]``, or a tuple or mapping of inputs.
+        ignored: Names of modules whose output channels must all stay.
+        frozen: Names of modules that may be pruned although their parameters are frozen.
+        progress: Is told what is being done.
+
+    Returns:
+        Groups that hold, reasons for all others, and costs.
+
+    Raises:
+        InputError: If the network cannot be followed, or nothing can be removed from it.
+    """
+    progress("following the network")
+    analysis = analyse(model, example, ignored, frozen)
+    prover = _Prover(model, example)
+    left_out: dict[str, str] = {}
+    groups = analysis.groups
+    if groups:
+        progress(f"removing half of the units of {len(groups)} groups")
+        groups = prover.keep_sound(groups, left_out)
+    if not groups:
+        raise InputError(_nothing(model, analysis, left_out))
+    cost = CostModel(model, example, groups)
+    progress("removing all units but one of every group")
+    least = count(cut(model, groups, {group.name: [0] for group in groups}), example)
+    stays = {**analysis.stays, **left_out}
+    names = {group.name for group in groups}
+    proven = Analysis(groups, stays, {name: at for name, at in analysis.couplings.items() if name in names})
+    dense = Cost(cost.dense, cost.dense_params)
+    return Findings(proven, left_out, cost, dense, least, prover.difference)
+
+
+def _nothing(model: nn.Module, analysis: Analysis, left_out: Mapping[str, str]) -> str:
+    """Say that nothing can be removed, and why."""
+    reasons = {**analysis.stays, **left_out}
+    common: dict[str, list[str]] = defaultdict(list)
+    for name, why in reasons.items():
+        common[why].append(name)
+    said = "; ".join(
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}" for why, names in common.items()
+    )
+    return (
+        f"nothing to prune in {type(model).__name__}: no convolution or linear layer has output channels that may be "
+        f"removed{'; ' if said else ''}{said}"
+    )
+
+
+class _Prover:
+    """Removes units and looks whether the proofs hold."""
+
+    def __init__(self, model: nn.Module, example: Inputs) -> None:
+        self._model, self._example = model, example
+        size = sum(parameter.numel() for parameter in model.parameters())
+        floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
+        self._dtype = torch.float64 if size <= EXACT_UP_TO and set(floats) == {torch.float32} else None
+        self._shaken = _shaken(model)
+        if self._dtype is not None:
+            self._shaken = self._shaken.double()
+        self._inputs = _inputs(example, self._dtype)
+        self._names = shared_names(model)
+        self.difference = 0.0
+
+    def keep_sound(self, groups: list[ChannelGroup], left_out: dict[str, str]) -> list[ChannelGroup]:
+        """Return the groups whose units can be removed together; the others get a reason."""
+        why = self.fault(groups)
+        if why is None:
+            return groups
+        sound: list[ChannelGroup] = []
+        for group in self._narrow(groups, left_out):
+            sound.append(group)
+        if sound and (why := self.fault(sound)) is not None:  # each alone is sound, but not together
+            kept: list[ChannelGroup] = []
+            for group in sound:
+                if (fault := self.fault([*kept, group])) is None:
+                    kept.append(group)
+                else:
+                    left_out[group.name] = fault
+            return kept
+        return sound
+
+    def _narrow(self, groups: list[ChannelGroup], left_out: dict[str, str]) -> list[ChannelGroup]:
+        why = self.fault(groups)
+        if why is None:
+            return groups
+        if len(groups) == 1:
+            left_out[groups[0].name] = why
+            return []
+        half = len(groups) // 2
+        return [*self._narrow(groups[:half], left_out), *self._narrow(groups[half:], left_out)]
+
+    def fault(self, groups: Sequence[ChannelGroup]) -> str | None:
+        """Remove half of the units of some groups, and return the first proof that fails."""
+        draw = random.Random(0)
+        kept = {g.name: sorted(draw.sample(range(g.channels), max(1, g.channels // 2))) for g in groups}
+        try:
+            with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+                warnings.simplefilter("ignore")
+                return self._equals_masked(groups, kept) or self._of_the_network(groups, kept)
+        except Exception as error:  # a network may fail in any way
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            return f"the cut network fails: {said[0]}"
+
+    def _equals_masked(self, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]) -> str | None:
+        smaller, silent = cut(self._shaken, groups, kept).eval(), masked(self._shaken, groups, kept).eval()
+        found, wanted = _answers(smaller, self._inputs), _answers(silent, self._inputs)
+        worst = 0.0
+        for one, other in zip(found, wanted, strict=True):
+            if one.shape != other.shape:
+                return f"the cut network answers with shape {list(one.shape)} instead of {list(other.shape)}"
+            scale = float(other.detach().abs().max().clamp_min(1e-30))
+            worst = max(worst, float((one - other).abs().max()) / scale)
+        inexact = groups[0].structure.inexact if groups[0].structure is not None else ()
+        if not worst <= TOLERANCE.get(self._dtype or torch.float32, 2e-3) and not inexact:
+            return f"the cut network and the masked one differ by {worst:.2g} of the largest output"
+        self.difference = max(self.difference, worst if worst == worst else 0.0)
+        return None
+
+    def _of_the_network(self, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]) -> str | None:
+        smaller = cut(self._model, groups, kept).eval()
+        cost = CostModel(self._model, self._example, groups)
+        widths = {name: len(units) for name, units in kept.items()}
+        said, counted = Cost(cost.flops(widths), cost.params(widths)), count(smaller, self._example)
+        if said != counted:
+            return f"the cost model says {said.flops:,} FLOPs where {counted.flops:,} are counted"
+        own = _inputs(self._example, None)
+        description = json.loads(json.dumps(describe(self._model, smaller)))
+        back = rebuild(self._model, description, smaller.state_dict())
+        first, second = _answers(smaller, own), _answers(back, own)
+        if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
+            return "the rebuilt network gives other numbers"
+        if (fault := self._frozen_and_shared(smaller)) is not None:
+            return fault
+        smaller.train()
+        answer = outputs_in(call(smaller, own))
+        if any(each.requires_grad for each in answer):
+            sum(each.float().sum() for each in answer if each.requires_grad).backward()  # type: ignore[union-attr]
+        return None
+
+    def _frozen_and_shared(self, smaller: nn.Module) -> str | None:
+        before = dict(self._model.named_parameters())
+        for name, parameter in smaller.named_parameters():
+            if parameter.requires_grad != before[name].requires_grad:
+                return f"{name} is no longer {'trained' if before[name].requires_grad else 'frozen'}"
+        if shared_names(smaller) != self._names:
+            return "parameters that were shared are so no longer"
+        return None
+
+
+def _answers(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    with torch.no_grad():
+        return outputs_in(call(model, inputs))
+
+
+def _inputs(example: Inputs, dtype: torch.dtype | None) -> Inputs:
+    """Make two examples that differ, of the example's kind."""
+    generator = torch.Generator().manual_seed(1)
+
+    def vary(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        noise = torch.randn(tensor.shape, generator=generator).to(tensor)
+        varied = tensor + noise * (tensor.std() if tensor.numel() > 1 and tensor.std() > 0 else 1)
+        return varied if dtype is None else varied.to(dtype)
+
+    found: Inputs = map_tensors(repeat(example, 2), vary)
+    return found
+
+
+def _shaken(model: nn.Module) -> nn.Module:
+    """Copy a network with numbers that hide nothing: no norm is the identity, no layer scale is zero."""
+    copied: nn.Module = copy_network(model)
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(tensor: Tensor) -> Any:
+        return torch.rand(tensor.shape, generator=generator).to(tensor)
+
+    with torch.no_grad():
+        for name, parameter in copied.named_parameters():
+            if not parameter.is_floating_point() or not parameter.numel():
+                continue
+            alike = parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all())
+            if parameter.ndim == 1 and not name.endswith("bias"):
+                parameter.copy_(noise(parameter) + 0.5)
+            elif parameter.ndim <= 1 or alike:
+                parameter.add_(0.6 * noise(parameter) - 0.3)
+        for name, buffer in copied.named_buffers():
+            if name.endswith("running_mean") and buffer.is_floating_point():
+                buffer.copy_(0.6 * noise(buffer) - 0.3)
+            elif name.endswith("running_var") and buffer.is_floating_point():
+                buffer.copy_(noise(buffer) + 0.5)
+    return copied
