@@ -26,6 +26,7 @@ from paretoprune._rooms import claim_rooms
 if TYPE_CHECKING:
     from methods import load_method, method_names
     from search.artefacts.rebuild import rebuild
+    from search.driver.doctor import doctor
     from search.driver.in_hand import prune, search
     from search.driver.sweep import Sweep
     from search.fronts.front import Front, Member
@@ -45,6 +46,7 @@ __all__ = [
     "StudyConfig",
     "StudyFiles",
     "Sweep",
+    "doctor",
     "load_config",
     "load_front",
     "load_method",
@@ -64,6 +66,7 @@ _HOMES = {
     "StudyConfig": "search.study.config",
     "StudyFiles": "search.store.studies",
     "Sweep": "search.driver.sweep",
+    "doctor": "search.driver.doctor",
     "load_config": "search.study.config",
     "load_front": "search.store.studies",
     "load_method": "methods",

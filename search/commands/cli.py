@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from search.commands import begin, keep, league, look, manage, page, profile, reference, report, run, valley
+from search.commands import begin, doctor, keep, league, look, manage, page, profile, reference, report, run, valley
 from search.commands.failures import report_failures
 from search.commands.hints import command_hint, option_hint
 from search.commands.output import prepare_streams
@@ -48,6 +48,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (KNOWING, reference.models, "paretoprune models resnet5"),
     (KNOWING, reference.data, "paretoprune data"),
     (KNOWING, reference.config, "paretoprune config finetune"),
+    (KNOWING, doctor.doctor, "paretoprune doctor torchvision:resnet50"),
     (KNOWING, profile.profile, "paretoprune profile resnet20 --batch-size 64 --plot profile.png"),
 )
 """Every command with its heading in the list of commands, and an example."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,8 +15,9 @@ from methods.contract.method import Problem
 from methods.contract.named import is_reference
 from methods.contract.recipe import Recipe
 from methods.contract.task import Task
-from methods.network.channels import ChannelGroup, channel_groups
-from methods.network.cost import CostModel, count
+from methods.network.channels import ChannelGroup
+from methods.network.cost import CostModel
+from methods.network.preflight import Findings, examine
 from search.driver.feasible import check_methods
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives, require_reports
 from search.records.outcome import DenseRow
@@ -69,6 +70,8 @@ class Plan:
         limits: What every network must keep to.
         problem: What methods are given, with a dense network that is not trained.
         warnings: What methods warn of.
+        findings: What was proven of the network's channels.
+        ignored: Names of modules whose channels all stay: the user's, and those that failed a proof.
     """
 
     config: StudyConfig
@@ -87,6 +90,8 @@ class Plan:
     limits: Limits
     problem: Problem
     warnings: list[str]
+    findings: Findings
+    ignored: frozenset[str]
 
     @property
     def smallest(self) -> int:
@@ -111,6 +116,10 @@ class Plan:
             "latency": None if self.timed is None else asdict(self.timed),
             "round_to": self.round_to,
             "warnings": self.warnings,
+            "least": {"flops": self.findings.least.flops, "params": self.findings.least.params},
+            "stays": self.findings.analysis.stays,
+            "left_out": self.findings.left_out,
+            "couplings": self.findings.analysis.couplings,
             "space": self.space.to_json(),
         }
 
@@ -129,6 +138,7 @@ class Plan:
             f"methods   {', '.join(self.config.methods)}; objectives {', '.join(self.config.objectives)}",
             f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
             f"reachable {share:.1%} to 100% of the dense FLOPs",
+            *_channel_lines(self.findings),
             f"space     {len(self.space)} parameters",
             *self._limit_lines(),
             *self._timing_lines(),
@@ -167,6 +177,49 @@ class Plan:
         return lines
 
 
+def _channel_lines(findings: Findings) -> list[str]:
+    """Say what was proven, and what stays whole for another reason than that it is the network's output."""
+    share = findings.least.params / findings.dense.params
+    lines = [
+        f"proven    groups were cut, compared, counted, rebuilt and trained; down to {share:.1%} of the parameters"
+    ]
+    reasons: dict[str, list[str]] = {}
+    for name, why in findings.analysis.stays.items():
+        if "the network's output" not in why:
+            reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f"whole     {names[0]}{more}: {why}")
+    if findings.analysis.couplings:
+        first = next(iter(findings.analysis.couplings))
+        lines.append(
+            f"coupled   {len(findings.analysis.couplings)} groups pass sums over their channels ({first}), "
+            "where the units that are left change when one goes"
+        )
+    return lines
+
+
+def prove_channels(model: torch.nn.Module, example: Any, ignored: Sequence[str]) -> tuple[Findings, frozenset[str]]:
+    """Prove what can be removed, so that no trial fails for the network's structure.
+
+    Args:
+        model: The network.
+        example: One input.
+        ignored: Names of modules whose channels are to stay.
+
+    Returns:
+        What holds, and the names of all modules whose channels stay for the user's sake or for want of a proof.
+    """
+    findings, every = examine(model, example, ignored), frozenset(ignored)
+    known = set(dict(model.named_modules()))
+    left_out = dict(findings.left_out)
+    while failed := ({name.partition("#")[0] for name in findings.left_out} & known) - every:
+        every |= failed  # what failed is pinned, and the rest is proven anew
+        findings = examine(model, example, sorted(every))
+        left_out |= findings.left_out
+    return replace(findings, left_out=left_out), every
+
+
 def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     """Load the data, build the network and the space; train nothing.
 
@@ -186,10 +239,10 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
     workload = workload or _load_workload(config, task)
     (model, fit), example = workload.fitted(), workload.data.example
-    groups = channel_groups(model, example, config.ignored)
+    findings, ignored = prove_channels(model, example, config.ignored)
+    groups = findings.groups
     recipe, epochs = resolve_recipe(config.finetune, "finetune", config.data)
-    dense = count(model, example)
-    cost, round_to = CostModel(model, example, groups), channel_step(config, timed)
+    cost, round_to = findings.cost, channel_step(config, timed)
     layers = [group.layer for group in groups]
     floor = _floor(cost, layers, round_to)
     space = study_space(config.methods, layers, config.allocation, config.space, floor, config.preset)
@@ -204,9 +257,10 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         recipe=recipe,
         steps=steps,
         generator=torch.Generator().manual_seed(config.seed),
-        ignored=frozenset(config.ignored),
+        ignored=ignored,
         task=task,
     )
+    vars(problem)["groups"] = groups  # found already
     costs = PointCosts(problem, round_to)
     limits = read_limits(config, costs.dense, costs.least)
     beyond: list[str] = []
@@ -224,7 +278,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         workload=workload,
         groups=groups,
         cost=cost,
-        params=dense.params,
+        params=findings.dense.params,
         space=space,
         first=first,
         recipe=recipe,
@@ -236,6 +290,8 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         limits=limits,
         problem=problem,
         warnings=warnings,
+        findings=findings,
+        ignored=ignored,
     )
 
 
@@ -346,7 +402,7 @@ def dense_setting(
         recipe=plan.recipe,
         steps=plan.steps,
         objectives=config.objectives,
-        ignored=frozenset(config.ignored),
+        ignored=plan.ignored,
         threads=config.resources.cpus_per_trial,
         device=plan.device,
         analyses=StoredAnalyses(config.directory / "analyses", analysis_identity(trained.model, parts)),

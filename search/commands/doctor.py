@@ -1,0 +1,55 @@
+"""Knowing whether a network can be pruned, before any training: ``doctor``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.commands.options import SEARCH, Data, Json, Quiet, names
+from search.commands.output import note, put_json, put_tables
+
+
+def doctor(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            show_default=False,
+            help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:PATH or package.module:function.",
+        ),
+    ],
+    data: Data = None,
+    data_root: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH)
+    ] = Path("data"),
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", show_default=False, help="Methods that are asked whether they apply.", rich_help_panel=SEARCH
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Prove what can be pruned in a network, by cutting it, and say what stays whole and why."""
+    with redirect_stdout(sys.stderr):
+        from search.driver.doctor import doctor as diagnose
+        from search.report.diagnosis import diagnosis_tables
+        from search.tasks.layer_groups import network_and_example
+
+        network, example = network_and_example(model, data, data_root)
+        found = diagnose(
+            network,
+            example,
+            None if methods is None else names(methods),
+            name=model,
+            progress=(lambda said: None) if quiet else note,
+        )
+    if as_json:
+        put_json(found.to_json())
+    else:
+        put_tables(*diagnosis_tables(found.to_json()))

@@ -1,0 +1,286 @@
+"""Whether a network can be pruned, proven before anything is trained: what ``paretoprune doctor`` says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods import load_method, method_names
+from methods.contract.data import Batch
+from methods.contract.inputs import Inputs, call, move, outputs_in, repeat, take
+from methods.contract.method import Problem
+from methods.contract.recipe import Recipe
+from methods.network.copying import copy_network
+from methods.network.preflight import PROOFS, Findings, examine
+from search.driver.feasible import check_methods
+from search.study.config import StudyConfig
+from search.study.space import study_space
+from spaces import InputError
+
+MEASURED_BATCH = 4
+"""Examples in the step of training that is timed."""
+
+HANDFUL = 8
+"""Made-up examples that methods are shown."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one step of training takes on this machine, for one example.
+
+    Attributes:
+        seconds: Time of forward and backward pass on the CPU, with as many threads as torch was given.
+        bytes: What is kept of the forward pass for the backward pass.
+        fixed_bytes: Weights, gradients and one momentum, whatever the batch.
+    """
+
+    seconds: float
+    bytes: float
+    fixed_bytes: int
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What can be pruned in a network.
+
+    Attributes:
+        model: Name of the network.
+        findings: Groups, reasons and costs, proven.
+        methods: For each method, why it does not apply; empty text if it does.
+        training: What a step of training takes; None where it could not be measured.
+        steps: Steps of a trial, and examples in each; None where no data are known.
+    """
+
+    model: str
+    findings: Findings
+    methods: dict[str, str]
+    training: Training | None
+    steps: tuple[int, int] | None = None
+
+    @property
+    def seconds_per_trial(self) -> float | None:
+        """A guess of the time of a trial on one CPU; None where no data are known."""
+        if self.training is None or self.steps is None:
+            return None
+        return self.training.seconds * self.steps[0] * self.steps[1]
+
+    @property
+    def megabytes(self) -> float | None:
+        """A guess of the memory of a trial; of one example where no data are known."""
+        if self.training is None:
+            return None
+        examples = 1 if self.steps is None else self.steps[1]
+        return (self.training.fixed_bytes + self.training.bytes * examples) / 2**20
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in JSON's types.
+
+        Returns:
+            Proofs, groups, reasons, reachable costs, methods and guesses.
+        """
+        found = self.findings
+        return {
+            "model": self.model,
+            "proofs": list(PROOFS),
+            "difference": found.difference,
+            "dense": {"flops": found.dense.flops, "params": found.dense.params},
+            "least": {"flops": found.least.flops, "params": found.least.params},
+            "reachable_flops_share": [found.least.flops / found.dense.flops, 1.0],
+            "reachable_params_share": [found.least.params / found.dense.params, 1.0],
+            "groups": [
+                {
+                    "name": group.name,
+                    "units": group.channels,
+                    "stage": group.stage,
+                    "modules": sorted({member.module for member in group.members}),
+                    "couplings": found.analysis.couplings.get(group.name, []),
+                }
+                for group in found.groups
+            ],
+            "stays": found.analysis.stays,
+            "left_out": found.left_out,
+            "methods": {name: {"applies": not why, "why": why} for name, why in self.methods.items()},
+            "seconds_per_trial": self.seconds_per_trial,
+            "megabytes_per_trial": self.megabytes,
+        }
+
+
+def doctor(
+    model: nn.Module,
+    example: Inputs,
+    methods: Sequence[str] | None = None,
+    ignored: Collection[str] = (),
+    name: str | None = None,
+    progress: Callable[[str], None] = lambda said: None,
+) -> Diagnosis:
+    """Prove what can be pruned in a network, before anything is trained.
+
+    Args:
+        model: The network; not changed.
+        example: One input, ``[1, ...]``, or a tuple or dict of inputs.
+        methods: Names of the methods that are asked for; all of them by default.
+        ignored: Names of modules whose output channels must stay.
+        name: How to call the network; its class by default.
+        progress: Is told what is being done.
+
+    Returns:
+        What can be pruned, and the reasons for what cannot; an ``InputError`` if nothing can.
+    """
+    findings = examine(model, example, ignored, progress=progress)
+    progress("timing a step of training")
+    problem = _problem(model, example, ignored)
+    progress("asking the methods")
+    return Diagnosis(
+        model=name or type(model).__name__,
+        findings=findings,
+        methods=applicable_methods(findings, problem, methods or method_names()),
+        training=measure_training(model, example),
+    )
+
+
+def applicable_methods(findings: Findings, problem: Problem, methods: Sequence[str]) -> dict[str, str]:
+    """Ask methods whether they can work on a network.
+
+    Args:
+        findings: What is known of its channels.
+        problem: The network with some data.
+        methods: Names of methods.
+
+    Returns:
+        For each method why it does not apply; empty text if it does.
+    """
+    layers = [group.layer for group in findings.groups]
+    defaults = StudyConfig()
+    vars(problem)["groups"] = findings.groups  # found already
+    answers = {}
+    for name in methods:
+        load_method(name)  # an unknown name is an error of the user's
+        try:
+            space = study_space([name], layers, defaults.allocation, {}, preset=defaults.preset)
+            check_methods(space, [name], defaults.shares, problem, 1)
+            answers[name] = ""
+        except InputError as error:
+            answers[name] = str(error)
+    return answers
+
+
+def measure_training(model: nn.Module, example: Inputs) -> Training | None:
+    """Time one step of training, and count what it keeps.
+
+    Args:
+        model: The network; not changed.
+        example: One input.
+
+    Returns:
+        Time and memory for one example; None if the network gives nothing that can be trained.
+    """
+    copied = copy_network(model).train()
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    batch = repeat(example, MEASURED_BATCH)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), torch.random.fork_rng(devices=[]):
+        start = time.perf_counter()
+        answers = [each for each in outputs_in(call(copied, batch)) if each.requires_grad]
+        if not answers:
+            return None
+        torch.stack([each.float().sum() for each in answers]).sum().backward()
+        seconds = time.perf_counter() - start
+    own = {parameter.data_ptr() for parameter in copied.parameters()}
+    activations = sum(size for place, size in kept.items() if place not in own)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in copied.parameters())
+    return Training(seconds / MEASURED_BATCH, activations / MEASURED_BATCH, 3 * weights)
+
+
+def _problem(model: nn.Module, example: Inputs, ignored: Collection[str]) -> Problem:
+    """Make up a handful of data that fit the network, for methods to check."""
+    with torch.no_grad():
+        answers = outputs_in(call(copy_network(model).eval(), example))
+    classes = answers[0].shape[-1] if answers and answers[0].ndim > 1 else 2
+    generator = torch.Generator().manual_seed(0)
+    split = Handful(repeat(example, HANDFUL), torch.randint(classes, (HANDFUL,), generator=generator))
+    return Problem(
+        model=model,
+        example=example,
+        train=split,
+        validation=split,
+        recipe=Recipe(batch_size=HANDFUL),
+        steps=1_000_000,  # no method is refused for want of steps
+        generator=generator,
+        ignored=frozenset(ignored),
+    )
+
+
+@dataclass(frozen=True)
+class Handful:
+    """A few made-up examples, where a network is looked at without its data.
+
+    Attributes:
+        inputs: Inputs of the network.
+        labels: ``[examples]``.
+    """
+
+    inputs: Inputs
+    labels: Tensor
+
+    @property
+    def examples(self) -> int:
+        """How many examples there are."""
+        return len(self.labels)
+
+    def to(self, device: str) -> Handful:
+        """Move the examples.
+
+        Args:
+            device: Where to.
+
+        Returns:
+            The same examples there.
+        """
+        return Handful(move(self.inputs, device), self.labels.to(device))
+
+    def steps(self, batch_size: int) -> int:
+        """Count the batches of an epoch.
+
+        Args:
+            batch_size: Examples in each.
+
+        Returns:
+            At least 1.
+        """
+        return max(1, self.examples // batch_size)
+
+    def epoch(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Give the batches of an epoch, which are all the same.
+
+        Args:
+            batch_size: Examples in each.
+            seed: Decides nothing here.
+            start: The first batch that is given.
+
+        Yields:
+            Inputs and labels.
+        """
+        for _ in range(start, self.steps(batch_size)):
+            yield take(self.inputs, slice(batch_size)), self.labels[:batch_size]
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Give every example once.
+
+        Args:
+            batch_size: Examples in each batch.
+
+        Yields:
+            Inputs and labels.
+        """
+        for begin in range(0, self.examples, batch_size):
+            part = slice(begin, begin + batch_size)
+            yield take(self.inputs, part), self.labels[part]
