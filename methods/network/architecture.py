@@ -141,7 +141,7 @@ def _kind(module: nn.Module) -> str:
 
 def _widths(module: nn.Module) -> dict[str, Any]:
     """Read the numbers that define a module's shape."""
-    found = {name: getattr(module, name) for name in WIDTHS if hasattr(module, name)}
+    found = {name: vars(module)[name] for name in WIDTHS if name in vars(module)}  # properties follow by themselves
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
@@ -156,7 +156,8 @@ def _resize(module: nn.Module, change: Mapping[str, Any], resized: dict[int, Ten
     for attribute, value in change["widths"].items():
         if attribute not in WIDTHS or not hasattr(module, attribute):
             raise InputError(f"{attribute!r} is not a width of {change['class']}")
-        setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
+        if attribute in vars(module):  # earlier versions wrote properties down too
+            setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
     tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
     for name, shape in change["shapes"].items():
         if name not in tensors:

@@ -374,7 +374,7 @@ def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
     structure = Structure(
         tensors={name: tuple(dim.labels for dim in dims) for name, dims in state.tensors.items()},
         reads=frozenset(state.reads),
-        tables=tuple(state.tables),
+        tables=tuple({name: labels for name, labels in state.tables}.items()),
         attributes=tuple(_attributes(followed)),
         widths=tuple({each.module: each for each in reversed(state.widths)}.values()),
         sized=tuple(sized),

@@ -289,9 +289,6 @@ class Propagation:
 
     def _carrier(self, flat: NDArray[np.int64], wide: Sequence[int]) -> int:
         """Choose the part of a split that carries the classes: the one that unites the fewest."""
-        chosen = self.heads.get((self._number, self._splits))
-        if chosen is not None:
-            return chosen
         counts = {}
         for k in wide:
             rows = np.moveaxis(flat, k, 0).reshape(flat.shape[k], -1)
@@ -301,7 +298,10 @@ class Propagation:
             graph = coo_matrix((np.ones(len(pairs[0]), dtype=np.int8), pairs), shape=(size, size))
             count: Any = connected_components(graph, directed=False, return_labels=False)
             counts[k] = int(count)
-        return max(wide, key=lambda k: counts[k])
+        best = max(wide, key=lambda k: counts[k])
+        if counts[best] == len(np.unique(flat)):
+            return best  # nothing is united that was apart
+        return self.heads.get((self._number, self._splits), best)
 
     def saw_heads(self, dims: Sequence[Dim]) -> None:
         """Learn that dimensions are multiplied one by one, as attention does with its heads."""

@@ -1,0 +1,224 @@
+"""Every kind of network is cut, compared with its masked twin, counted, rebuilt and trained."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.network.channels import analyse, channel_groups, cut
+from methods.network.cost import Cost, CostModel, count
+from methods.network.preflight import TOLERANCE, examine
+from spaces import InputError
+from tests.methods.cases import CLASSES, conv_bn, seeded
+from tests.methods.network.networks import EXAMPLE, KINDS, Wired, pool
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_network_passes_every_proof(kind: str) -> None:
+    model = seeded(KINDS[kind])
+    found = examine(model, EXAMPLE)
+    assert found.groups and not found.left_out
+    assert found.difference <= TOLERANCE[torch.float64]
+    assert found.least.flops < found.dense.flops and found.least.params < found.dense.params
+    least = {group.name: 1 for group in found.groups}
+    if kind != "einsum":  # torch writes a product over a single channel as a multiplication, which it does not count
+        assert Cost(found.cost.flops(least), found.cost.params(least)) == found.least
+    assert found.dense == count(model, EXAMPLE)
+
+
+@pytest.mark.parametrize("kind", ["size in a view", "slices", "attention of torch", "order in a list"])
+def test_cut_networks_can_be_copied_and_pickled_and_cut_again(kind: str) -> None:
+    model = seeded(KINDS[kind])
+    groups = channel_groups(model, EXAMPLE)
+    smaller = cut(model, groups, {group.name: range(1, group.channels) for group in groups}).eval()
+    if kind == "attention of torch":  # functions without a name cannot be pickled
+        smaller.wiring = None  # type: ignore[assignment]
+        pickle.loads(pickle.dumps(smaller.get_submodule("attend")))
+        return
+    batch = torch.cat([EXAMPLE] * 3)  # another batch than the one that was followed
+    with torch.no_grad():
+        assert torch.equal(copy.deepcopy(smaller)(batch), smaller(batch))
+    again = channel_groups(smaller, EXAMPLE)
+    smallest = cut(smaller, again, {group.name: [0] for group in again})
+    assert smallest(batch).shape == (3, CLASSES)
+
+
+def test_attention_loses_heads_and_width() -> None:
+    model = seeded(KINDS["attention of torch"])
+    groups = {group.name: group for group in channel_groups(model, EXAMPLE)}
+    assert {name: group.channels for name, group in groups.items()} == {"embed": 16, "attend": 4}
+    smaller: Any = cut(model, list(groups.values()), {"attend": [1], "embed": range(6)})
+    assert smaller.attend.num_heads == 1 and smaller.attend.head_dim == 4 and smaller.attend.embed_dim == 6
+    assert smaller.attend.in_proj_weight.shape == (12, 6) and smaller.attend.out_proj.weight.shape == (6, 4)
+
+
+def test_frozen_layers_stay_unless_they_are_named() -> None:
+    model = seeded(KINDS["one module twice"])
+    model.get_submodule("first").requires_grad_(False)
+    found = analyse(model, EXAMPLE)
+    assert "first.0" not in [group.name for group in found.groups]
+    assert found.stays["first.0"] == "first.0 is frozen"
+    groups = channel_groups(model, EXAMPLE, frozen=["first"])
+    smaller = cut(model, groups, {groups[0].name: [0, 1]})
+    assert groups[0].name == "first.0" and not any(p.requires_grad for p in smaller.get_submodule("first").parameters())
+    assert all(p.requires_grad for p in smaller.get_submodule("last").parameters())
+
+
+def test_shared_weights_stay_shared_and_count_once() -> None:
+    model = seeded(KINDS["shared weight"])
+    groups = channel_groups(model, EXAMPLE)
+    smaller: Any = cut(model, groups, {group.name: [0] for group in groups})
+    assert smaller.a.weight is smaller.b.weight
+    least = {group.name: 1 for group in groups}
+    assert CostModel(model, EXAMPLE, groups).params(least) == sum(p.numel() for p in smaller.parameters())
+
+
+def test_what_is_not_understood_stays_with_the_operation_named() -> None:
+    model = Wired(
+        lambda net, x: net.head(pool(net.last(torch.cumsum(net.first(x), 1)))),
+        first=conv_bn(3, 8),
+        last=conv_bn(8, 12),
+        head=nn.Linear(12, CLASSES),
+    )
+    found = analyse(model, EXAMPLE)
+    assert [group.name for group in found.groups] == ["last.0"]
+    assert found.stays["first.0"] == "cumsum in the network itself looks at the order of the channels"
+
+
+def test_networks_without_anything_to_cut_are_refused_in_a_sentence() -> None:
+    model = seeded(KINDS["repeated"]).requires_grad_(False)
+    with pytest.raises(InputError, match="nothing to prune in Wired: .*; first.0: first.0 is frozen"):
+        examine(model, EXAMPLE)
+
+
+def test_costs_of_two_thousand_candidates_are_those_of_single_ones() -> None:
+    model = seeded(KINDS["attention, heads in the code"])
+    groups = channel_groups(model, EXAMPLE)
+    cost = CostModel(model, EXAMPLE, groups)
+    draw = torch.Generator().manual_seed(0)
+    widths = torch.stack([torch.randint(1, g.channels + 1, (2000,), generator=draw) for g in groups], 1).numpy()
+    flops, params = cost.batch(widths)
+    assert flops.shape == params.shape == (2000,) and flops.min() > 0 and flops.max() <= cost.dense
+    for row in (0, 777, 1999):
+        kept = {group.name: int(width) for group, width in zip(groups, widths[row], strict=True)}
+        assert (flops[row], params[row]) == (cost.flops(kept), cost.params(kept))
+
+
+class Random(nn.Module):
+    """A chain of randomly chosen pieces, each of which changes the channels in its own way."""
+
+    def __init__(self, pieces: list[tuple[str, int]]) -> None:
+        super().__init__()
+        self.pieces, self.layers = pieces, nn.ModuleList()
+        width = 8
+        self.first = conv_bn(3, width)
+        for kind, number in pieces:
+            layer, width = _piece(kind, number, width)
+            self.layers.append(layer)
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for (kind, number), layer in zip(self.pieces, self.layers, strict=True):
+            x = _apply(kind, number, layer, x)
+        answer: Tensor = self.head(pool(x))
+        return answer
+
+
+PIECES = (
+    "conv", "residual", "concat", "shuffle", "chunk", "slice", "glu", "depthwise", "grouped", "norm", "gate", "pad",
+    "flip", "roll", "view", "layernorm", "transposed", "prelu", "pixels",
+)  # fmt: skip
+
+
+def _piece(kind: str, number: int, width: int) -> tuple[nn.Module, int]:
+    """Return the layer of a piece and the width after it; widths stay multiples of 4."""
+    wider = 4 * number
+    layers: dict[str, tuple[nn.Module, int]] = {
+        "conv": (conv_bn(width, wider), wider),
+        "residual": (conv_bn(width, width), width),
+        "concat": (conv_bn(width, wider), width + wider),
+        "slice": (conv_bn(width - 3, width - 3), width),
+        "chunk": (conv_bn(width // 2, width // 2), width),
+        "glu": (nn.Conv2d(width, 2 * wider, 1), wider),
+        "depthwise": (conv_bn(width, 2 * width, groups=width), 2 * width),
+        "grouped": (conv_bn(width, wider, groups=2), wider),
+        "norm": (nn.GroupNorm(2, width), width),
+        "gate": (nn.Sequential(nn.Linear(width, 4), nn.ReLU(), nn.Linear(4, width), nn.Sigmoid()), width),
+        "pad": (nn.Identity(), width + 4),
+        "layernorm": (nn.LayerNorm(width), width),
+        "transposed": (nn.ConvTranspose2d(width, wider, 3, padding=1), wider),
+        "prelu": (nn.PReLU(width), width),
+        "pixels": (conv_bn(width // 4, wider), wider),
+    }
+    return layers.get(kind, (nn.Identity(), width))
+
+
+def _apply(kind: str, number: int, layer: nn.Module, x: Tensor) -> Tensor:
+    batch, width, height, side = x.shape
+    match kind:
+        case "residual":
+            return torch.relu(x + layer(x))
+        case "concat":
+            return torch.cat([x, layer(x)], 1)
+        case "shuffle":
+            return x.view(batch, 2, width // 2, height, side).transpose(1, 2).reshape(batch, width, height, side)
+        case "chunk":
+            left, right = x.chunk(2, 1)
+            return torch.cat([layer(left), right], 1)
+        case "slice":
+            return torch.cat([x[:, :3], layer(x[:, 3:])], 1)
+        case "glu":
+            return F.glu(layer(x), 1)
+        case "gate":
+            return x * layer(pool(x))[:, :, None, None]
+        case "pad":
+            return F.pad(x, (0, 0, 0, 0, 1, 3))
+        case "flip":
+            return x.flip(1)
+        case "roll":
+            return torch.roll(x, number, 1)
+        case "view":
+            return x.reshape(batch, -1, 4, height, side).amax(2).repeat_interleave(4, 1)
+        case "layernorm":
+            return layer(x.movedim(1, -1)).movedim(-1, 1)  # type: ignore[no-any-return]
+        case "pixels":
+            return F.avg_pool2d(layer(F.pixel_shuffle(x, 2)), 2)
+        case _:
+            return layer(x)  # type: ignore[no-any-return]
+
+
+def prove_random(pieces: list[tuple[str, int]], seed: int) -> None:
+    model = seeded(lambda: Random(pieces), seed=seed)
+    try:
+        found = examine(model, EXAMPLE)
+    except InputError as error:
+        assert "nothing to prune in Random" in str(error)
+        return
+    assert found.difference <= TOLERANCE[torch.float64]
+    assert 0 < found.least.flops <= found.dense.flops
+
+
+chains = st.lists(st.tuples(st.sampled_from(PIECES), st.integers(1, 4)), min_size=1, max_size=6)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(chains, st.integers(0, 99))
+def test_random_networks_pass_every_proof(pieces: list[tuple[str, int]], seed: int) -> None:
+    prove_random(pieces, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(chains, st.integers(0, 99))
+def test_three_hundred_random_networks_pass_every_proof(pieces: list[tuple[str, int]], seed: int) -> None:
+    prove_random(pieces, seed)
