@@ -198,7 +198,7 @@ def tied() -> nn.Module:
         last=conv_bn(8, 12),
         head=head(12),
     )
-    net.b.weight = net.a.weight  # type: ignore[union-attr, assignment]
+    net.b.weight = net.a.weight  # type: ignore[union-attr]
     return net
 
 

@@ -180,7 +180,7 @@ def _apply(kind: str, number: int, layer: nn.Module, x: Tensor) -> Tensor:
         case "glu":
             return F.glu(layer(x), 1)
         case "gate":
-            return x * layer(pool(x))[:, :, None, None]
+            return x * layer(pool(x))[:, :, None, None]  # type: ignore[no-any-return]
         case "pad":
             return F.pad(x, (0, 0, 0, 0, 1, 3))
         case "flip":
