@@ -161,10 +161,24 @@ def compare(
     from search.store.studies import load_front
 
     fronts = [load_front(name, directory) for name in _several(studies)]
+    _warn_of_differences(directory, studies)
     if as_json:
         put_json(compare_rows(fronts))
     else:
         put_tables(compare_table(fronts))
+
+
+def _warn_of_differences(directory: Path, studies: Sequence[str]) -> None:
+    """Say where studies are not about the same network and data as the first one."""
+    from search.store.studies import StudyFiles
+
+    first, *others = (StudyFiles(directory, name).record().get("identity", {}) for name in studies)
+    for name, other in zip(studies[1:], others, strict=True):
+        known = first.keys() & other.keys() - {"answers"}
+        found = [part for part in ("network", "training data", "validation data") if part in known]
+        found = [part for part in found if first[part] != other[part]]
+        if found:
+            note(f"warning: studies {studies[0]} and {name} differ in {', '.join(found)}; their numbers do not compare")
 
 
 def _readable(directory: Path, names: Sequence[str]) -> Generator[dict[str, Any]]:

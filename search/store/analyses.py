@@ -69,6 +69,7 @@ def analysis_identity(model: nn.Module, data: Mapping[str, str]) -> str:
         The hash: other weights, of whatever origin, have another.
     """
     digest = sha256(json.dumps(dict(data), sort_keys=True).encode())
+    digest.update(str(model).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(_bytes(tensor))

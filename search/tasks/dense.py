@@ -22,6 +22,7 @@ from methods.training.evaluation import evaluate
 from methods.training.trainer import Trainer
 from search.store.files import create_folder, json_text, read_object
 from search.store.weights import load_weights, save_weights
+from search.tasks.identity import answers, same_answers
 from search.tasks.models.weights import is_weight_file
 from search.tasks.workload import Workload, task_identity
 from spaces import InputError
@@ -132,15 +133,34 @@ def dense_network(
     frozen = fit.head if workload.freeze_backbone else ()
     identity = _identity(workload, model, trains, recipe, epochs, seed)
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    folder = directory / "dense" / digest
+    own = answers(model, workload.data.example)
+    folder = _folder(directory / "dense", digest, own)
     cached = folder.exists()
     if not cached:
         with _lock(folder):
             cached = folder.exists()  # whoever came second has waited, and loads
             if not cached:
                 plan = recipe, epochs if trains else 0.0, seed
-                _store(folder, model, identity, *_train(workload, model, *plan, report, device, frozen))
+                _store(folder, model, identity, own, *_train(workload, model, *plan, report, device, frozen))
     return _load(folder, model, cached)
+
+
+def _folder(store: Path, digest: str, own: list[float]) -> Path:
+    """Find the folder of a network that began with these answers, or a free one: code may change under one name."""
+    number = 1
+    while True:
+        folder = store / (digest if number == 1 else f"{digest}-{number}")
+        path = folder / "record.json"
+        if not path.exists():
+            return folder
+        try:
+            then = read_object(path).get("answers")
+        except InputError:
+            return folder  # damaged: said when it is loaded
+        # Networks of earlier versions have no answers, and are taken for what they seem.
+        if then is None or same_answers(then, own):
+            return folder
+        number += 1
 
 
 def _lock(folder: Path) -> AbstractContextManager[object]:
@@ -225,6 +245,7 @@ def _store(
     folder: Path,
     model: nn.Module,
     identity: dict[str, Any],
+    own: list[float],
     history: list[Record],
     seconds: float,
     metrics: Mapping[str, float],
@@ -233,6 +254,7 @@ def _store(
     versions = {name: version(name) for name in ("torch", "torchvision")}
     record = {
         "config": identity,
+        "answers": [number if math.isfinite(number) else 0.0 for number in own],
         **{name: value for name, value in metrics.items() if name == "accuracy"},  # where earlier versions look
         "metrics": dict(metrics),
         "seconds": seconds,

@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from methods.contract.data import Batch
 from methods.contract.recipe import derive_seed
 from search.tasks.data.augmentations import ResizedCrop
+from search.tasks.data.hashes import content_hash
 from search.tasks.data.normalise import Normalisation
 from search.tasks.data.splits import Augment, Augmentation
 from search.tasks.models.initialise import seeded_defaults
@@ -152,14 +153,15 @@ class LoaderSplit:
         yield from self._loaded(self._still(), keys)
 
     def fingerprint(self) -> str:
-        """Return a hash of what the split holds: paths and labels, not the pixels.
+        """Return a hash of what the split holds: paths, labels and the files' contents.
 
         Returns:
-            Hexadecimal digits; equal for equal paths below the folder, labels and size of images.
+            Hexadecimal digits; equal for equal files below the folder, labels and size of images.
         """
         own = () if self.augmentation is None else (self.augmentation,)
         digest = hashlib.sha256(repr((self.side, self.files.paths, *own)).encode())
         digest.update(self.files.labels.numpy().data)
+        digest.update(content_hash(self.files.folder, self.files.paths).encode())
         return digest.hexdigest()
 
     def _still(self) -> v2.Compose:
