@@ -32,7 +32,14 @@ from search.study.latency import channel_step, conditions
 from search.study.limits import limit_words, read_limits, within_limits
 from search.study.samplers.base import Limits, PointCost
 from search.study.samplers.choice import resolve_sampler
-from search.study.space import first_points, fix_known_costs, refuse_idle_bounds, spread_points, study_space
+from search.study.space import (
+    count_points,
+    first_points,
+    fix_known_costs,
+    refuse_idle_bounds,
+    spread_points,
+    study_space,
+)
 from search.tasks.dense import dense_network
 from search.tasks.models.weights import Fit
 from search.tasks.named_tasks import load_task
@@ -267,6 +274,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     if limits.hard:
         space, free = fix_known_costs(space, config.methods)
         beyond = [f"{name} decides by itself what it leaves: its trials may lie outside the limits" for name in free]
+    _refuse_repeats(config, space)
     first = within_limits(_first(config, space, limits, costs), space, limits, costs, costs.dense)
     warnings = [
         *_weight_notes(config, fit),
@@ -329,6 +337,26 @@ def _weight_notes(config: StudyConfig, fit: Fit) -> list[str]:
 def _needs_no_training(config: StudyConfig, objectives: Sequence[Objective]) -> bool:
     """Whether trials need not be fine-tuned, because no objective would change."""
     return config.finetune.epochs is None and not any(each.trained for each in objectives)
+
+
+def _refuse_repeats(config: StudyConfig, space: Space) -> None:
+    """Refuse more trials than there are points: repeats would only let the luckiest seed become the front.
+
+    Args:
+        config: The configuration.
+        space: The space of the study.
+
+    Raises:
+        InputError: If there are fewer points than trials.
+    """
+    if config.sampler == "defaults":
+        return  # its points are counted where they are listed
+    points = count_points(space, config.trials)
+    if points is not None and points < config.trials:
+        raise InputError(
+            f"trials = {config.trials}, but the space has only {points} point{'s' * (points != 1)}; set trials = "
+            f"{points} or leave more of it open (the same point again would differ by its seed alone)"
+        )
 
 
 def _first(config: StudyConfig, space: Space, limits: Limits, costs: PointCosts) -> list[dict[str, Value]]:

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from methods import load_method
-from spaces import Categorical, Condition, InputError, LayerGroup, Parameter, Space, Value, unknown_name
+from spaces import Categorical, Condition, InputError, Integer, LayerGroup, Parameter, Space, Value, unknown_name
 
 METHOD = "method"
 """Name of the parameter that chooses the method."""
@@ -55,6 +55,64 @@ def own_space(space: Space, method: str) -> Space:
             parent = condition.parameter.removeprefix(start)
             conditions[name.removeprefix(start)] = Condition(parent, condition.values)
     return Space({name.removeprefix(start): narrowed[name] for name in names}, conditions)
+
+
+def count_points(space: Space, most: int) -> int | None:
+    """Count the points of a space, as far as that matters.
+
+    Args:
+        space: The space.
+        most: Where to stop counting.
+
+    Returns:
+        The number of points; ``None`` where there are more than ``most``, a parameter on a continuous range included.
+    """
+    found = 0
+    chosen: list[int] | None = []  # which option of each parameter that applies, in order
+    while chosen is not None:
+        sizes = _sizes(space, chosen, most + 1)
+        found += 1
+        if found > most:
+            return None
+        chosen = _next_choice(chosen, sizes)
+    return found
+
+
+def _sizes(space: Space, chosen: Sequence[int], most: int) -> list[int]:
+    """Walk to a point, by first options where nothing is chosen; return how many options each parameter had."""
+    sizes: list[int] = []
+
+    def choose(name: str, parameter: Parameter) -> Value:
+        options = _options(parameter, most)
+        place = chosen[len(sizes)] if len(sizes) < len(chosen) else 0
+        sizes.append(len(options))
+        return options[place]
+
+    space.walk(choose)
+    return sizes
+
+
+def _next_choice(chosen: Sequence[int], sizes: Sequence[int]) -> list[int] | None:
+    """Count one further, the last parameter first; None after the last point."""
+    following = [*chosen, *[0] * (len(sizes) - len(chosen))][: len(sizes)]
+    while following and following[-1] + 1 == sizes[len(following) - 1]:
+        following.pop()
+    if not following:
+        return None
+    following[-1] += 1
+    return following
+
+
+def _options(parameter: Parameter, most: int) -> list[Value]:
+    """List values of a parameter; of a range so many that a count of them would be too many."""
+    if parameter.only is not None:
+        return [parameter.only]
+    if isinstance(parameter, Categorical):
+        return list(parameter.choices)
+    if isinstance(parameter, Integer):
+        return list(range(parameter.low, min(parameter.high, parameter.low + most) + 1))
+    step = (parameter.high - parameter.low) / most
+    return [min(parameter.low + number * step, parameter.high) for number in range(most + 1)]
 
 
 def fix_known_costs(space: Space, methods: Sequence[str]) -> tuple[Space, list[str]]:

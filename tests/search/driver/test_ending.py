@@ -54,3 +54,9 @@ def test_a_sweep_with_a_spent_budget_still_has_its_front(tmp_path: Path) -> None
     assert 1 <= len(front.outcomes) < 6
     more = Sweep.resume("s", tmp_path).run()
     assert len(more.outcomes) >= len(front.outcomes)
+
+
+def test_more_trials_than_points_are_refused(tmp_path: Path) -> None:
+    fixed = {"random": {"sparsity.flops": 0.5, "sparsity.tilt": 0.0}}
+    with pytest.raises(InputError, match=r"trials = 3, but the space has only 1 point; set trials = 1"):
+        Sweep(quick_config(tmp_path, trials=3, methods=["random"], space=fixed)).plan()
