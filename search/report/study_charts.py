@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
+from search.fronts.attribution import attribute_methods
 from search.fronts.front import Front, Member
 from search.report.axis import Axis, cost_axis, even_ticks, quality_axis
 from search.report.page import network_text
@@ -362,6 +363,32 @@ def _unbroken(points: Iterable[tuple[float, float | None]]) -> Iterator[list[tup
             run.append((x, y))
     if run:
         yield run
+
+
+def attribution_bars(view: StudyView) -> str:
+    """Draw what the front would lose without each method.
+
+    Args:
+        view: The study.
+
+    Returns:
+        A picture; empty where a single method was tried, or the front commands nothing.
+    """
+    whole = view.front.hypervolume()
+    shares = attribute_methods(view.front)
+    if len(shares) < 2 or whole <= 0:
+        return ""
+    looks = styles(share.method for share in shares)
+    rows = [
+        (
+            share.method,
+            share.lost / whole,
+            f"{100 * share.lost / whole:.1f} %, {share.members} of {share.trials} on the front",
+            looks[share.method].place,
+        )
+        for share in shares
+    ]
+    return bars(rows)
 
 
 def importance_bars(view: StudyView) -> str:

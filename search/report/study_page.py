@@ -13,6 +13,7 @@ from search.objectives import Objective
 from search.report.page import front_pictures, page
 from search.report.palette import shade_hex
 from search.report.study_charts import (
+    attribution_bars,
     curves_svg,
     growth_svg,
     importance_bars,
@@ -86,6 +87,7 @@ def _study(view: StudyView) -> Iterator[str]:
     parts = (
         ("Widths side by side", _WIDTHS, widths_table(view)),
         ("Parameters and what came of them", _PARALLEL, parallel_svgs(view)),
+        ("Which method the front needs", _ATTRIBUTION, attribution_bars(view)),
         ("What decides", _IMPORTANCE, importance_bars(view)),
         ("Failed trials", "The last line of each traceback.", failures(view)),
         ("Settings", "All that decides the study.", settings(view)),
@@ -114,6 +116,10 @@ _TIMED = "On the diagonal, saved FLOPs are saved time; above it they are not see
 _PARALLEL = (
     "One line per trial, drawn in full where it is on the front. Each method has its own axes: a line ends where a "
     "parameter does not apply."
+)
+_ATTRIBUTION = (
+    "Share of the hypervolume that the study would lack without a method's trials. What two methods reach alike is "
+    "lost by neither."
 )
 _IMPORTANCE = "Share of each parameter in deciding an objective (PED-ANOVA), over the trials of one method."
 

@@ -129,3 +129,12 @@ def test_a_method_that_another_one_equals_has_nothing_of_its_own() -> None:
 def test_a_line_stops_where_a_parameter_does_not_apply() -> None:
     points = [(0.0, 0.1), (1.0, None), (2.0, 0.3), (3.0, 0.4)]
     assert list(_unbroken(points)) == [[(0.0, 0.1)], [(2.0, 0.3), (3.0, 0.4)]]
+
+
+def test_the_page_tells_which_method_the_front_needs() -> None:
+    page = study_page([view()])
+    assert "Which method the front needs" in page
+    assert re.search(r"\d+\.\d %, 2 of 2 on the front", page), "both trials of increg are members"
+    alone = [trial(0, 0.97, 600.0), trial(1, 0.95, 300.0)]
+    single = replace(view(), front=Front("s", DENSE, alone, load_objectives("accuracy,flops")))
+    assert "Which method the front needs" not in study_page([single])
