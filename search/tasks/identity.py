@@ -31,7 +31,7 @@ def answers(model: nn.Module, example: Inputs) -> list[float]:
         example: One input, on the network's device.
 
     Returns:
-        The first :data:`ANSWERS` numbers of its output.
+        The first :data:`ANSWERS` numbers of its output; zero for those that are not numbers.
     """
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -41,7 +41,7 @@ def answers(model: nn.Module, example: Inputs) -> list[float]:
     finally:
         for module, mode in training.items():
             module.training = mode
-    return [float(number) for number in flat[:ANSWERS].cpu()]
+    return [float(number) for number in flat[:ANSWERS].cpu().nan_to_num()]  # as JSON can hold them
 
 
 def same_answers(one: Sequence[float], other: Sequence[float]) -> bool:
