@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.tasks.models import MODELS, TORCHVISION, build_model
+from search.tasks.models import MODELS, TIMM, TORCHVISION, build_model
 from spaces import InputError, LayerGroup
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def network_and_example(
     Raises:
         InputError: If the network is the user's own and no data is named.
     """
-    if data is None and ":" in name and not name.startswith(TORCHVISION):
+    if data is None and ":" in name and not name.startswith((TORCHVISION, TIMM)):
         raise InputError(f"what inputs does {name!r} take? Name its data as well (example: --data cifar10)")
     outputs, example = _from_data(data, data_root, task) if data is not None else _published(name)
     return build_model(name, outputs, example, seed=0, task=task), example
@@ -69,6 +69,10 @@ def network_and_example(
 def _published(name: str) -> tuple[int, Inputs]:
     import torch
 
+    if name.startswith(TIMM):
+        from search.tasks.models.timm_models import timm_input
+
+        return IMAGENET[0], torch.zeros(timm_input(name.removeprefix(TIMM)))
     classes, shape = IMAGENET if name.startswith(TORCHVISION) else PUBLISHED.get(name, PUBLISHED[DEFAULT_MODEL])
     return classes, torch.zeros(shape)
 

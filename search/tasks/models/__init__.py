@@ -40,6 +40,7 @@ GROUP = "paretoprune.models"
 """The entry-point group in which other packages list builders of networks."""
 
 TORCHVISION = "torchvision:"
+TIMM = "timm:"
 
 
 def build_model(
@@ -139,9 +140,13 @@ def _build(name: str, outputs: int, example: Inputs, seed: int) -> nn.Module:
         from search.tasks.models.torchvision_models import torchvision_model
 
         return torchvision_model(name.removeprefix(TORCHVISION), outputs)
+    if name.startswith(TIMM):
+        from search.tasks.models.timm_models import timm_model
+
+        return timm_model(name.removeprefix(TIMM), outputs)
     if is_reference(name) or name in known_names({}, GROUP):
         return _user_model(name, outputs)
-    known = [*known_names(MODELS, GROUP), "torchvision:NAME", "package.module:function"]
+    known = [*known_names(MODELS, GROUP), "torchvision:NAME", "timm:NAME", "package.module:function"]
     raise InputError(unknown_name("model", name, known))
 
 
