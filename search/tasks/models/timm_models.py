@@ -40,8 +40,8 @@ def timm_input(name: str) -> tuple[int, ...]:
     Returns:
         Shape of one input, ``(1, channels, height, width)``.
     """
-    size: Any = timm_model(name, 2).default_cfg["input_size"]
-    return (1, *size)
+    usual: Any = timm_model(name, 2).default_cfg
+    return (1, *usual["input_size"])
 
 
 def _timm(name: str) -> Any:
