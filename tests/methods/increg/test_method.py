@@ -557,5 +557,5 @@ def test_weight_decay_is_halved_while_pruning_whatever_the_recipe_has(decay: flo
     point, recipe = IncReg.space(LAYERS).defaults(), Recipe(weight_decay=decay, warmup=0.1, lr=0.1)
     assert point is not None
     pruning = IncReg.from_point(point | {"lr_prune_factor": 0.05})._recipe(recipe)
-    assert pruning == recipe.replaced(weight_decay=decay / 2, lr=0.005, schedule="constant", warmup=0)
+    assert pruning == recipe.replaced(weight_decay=decay / 2, lr=0.1 * 0.05, schedule="constant", warmup=0)
     assert increg(weight_decay=0.0)._recipe(recipe).weight_decay == 0

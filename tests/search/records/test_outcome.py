@@ -81,7 +81,7 @@ def test_a_complete_outcome_has_finite_metrics(bad: float) -> None:
     ("changes", "message"),
     [
         ({"metrics": {"accuracy": 0.9}}, "lack 'flops'"),
-        ({"state": "done"}, "'done' is neither 'complete' nor 'failed'"),
+        ({"state": "done"}, "'done' is none of complete, failed"),
         ({"state": "failed"}, "failed but has no error text"),
         ({"state": "complete", "error": "boom"}, "complete but has an error text"),
     ],
