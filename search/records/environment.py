@@ -6,7 +6,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("paretoprune", "torch", "torchvision", "torch-pruning", "optuna", "ray", "mlflow")
+PACKAGES = ("paretoprune", "torch", "torchvision", "optuna", "ray", "mlflow")
 
 
 def versions() -> dict[str, str]:

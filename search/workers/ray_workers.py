@@ -222,7 +222,7 @@ def _stop() -> None:
 
 def _warm_up() -> None:
     """Import what every trial needs as soon as a worker's process is there, before it has work."""
-    import search.trials.trial  # noqa: F401  (torch and torch-pruning come with it)
+    import search.trials.trial  # noqa: F401  (torch comes with it)
 
 
 def _slots(resources: Resources, gpus_per_trial: float) -> int:
