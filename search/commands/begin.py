@@ -30,7 +30,7 @@ def init(
     """Write a commented configuration for a network and data, to edit and to sweep."""
     from search.study.template import write_template
 
-    text = write_template(model=model, data=data, data_root=data_root, methods=names(methods))
+    text = write_template(model=model, data=data, data_root=data_root, methods=names(methods), folder=file.parent)
     _save(file, text, overwrite)
     put(str(file))
     note(f"look at what it would do: paretoprune sweep {file} --dry-run")

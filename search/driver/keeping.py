@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from search.records.paths import resolve_path
 from search.store.databases import is_sound
 from search.store.files import remove_folder
 from search.store.studies import StudyFiles, study_names
@@ -29,7 +30,7 @@ def storage_url(directory: Path) -> str:
     Returns:
         An URL that ``optuna.load_study`` accepts.
     """
-    return sqlite_url(directory.resolve() / "optuna.db")
+    return sqlite_url(resolve_path(directory) / "optuna.db")
 
 
 def delete(directory: Path, name: str) -> list[str]:

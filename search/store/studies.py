@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.records.errors import StoreWarning
 from search.records.outcome import DenseRow, Outcome
+from search.records.paths import resolve_path
 from search.store.files import create_folder, json_text, read_json, read_object, write_json
 from spaces import InputError, unknown_name
 
@@ -49,7 +50,7 @@ class StudyFiles:
     """
 
     def __init__(self, directory: Path, name: str) -> None:
-        self.directory = directory.resolve()
+        self.directory = resolve_path(directory)
         self.name = name
         self.root = self.directory / "studies" / name
         self.network: nn.Module | None = None
@@ -545,7 +546,7 @@ def study_names(directory: Path) -> list[str]:
     Returns:
         Names, oldest first.
     """
-    found = (directory / "studies").glob("[!.]*/study.json")
+    found = (resolve_path(directory) / "studies").glob("[!.]*/study.json")
     return [path.parent.name for path in sorted(found, key=lambda path: (_created(path), path))]
 
 

@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search.records.formats import FORMATS, checked_formats
+from search.records.paths import expand_home, resolve_file, resolve_path
 from search.records.text import without_credentials
 from search.speed.conditions import checked_targets
 from search.study.keys import similar_keys
 from search.tasks.data.sizes import SplitSizes
+from search.tasks.models.weight_files import is_weight_file
 from search.tasks.named_tasks import METRICS, metric_names
 from search.tasks.recipes import Training
 from spaces import InputError
@@ -114,7 +116,7 @@ class StudyConfig(_Part):
             another number of outputs the head is new, and the network is trained like a trial.
         freeze_backbone: Whether only a new head is trained then.
         data: A name of ours or ``package.module:function``.
-        data_root: Where data sets lie or are downloaded to.
+        data_root: Where data sets lie or are downloaded to; a relative path starts at the file it is written in.
         split: Sizes and seed of train, validation and test.
         task: What the network is for: ``"classification"``, ``"segmentation"``, ``"regression"`` or
             ``package.module:Class``; a loop of the user's own brings its data, and ``data`` is not looked at.
@@ -150,7 +152,7 @@ class StudyConfig(_Part):
         resources: Where trials run.
         exports: Formats in which the networks of the front are kept when a sweep ends, out of ``pt2``, ``onnx`` and
             ``safetensors``; an empty list keeps none.
-        directory: Where studies and runs are stored.
+        directory: Where studies and runs are stored; a relative path starts at the file it is written in.
         tracking_uri: Where MLflow runs are logged; ``None`` for the environment's or the store in
             ``directory``.
     """
@@ -195,6 +197,11 @@ class StudyConfig(_Part):
     @classmethod
     def _plain_name(cls, name: str | None) -> str | None:
         return name if name is None else checked_name(name)
+
+    @field_validator("data_root", "directory")
+    @classmethod
+    def _without_tilde(cls, path: Path) -> Path:
+        return expand_home(path)
 
     @field_validator("methods")
     @classmethod
@@ -320,13 +327,15 @@ def with_places(config: StudyConfig, moved: Mapping[str, Any]) -> StudyConfig:
     """
     given = {name: value for name, value in moved.items() if value is not None}
     tree = config.model_dump(mode="json")
-    tree |= {name: value for name, value in given.items() if name in PLACES}
+    tree |= _resolved({name: value for name, value in given.items() if name in PLACES}, None)
     tree["resources"] |= {name: value for name, value in given.items() if name in Resources.model_fields}
     return _validated(tree, "resume")
 
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = (), **options: Any) -> StudyConfig:
     """Build the configuration from a file, options and overrides.
+
+    Paths become absolute: those in the file start where the file lies, all others in the working directory.
 
     Args:
         path: A TOML file, or ``None``.
@@ -339,7 +348,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **optio
     Raises:
         InputError: If the file cannot be read, or a key or value is not allowed.
     """
-    tree = {} if path is None else _read_toml(path)
+    tree = {} if path is None else _resolved(_read_toml(path), path.absolute().parent)
     for key, value in options.items():
         if value is not None:
             _put(tree, ["resources", key] if key in Resources.model_fields else [key], value, key)
@@ -348,7 +357,19 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **optio
         if not equals or not key.strip():
             raise InputError(f"--set {text!r} is not of the form key=value, such as --set finetune.epochs=5")
         _put(tree, _path(key.strip()), _value(value.strip()), f"--set {text}")
-    return _validated(tree, "configuration" if path is None else str(path))
+    return _validated(_resolved(tree, None), "configuration" if path is None else str(path))
+
+
+def _resolved(tree: dict[str, Any], base: Path | None) -> dict[str, Any]:
+    """Make the paths of a configuration absolute; what is no path is left for validation."""
+    found: dict[str, Any] = {}
+    for key in ("data_root", "directory"):
+        if isinstance(tree.get(key), str | Path):
+            found[key] = resolve_path(tree[key], base)
+    weights = tree.get("weights")
+    if isinstance(weights, str | Path) and is_weight_file(str(weights)):
+        found["weights"] = str(resolve_file(weights, base))
+    return tree | found
 
 
 def _validated(tree: Mapping[str, Any], where: str) -> StudyConfig:

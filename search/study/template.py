@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from methods.contract.named import is_reference, known_names
+from search.records.paths import resolve_path
 from search.study.config import load_config
 from search.study.keys import meanings, toml
 from search.tasks.data.sets import DATA
@@ -23,6 +24,7 @@ def write_template(
     data: str | None = None,
     data_root: Path | None = None,
     methods: Sequence[str] | None = None,
+    folder: Path | None = None,
 ) -> str:
     """Write the text of a configuration.
 
@@ -31,6 +33,7 @@ def write_template(
         data: The data; ``None`` for the default ones.
         data_root: Where data sets lie.
         methods: Methods that compete.
+        folder: Where the file will lie; ``None`` for the working directory.
 
     Returns:
         TOML that is valid as it is: what is set has the values given here, the rest is commented out with its default.
@@ -48,7 +51,7 @@ def write_template(
         ("model", config.model, True),
         ("weights", "weights.safetensors", False),
         ("data", config.data, True),
-        ("data_root", config.data_root, data_root is not None),
+        ("data_root", _from_folder(config.data_root, folder), data_root is not None),
         ("methods", config.methods, True),
         ("objectives", config.objectives, True),
         ("trials", config.trials, True),
@@ -69,6 +72,12 @@ def write_template(
     lines += [f"# [space.{config.methods[0]}.sparsity.flops]", "# high = 0.5", ""]
     lines += ["[resources]", _line("cpus_per_trial", 1, True), _line("gpus_per_trial", 0.25, False), ""]
     return "\n".join(lines)
+
+
+def _from_folder(path: Path, folder: Path | None) -> Path:
+    """A path as it is written in a file of that folder: relative where it lies below."""
+    home = resolve_path(folder or Path())
+    return path.relative_to(home) if path.is_relative_to(home) else path
 
 
 def _check_known(kind: str, name: str, known: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from methods.training.trainer import Trainer
 from search.store.files import create_folder, json_text, read_object
 from search.store.weights import load_weights, save_weights
 from search.tasks.identity import answers, same_answers
-from search.tasks.models.weights import is_weight_file
+from search.tasks.models.weight_files import is_weight_file
 from search.tasks.workload import Workload, task_identity
 from spaces import InputError
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from search.records.paths import resolve_path
 from search.records.text import without_credentials
 from search.store.databases import is_sound, lock_database, set_aside
 from spaces import InputError
@@ -68,7 +69,7 @@ class RunStore:
             InputError: If the address names a directory (MLflow's old file store), or a database path that
                 holds a question mark.
         """
-        home = directory.expanduser().resolve()  # one spelling, whatever way leads there
+        home = resolve_path(directory)  # one spelling, whatever way leads there
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
             if "?" in str(home):

@@ -103,7 +103,8 @@ def build_fitted(
     from methods.contract.inputs import is_inputs, zeros
     from methods.contract.task import Classification
     from search.tasks.models.initialise import seeded_defaults
-    from search.tasks.models.weights import SUFFIXES, Fit, fit_weights, is_weight_file, load_weights
+    from search.tasks.models.weight_files import SUFFIXES, is_weight_file
+    from search.tasks.models.weights import Fit, fit_weights, load_weights
 
     task = Classification() if task is None else task
     inputs = example if is_inputs(example) else zeros(example)

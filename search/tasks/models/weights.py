@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from search.store import weights as stored
 from spaces import InputError
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Classifiers for training alone in files of GoogLeNet and Inception; networks here have none."""
 
@@ -54,18 +53,6 @@ class Fit:
         return f"the head is new ({_several(self.head)}): weights are for other outputs{also}; the network is trained"
 
 
-def is_weight_file(weights: str) -> bool:
-    """Tell a file from the name of a set of weights.
-
-    Args:
-        weights: What the user gave.
-
-    Returns:
-        Whether it ends as a weight file does.
-    """
-    return Path(weights).suffix in SUFFIXES
-
-
 def load_weights(model: nn.Module, file: Path, outputs: int) -> Fit:
     """Load weights from a file into a network.
 
@@ -74,7 +61,7 @@ def load_weights(model: nn.Module, file: Path, outputs: int) -> Fit:
 
     Args:
         model: The network, changed in place.
-        file: A file with a suffix of :data:`SUFFIXES`.
+        file: A file with a suffix of :data:`search.tasks.models.weight_files.SUFFIXES`.
         outputs: Number of classes, or of numbers that are predicted.
 
     Returns:

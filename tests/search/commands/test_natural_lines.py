@@ -165,7 +165,7 @@ def test_a_written_configuration_is_valid_as_it_is_and_with_every_comment_taken_
     line = "init own.toml --model torchvision:resnet18 --data cifar10 --data-root sets --methods magnitude,increg"
     assert call(line).exit_code == 0
     config = load_config(Path("own.toml"))
-    assert (config.model, config.data, config.data_root) == ("torchvision:resnet18", "cifar10", Path("sets"))
+    assert (config.model, config.data, config.data_root) == ("torchvision:resnet18", "cifar10", Path.cwd() / "sets")
     assert config.methods == ("magnitude", "increg")
     text = Path("own.toml").read_text()
     lines = [line.removeprefix("# ") if " = " in line or "[" in line[:3] else line for line in text.splitlines()]
@@ -180,3 +180,9 @@ def test_a_written_configuration_is_valid_as_it_is_and_with_every_comment_taken_
     assert call("init own.toml --overwrite").exit_code == 0
     assert load_config(Path("own.toml")).model == "digits_resnet"
     assert "cannot be written" in call("init nowhere/own.toml").stderr
+    Path("etc").mkdir()
+    assert call("init etc/own.toml --data-root sets").exit_code == 0
+    assert call("init etc/near.toml --data-root etc/sets").exit_code == 0
+    assert load_config(Path("etc/own.toml")).data_root == Path.cwd() / "sets"
+    assert 'data_root = "sets"' in Path("etc/near.toml").read_text()
+    assert load_config(Path("etc/near.toml")).data_root == Path.cwd() / "etc" / "sets"

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.driver.keeping import storage_url
+from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, checked_name, load_config, places, with_places
+from search.tracking.run_store import RunStore
 from spaces import InputError
 
 
@@ -105,8 +108,42 @@ def test_names_cannot_leave_the_store(name: str) -> None:
 def test_a_study_can_run_elsewhere_and_keeps_no_secrets(tmp_path: Path) -> None:
     config = StudyConfig(data_root=Path("a"), tracking_uri="postgresql://anna:s@/cret@host/db?password=x")
     moved = with_places(config, {"data_root": "b", "executor": "inline", "retries": None})
-    assert (moved.data_root, moved.resources.executor, moved.resources.retries) == (Path("b"), "inline", 2)
+    assert (moved.data_root, moved.resources.executor, moved.resources.retries) == (Path.cwd() / "b", "inline", 2)
     assert moved.tracking_uri == config.tracking_uri
     assert places(moved)["tracking_uri"] == "postgresql://host/db"
     with pytest.raises(InputError, match="retries"):
         with_places(config, {"retries": -1})
+
+
+def test_paths_start_at_the_file_or_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("home", "here", "etc"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    file = toml(tmp_path / "etc", 'directory = "~/runs"\ndata_root = "../my data, 100%"\nweights = "w.pth"\n')
+    for spelling in (file, Path("../etc/study.toml")):
+        config = load_config(spelling)
+        assert (config.directory, config.data_root) == (tmp_path / "home/runs", tmp_path / "my data, 100%")
+        assert config.weights == str(tmp_path / "etc/w.pth")
+    given = load_config(file, ["data_root=sets", "weights=~/v.pt"], directory=Path("~/other"))
+    assert (given.directory, given.data_root) == (tmp_path / "home/other", tmp_path / "here/sets")
+    assert given.weights == str(tmp_path / "home/v.pt")
+    assert load_config(None, ["weights=DEFAULT"], model="torchvision:resnet18").weights == "DEFAULT"
+    assert StudyConfig(directory=Path("~/runs")).directory == tmp_path / "home/runs"
+
+
+def test_a_study_is_in_one_place_however_its_directory_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    file = toml(tmp_path, 'directory = "~/runs"\n')
+    directory = load_config(file).directory
+    store = RunStore.resolve(directory, None)
+    assert StudyFiles(directory, "s").root == store.directory / "studies" / "s" == tmp_path / "home/runs/studies/s"
+    StudyFiles(directory, "s").create({})
+    for spelling in ("~/runs", "home/runs", "home/../home/runs"):
+        assert study_names(Path(spelling)) == ["s"]
+        assert StudyFiles.open(spelling, "s").root == store.directory / "studies" / "s"
+        assert storage_url(Path(spelling)) == f"sqlite:///{tmp_path}/home/runs/optuna.db"
+    assert not (tmp_path / "~").exists()
