@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spaces.errors import InputError
+
 
 class Recipe(BaseModel):
     """Settings of one training phase; its length in steps is given where it is run.
@@ -120,6 +122,27 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.schedule == "step":
         return recipe.lr * recipe.factor ** sum(step >= milestone * steps for milestone in recipe.milestones)
     return recipe.lr
+
+
+LARGEST_SEED = 2**63 - 1
+"""Generators, databases and JSON readers all take it."""
+
+
+def check_seed(seed: int) -> int:
+    """Check the seed of a whole computation.
+
+    Args:
+        seed: The seed.
+
+    Returns:
+        The same seed.
+
+    Raises:
+        InputError: If it is negative or above :data:`LARGEST_SEED`.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"seed = {seed} is not allowed: give a number from 0 to 2^63 - 1 ({LARGEST_SEED})")
+    return seed
 
 
 def derive_seed(seed: int, *path: int) -> int:

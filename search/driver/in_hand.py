@@ -15,6 +15,7 @@ from methods import load_method
 from methods.contract.data import Split
 from methods.contract.inputs import Inputs, call, move, take
 from methods.contract.method import Method, Problem, Pruned
+from methods.contract.recipe import check_seed
 from methods.contract.task import Task
 from search.driver.sweep import Sweep
 from search.fronts.front import Front
@@ -162,6 +163,7 @@ def prune(
         raise InputError(f"prune needs a torch.nn.Module, not {type(model).__name__}")
     if epochs is not None and steps is not None:
         raise InputError("give epochs or steps, not both")
+    check_seed(seed)
     purpose = task if isinstance(task, Task) else load_task(task)
     device = str(next(model.parameters()).device)
     usual, usual_epochs = default_recipe(IN_HAND, "finetune")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from methods.contract.data import Split
+from methods.contract.recipe import check_seed
 from methods.network.channels import channel_groups
 from methods.training.evaluation import recalibrate
 from methods.training.paths import Paths, in_dense_shape, paths_between
@@ -41,6 +42,7 @@ def trial_valley(
     Raises:
         InputError: If the trial has no network, or its network cannot be put into the dense one's shape.
     """
+    check_seed(seed)
     kept, smaller = files.kept(number), files.rebuild(number)
     listener.stage("loading data and network")
     planned = plan(files.config())

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from methods.contract.recipe import LARGEST_SEED
 from search.records.formats import FORMATS, checked_formats
 from search.records.paths import expand_home, resolve_file, resolve_path
 from search.records.text import without_credentials
@@ -38,6 +39,9 @@ EXECUTOR_GROUP = "paretoprune.executors"
 BOUNDS = frozenset({"low", "high", "value", "choices"})
 """Keys that narrow a parameter; a table with only such keys is a parameter's bounds."""
 
+
+DEEPEST = 64
+"""Tables and lists within one another beyond which a configuration is not looked at."""
 
 Limit = str | int | float | None
 """A share of the dense network or a count, as people write them."""
@@ -174,7 +178,7 @@ class StudyConfig(_Part):
     latency: Latency = Latency()
     round_to: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     trials: int = Field(24, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     preset: str = "default"
     max_flops: Limit = None
     min_flops: Limit = None
@@ -357,7 +361,9 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **optio
         if not equals or not key.strip():
             raise InputError(f"--set {text!r} is not of the form key=value, such as --set finetune.epochs=5")
         _put(tree, _path(key.strip()), _value(value.strip()), f"--set {text}")
-    return _validated(_resolved(tree, None), "configuration" if path is None else str(path))
+    where = "configuration" if path is None else str(path)
+    _check_depth(tree, where)
+    return _validated(_resolved(tree, None), where)
 
 
 def _resolved(tree: dict[str, Any], base: Path | None) -> dict[str, Any]:
@@ -391,11 +397,27 @@ def _pointer(error: ValidationError) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte-order mark
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise _too_deep(str(path)) from error
+    except ValueError as error:  # not TOML, not UTF-8, or an integer of thousands of digits
         raise InputError(f"{path} is not valid TOML: {error}") from error
+
+
+def _too_deep(where: str) -> InputError:
+    return InputError(f"{where} nests tables or lists more than {DEEPEST} deep; no key of a configuration needs that")
+
+
+def _check_depth(tree: Mapping[str, Any], where: str) -> None:
+    """Refuse what is nested so deep that walking through it would fail."""
+    level: list[Any] = [tree]
+    for _ in range(DEEPEST + 1):
+        inner = [each.values() if isinstance(each, Mapping) else each for each in level]
+        level = [each for values in inner for each in values if isinstance(each, Mapping | list | tuple)]
+    if level:
+        raise _too_deep(where)
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any, where: str) -> None:
@@ -431,7 +453,9 @@ def _value(text: str) -> Any:
     """Read a value as TOML would, and as plain text where TOML would not."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError as error:
+        raise _too_deep("--set") from error
+    except ValueError:
         return text
 
 

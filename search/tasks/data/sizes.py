@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from methods.contract.recipe import LARGEST_SEED
+
 Part = Annotated[float, Field(gt=0)]
 
 
@@ -25,4 +27,4 @@ class SplitSizes(BaseModel):
 
     validation: Part | None = None
     test: Part | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)

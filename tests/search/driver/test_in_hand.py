@@ -95,6 +95,7 @@ def test_settings_of_the_method_and_layers_that_stay() -> None:
         ({"method": "increg"}, "train="),
         ({"train": [1, 2, 3]}, "a torch Dataset or DataLoader"),
         ({"settings": {"rond_to": 8}}, "did you mean 'round_to'"),
+        ({"seed": 2**63}, r"seed = 9223372036854775808 is not allowed: give a number from 0 to 2\^63 - 1"),
     ],
 )
 def test_what_cannot_be_done_is_said(change: dict[str, Any], said: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,3 +148,45 @@ def test_a_study_is_in_one_place_however_its_directory_is_written(
         assert StudyFiles.open(spelling, "s").root == store.directory / "studies" / "s"
         assert storage_url(Path(spelling)) == f"sqlite:///{tmp_path}/home/runs/optuna.db"
     assert not (tmp_path / "~").exists()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_bytes(b'\xef\xbb\xbftrials = 5\nmodel = "resnet20"\n')
+    assert (load_config(path).trials, load_config(path).model) == (5, "resnet20")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task_options = " + 5000 * "{a = " + "1" + 5000 * "}",
+        "methods = " + 5000 * "[" + 5000 * "]",
+        "space" + 5000 * ".a" + " = 1",
+        "[task_options" + 5000 * ".a" + "]",
+        "task_options.a = " + 70 * "[" + 70 * "]",
+    ],
+    ids=["tables", "lists", "dots", "header", "lists within bounds of Python"],
+)
+def test_what_is_nested_too_deep_is_explained(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match=r"study\.toml nests tables or lists more than 64 deep"):
+        load_config(toml(tmp_path, text))
+
+
+@pytest.mark.parametrize("setting", ["methods=" + 5000 * "[" + 5000 * "]", "space" + 5000 * ".a" + "=1"])
+def test_what_an_option_nests_too_deep_is_explained(setting: str) -> None:
+    with pytest.raises(InputError, match="nests tables or lists more than 64 deep"):
+        load_config(None, [setting])
+
+
+def test_integers_of_thousands_of_digits_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"study\.toml is not valid TOML: .*digits"):
+        load_config(toml(tmp_path, "trials = " + 5000 * "9"))
+
+
+@pytest.mark.parametrize("key", ["seed", "split.seed"])
+def test_seeds_end_where_generators_end(key: str) -> None:
+    config = load_config(None, [f"{key}={2**63 - 1}"])
+    assert torch.Generator().manual_seed(config.seed).initial_seed() == config.seed
+    for seed in (2**63, 2**70, -1):
+        with pytest.raises(InputError, match=rf"seed = {seed} is not allowed: .*(9223372036854775807|equal to 0)"):
+            load_config(None, [f"{key}={seed}"])
