@@ -19,6 +19,7 @@ from typing import Any, Self
 from search.driver.aim import study_sampler
 from search.driver.ending import Ending
 from search.driver.finish import finish_front, knee_numbers, note, ranks
+from search.driver.guard import GuardedListener
 from search.driver.keeping import storage_url
 from search.driver.networks import keep_networks
 from search.driver.prepare import Plan, dense_setting, plan
@@ -67,14 +68,15 @@ class Sweep:
         config: The configuration.
         workload: Network and data in hand; ``None`` loads those that the configuration names.
         listener: Hears of progress. By default it is shown: live on a terminal, in one output of a notebook, else line
-            by line on stderr; :class:`search.records.listener.NullListener` shows nothing.
+            by line on stderr; :class:`search.records.listener.NullListener` shows nothing. An exception of it is
+            logged, and ends nothing.
     """
 
     def __init__(self, config: StudyConfig, listener: Listener | None = None, workload: Workload | None = None) -> None:
         self.config = config
         self._workload = workload
         self.summary: Summary | None = None
-        self._listener: Listener = listener or choose_listener()
+        self._listener = GuardedListener(listener or choose_listener())
         self._files: StudyFiles | None = None
 
     @classmethod
@@ -293,7 +295,7 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
     Returns:
         What it reaches on validation, and its cost.
     """
-    heard: Listener = listener or NullListener()
+    heard = GuardedListener(listener or NullListener())
     try:
         heard.stage("loading data and network")
         planned = plan(config)
