@@ -26,6 +26,7 @@ from paretoprune._rooms import claim_rooms
 if TYPE_CHECKING:
     from methods import load_method, method_names
     from search.artefacts.rebuild import rebuild
+    from search.driver.confirm import confirm
     from search.driver.doctor import doctor
     from search.driver.in_hand import prune, search
     from search.driver.sweep import Sweep
@@ -46,6 +47,7 @@ __all__ = [
     "StudyConfig",
     "StudyFiles",
     "Sweep",
+    "confirm",
     "doctor",
     "load_config",
     "load_front",
@@ -66,6 +68,7 @@ _HOMES = {
     "StudyConfig": "search.study.config",
     "StudyFiles": "search.store.studies",
     "Sweep": "search.driver.sweep",
+    "confirm": "search.driver.confirm",
     "doctor": "search.driver.doctor",
     "load_config": "search.study.config",
     "load_front": "search.store.studies",

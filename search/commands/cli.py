@@ -13,7 +13,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from search.commands import begin, doctor, keep, league, look, manage, page, profile, reference, report, run, valley
+from search.commands import (
+    begin,
+    confirm,
+    doctor,
+    keep,
+    league,
+    look,
+    manage,
+    page,
+    profile,
+    reference,
+    report,
+    run,
+    valley,
+)
 from search.commands.failures import report_failures
 from search.commands.hints import command_hint, option_hint
 from search.commands.output import prepare_streams
@@ -30,6 +44,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (RUNNING, run.resume, "paretoprune resume my-study --trials 48"),
     (RUNNING, league.league, "paretoprune league --name digits --arms increg,greedy --seeds 3 --minutes 20"),
     (RUNNING, manage.rerun, "paretoprune rerun my-study 1"),
+    (RUNNING, confirm.confirm, "paretoprune confirm my-study --seeds 3"),
     (LOOKING, look.status, "paretoprune status my-study --json"),
     (LOOKING, look.front, "paretoprune front my-study --max-flops 50% --plot front.png"),
     (LOOKING, look.show, "paretoprune show my-study 7"),

@@ -25,7 +25,7 @@ from search.report.notebook import plan_html
 from search.speed.conditions import Conditions
 from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
-from search.store.studies import IN_HAND
+from search.store.studies import IN_HAND, StudyFiles
 from search.study.config import StudyConfig
 from search.study.cost import PointCosts
 from search.study.latency import channel_step, conditions
@@ -41,6 +41,7 @@ from search.study.space import (
     study_space,
 )
 from search.tasks.dense import dense_network
+from search.tasks.identity import differences, study_identity
 from search.tasks.models.weights import Fit
 from search.tasks.named_tasks import load_task
 from search.tasks.recipes import resolve_recipe
@@ -301,6 +302,24 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         findings=findings,
         ignored=ignored,
     )
+
+
+def require_same(files: StudyFiles, workload: Workload) -> None:
+    """Refuse to go on with a study over another network or other data than it was begun with.
+
+    Args:
+        files: The study.
+        workload: Network and data as they are now.
+
+    Raises:
+        InputError: If they differ, by what.
+    """
+    found = differences(files.record().get("identity", {}), study_identity(workload))
+    if found:
+        raise InputError(
+            f"study {files.name!r} was begun with something else: {'; '.join(found)}. Its trials could not "
+            "be compared; bring that back, or begin a new study with --name"
+        )
 
 
 def _load_workload(config: StudyConfig, task: Task) -> Workload:

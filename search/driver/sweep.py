@@ -22,7 +22,7 @@ from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
 from search.driver.keeping import storage_url
 from search.driver.networks import keep_networks
-from search.driver.prepare import Plan, dense_setting, plan
+from search.driver.prepare import Plan, dense_setting, plan, require_same
 from search.driver.recorder import Recorder
 from search.fronts.front import Front
 from search.objectives import load_objectives, task_objectives
@@ -35,7 +35,7 @@ from search.study.config import StudyConfig, places, with_places
 from search.study.schedule import Schedule, lag_for
 from search.study.storage import is_damaged, known_studies, set_aside_damaged
 from search.study.study import Study
-from search.tasks.identity import differences, study_identity
+from search.tasks.identity import study_identity
 from search.tasks.workload import Workload
 from search.tracking.away import Away
 from search.tracking.run_store import RunStore
@@ -144,7 +144,8 @@ class Sweep:
             planned = self.plan()
             for warning in planned.warnings:
                 self._listener.warning(warning)
-            self._require_same(planned)
+            if self._files is not None:
+                require_same(self._files, planned.workload)
             # Nothing is written before here: what the user got wrong has been said.
             opening = background.submit(self._open_tracker, self._checked_store())
             pool = stack.enter_context(  # workers import torch while the dense network trains
@@ -180,17 +181,6 @@ class Sweep:
                 numbers |= knee_numbers(front)
                 tracker.finish_sweep(ranks(front), paths, front.hypervolume(), note(front), numbers)
         return front
-
-    def _require_same(self, planned: Plan) -> None:
-        """Refuse to go on with a study over another network or other data than it was begun with."""
-        if self._files is None:
-            return
-        found = differences(self._files.record().get("identity", {}), study_identity(planned.workload))
-        if found:
-            raise InputError(
-                f"study {self._files.name!r} was begun with something else: {'; '.join(found)}. Its trials could not "
-                "be compared; bring that back, or begin a new study with --name"
-            )
 
     def _checked_store(self) -> RunStore:
         """Look whether MLflow's store can be used; only a new study refuses a place that the user has just named."""

@@ -62,10 +62,19 @@ class InlinePool:
         """
         while (spec := schedule.next()) is not None:
             on_started(spec)
-            schedule.finish(self._outcome(setting, spec, files))
+            schedule.finish(self.run_one(setting, spec, files))
 
-    def _outcome(self, setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcome:
-        """Run one trial; while it runs, a note on disk says so."""
+    def run_one(self, setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcome:
+        """Run one trial; while it runs, a note on disk says so.
+
+        Args:
+            setting: What all trials share.
+            spec: Which trial.
+            files: Where it is written.
+
+        Returns:
+            The outcome, which is on disk by now.
+        """
         attempt = Attempt(files, spec.number)
         attempt.begin()
         try:

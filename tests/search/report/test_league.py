@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from search.records.intervals import half_width
 from search.records.league import DENSE, LeagueRow
-from search.report.league import half_width, league_table
+from search.report.league import league_table
 
 ABOUT = {"quality": "accuracy", "arms": ["magnitude", "random", "mine"]}
 
