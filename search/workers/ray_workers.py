@@ -142,17 +142,33 @@ def _start(resources: Resources) -> None:
         if address:
             _connect(address)
             return
-        # Ray's local cluster listens on loopback alone.
-        ray.init(
-            address="local",
-            num_cpus=max(os.cpu_count() or 1, resources.cpus_per_trial),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"worker_process_setup_hook": _warm_up},
-            _node_ip_address="127.0.0.1",
-            _temp_dir=_short_directory(),
-        )
+        with _loopback_alone():
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, resources.cpus_per_trial),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"worker_process_setup_hook": _warm_up},
+                _temp_dir=_short_directory(),
+            )
+
+
+@contextmanager
+def _loopback_alone() -> Generator[None]:
+    """Let a cluster that is started meanwhile listen on loopback alone: who reaches its ports can run code here.
+
+    Where Ray supports clusters it takes the machine's outer address, even when it is given 127.0.0.1, and listens on
+    all interfaces; where it does not, as on macOS and Windows, it stays on loopback. This is that switch.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _connect(address: str) -> None:
