@@ -554,6 +554,12 @@ def _resolutions(tape: Tape) -> dict[str, str]:
 # --- removing to see --------------------------------------------------------------------------------------------
 
 
+def _part(units: Sequence[int], share: float) -> Sequence[int]:
+    """Take a share of all units but one: from the front, or from the back where the share is negative."""
+    number = max(1, int(abs(share) * (len(units) - 1)))
+    return units[:number] if share >= 0 else units[-number:]
+
+
 def _survivors(
     model: nn.Module, example: Any, groups: list[ChannelGroup], structure: Structure, followed: _Followed
 ) -> tuple[list[ChannelGroup], Structure, dict[str, str]]:
@@ -582,7 +588,7 @@ def _survivors(
 
     def attempt(some: Sequence[ChannelGroup], share: float) -> str | None:
         nonlocal structure
-        removed = [unit for group in some for unit in group.units[: max(1, int(share * (group.channels - 1)))]]
+        removed = [unit for group in some for unit in _part(group.units, share)]
         try:
             found = learn_stale(shapes, structure, removed, run)
             structure = replace(structure, stale=structure.stale | found)
@@ -607,7 +613,8 @@ def _survivors(
             return left
         return [*left, *right] if attempt([*left, *right], share) is None else left
 
-    for share in (0.5, 0.0, 1.0):
+    # Every unit is removed in one of the last two, so that every size changes at least once.
+    for share in (0.5, 0.0, 1.0, -1.0):
         groups = narrow(groups, share)
         if not groups:
             break

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -208,17 +208,25 @@ def prove_random(pieces: list[tuple[str, int]], seed: int) -> None:
     assert 0 < found.least.flops <= found.dense.flops
 
 
+fixed = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),  # a failing chain is short enough to be read, and shrinking takes minutes
+    suppress_health_check=list(HealthCheck),
+)
 chains = st.lists(st.tuples(st.sampled_from(PIECES), st.integers(1, 4)), min_size=1, max_size=6)
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(fixed, max_examples=8)
 @given(chains, st.integers(0, 99))
+@example([("pad", 1), ("chunk", 1)], 0)  # only the last unit changes the padding in front
 def test_random_networks_pass_every_proof(pieces: list[tuple[str, int]], seed: int) -> None:
     prove_random(pieces, seed)
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(fixed, max_examples=300)
 @given(chains, st.integers(0, 99))
 def test_three_hundred_random_networks_pass_every_proof(pieces: list[tuple[str, int]], seed: int) -> None:
     prove_random(pieces, seed)
