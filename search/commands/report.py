@@ -49,6 +49,7 @@ def report(
 
 def _view(files: StudyFiles) -> StudyView:
     from search.report.study_view import StudyView
+    from search.store.reruns import read_confirmation
     from search.study.importances import parameter_importances
     from spaces import Space
 
@@ -56,4 +57,4 @@ def _view(files: StudyFiles) -> StudyView:
     # A study of an earlier version may hold no space; then nothing is said of what decides.
     space = Space.from_json(record["space"]) if "space" in record else None
     weights = {} if space is None else parameter_importances(space, front.outcomes, front.objectives)
-    return StudyView(front, files.outcomes(), record, weights)
+    return StudyView(front, files.outcomes(), record, weights, read_confirmation(files))

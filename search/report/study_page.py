@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from search.fronts.confirmation import Spread
 from search.fronts.front import Front, Member
 from search.objectives import Objective
+from search.report.confirmation import write_spread
 from search.report.page import front_pictures, page
 from search.report.palette import shade_hex
 from search.report.study_charts import (
@@ -76,6 +78,8 @@ def _study(view: StudyView) -> Iterator[str]:
     yield _tiles(view)
     yield section("Pareto front", "Nothing lies above and to the left of the steps.", front_pictures(front, 1180, 560))
     yield section("The networks of the front", _table_note(front), front_table_html(front))
+    if view.confirmation:
+        yield section("The front over further seeds", _CONFIRMED, confirmation_html(view))
     yield from _pair_up([
         ("Which method gives which part", _SHARES, share_bars(view)),
         ("Hypervolume over trials", "How much the front commands after each trial.", growth_svg(view)),
@@ -103,6 +107,10 @@ def _pair_up(parts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
     yield f'<div class="two">{present}</div>' if present else ""
 
 
+_CONFIRMED = (
+    "Means of runs with further seeds, by which nothing was chosen, and their 95 % intervals (Student's t). A member "
+    "that noise cannot tell from a cheaper one is merged with it."
+)
 _SHARES = (
     "Members of the front by method, and the hypervolume that would be lost without the method's trials: a method "
     "whose members another one nearly reaches has little of its own."
@@ -286,6 +294,33 @@ def widths_table(view: StudyView) -> str:
         dense = max(outcome.widths.get(group, (0, 0))[1] for _, outcome in members)
         rows.append(f'<tr><td class="w"><code>{escape(group)}</code></td><td>{dense}</td>{"".join(cells)}</tr>')
     head = f'<tr><th class="w">group</th><th>dense</th>{heads}</tr>'
+    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def confirmation_html(view: StudyView) -> str:
+    """Write what further seeds said of the front.
+
+    Args:
+        view: A study that was confirmed.
+
+    Returns:
+        A table: recorded value, mean and interval of every quality, and the verdict.
+    """
+    qualities = [objective for objective in view.front.objectives if objective.quality]
+    heads = "".join(f"<th>{escape(each.heading)}, recorded</th><th>over seeds</th>" for each in qualities)
+    rows = []
+    for member in view.confirmation["members"]:
+        cells = ""
+        for objective in qualities:
+            found = member["validation"][objective.name]
+            again = write_spread(objective, Spread(tuple(found["values"])))
+            cells += f"<td>{escape(objective.format(found['recorded']))}</td><td>{escape(again)}</td>"
+        into = "" if member["into"] is None else f": {member['into']:d}"
+        rows.append(
+            f'<tr><td>{member["trial"]:d}</td><td class="w">{escape(member["method"])}</td>{cells}'
+            f'<td class="w">{escape(member["verdict"])}{into}</td></tr>'
+        )
+    head = f'<tr><th>trial</th><th class="w">method</th>{heads}<th class="w">verdict</th></tr>'
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
 
 

@@ -24,12 +24,15 @@ class StudyView:
         outcomes: All finished trials in order of number, failed ones too.
         record: What ``study.json`` holds: ``config``, ``versions`` and so on.
         importances: What decides which objective.
+        confirmation: What further seeds said of the front, as ``confirmations/confirmation.json`` holds it; empty if
+            it was not confirmed.
     """
 
     front: Front
     outcomes: Sequence[Outcome]
     record: Mapping[str, Any]
     importances: Importances = field(default_factory=dict)
+    confirmation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from search.store.files import read_object
 from search.store.studies import StudyFiles
 
 
@@ -23,3 +26,16 @@ class RerunFiles(StudyFiles):
 
     def _cure(self, number: int) -> str:
         return f"remove the folder {self.folder(number)}, and `paretoprune confirm {self.name}` runs it again"
+
+
+def read_confirmation(files: StudyFiles) -> dict[str, Any]:
+    """Read what further seeds said of a front.
+
+    Args:
+        files: The study.
+
+    Returns:
+        As :meth:`search.fronts.confirmation.Confirmation.to_json` gave it; nothing if the study was not confirmed.
+    """
+    path = files.root / "confirmations" / "confirmation.json"
+    return read_object(path) if path.exists() else {}

@@ -138,3 +138,11 @@ def test_the_page_tells_which_method_the_front_needs() -> None:
     alone = [trial(0, 0.97, 600.0), trial(1, 0.95, 300.0)]
     single = replace(view(), front=Front("s", DENSE, alone, load_objectives("accuracy,flops")))
     assert "Which method the front needs" not in study_page([single])
+
+
+def test_intervals_are_told_where_the_front_was_confirmed() -> None:
+    spread = {"recorded": 0.97, "mean": 0.92, "half_width": 0.05, "values": [0.90, 0.92, 0.94]}
+    member = {"trial": 0, "method": HOSTILE, "verdict": "merged", "into": 5, "validation": {"accuracy": spread}}
+    page = study_page([view(confirmation={"members": [member]})])
+    assert "92.00 ± 4.97 %" in page and "merged: 5" in page and HOSTILE not in page
+    assert "further seeds" in page and "further seeds" not in study_page([view()])
