@@ -9,7 +9,7 @@ wrapped, and the arguments of its own calls are put right, call by call. Calls w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -322,7 +322,8 @@ def _of_roll(call: Call, state: Propagation) -> list[Size]:
 
 def _of_layer_norm(call: Call, state: Propagation) -> list[Size]:
     entries = _listed(call, 1, "normalized_shape")[: len(call.args[1]) if len(call.args) > 1 else None]
-    return _sizes_of(entries, state.get(call.args[0])[-len(entries) :], state)
+    dims = [replace(dim, batch=False) for dim in state.get(call.args[0])[-len(entries) :]]  # torch works out none here
+    return _sizes_of(entries, dims, state)
 
 
 def _of_groups(call: Call, state: Propagation) -> list[Size]:

@@ -100,6 +100,32 @@ def test_networks_without_anything_to_cut_are_refused_in_a_sentence() -> None:
         examine(model, EXAMPLE)
 
 
+def merge_windows(net: Any, x: Tensor) -> Tensor:
+    """Work in windows of 4 x 4 positions, then merge each 2 x 2 positions into one and normalise it."""
+    batch, side = len(x), 8
+    x = net.embed(x).permute(0, 2, 3, 1)
+    windows = x.reshape(batch, 2, 4, 2, 4, x.shape[-1]).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, 4, x.shape[-1])
+    windows = windows + net.inside(windows)
+    x = windows.view(-1, 2, 2, 4, 4, x.shape[-1]).permute(0, 1, 3, 2, 4, 5).reshape(batch, side, side, -1)
+    x = x.reshape(batch, 4, 2, 4, 2, x.shape[-1]).permute(0, 1, 3, 4, 2, 5).flatten(3)
+    answer: Tensor = net.head(net.merge(net.norm(x)).mean((1, 2)))
+    return answer
+
+
+def test_norms_after_merged_windows_follow_their_channels() -> None:
+    model = Wired(
+        merge_windows,
+        embed=nn.Conv2d(3, 8, 1),
+        inside=nn.Linear(8, 8),
+        norm=nn.LayerNorm(32),
+        merge=nn.Linear(32, 16),
+        head=nn.Linear(16, CLASSES),
+    )
+    found = examine(model, torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert [group.name for group in found.groups] == ["embed", "merge"] and not found.left_out
+    assert found.difference <= TOLERANCE[torch.float64]
+
+
 def test_costs_of_two_thousand_candidates_are_those_of_single_ones() -> None:
     model = seeded(KINDS["attention, heads in the code"])
     groups = channel_groups(model, EXAMPLE)
