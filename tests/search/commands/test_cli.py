@@ -302,7 +302,7 @@ def test_every_option_of_sweep_reaches_the_configuration(fake_sweep: type[FakeSw
     config = fake_sweep.made[0].config
     assert (config.name, config.trials, config.allocation, config.seed) == ("my-study", 7, "uniform", 3)
     assert (config.methods, config.objectives) == (("magnitude", "increg"), ("accuracy", "params"))
-    assert (config.model, config.data, config.data_root) == ("resnet20", "cifar10", Path("sets"))
+    assert (config.model, config.data, config.data_root) == ("resnet20", "cifar10", Path("sets").absolute())
     assert config.finetune.epochs == 2
     assert config.resources.model_dump() == {
         "executor": "inline",
@@ -313,7 +313,7 @@ def test_every_option_of_sweep_reaches_the_configuration(fake_sweep: type[FakeSw
         "retries": 0,
         "trial_timeout": 90.0,
     }
-    assert (config.directory, config.tracking_uri) == (Path("mlruns"), "http://localhost:5000")
+    assert (config.directory, config.tracking_uri) == (Path("mlruns").absolute(), "http://localhost:5000")
 
 
 def test_commands_that_are_told_can_be_pasted(fake_sweep: type[FakeSweep], store: Path) -> None:
