@@ -13,6 +13,7 @@ result, plain JSON, builds a layer of the same shapes when given as keyword argu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -27,6 +28,12 @@ from spaces import InputError, unknown_name
 FORMAT = 2
 WITH_SIZES = 3
 """Format of a description that puts sizes in the network's code right."""
+
+LARGEST_SIDE = 2**24
+"""Longest dimension of a tensor that a description may ask for."""
+
+LARGEST_TENSOR = 2**32
+"""Most numbers in a tensor that a description may ask for."""
 
 WIDTHS = (
     "in_channels",
@@ -165,6 +172,16 @@ def _resize(module: nn.Module, change: Mapping[str, Any], resized: dict[int, Ten
         tensor = tensors[name]
         if list(tensor.shape) == shape:
             continue
+        if len(shape) != tensor.ndim or not all(isinstance(n, int) and 0 <= n <= LARGEST_SIDE for n in shape):
+            raise InputError(
+                f"the architecture gives {name!r} of a {change['class']} the shape {shape}; allowed are {tensor.ndim} "
+                f"numbers up to {LARGEST_SIDE}"
+            )
+        if prod(shape) > LARGEST_TENSOR:
+            raise InputError(
+                f"the architecture gives {name!r} of a {change['class']} the shape {shape}, {prod(shape)} numbers; "
+                f"allowed are {LARGEST_TENSOR}"
+            )
         if id(tensor) not in resized:
             empty = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
             is_parameter = isinstance(tensor, nn.Parameter)

@@ -116,3 +116,13 @@ def test_networks_of_other_modules_are_refused() -> None:
     description = describe(*rotated_pair())
     with pytest.raises(InputError, match="describes a Linear '5', which Sequential does not have"):
         rebuild(seeded(NETS["vgg"]), description, {})
+
+
+@pytest.mark.parametrize("shape", [[2**40], [2**23, 2**23, 3, 3], [-1, 3, 3, 3], [1.5, 3, 3, 3]])
+def test_shapes_that_no_network_has_are_refused_before_memory_is_taken(shape: list[float]) -> None:
+    model, smaller = cut_pair("vgg")
+    broken = json.loads(json.dumps(describe(model, smaller)))
+    change = next(each for each in broken["modules"].values() if "weight" in each["shapes"])
+    change["shapes"]["weight"] = shape
+    with pytest.raises(InputError, match=r"gives 'weight' of a Conv2d the shape .*; allowed are"):
+        rebuild(model, broken, smaller.state_dict())
