@@ -11,6 +11,7 @@ import typer
 
 from search.commands.options import SEARCH, Data, Json, Quiet, names
 from search.commands.output import note, put_json, put_tables
+from spaces import InputError
 
 
 def doctor(
@@ -37,18 +38,20 @@ def doctor(
 ) -> None:
     """Prove what can be pruned in a network, by cutting it, and say what stays whole and why."""
     with redirect_stdout(sys.stderr):
+        from methods import load_method
         from search.driver.doctor import doctor as diagnose
+        from search.records.errors import RunError
         from search.report.diagnosis import diagnosis_tables
         from search.tasks.layer_groups import network_and_example
 
+        asked = None if methods is None else names(methods)
+        for name in asked or ():
+            load_method(name)  # a wrong name is the user's mistake, not the network's
         network, example = network_and_example(model, data, data_root)
-        found = diagnose(
-            network,
-            example,
-            None if methods is None else names(methods),
-            name=model,
-            progress=(lambda said: None) if quiet else note,
-        )
+        try:
+            found = diagnose(network, example, asked, name=model, progress=(lambda said: None) if quiet else note)
+        except InputError as error:
+            raise RunError(f"{model} cannot be pruned: {error}") from error
     if as_json:
         put_json(found.to_json())
     else:

@@ -72,7 +72,7 @@ def test_nothing_to_prune_is_a_sentence_in_the_function_and_in_the_command(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "bare_network", raising=False)
     result = call_doctor("bare_network:without_layers", "--data", "digits", "--quiet")
-    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert result.exit_code == 1 and "Traceback" not in result.output
     assert "nothing to prune in Sequential" in result.stderr and not result.stdout
 
 
