@@ -30,6 +30,13 @@ from search.trials.trial import run_trial
 from spaces import Categorical, Space, Value
 
 LOW, HIGH = 0.05, 0.9
+RUNG = ("epoch", "comparable", "loss", "accuracy", "val_loss")
+"""What is kept of every epoch, in this order."""
+
+
+def rounded(number: float | None) -> float | None:
+    """Six significant figures of a number."""
+    return None if number is None else float(f"{number:.6g}")
 
 
 def draw_point(space: Space, number: int) -> tuple[str, dict[str, Value]]:
@@ -98,7 +105,7 @@ def main() -> None:
             "metrics": {name: outcome.metrics[name] for name in sorted(outcome.metrics)},
             "share": outcome.metrics.get("flops", 0.0) / dense.flops,
             "seconds": round(outcome.seconds, 2),
-            "first_losses": [record["loss"] for record in outcome.history[:2] if "loss" in record],
+            "rungs": [[rounded(record.get(name)) for name in RUNG] for record in outcome.history],
             "error": None if outcome.error is None else outcome.error.strip().splitlines()[-1][:200],
         }
         with given.to.open("a") as file:
