@@ -62,7 +62,7 @@ def build(name: str) -> tuple[Any, int]:
     else:
         from search.tasks.models.torchvision_models import torchvision_model
 
-        model, usual, fixed = torchvision_model(plain, 10, None), 224, False
+        model, usual, fixed = torchvision_model(plain, 10), 224, False
     model.eval()
     for side in (usual,) if fixed else sorted({*SIDES, usual}):
         try:
