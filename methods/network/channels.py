@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from methods.contract.inputs import Inputs, call
 from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import Classes
-from methods.network.rules import Propagation, calls_summing
+from methods.network.propagation import Propagation
+from methods.network.rules.following import calls_summing, follow
 from methods.network.sizes import SizedCall, SummingCall, key_of, mode_of, sizes_in, tensors_in
 from methods.network.structure import Attribute, Structure, cut_network, learn_stale, mask_network
 from methods.network.tape import Tape, record, tensor_names
@@ -273,12 +274,12 @@ def _follow(model: nn.Module, example: Any) -> _Followed:
     names = tensor_names(copied)
     state = Propagation(names, dict(copied.named_modules()))
     for tape in tapes:
-        state.run(tape)
+        follow(state, tape)
     if state.seen_heads:  # once more, now that it is known what heads are
         known = state.seen_heads
         state = Propagation(names, dict(copied.named_modules()), heads=known)
         for tape in tapes:
-            state.run(tape)
+            follow(state, tape)
     return _Followed(copied, state, tapes)
 
 

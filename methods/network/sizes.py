@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from methods.network.labels import Classes, Dim
-from methods.network.rules import Propagation
+from methods.network.propagation import Propagation
 from methods.network.tape import SIZED, Call, Value, calling_forward, sequence
 from spaces import InputError
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from methods.network.copying import copy_network
 from methods.network.labels import Classes
 from methods.network.layers import CutAttention, ZeroPadShortcut
-from methods.network.rules import Term, Widths
+from methods.network.propagation import Term, Widths
 from methods.network.sizes import (
     Alive,
     Excluding,
