@@ -2,11 +2,14 @@
 
 A pivoted layer reads its inputs block by block and multiplies each block with a small dense matrix (or a bank of
 small filters). Only the blocks are stored: a layer of density ``1/8`` has an eighth of the weights and runs an
-eighth of the multiply–accumulates. Other ways to run the same layer are in ``methods.pivoting.executions``.
+eighth of the multiply–accumulates. A layer lists other ways to run it, made of the modules of
+``methods.pivoting.executions``; which one is fastest depends on shape, batch, precision and device:
+``search.speed.tuner`` measures it.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +19,8 @@ from torch.nn import functional as F
 
 from methods.contract.inputs import Inputs, call, take
 from methods.pivoting.arrangement import Arrangement, PivotSpec, arrange, blocks_of
+from methods.pivoting.executions import PORTIONS, ChannelsLast, SeparateConvs
+from methods.pivoting.portions import InPortions
 
 
 class PivotedConv2d(nn.Module):
@@ -131,27 +136,29 @@ class PivotedConv2d(nn.Module):
         _scale_rows(self, scale, shift)
 
     def equal_forms(self) -> dict[str, nn.Module]:
-        """Build the ways to run this layer, see ``methods.pivoting.executions``.
+        """Build the ways to run this layer.
 
         Returns:
-            By name; the layer as it is comes first.
+            By name: ``"grouped"`` is the layer itself, ``"masked"`` the dense layer with zeros outside the blocks,
+            ``"separate"`` one convolution per block; all three also with channels last (``"..._nhwc"``).
         """
-        from methods.pivoting.executions import executions  # which are made of these layers
-
-        return executions(self)
+        ways = {
+            "grouped": copy.deepcopy(self),
+            "masked": dense(self),
+            "separate": SeparateConvs(copy.deepcopy(self)),
+        }
+        return ways | {f"{name}_nhwc": ChannelsLast(copy.deepcopy(way)) for name, way in ways.items()}
 
     def forms_with_tail(self, tail: Sequence[nn.Module]) -> dict[str, nn.Module]:
-        """Build the ways to run this layer with what follows, see ``methods.pivoting.executions``.
+        """Build the ways to run this layer together with what follows.
 
         Args:
-            tail: What follows.
+            tail: What follows; not changed.
 
         Returns:
-            By name.
+            ``"portions"``: the layer itself and its tail, on a few images at a time.
         """
-        from methods.pivoting.executions import executions_with_tail
-
-        return executions_with_tail(self, tail)
+        return {PORTIONS: InPortions(copy.deepcopy(self), copy.deepcopy(tuple(tail)))}
 
     def extra_repr(self) -> str:
         """Return the numbers that are shown when the layer is printed."""
@@ -230,14 +237,12 @@ class PivotedLinear(nn.Module):
         _scale_rows(self, scale, shift)
 
     def equal_forms(self) -> dict[str, nn.Module]:
-        """Build the ways to run this layer, see ``methods.pivoting.executions``.
+        """Build the ways to run this layer.
 
         Returns:
-            By name; the layer as it is comes first.
+            By name: ``"bmm"`` is the layer itself, ``"masked"`` the dense layer with zeros outside the blocks.
         """
-        from methods.pivoting.executions import executions
-
-        return executions(self)
+        return {"bmm": copy.deepcopy(self), "masked": dense(self)}
 
     def extra_repr(self) -> str:
         """Return the numbers that are shown when the layer is printed."""

@@ -1,19 +1,37 @@
-"""Ways to run a layer of blocks that give the same output.
+"""Modules that run a layer of blocks in other ways, with the same output up to rounding.
 
-Which of them is fastest depends on shape, batch, precision and device: ``search.speed.tuner`` measures it.
+They know the layers only by what they read of them; the layers themselves list these ways as their equal forms.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.pivoting.blocks import Pivoted, PivotedConv2d, PivotedLinear, dense
-from methods.pivoting.portions import InPortions
+from methods.pivoting.arrangement import Arrangement
+
+
+class ConvolutionOfBlocks(Protocol):
+    """What is read of a convolution of dense blocks.
+
+    Attributes:
+        arrangement: Which channels the blocks read and where their outputs go.
+        weight: The blocks, ``[blocks * height, width, kernel height, kernel width]``.
+        bias: ``[out_channels]``, or ``None``.
+        stride: Of the filters.
+        padding: Zeros around the image, or ``"same"`` or ``"valid"``.
+        dilation: Of the filters.
+    """
+
+    arrangement: Arrangement
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    stride: tuple[int, int]
+    padding: tuple[int, int] | str
+    dilation: tuple[int, int]
 
 
 class ChannelsLast(nn.Module):
@@ -47,7 +65,7 @@ class SeparateConvs(nn.Module):
         layer: The layer of blocks.
     """
 
-    def __init__(self, layer: PivotedConv2d) -> None:
+    def __init__(self, layer: ConvolutionOfBlocks) -> None:
         super().__init__()
         self.layer = layer
 
@@ -72,7 +90,7 @@ class SeparateConvs(nn.Module):
         return _finish(layer, y) if summed else arrangement.place(y, 1)
 
 
-def _finish(layer: PivotedConv2d, y: Tensor) -> Tensor:
+def _finish(layer: ConvolutionOfBlocks, y: Tensor) -> Tensor:
     """Add up blocks, add the bias, and put rows in their places."""
     y = layer.arrangement.collect(y, 1)
     if layer.bias is not None:
@@ -82,33 +100,3 @@ def _finish(layer: PivotedConv2d, y: Tensor) -> Tensor:
 
 PORTIONS = "portions"
 """The way that runs a layer and what follows it on a few images at a time."""
-
-
-def executions(layer: Pivoted) -> dict[str, nn.Module]:
-    """List the ways to run a layer of blocks by itself; all give the same output, up to rounding.
-
-    Args:
-        layer: The layer; not changed.
-
-    Returns:
-        By name: ``"grouped"`` for a convolution, ``"bmm"`` for a linear layer, is the layer itself; ``"masked"`` is
-        the dense layer with zeros outside the blocks. For convolutions also ``"separate"``, and all three with
-        channels last (``"..._nhwc"``).
-    """
-    if isinstance(layer, PivotedLinear):
-        return {"bmm": copy.deepcopy(layer), "masked": dense(layer)}
-    ways = {"grouped": copy.deepcopy(layer), "masked": dense(layer), "separate": SeparateConvs(copy.deepcopy(layer))}
-    return ways | {f"{name}_nhwc": ChannelsLast(copy.deepcopy(way)) for name, way in ways.items()}
-
-
-def executions_with_tail(layer: PivotedConv2d, tail: Sequence[nn.Module]) -> dict[str, nn.Module]:
-    """List the ways to run a convolution of blocks together with what follows.
-
-    Args:
-        layer: The layer; not changed.
-        tail: What follows; not changed.
-
-    Returns:
-        ``"portions"``: the layer itself and its tail, on a few images at a time.
-    """
-    return {PORTIONS: InPortions(copy.deepcopy(layer), copy.deepcopy(tuple(tail)))}

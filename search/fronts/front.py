@@ -1,8 +1,8 @@
 """The Pareto front of a study: which pruned networks no other one beats, and how to choose among them.
 
 Everything that is told of a front (columns, orders, limits, picks) is made from the objectives of its study and the
-metrics of its task. Light to import: pandas is imported by the function that needs it, and what draws is looked up when
-something is drawn, for pictures are made of fronts and not the other way round.
+metrics of its task. Light to import: pandas is imported by the function that needs it, and what draws is handed in, for
+pictures are made of fronts and not the other way round.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from search.fronts.dominance import hypervolume, knee, non_dominated
 from search.fronts.member import Member, Rebuild
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-__all__ = ["PICKS", "Front", "Member"]
+__all__ = ["PICKS", "Front", "FrontViews", "Member"]
 
 Found = TypeVar("Found")
 
@@ -40,6 +39,48 @@ _HOLDS: Mapping[str, Callable[[float, float], bool]] = {
     "<": lambda value, limit: value < limit,
     ">": lambda value, limit: value > limit,
 }
+
+
+class FrontViews(Protocol):
+    """Draws fronts, and shows them and their networks in notebooks."""
+
+    def figure(self, front: Front) -> Figure:
+        """Draw quality against cost.
+
+        Args:
+            front: The front.
+
+        Returns:
+            The picture.
+        """
+
+    def save(self, front: Front, path: str | os.PathLike[str]) -> None:
+        """Write the picture into a file.
+
+        Args:
+            front: The front.
+            path: The file; its suffix decides the format.
+        """
+
+    def front_html(self, front: Front) -> str:
+        """Show a front in a notebook.
+
+        Args:
+            front: The front.
+
+        Returns:
+            HTML.
+        """
+
+    def member_html(self, member: Member) -> str:
+        """Show one network in a notebook.
+
+        Args:
+            member: The network.
+
+        Returns:
+            HTML.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +95,7 @@ class Front:
         rebuild: Rebuilds the network of a trial; ``None`` for numbers alone.
         metrics: Descriptions of the metrics of the task, those that are no objectives included.
         worthless: Loss of quality at which a network counts nothing in the hypervolume, as a share of its range.
+        views: Draws the front and shows it in notebooks; ``None`` for numbers alone.
     """
 
     study: str
@@ -63,6 +105,7 @@ class Front:
     rebuild: Rebuild | None = field(default=None, repr=False)
     metrics: tuple[Objective, ...] = ()
     worthless: float = DROP
+    views: FrontViews | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.outcomes, key=lambda outcome: outcome.number))
@@ -115,7 +158,8 @@ class Front:
     def _split(self) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
         """Members on the front and the others, both by ascending FLOPs."""
         shown = tuple(self.shown.values())
-        rows = [Member.of(outcome, self.dense, self.rebuild, shown) for outcome in self.outcomes]
+        html = None if self.views is None else self.views.member_html
+        rows = [Member.of(outcome, self.dense, self.rebuild, shown, html) for outcome in self.outcomes]
         on_front = non_dominated(self._values(rows), self._maximise)
         # Among equal FLOPs (possible with other objectives) the best comes first.
         ranked = sorted(zip(rows, on_front, strict=True), key=lambda row: (row[0].flops, -self._goodness(row[0])))
@@ -499,17 +543,19 @@ class Front:
 
         Returns:
             The matplotlib figure.
-        """
-        plots = import_module("search.report.plots")
-        if path is not None:
-            plots.save_front(self, path)
-        figure: Figure = plots.front_figure(self)
-        return figure
 
-    def _repr_html_(self) -> str:
-        """Show the front in a notebook: its picture and its table."""
-        html: str = import_module("search.report.notebook").front_html(self)
-        return html
+        Raises:
+            ValueError: If the front was made without a way to draw it.
+        """
+        if self.views is None:
+            raise ValueError("this front holds numbers alone; load_front gives one that can be drawn")
+        if path is not None:
+            self.views.save(self, path)
+        return self.views.figure(self)
+
+    def _repr_html_(self) -> str | None:
+        """Show the front in a notebook, its picture and its table; as text where nothing draws it."""
+        return None if self.views is None else self.views.front_html(self)
 
 
 PICKS: Mapping[str, Callable[[Front, float], Member]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Self
 
 from search.objectives import Objective
@@ -42,6 +41,7 @@ class Member:
     noisy: bool = False
     shown: tuple[Objective, ...] = field(default=(), repr=False, compare=False)
     _rebuild: Rebuild | None = field(default=None, repr=False, compare=False)
+    _html: Callable[[Member], str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -50,6 +50,7 @@ class Member:
         dense: DenseRow,
         rebuild: Rebuild | None = None,
         shown: tuple[Objective, ...] = (),
+        html: Callable[[Member], str] | None = None,
     ) -> Self:
         """Set a complete outcome beside the dense network.
 
@@ -58,6 +59,7 @@ class Member:
             dense: The dense network of its study.
             rebuild: Rebuilds the network of a trial; needed by :meth:`model` alone.
             shown: Descriptions of what was measured.
+            html: Shows a network in a notebook.
 
         Returns:
             The member.
@@ -73,6 +75,7 @@ class Member:
             noisy="latency" in outcome.metrics and first is not None and first.noisy,
             shown=shown,
             _rebuild=rebuild,
+            _html=html,
         )
 
     def share(self, name: str) -> float | None:
@@ -137,10 +140,9 @@ class Member:
         """Accuracy on the test set in 0..1, once it was looked at and where the task has one."""
         return self.test_metrics.get("accuracy")
 
-    def _repr_html_(self) -> str:
-        """Show the network in a notebook."""
-        html: str = import_module("search.report.notebook").member_html(self)
-        return html
+    def _repr_html_(self) -> str | None:
+        """Show the network in a notebook; as text where its front was made without a way to."""
+        return None if self._html is None else self._html(self)
 
     def model(self) -> nn.Module:
         """Rebuild the pruned network with its trained weights.

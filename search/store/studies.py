@@ -399,6 +399,7 @@ class StudyFiles:
         """
         from search.fronts.front import Front
         from search.objectives.limits import parse_drop
+        from search.report.views import ReportViews
 
         objectives = self.objectives()
         names = [objective.name for objective in objectives]
@@ -412,6 +413,7 @@ class StudyFiles:
             rebuild=self.rebuild,
             metrics=self.metrics(),
             worthless=parse_drop(self.config().max_drop),
+            views=ReportViews(),
         )
 
     def tested(self) -> dict[str, dict[str, float]]:

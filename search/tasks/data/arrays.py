@@ -28,6 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from methods.contract.inputs import Inputs, batch_size, check_inputs, shapes_of, tensors
 from methods.contract.named import call_named
 from methods.contract.task import Task
+from search.tasks.data.datasets import dataset_parts
+from search.tasks.data.labels import check_labels
 from search.tasks.data.memory import Examples, Source, split_in_memory
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
@@ -62,8 +64,6 @@ def user_data(
     returned = call_named(function, reference, "data")
     parts = _parts(returned, reference)
     if any(isinstance(part, Dataset | DataLoader) for part in parts.values()):
-        from search.tasks.data.datasets import dataset_parts
-
         return dataset_parts(reference, parts, sizes, task, augmentation)
     if not all(_is_pair(part) for part in parts.values()):
         raise InputError(_asked(reference, returned))
@@ -172,22 +172,3 @@ def _check_part(train: Examples, part: Examples, outputs: int, reference: str, n
             f"data {reference!r}: inputs of the {name} part are {found}, those of the training part {wanted}"
         )
     check_labels(part.targets, outputs, f"data {reference!r}: the {name} part", task)
-
-
-def check_labels(targets: Any, outputs: int, where: str, task: Task) -> None:
-    """Refuse classes that the training part does not have.
-
-    Args:
-        targets: Targets of another part.
-        outputs: Classes of the training part.
-        where: Which part, for messages.
-        task: What the data are for; only tasks with classes are looked at.
-
-    Raises:
-        InputError: If a label is too large.
-    """
-    if not (task.stratified or task.spatial) or not isinstance(targets, Tensor) or targets.is_floating_point():
-        return
-    counting = targets[targets != task.fill] if task.spatial else targets
-    if counting.numel() and int(counting.max()) >= outputs:
-        raise InputError(f"{where} has label {int(counting.max())}, the training part has {outputs} classes")

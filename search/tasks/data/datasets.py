@@ -16,7 +16,7 @@ from methods.contract.data import Batch
 from methods.contract.inputs import Inputs, Target, check_inputs, leaves, map_tensors, move
 from methods.contract.recipe import derive_seed
 from methods.contract.task import Task
-from search.tasks.data.arrays import check_labels
+from search.tasks.data.labels import check_labels
 from search.tasks.data.loader_split import Key, ShuffledKeys
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from methods.network.cost import count
 from methods.pivoting.arrangement import Arrangement, PivotSpec, reading_of
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, dense, keep_blocks, moved_bytes
-from methods.pivoting.executions import executions
 
 ROWS, COLUMNS = 24, 16
 
@@ -102,7 +101,7 @@ def test_oracle_01_in_lower_precision() -> None:
 def test_all_executions_agree(name: str, kind: str) -> None:
     layer, x = layer_for(name, bias=True)
     blocks = keep_blocks(layer, halves(kind)).eval()
-    found = executions(blocks)
+    found = blocks.equal_forms()
     assert next(iter(found)) in ("grouped", "bmm") and "masked" in found
     for way in found.values():
         torch.testing.assert_close(way.eval()(x), blocks(x), rtol=0, atol=1e-12)
@@ -115,7 +114,7 @@ def test_oracle_06_operations_executed_are_operations_kept() -> None:
         kept = int(halves(kind).mask(COLUMNS).sum())
         total = count(nn.Sequential(layer), x[:1]).flops
         assert count(nn.Sequential(blocks), x[:1]).flops * ROWS * COLUMNS == total * kept
-        for way, module in executions(blocks).items():
+        for way, module in blocks.equal_forms().items():
             if not way.startswith("masked"):
                 assert count(nn.Sequential(module), x[:1]).flops * ROWS * COLUMNS == total * kept, (name, kind, way)
 

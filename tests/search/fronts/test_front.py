@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from search.fronts.dominance import hypervolume, knee, non_dominated
-from search.fronts.front import PICKS, Front
+from search.fronts.front import PICKS, Front, Member
 from search.objectives import OBJECTIVES, Objective, load_objectives
 from search.records.outcome import DenseRow, Outcome
 from spaces import InputError
@@ -498,3 +498,41 @@ def test_a_task_without_accuracy_is_told_by_its_own_metric() -> None:
     assert numbers(front.filter(limits=["mean_iou>=60%"])) == []
     with pytest.raises(InputError, match="min-accuracy: unknown measurement of study 'streets': 'accuracy'"):
         front.filter(min_accuracy="90%")
+
+
+class Sketch:
+    """Draws nothing, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def figure(self, front: Front) -> Any:
+        self.seen.append(("figure", front))
+        return "drawn"
+
+    def save(self, front: Front, path: object) -> None:
+        self.seen.append(("save", path))
+
+    def front_html(self, front: Front) -> str:
+        return f"<p>{front.study}, {len(front.members)}</p>"
+
+    def member_html(self, member: Member) -> str:
+        return f"<p>trial {member.trial}</p>"
+
+
+def test_a_front_is_drawn_by_what_it_was_given_also_after_filtering() -> None:
+    sketch = Sketch()
+    whole = small_front(views=sketch)
+    some = whole.filter(limits=["flops<=100%"])
+    drawn: object = some.plot("there.svg")
+    assert drawn == "drawn"
+    assert sketch.seen == [("save", "there.svg"), ("figure", some)]
+    assert some._repr_html_() == f"<p>small, {len(some.members)}</p>"
+    assert [each._repr_html_() for each in whole.members] == [f"<p>trial {each.trial}</p>" for each in whole.members]
+
+
+def test_a_front_of_numbers_alone_is_text_in_a_notebook_and_cannot_be_drawn() -> None:
+    bare = small_front()
+    assert bare._repr_html_() is None and bare.best()._repr_html_() is None
+    with pytest.raises(ValueError, match="numbers alone; load_front gives one that can be drawn"):
+        bare.plot()

@@ -18,12 +18,14 @@ from tests.search.report.test_study_page import HOSTILE, view
 
 def test_a_front_shows_picture_and_table() -> None:
     html = view(HOSTILE).front._repr_html_()
+    assert html is not None
     assert "<svg" in html and "<table" in html and "=2" in html
     assert "<script" not in html
 
 
 def test_a_member_shows_its_numbers_beside_dense() -> None:
     html = view().front.best()._repr_html_()
+    assert html is not None
     for part in (
         "trial 0 · magnitude",
         "validation accuracy",

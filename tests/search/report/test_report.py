@@ -26,6 +26,7 @@ from search.report import plots, tables
 from search.report.axis import LEAST_WINDOW
 from search.report.palette import styles
 from search.report.plane import plane, planes
+from search.report.views import ReportViews
 from spaces import Categorical, Condition, InputError, Integer, LogReal, Real, Space
 from tests.search.cases import outcome
 
@@ -48,7 +49,7 @@ def front(trials: int = 24, seed: int = 0, study: str = "digits", objectives: st
         share = 0.03 * 30 ** rng.random()
         accuracy = DENSE.accuracy - 0.05 * rng.random() * (1 - share) ** 6 - 0.004 * rng.random()
         outcomes.append(trial(number, round(accuracy * 360) / 360, share, METHODS[number % len(METHODS)]))
-    return Front(study, DENSE, outcomes, load_objectives(objectives))
+    return Front(study, DENSE, outcomes, load_objectives(objectives), views=ReportViews())
 
 
 def printed(table: RenderableType, width: int = 80) -> str:

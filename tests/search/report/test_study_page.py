@@ -15,6 +15,7 @@ from search.records.timing import Timing
 from search.report.study_charts import _unbroken
 from search.report.study_page import study_page
 from search.report.study_view import StudyView
+from search.report.views import ReportViews
 from tests.search.cases import outcome
 
 DENSE = DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_metrics={"accuracy": 0.97})
@@ -43,7 +44,7 @@ def view(name: str = "digits", **changes: Any) -> StudyView:
         trial(5, 0.93, 200.0, "increg", point={"sparsity.flops": 0.2}),
     ]
     complete = [each for each in outcomes if each.state == "complete"]
-    front = Front(name, DENSE, complete, load_objectives("accuracy,flops"))
+    front = Front(name, DENSE, complete, load_objectives("accuracy,flops"), views=ReportViews())
     record = {"config": {"model": HOSTILE, "trials": 6, "split": {"seed": 3}}, "versions": {"torch": "2.14"}}
     weights = {"increg": {"accuracy": {"penalty": 0.7, "sparsity.flops": 0.3}}}
     return replace(StudyView(front, outcomes, record, weights), **changes)
