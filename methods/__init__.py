@@ -40,10 +40,12 @@ _check_neighbour("spaces")
 from methods.contract.named import known_names, load_named
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from methods.contract.method import Method, Problem, Pruned
     from methods.contract.recipe import Recipe
 
-__all__ = ["METHODS", "Method", "Problem", "Pruned", "Recipe", "load_method", "method_names"]
+__all__ = ["METHODS", "Method", "Problem", "Pruned", "Recipe", "layer_classes", "load_method", "method_names"]
 
 METHODS: dict[str, str] = {
     "eigendamage": "methods.eigendamage.method:EigenDamage",
@@ -101,6 +103,15 @@ def load_method(name: str) -> type[Method]:
         'Magnitude'
     """
     return load_named("method", name, METHODS, GROUP, _no_method)  # type: ignore[no-any-return]
+
+
+def layer_classes() -> tuple[type[nn.Module], ...]:
+    """List the layer classes that our own methods may put into a network: without them it cannot be rebuilt.
+
+    Returns:
+        The classes, for the argument ``layers`` of :func:`methods.network.architecture.rebuild`.
+    """
+    return tuple(dict.fromkeys(layer for name in METHODS for layer in load_method(name).layers))
 
 
 def _no_method(found: Any) -> str | None:

@@ -127,7 +127,8 @@ def blocks_alone(data: Digits, finished: Finished) -> Floats:
         Sums of squared weights, ``[rows, columns]``.
     """
     assert finished.architecture is not None
-    layer = rebuild(data.setting.model, finished.architecture, finished.weights).get_submodule(LAYER)
+    network = rebuild(data.setting.model, finished.architecture, finished.weights, (PivotedConv2d,))
+    layer = network.get_submodule(LAYER)
     assert isinstance(layer, PivotedConv2d)
     places = layer.arrangement.spec()
     weight = dense(layer).weight.detach()[places.rows][:, places.columns.flatten()]

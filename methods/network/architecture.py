@@ -3,8 +3,7 @@
 The description lists every module that differs from the dense network's: those whose tensors are *narrower*, with
 the numbers that define them, and those that were *replaced* by other layers, with what it takes to build them. To
 rebuild, build the dense network as usual, replace, resize, load the weights. The description holds no code: only layers
-of torch, those of our own methods and those that are handed in are built, only attributes named in :data:`WIDTHS` are
-set.
+of torch and those that are handed in are built, only attributes named in :data:`WIDTHS` are set.
 
 A layer class of a method's own (:attr:`methods.contract.method.Method.layers`) has a method ``settings()`` whose
 result, plain JSON, builds a layer of the same shapes when given as keyword arguments.
@@ -95,7 +94,7 @@ def rebuild(
         dense: The network as its builder makes it (its weights do not matter); not changed.
         description: What :func:`describe` gave, now or in an earlier version.
         weights: State dictionary of the pruned network.
-        layers: Layer classes of somebody else's that may be in it.
+        layers: Layer classes beside torch's that may be in it: those that its method declares.
 
     Returns:
         The pruned network in eval mode.
@@ -264,6 +263,24 @@ def has_settings(layer: type[nn.Module]) -> bool:
     return callable(getattr(layer, "settings", None))
 
 
+def needs_layers(description: Mapping[str, Any]) -> bool:
+    """Tell whether a network holds layers that have to be handed in to rebuild it.
+
+    Args:
+        description: What :func:`describe` gave.
+
+    Returns:
+        Whether a layer that was replaced is none of torch's.
+    """
+    return any(_is_foreign(spec) for spec in description.get("replaced", {}).values())
+
+
+def _is_foreign(spec: Mapping[str, Any]) -> bool:
+    if "children" in spec:
+        return any(_is_foreign(child) for child in spec["children"].values())
+    return spec.get("class") not in (*_BUILDERS, CutAttention.__name__)
+
+
 def layer_name(layer: type[nn.Module]) -> str:
     """Name a layer class in a description.
 
@@ -278,13 +295,9 @@ def layer_name(layer: type[nn.Module]) -> str:
 
 
 def _named(kind: str, layers: Sequence[type[nn.Module]]) -> type[nn.Module]:
-    """Find a layer class among those that were handed in, and those that our own methods declare."""
-    from methods import METHODS, load_method  # only where a network has such a layer
-
-    ours: tuple[type[nn.Module], ...] = (CutAttention, *layers)
-    known = {layer_name(layer): layer for layer in ours}
-    if kind not in known and ":" not in kind:
-        known |= {layer_name(layer): layer for name in METHODS for layer in load_method(name).layers}
+    """Find a layer class among those that were handed in."""
+    own: tuple[type[nn.Module], ...] = (CutAttention, *layers)
+    known = {layer_name(layer): layer for layer in own}
     if kind not in known:
         hint = "; hand its class in as one of layers" if ":" in kind else ""
         raise InputError(unknown_name("layer of an architecture", kind, [*_BUILDERS, "Sequential", *known]) + hint)

@@ -172,7 +172,7 @@ def _write_weights(files: StudyFiles, number: int, draft: _Draft, inputs: Inputs
     architecture = read_object(source / "architecture.json") | {"network": draft.card["network"]}
     write_json(folder / "architecture.json", architecture)
     own = files.network or draft.card["network"]["model"]  # a study of the user's own: its code is known
-    layers = files.layers_of(number)
+    layers = files.layers_of(number, architecture)
     model = rebuild(folder, network=own, layers=layers)
     _check_size(model, draft.card)
     draft.card["formats"] = {"safetensors": _compare(model, stored, inputs)}

@@ -32,7 +32,8 @@ def rebuild(
         folder: A folder that ``paretoprune export`` made, with the format ``safetensors``.
         network: The dense network, a function that builds it, or ``package.module:function``. ``None`` builds the
             networks that come with this package, torchvision, timm and transformers.
-        layers: Layer classes that a method of somebody else's brought into the network.
+        layers: Layer classes that a method of somebody else's brought into the network; those of our own methods are
+            known.
         inference: Whether the network is only run: then batch norms are folded into the layers before them, and
             layers with equal forms run in the ones that the card names as fastest. It cannot be trained.
 
@@ -42,6 +43,8 @@ def rebuild(
     Raises:
         InputError: If the folder is not such an export, or the network must be handed in.
     """
+    from methods import layer_classes
+    from methods.network.architecture import needs_layers
     from methods.network.architecture import rebuild as rebuilt
     from search.store.files import read_json
     from search.store.weights import load_weights
@@ -51,7 +54,8 @@ def rebuild(
         raise InputError(f"{folder} is not an exported network: it has no architecture.json")
     architecture = read_json(folder / "architecture.json")
     dense = _dense(folder, architecture["network"], network)
-    model = rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"), layers)
+    known = (*layers, *layer_classes()) if needs_layers(architecture) else layers
+    model = rebuilt(dense, architecture, load_weights(folder / "weights.safetensors"), known)
     if not inference:
         return model
     from search.speed.tuner import deploy

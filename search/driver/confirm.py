@@ -141,6 +141,7 @@ def _test(files: StudyFiles, part: RerunFiles, trials: list[int], setting: Setti
         if str(trial) in tested or not part.outcome(trial).complete:
             continue
         architecture = read_json(part.folder(trial) / "architecture.json")
-        model = rebuild(setting.model.cpu(), architecture, part.weights(trial), files.layers_of(trial))
+        layers = files.layers_of(trial, architecture)
+        model = rebuild(setting.model.cpu(), architecture, part.weights(trial), layers)
         tested[str(trial)] = measure_quality(model, workload.data.test, setting.task)
     part.write_tested(tested)

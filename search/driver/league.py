@@ -401,7 +401,8 @@ def _run_method(job: _Job, spec: TrialSpec) -> LeagueRow:
     if outcome.state == "failed" or finished.architecture is None:
         last = (outcome.error or "").strip().splitlines()[-1:]
         return replace(job.row, state="failed", error="".join(last), point=dict(spec.point), seconds=outcome.seconds)
-    model = rebuild(job.setting.model, finished.architecture, finished.weights)
+    layers = load_method(spec.method).layers
+    model = rebuild(job.setting.model, finished.architecture, finished.weights, layers)
     quality = job.setting.objectives[0]
     _keep_network(job, finished.architecture, model)
     return replace(

@@ -349,22 +349,23 @@ class StudyFiles:
             )
         dense = self.network or build_model(config.model, task["classes"], example, config.seed, check_outputs=False)
         architecture = read_json(self.folder(number) / "architecture.json")
-        return rebuild(dense, architecture, self.weights(number), self.layers_of(number))
+        return rebuild(dense, architecture, self.weights(number), self.layers_of(number, architecture))
 
-    def layers_of(self, number: int) -> tuple[type[nn.Module], ...]:
-        """Return the layer classes that a method of somebody else's may have put into a network.
+    def layers_of(self, number: int, architecture: Mapping[str, Any]) -> tuple[type[nn.Module], ...]:
+        """Return the layer classes that it takes to rebuild a network of a trial.
 
         Args:
-            number: Number of a trial.
+            number: Number of the trial.
+            architecture: Description of the network.
 
         Returns:
-            What its method declares; nothing for methods that have a name, which are found when they are needed.
+            What the trial's method declares; nothing where the network holds layers of torch alone, so that it is
+            rebuilt without its method.
         """
         from methods import load_method
-        from methods.contract.named import is_reference
+        from methods.network.architecture import needs_layers
 
-        method = self.outcome(number).method
-        return load_method(method).layers if is_reference(method) else ()
+        return load_method(self.outcome(number).method).layers if needs_layers(architecture) else ()
 
     # The front
 

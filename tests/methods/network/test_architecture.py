@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from methods.network.architecture import describe, rebuild
+from methods import layer_classes
+from methods.network.architecture import describe, layer_name, needs_layers, rebuild
 from methods.network.channels import channel_groups, cut
 from spaces import InputError
 from tests.methods.cases import IMAGE, NETS, seeded
@@ -126,3 +127,37 @@ def test_shapes_that_no_network_has_are_refused_before_memory_is_taken(shape: li
     change["shapes"]["weight"] = shape
     with pytest.raises(InputError, match=r"gives 'weight' of a Conv2d the shape .*; allowed are"):
         rebuild(model, broken, smaller.state_dict())
+
+
+class Doubling(nn.Module):
+    """A layer that torch does not have."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def settings(self) -> dict[str, int]:
+        return {"times": self.times}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.times * x
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_layers_that_torch_does_not_have_are_handed_in(chained: bool) -> None:
+    dense, pruned = rotated_pair()
+    assert not needs_layers(describe(dense, pruned)) and not needs_layers({"format": 1, "modules": {}})
+    layer = Doubling(2)
+    pruned.set_submodule("0", nn.Sequential(pruned.get_submodule("0"), layer) if chained else layer)
+    pruned.set_submodule("7", Doubling(3))
+    description = json.loads(json.dumps(describe(dense, pruned)))
+    assert needs_layers(description)
+    with pytest.raises(InputError, match="unknown layer .*Doubling.*; hand its class in as one of layers"):
+        rebuild(dense, description, pruned.state_dict())
+    back = rebuild(dense, description, pruned.state_dict(), [Doubling])
+    assert isinstance(found := back.get_submodule("7"), Doubling) and found.times == 3
+
+
+def test_layers_of_our_own_methods_are_known_by_their_bare_names() -> None:
+    names = {layer_name(layer) for layer in layer_classes()}
+    assert {"PivotedConv2d", "PivotedLinear"} <= names and not any(":" in name for name in names)

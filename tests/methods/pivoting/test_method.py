@@ -548,7 +548,7 @@ def test_networks_of_blocks_travel_as_data() -> None:
             plan, pivots = planned(dense, structure, coupling)
             blocks = compact(dense, plan, pivots)
             text = json.dumps(describe(dense, blocks))
-            again = rebuild(NETS[net](), json.loads(text), blocks.state_dict())
+            again = rebuild(NETS[net](), json.loads(text), blocks.state_dict(), Pivoting.layers)
             assert torch.equal(again(VALIDATION.inputs), blocks(VALIDATION.inputs))
 
 
