@@ -33,6 +33,8 @@ class Recipe(BaseModel):
         label_smoothing: Share of the target that is spread evenly over the classes.
         distill: Weight, 0 to 1, of the divergence from a teacher; the labels keep the rest.
         temperature: Softness of teacher and student in that divergence.
+        distill_features: Weight of the distance between the attention maps of teacher and student, which is added
+            to the loss; 0 for none. For networks on images.
         mixup: ``a`` of ``Beta(a, a)``, from which the share is drawn in which inputs are mixed; 0 for none.
         cutmix: The same for rectangles of images; with both, one of them is done to a batch.
         ema: Decay of a running average of the weights, which is what is evaluated and kept; 0 for none. Not while a
@@ -41,6 +43,8 @@ class Recipe(BaseModel):
             validation; accuracies on validation are then those of a chosen epoch.
         clip_norm: Largest norm of the whole gradient; no limit if ``None``.
         bf16: Whether layers compute in bfloat16 (autocast); weights stay as they are.
+        fp16: Whether layers compute in float16, for devices that have no bfloat16; the loss is scaled, and a step
+            whose gradients overflow is left out.
         channels_last: Whether images and weights lie in memory with channels last while training.
         recalibrate: Batches from which batch-norm statistics are estimated anew after a cut; 0 for none.
     """
@@ -63,12 +67,14 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     distill: float = Field(default=0.0, ge=0, le=1)
     temperature: float = Field(default=4.0, gt=0)
+    distill_features: float = Field(default=0.0, ge=0)
     mixup: float = Field(default=0.0, ge=0)
     cutmix: float = Field(default=0.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
     keep: Literal["last", "best"] = "last"
     clip_norm: float | None = Field(default=None, gt=0)
     bf16: bool = False
+    fp16: bool = False
     channels_last: bool = False
     recalibrate: int = Field(default=20, ge=0)
 
@@ -82,9 +88,16 @@ class Recipe(BaseModel):
         ascending = list(self.milestones) == sorted(set(self.milestones))
         if not ascending or not all(0 < milestone < 1 for milestone in self.milestones):
             raise ValueError(f"milestones must be ascending fractions between 0 and 1, got {self.milestones}")
+        if self.bf16 and self.fp16:
+            raise ValueError("bf16 and fp16 exclude each other")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate = {self.accumulate} must be at most batch_size = {self.batch_size}")
         return self
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the dense network takes part in training."""
+        return self.distill > 0 or self.distill_features > 0
 
     def replaced(self, **changes: Any) -> Recipe:
         """Return the recipe with some fields changed, validated.

@@ -69,6 +69,7 @@ from methods.pivoting.pivoted_network import (
 )
 from methods.pivoting.pivots import sample_pivots, search
 from methods.training.one_shot import cut_and_finetune, draw_seed, keep_top
+from methods.training.precision import half_type
 from methods.training.trainer import Trainer, evaluate, recalibrate
 from spaces import (
     Categorical,
@@ -485,7 +486,7 @@ def _measured(model: nn.Module, masks: Mapping[str, Booleans], problem: Problem,
     blocks = copy.deepcopy(model)
     apply_masks(blocks, masks)
     recalibrate(blocks, problem.train, recipe.recalibrate, recipe.batch_size, seed)
-    found = evaluate(blocks, problem.validation, bf16=recipe.bf16, task=problem.task)
+    found = evaluate(blocks, problem.validation, autocast=half_type(recipe), task=problem.task)
     return {**found.metrics, "val_loss": found.loss}
 
 

@@ -37,7 +37,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, split: Split, batch_size: int = 512, bf16: bool = False, task: Task | None = None
+    model: nn.Module, split: Split, batch_size: int = 512, autocast: torch.dtype | None = None, task: Task | None = None
 ) -> Evaluation:
     """Evaluate in eval mode; modes are restored.
 
@@ -45,7 +45,7 @@ def evaluate(
         model: The network.
         split: The data.
         batch_size: Examples per forward pass.
-        bf16: Whether layers compute in bfloat16.
+        autocast: In what type layers compute, ``torch.bfloat16`` say; ``None`` for that of the weights.
         task: What the network is for; classification by default.
 
     Returns:
@@ -62,7 +62,7 @@ def evaluate(
     # Not inference mode: a split may keep what it computes here and hand it out for training later.
     with evaluation_mode(model), torch.no_grad():
         for inputs, target in split.batches(batch_size):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 output = task.output(call(model, inputs))
             batches.append(task.sums(output.to(torch.promote_types(output.dtype, torch.float32)), target))
     sums = {name: _total([each[name] for each in batches]) for name in batches[0]}

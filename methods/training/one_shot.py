@@ -13,6 +13,7 @@ from methods.network.architecture import describe
 from methods.network.channels import ChannelGroup, cut
 from methods.network.spectra import with_energies
 from methods.training.damage import with_damages
+from methods.training.precision import half_type
 from methods.training.trainer import Hook, Trainer, evaluate, recalibrate
 from spaces import ByDamage, ByEnergy, Sparsity
 
@@ -173,5 +174,5 @@ def cut_metrics(model: torch.nn.Module, problem: Problem) -> dict[str, float]:
     Returns:
         The task's metrics as ``NAME_cut``, such as ``accuracy_cut``.
     """
-    found = evaluate(model, problem.validation, bf16=problem.recipe.bf16, task=problem.task)
+    found = evaluate(model, problem.validation, autocast=half_type(problem.recipe), task=problem.task)
     return {f"{name}_cut": value for name, value in found.metrics.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from math import fsum, isfinite
 from typing import Any
@@ -25,9 +25,11 @@ from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.contract.task import Classification, Task
 from methods.training.averaging import RunningAverage
 from methods.training.evaluation import Evaluation, evaluate, recalibrate
+from methods.training.features import FeatureMatch, Features
 from methods.training.hooks import Hook, NoHook
 from methods.training.mixing import mix_inputs
 from methods.training.own_loop import OwnLoop
+from methods.training.precision import half_type, loss_scaler
 from spaces import InputError
 
 __all__ = [
@@ -77,7 +79,7 @@ class Trainer:
         seed: Decides the order of the data, augmentation and dropout entirely.
         validation: Evaluated after each epoch if given.
         hook: Called around each optimiser step; it is handed the optimiser at once.
-        teacher: Network to distil from; needed exactly when ``recipe.distill > 0``. A copy is used.
+        teacher: Network to distil from; needed exactly where the recipe distils. A copy is used.
         optimizer: What to step with instead of the recipe's optimiser; its parameters are the network's.
         rate: Learning rate by index of the step, instead of the recipe's schedule.
         report: Called with one record per epoch.
@@ -114,11 +116,12 @@ class Trainer:
     ) -> None:
         if steps < 0:
             raise ValueError(f"steps must be at least 0, got {steps}")
-        if recipe.distill > 0 and teacher is None:
-            raise ValueError(f"distill = {recipe.distill} needs a teacher")
+        if recipe.has_teacher and teacher is None:
+            what = "distill" if recipe.distill > 0 else "distill_features"
+            raise ValueError(f"{what} = {getattr(recipe, what)} needs a teacher")
         self.task: Task = Classification() if task is None else task
-        if isinstance(self.task, LoopTask) and (recipe.distill > 0 or optimizer is not None or rate is not None):
-            what = "a teacher (recipe.distill)" if recipe.distill > 0 else "the optimiser or learning rates of a method"
+        if isinstance(self.task, LoopTask) and (recipe.has_teacher or optimizer is not None or rate is not None):
+            what = "a teacher (recipe.distill)" if recipe.has_teacher else "the optimiser or learning rates of a method"
             raise InputError(f"a loop of your own cannot be given {what}: it takes its steps itself")
         self.model, self.train, self.validation = model, train, validation
         self.recipe, self.steps, self.seed = recipe, steps, seed
@@ -128,7 +131,9 @@ class Trainer:
         self.step = 0
         self.history: list[Record] = []
         self.device = next(model.parameters()).device
-        self._teacher = _frozen(teacher) if teacher is not None and recipe.distill > 0 else None
+        self._teacher = _frozen(teacher) if teacher is not None and recipe.has_teacher else None
+        self._match: FeatureMatch | None = None  # made with the first batch
+        self._half, self._scaler = half_type(recipe), loss_scaler(recipe, self.device)
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(model, recipe) if optimizer is None else optimizer
@@ -204,6 +209,7 @@ class Trainer:
             "random": self._random,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": None if self._scaler is None else self._scaler.state_dict(),
             "hook": self.hook.state_dict(),
             "average": None if self._average is None else (self._average.means, self._average.steps),
             "best": self._best,
@@ -222,6 +228,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.hook.load_state_dict(state["hook"])
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state["scaler"])
         if state["average"] is None:
             self._average = None
         elif self._average is not None:
@@ -263,10 +271,16 @@ class Trainer:
             group["lr"] = lr
         self.hook.before_batch(self.step)
         loss = self._backward(*self._mixed(*batch))
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.hook.before_step(self.step, lr)
-        self.optimizer.step()
+        if self._scaler is None:
+            self.optimizer.step()
+        else:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
         self.hook.after_step(self.step)
         if self._average is not None:
             self._average.update()
@@ -288,33 +302,50 @@ class Trainer:
         """Compute loss and gradients, piece by piece if so asked."""
         if self.recipe.accumulate == 1:
             loss = self._loss(inputs, target, other, own)
-            torch.autograd.backward(loss)
+            torch.autograd.backward(self._scaled(loss))
             return loss.detach()
         total = torch.zeros((), device=self.device)
         count = self.recipe.accumulate
         others = [None] * count if other is None else pieces(other, count)
         for x, y, z in zip(pieces(inputs, count), pieces(target, count), others, strict=True):
             loss = self._loss(x, y, z, own) * (batch_size(x) / batch_size(inputs))
-            torch.autograd.backward(loss)
+            torch.autograd.backward(self._scaled(loss))
             total += loss.detach()
         return total
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        return loss if self._scaler is None else self._scaler.scale(loss)
 
     def _loss(self, inputs: Inputs, target: Target, other: Target | None, own: float) -> Tensor:
         if self.recipe.channels_last:
             inputs = map_tensors(inputs, _channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast(self.device.type, self._half, enabled=self._half is not None))
+            taught, theirs = self._taught(inputs)
+            ours = {} if self._match is None else stack.enter_context(self._match.watch(self.model))
             answer = call(self.model, inputs)
             loss = self.task.training_loss(answer, target, self.recipe.label_smoothing)
             if other is not None:  # both targets, each by its share of the input
                 mixed_in = self.task.training_loss(answer, other, self.recipe.label_smoothing)
                 loss = own * loss + (1 - own) * mixed_in
-            if self._teacher is None:
-                return loss
-            with torch.no_grad():
-                taught = self.task.output(call(self._teacher, inputs))
-            share = self.recipe.distill
-            apart = self.task.distill(self.task.output(answer), taught, self.recipe.temperature)
-            return (1 - share) * loss + share * apart
+            if self.recipe.distill > 0:
+                share = self.recipe.distill
+                apart = self.task.distill(self.task.output(answer), self.task.output(taught), self.recipe.temperature)
+                loss = (1 - share) * loss + share * apart
+            if self._match is not None:
+                loss = loss + self.recipe.distill_features * self._match.distance(ours, theirs)
+            return loss
+
+    def _taught(self, inputs: Inputs) -> tuple[Any, Features]:
+        """Ask the teacher, if there is one: its answer, and its features where they are compared."""
+        if self._teacher is None:
+            return None, {}
+        if self.recipe.distill_features > 0:
+            if self._match is None:
+                self._match = FeatureMatch(self._teacher, self.model, inputs)
+            return self._match.taught(inputs)
+        with torch.no_grad():
+            return call(self._teacher, inputs), {}
 
     def _close_epoch(self, epoch: int, taken: int, lr: float) -> None:
         """Read the losses, check them, and write the record of the epoch."""
@@ -354,7 +385,7 @@ class Trainer:
             self.hook.before_evaluation()
             if self._average is not None:
                 self._average.swap()
-            found = evaluate(self.model, self.validation, bf16=self.recipe.bf16, task=self.task)
+            found = evaluate(self.model, self.validation, autocast=self._half, task=self.task)
             if self._chooses:
                 self._choose(found.metrics)
             if self._average is not None:

@@ -41,6 +41,7 @@ from search.records.trial_spec import TrialSpec
 from search.store.files import json_text, read_object, write_atomically, write_json
 from search.store.weights import save_weights
 from search.study.config import StudyConfig
+from search.study.recipe_space import RECIPE
 from search.study.space import METHOD, first_points, study_space
 from search.tasks.recipes import resolve_recipe
 from search.trials.trial import Setting, measure_metrics, run_trial
@@ -352,8 +353,11 @@ class League:
     def _point(self, arm: Arm, share: float, planned: Plan) -> dict[str, Value]:
         """Return the point of an arm at a share of the FLOPs."""
         config, layers = self.config, [group.layer for group in planned.groups]
-        bounds = {**config.space.get(arm.method, {}), **arm.bounds}
-        space = study_space((arm.method,), layers, config.allocation, {arm.method: bounds}, 0.0, config.preset)
+        narrowed = {arm.method: {**config.space.get(arm.method, {}), **arm.bounds}}
+        if RECIPE in config.space:
+            narrowed[RECIPE] = dict(config.space[RECIPE])
+        recipe = resolve_recipe(config.finetune, "finetune", config.data)[0]
+        space = study_space((arm.method,), layers, config.allocation, narrowed, 0.0, config.preset, recipe)
         points = first_points(space, (arm.method,), (share,))
         if not points:
             raise InputError(f"{arm.label} cannot be asked for {share:.4g} of the FLOPs")

@@ -253,7 +253,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     cost, round_to = findings.cost, channel_step(config, timed)
     layers = [group.layer for group in groups]
     floor = _floor(cost, layers, round_to)
-    space = study_space(config.methods, layers, config.allocation, config.space, floor, config.preset)
+    space = study_space(config.methods, layers, config.allocation, config.space, floor, config.preset, recipe)
     workload.check(model)
     untrained = _needs_no_training(config, objectives)
     steps = 0 if untrained else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from methods import load_method
 from methods.contract.method import Method
+from search.study.recipe_space import split_recipe
 from spaces import Value
 
 
@@ -14,7 +15,7 @@ def build_method(name: str, point: Mapping[str, Value], round_to: int) -> Method
 
     Args:
         name: Its name.
-        point: Values by its own parameter names.
+        point: Values by its own parameter names; fields of the recipe among them are left out.
         round_to: Kept widths are multiples of this, if the method rounds widths and the point has no other value.
 
     Returns:
@@ -22,4 +23,4 @@ def build_method(name: str, point: Mapping[str, Value], round_to: int) -> Method
     """
     kind = load_method(name)
     given = {"round_to": round_to} if kind.rounds_widths else {}
-    return kind.from_point({**given, **point})
+    return kind.from_point({**given, **split_recipe(point)[1]})

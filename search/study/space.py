@@ -9,6 +9,8 @@ from random import Random
 from typing import Any
 
 from methods import load_method
+from methods.contract.recipe import Recipe
+from search.study.recipe_space import RECIPE, recipe_space, split_recipe
 from spaces import Categorical, Condition, InputError, Integer, LayerGroup, Parameter, Space, Value, unknown_name
 
 METHOD = "method"
@@ -148,6 +150,7 @@ def study_space(
     narrowed: Mapping[str, Mapping[str, Any]],
     floor: float = 0.0,
     preset: str = "default",
+    recipe: Recipe | None = None,
 ) -> Space:
     """Put the methods' spaces under one choice.
 
@@ -158,6 +161,8 @@ def study_space(
         narrowed: Bounds by method and parameter.
         floor: Least share of the dense FLOPs that can be asked of methods that round their widths.
         preset: Named settings of every method that has none of its own among its bounds.
+        recipe: How trials are trained, where fields of it are searched; those of ``narrowed["recipe"]`` are searched
+            with every method.
 
     Returns:
         The space: ``method``, then each method's parameters under ``METHOD.``.
@@ -166,11 +171,13 @@ def study_space(
         InputError: If bounds are given for a method that does not compete, or do not fit.
     """
     for name in narrowed:
-        if name not in methods:
-            raise InputError(unknown_name("method with bounds in [space]:", name, methods))
+        if name not in (*methods, RECIPE):
+            raise InputError(unknown_name("method with bounds in [space]:", name, [*methods, RECIPE]))
+    shared = {f"{RECIPE}.{field}": bound for field, bound in narrowed.get(RECIPE, {}).items()}
+    own = {name: {**shared, **narrowed.get(name, {})} for name in methods}
     return Space.choose(
         METHOD,
-        {name: method_space(name, groups, allocation, narrowed.get(name, {}), floor, preset) for name in methods},
+        {name: method_space(name, groups, allocation, own[name], floor, preset, recipe) for name in methods},
     )
 
 
@@ -181,6 +188,7 @@ def method_space(
     bounds: Mapping[str, Any],
     floor: float = 0.0,
     preset: str = "default",
+    recipe: Recipe | None = None,
 ) -> Space:
     """Return one method's space, narrowed.
 
@@ -192,6 +200,7 @@ def method_space(
             name of a ``preset``, over which the other bounds go.
         floor: Least share of the dense FLOPs that can be asked for, if the method rounds its widths.
         preset: Named settings, if the bounds name none.
+        recipe: How trials are trained, where bounds name fields of it as ``recipe.FIELD``.
 
     Returns:
         The space, with the method's own parameter names. A field that is not searched and has a value becomes a
@@ -205,6 +214,7 @@ def method_space(
         settings = method.preset(str(bounds.get("preset", preset)))
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
+    of_recipe, bounds = split_recipe(bounds)
     bounds = {**settings, **{key: value for key, value in bounds.items() if key != "preset"}}
     space = method.space(groups)
     target = method.flops_parameter
@@ -235,9 +245,9 @@ def method_space(
             method.from_point(usual_point)  # what does not go together is said before anything is trained
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
-    if target is None or target not in space or not method.rounds_widths:
-        return space
-    return _above(floor, space, target, name)
+    if target is not None and target in space and method.rounds_widths:
+        space = _above(floor, space, target, name)
+    return space | recipe_space(of_recipe, recipe or Recipe()) if of_recipe else space
 
 
 def fixed_value(bound: object) -> Value | None:
@@ -268,6 +278,8 @@ def refuse_idle_bounds(
         InputError: If a parameter has bounds and applies in no point of its method; the message says what it needs.
     """
     for method, own in bounds.items():
+        if method == RECIPE:  # applies in every point
+            continue
         mine = [point for point in points if point[METHOD] == method]
         for key in own:
             name = f"{method}.{key}"

@@ -19,6 +19,7 @@ from torch import nn
 from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe
 from methods.training.evaluation import evaluate
+from methods.training.precision import half_type
 from methods.training.trainer import Trainer
 from search.store.files import create_folder, json_text, read_object
 from search.store.weights import load_weights, save_weights
@@ -236,7 +237,7 @@ def _train(
         ).run()
         seconds = time.perf_counter() - started
         model.requires_grad_(True)
-    metrics = evaluate(model, validation, bf16=recipe.bf16, task=workload.task).metrics
+    metrics = evaluate(model, validation, autocast=half_type(recipe), task=workload.task).metrics
     model.to("cpu")
     return history, seconds, dict(metrics)
 

@@ -32,6 +32,7 @@ from search.records.trial_spec import TrialSpec
 from search.speed.conditions import Conditions
 from search.speed.measure import measure_pair
 from search.study.build import build_method
+from search.study.recipe_space import trial_recipe
 from search.trials.kinds import failure_kind, require_finite
 from spaces import InputError
 
@@ -238,7 +239,7 @@ def _problem(setting: Setting, spec: TrialSpec, report: Report, progress: Progre
         example=setting.example,
         train=setting.train,
         validation=setting.validation,
-        recipe=setting.recipe,
+        recipe=trial_recipe(setting.recipe, spec.point),
         steps=setting.steps,
         generator=torch.Generator().manual_seed(spec.seed),
         report=report,
