@@ -30,6 +30,7 @@ def test_every_example_is_tested_here() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "metric", "heading", "least"),
     [
@@ -89,6 +90,7 @@ def test_narrowed_increg(tmp_path: Path) -> None:
     assert config.methods == ("increg",)
 
 
+@pytest.mark.slow
 def test_from_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from examples.from_python import main
 

@@ -37,6 +37,7 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_all_parts_in_one_sweep(folder: Path) -> None:
     said = run(folder, "-m", "search", "sweep", "study.toml", "--name", "mine", "--quiet")
     assert "mine:Mine" in said and "trial 3:" in said

@@ -108,18 +108,17 @@ def recipe_space(bounds: Mapping[str, Any], recipe: Recipe) -> Space:
 
 def _parameter(field: str, bound: object, usual: Any) -> Parameter:
     """Turn bounds into a parameter."""
-    if not isinstance(bound, Mapping):
-        bound = {"value": bound}
-    keys = set(bound)
+    values: Mapping[str, Any] = bound if isinstance(bound, Mapping) else {"value": bound}
+    keys = set(values)
     if keys == {"value"}:
-        return Categorical((bound["value"],), default=bound["value"])
-    if keys == {"choices"} and bound["choices"]:
-        choices = tuple(bound["choices"])
+        return Categorical((values["value"],), default=values["value"])
+    if keys == {"choices"} and values["choices"]:
+        choices = tuple(values["choices"])
         return Categorical(choices, default=usual if usual in choices else choices[0])
-    low, high = bound.get("low"), bound.get("high")
+    low, high = values.get("low"), values.get("high")
     if keys != {"low", "high"} or not _is_number(low) or not _is_number(high):
         raise InputError(
-            f"[space.{RECIPE}] {field} = {dict(bound)!r} is not allowed: give low and high, choices, or one value"
+            f"[space.{RECIPE}] {field} = {dict(values)!r} is not allowed: give low and high, choices, or one value"
         )
     if low > high:
         raise InputError(f"[space.{RECIPE}] {field}: low = {low!r} lies above high = {high!r}")

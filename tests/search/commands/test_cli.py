@@ -534,7 +534,15 @@ def test_names_in_help_are_the_real_ones() -> None:
     assert "|".join(PICKS) in text
 
 
-@pytest.mark.parametrize("example", [example for _, _, example in COMMANDS], ids=lambda line: line.split()[1])
+@pytest.mark.parametrize(
+    "example",
+    [
+        # the doctor's looks at a network of 50 layers
+        pytest.param(example, id=name, marks=[pytest.mark.slow] if name == "doctor" else [])
+        for _, _, example in COMMANDS
+        for name in [example.split()[1]]
+    ],
+)
 def test_help_shows_an_example_that_works(
     example: str, store: Path, fake_sweep: type[FakeSweep], monkeypatch: pytest.MonkeyPatch
 ) -> None:

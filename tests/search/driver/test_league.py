@@ -54,6 +54,7 @@ def test_every_arm_and_control_is_there_with_every_seed(whole: League) -> None:
     assert len(list((whole.folder / "weights").glob("*.safetensors"))) == len(rows) - 2
 
 
+@pytest.mark.slow
 def test_in_pieces_it_is_the_same(whole: League, tmp_path: Path) -> None:
     pieces = league(tmp_path)
     assert pieces.run(minutes=0) == []
@@ -66,6 +67,7 @@ def test_in_pieces_it_is_the_same(whole: League, tmp_path: Path) -> None:
     assert pieces.csv.read_text(encoding="utf-8") == before, "nothing is run twice"
 
 
+@pytest.mark.slow
 def test_rows_are_repeatable_and_a_changed_one_is_found(whole: League) -> None:
     assert whole.check(3) == []
     kept = whole.csv.read_text(encoding="utf-8")

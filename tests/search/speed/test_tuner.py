@@ -321,6 +321,7 @@ def test_exports_say_in_which_form_chains_run(tmp_path: Path, monkeypatch: pytes
         rebuild(folder, inference=True)
 
 
+@pytest.mark.slow
 def test_exports_say_how_blocks_run_fastest(tmp_path: Path) -> None:
     config = quick_config(
         tmp_path / "runs",

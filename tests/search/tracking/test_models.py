@@ -26,7 +26,7 @@ import sys, warnings
 warnings.simplefilter("ignore")
 class Refused:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("search", "methods", "spaces", "paretoprune", "torch_pruning", "optuna", "ray"):
+        if name.partition(".")[0] in ("search", "methods", "spaces", "paretoprune", "optuna", "ray"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refused())
 import mlflow, numpy, torch

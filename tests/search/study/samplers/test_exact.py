@@ -133,7 +133,7 @@ def test_a_repaired_point_is_inside_and_differs_by_its_level_alone(seed: int, lo
 
 def test_most_points_can_be_repaired() -> None:
     limits = Limits(int(0.2 * COSTS.dense.flops), int(0.4 * COSTS.dense.flops))
-    points = [SPACE.split(SPACE.sample(seed), METHOD) for seed in range(20)]
+    points = [SPACE.split(SPACE.sample(seed), METHOD) for seed in range(12)]
     moved = [
         repair_point(m, own_space(SPACE, m), p, COSTS, limits, COSTS.dense)
         for m, p in points
