@@ -141,13 +141,18 @@ def study_inputs(files: StudyFiles) -> Inputs:
         A few inputs as the network gets them.
     """
     from search.artefacts.inputs import read_inputs, some_inputs, write_inputs
+    from search.tasks.models.formats import image_format
 
     path = files.root / INPUTS
     if not path.exists():
         from search.tasks.data.sets import load_data
 
         config = files.config()
-        write_inputs(path, some_inputs(load_data(config.data, config.data_root, config.split).validation))
+        data = load_data(config.data, config.data_root, config.split, form=image_format(config.model))
+        write_inputs(
+            path,
+            some_inputs(data.validation),
+        )
     return read_inputs(path)
 
 

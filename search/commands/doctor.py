@@ -20,7 +20,7 @@ def doctor(
         typer.Argument(
             metavar="MODEL",
             show_default=False,
-            help="Network: a name of ours, torchvision:NAME, timm:NAME or package.module:function.",
+            help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
         ),
     ],
     data: Data = None,

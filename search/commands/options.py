@@ -62,7 +62,7 @@ Model = Annotated[
     typer.Option(
         metavar="NAME",
         show_default=False,
-        help="Network: a name of ours, torchvision:NAME or package.module:function.",
+        help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
         rich_help_panel=SEARCH,
     ),
 ]

@@ -19,7 +19,7 @@ def profile(
         typer.Argument(
             metavar="MODEL",
             show_default=False,
-            help="Network: a name of ours, torchvision:NAME or package.module:function.",
+            help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
         ),
     ],
     data: Data = None,

@@ -21,6 +21,7 @@ from search.records.text import without_credentials
 from search.speed.conditions import checked_targets
 from search.study.keys import similar_keys
 from search.tasks.data.sizes import SplitSizes
+from search.tasks.models import HF
 from search.tasks.models.weight_files import is_weight_file
 from search.tasks.named_tasks import METRICS, metric_names
 from search.tasks.recipes import Training
@@ -115,8 +116,10 @@ class StudyConfig(_Part):
 
     Attributes:
         name: Name of the study; ``None`` numbers it after model and data.
-        model: A name of ours, ``torchvision:NAME`` or ``package.module:function``.
-        weights: Trained weights of the dense network: a file or a torchvision enum; ``None`` trains it. If they are for
+        model: A name of ours, ``torchvision:NAME``, ``timm:NAME``, ``hf:FOLDER`` (or ``hf:FILE``, a configuration of
+            Hugging Face) or ``package.module:function``.
+        weights: Trained weights of the dense network: a file, a torchvision enum, or ``"pretrained"`` for timm and
+            Hugging Face; ``None`` trains it. If they are for
             another number of outputs the head is new, and the network is trained like a trial.
         freeze_backbone: Whether only a new head is trained then.
         data: A name of ours or ``package.module:function``.
@@ -372,6 +375,9 @@ def _resolved(tree: dict[str, Any], base: Path | None) -> dict[str, Any]:
     for key in ("data_root", "directory"):
         if isinstance(tree.get(key), str | Path):
             found[key] = resolve_path(tree[key], base)
+    model = tree.get("model")
+    if isinstance(model, str) and model.startswith(HF):
+        found["model"] = f"{HF}{resolve_file(model.removeprefix(HF), base)}"
     weights = tree.get("weights")
     if isinstance(weights, str | Path) and is_weight_file(str(weights)):
         found["weights"] = str(resolve_file(weights, base))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.tasks.models import MODELS, TIMM, TORCHVISION, build_model
+from search.tasks.models import HF, MODELS, TIMM, TORCHVISION, build_model
 from spaces import InputError, LayerGroup
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ def network_and_example(
     Raises:
         InputError: If the network is the user's own and no data is named.
     """
-    if data is None and ":" in name and not name.startswith((TORCHVISION, TIMM)):
+    if data is None and ":" in name and not name.startswith((TORCHVISION, TIMM, HF)):
         raise InputError(f"what inputs does {name!r} take? Name its data as well (example: --data cifar10)")
-    outputs, example = _from_data(data, data_root, task) if data is not None else _published(name)
+    outputs, example = _from_data(data, data_root, task, name) if data is not None else _published(name)
     return build_model(name, outputs, example, seed=0, task=task), example
 
 
@@ -73,13 +73,18 @@ def _published(name: str) -> tuple[int, Inputs]:
         from search.tasks.models.timm_models import timm_input
 
         return IMAGENET[0], torch.zeros(timm_input(name.removeprefix(TIMM)))
+    if name.startswith(HF):
+        from search.tasks.models.hf_models import hf_input
+
+        return IMAGENET[0], torch.zeros(hf_input(name.removeprefix(HF)))
     classes, shape = IMAGENET if name.startswith(TORCHVISION) else PUBLISHED.get(name, PUBLISHED[DEFAULT_MODEL])
     return classes, torch.zeros(shape)
 
 
-def _from_data(name: str, root: Path, task: Task | None) -> tuple[int, Inputs]:
+def _from_data(name: str, root: Path, task: Task | None, model: str) -> tuple[int, Inputs]:
     from search.tasks.data.sets import load_data
     from search.tasks.data.sizes import SplitSizes
+    from search.tasks.models.formats import image_format
 
-    data = load_data(name, root, SplitSizes(), task)
+    data = load_data(name, root, SplitSizes(), task, form=image_format(model))
     return data.outputs, data.example

@@ -17,6 +17,7 @@ from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.models import build_fitted
+from search.tasks.models.formats import image_format
 from search.tasks.models.weights import Fit
 
 
@@ -89,7 +90,7 @@ class Workload:
         task = Classification() if task is None else task
         if isinstance(task, LoopTask):
             return cls(model, own_loop_data(task), split, seed, weights, task)
-        data_set = load_data(data, data_root, split, task, augment)
+        data_set = load_data(data, data_root, split, task, augment, image_format(model))
         return cls(model, data_set, split, seed, weights, task, freeze_backbone)
 
     @property

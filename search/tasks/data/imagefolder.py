@@ -4,7 +4,8 @@ Without ``train/`` the folders of classes may lie in ``root`` itself, and all pa
 
 The test set is ``test/``, or else ``val/`` (as in ImageNet, whose validation images are what papers report),
 or else drawn from ``train/``. The validation set is ``val/`` where there is a ``test/`` as well, or else drawn
-from ``train/``. Inputs are normalised with ImageNet's statistics, which torchvision's weights expect.
+from ``train/``. Inputs are normalised with ImageNet's statistics, which torchvision's weights expect, or as the
+network's library says.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.data.splits import Augment, Augmentation
 from search.tasks.data.stratify import part_size, stratify
+from search.tasks.image_format import IMAGENET, ImageFormat
 from spaces import InputError
 
 SIDE = 224
@@ -32,7 +34,12 @@ SHARES = {"validation": 0.1, "test": 0.2}
 """Shares of parts that have no folder."""
 
 
-def imagefolder(root: Path, sizes: SplitSizes, augmentation: Augmentation | Augment | None = None) -> Data:
+def imagefolder(
+    root: Path,
+    sizes: SplitSizes,
+    augmentation: Augmentation | Augment | None = None,
+    form: ImageFormat = IMAGENET,
+) -> Data:
     """Open folders of images.
 
     Args:
@@ -40,10 +47,11 @@ def imagefolder(root: Path, sizes: SplitSizes, augmentation: Augmentation | Augm
         sizes: Sizes of the parts that are drawn from ``train`` (10 % for validation and 20 % for test by
             default), and the seed that draws them.
         augmentation: What happens to training images instead of the usual.
+        form: How images are made ready.
 
     Returns:
-        The three parts, images ``[3, side, side]``; the side is 224 pixels, or the median of the shorter
-        sides of some training images where that is less.
+        The three parts, images ``[3, side, side]``; the side is that of the format, or else 224 pixels, or the median
+        of the shorter sides of some training images where that is less.
 
     Raises:
         InputError: If there is no ``train`` folder with images, the folders differ in their classes, or a
@@ -64,10 +72,10 @@ def imagefolder(root: Path, sizes: SplitSizes, augmentation: Augmentation | Augm
             raise InputError(f"{folder} and {root / 'train'} differ in their classes: {differ}")
     parts = given | _drawn(pool, sizes, given)
     check_images([files.folder / path for files in (pool, *given.values()) for path in files.paths])
-    side = _side(parts["train"])
-    train = LoaderSplit(parts["train"], side, augmentation=augmentation)
-    validation, test = (LoaderSplit(parts[p], side) for p in ("validation", "test"))
-    first = LoaderSplit(parts["train"].part(torch.tensor([0])), side, workers=0)
+    side = form.side or _side(parts["train"])
+    train = LoaderSplit(parts["train"], side, augmentation=augmentation, form=form)
+    validation, test = (LoaderSplit(parts[p], side, form=form) for p in ("validation", "test"))
+    first = LoaderSplit(parts["train"].part(torch.tensor([0])), side, workers=0, form=form)
     example, _ = next(first.batches(1))
     return Data("imagefolder", len(classes), train, validation, test, example)
 

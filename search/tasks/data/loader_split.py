@@ -20,10 +20,8 @@ from search.tasks.data.augmentations import ResizedCrop
 from search.tasks.data.hashes import content_hash
 from search.tasks.data.normalise import Normalisation
 from search.tasks.data.splits import Augment, Augmentation
+from search.tasks.image_format import IMAGENET, ImageFormat
 from search.tasks.models.initialise import seeded_defaults
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Key = tuple[int, int]
 """Index of an image, and the seed of its augmentation."""
@@ -60,8 +58,8 @@ class LoaderSplit:
 
     For training, a random part of 8 to 100 % of the area is resized to a square and half of the images are
     mirrored (Szegedy et al. 2015, arXiv 1409.4842). Otherwise the image is resized so that the shorter side
-    is 8/7 of the square's, and the middle is taken. Each image is augmented from a seed of its own, so that
-    the number of workers makes no difference.
+    is 8/7 of the square's (or as the format says), and the middle is taken. Each image is augmented from a seed of
+    its own, so that the number of workers makes no difference.
 
     Args:
         files: The images.
@@ -71,6 +69,7 @@ class LoaderSplit:
         device: Where inputs are normalised and handed out.
         augmentation: What happens to training images instead: changes batches of uint8 images that were resized and cut
             as for evaluation.
+        form: How images are made ready: interpolation, crop, mean and standard deviation.
     """
 
     def __init__(
@@ -80,11 +79,13 @@ class LoaderSplit:
         workers: int | None = None,
         device: str = "cpu",
         augmentation: Augmentation | Augment | None = None,
+        form: ImageFormat = IMAGENET,
     ) -> None:
         self.files, self.side, self.workers, self.device = files, side, workers, torch.device(device)
+        self.form = form
         self.augmentation = None if isinstance(augmentation, ResizedCrop) else augmentation  # the usual one
         like = torch.empty((1, 3, side, side), dtype=torch.uint8, device=device)
-        self._normalised = Normalisation(IMAGENET_MEAN, IMAGENET_STD, like)
+        self._normalised = Normalisation(form.mean, form.std, like)
 
     @property
     def examples(self) -> int:
@@ -100,7 +101,7 @@ class LoaderSplit:
         Returns:
             The same images, handed out there.
         """
-        return LoaderSplit(self.files, self.side, self.workers, device, self.augmentation)
+        return LoaderSplit(self.files, self.side, self.workers, device, self.augmentation, self.form)
 
     def steps(self, batch_size: int) -> int:
         """Return how many batches one shuffled epoch has (an incomplete last batch is left out).
@@ -125,7 +126,7 @@ class LoaderSplit:
             Inputs ``[batch, 3, side, side]`` (float32, normalised) and labels ``[batch]`` (int64).
         """
         transform = v2.Compose([
-            v2.RandomResizedCrop(self.side, antialias=True),
+            v2.RandomResizedCrop(self.side, interpolation=self._interpolation, antialias=True),
             v2.RandomHorizontalFlip(),
             v2.PILToTensor(),
         ])
@@ -158,16 +159,21 @@ class LoaderSplit:
         Returns:
             Hexadecimal digits; equal for equal files below the folder, labels and size of images.
         """
-        own = () if self.augmentation is None else (self.augmentation,)
+        own: tuple[object, ...] = () if self.augmentation is None else (self.augmentation,)
+        own += () if self.form == IMAGENET else (self.form,)
         digest = hashlib.sha256(repr((self.side, self.files.paths, *own)).encode())
         digest.update(self.files.labels.numpy().data)
         digest.update(content_hash(self.files.folder, self.files.paths).encode())
         return digest.hexdigest()
 
+    @property
+    def _interpolation(self) -> v2.InterpolationMode:
+        return v2.InterpolationMode(self.form.interpolation)
+
     def _still(self) -> v2.Compose:
         """The middle of the resized image."""
         return v2.Compose([
-            v2.Resize(round(self.side * 8 / 7), antialias=True),
+            v2.Resize(round(self.side / self.form.crop), self._interpolation, antialias=True),
             v2.CenterCrop(self.side),
             v2.PILToTensor(),
         ])

@@ -17,6 +17,7 @@ from spaces import InputError, unknown_name
 if TYPE_CHECKING:
     from methods.contract.task import Task
     from search.tasks.data.parts import Data
+    from search.tasks.image_format import ImageFormat
 
 DATA: dict[str, str] = {
     "cifar10": "search.tasks.data.cifar:cifar10",
@@ -28,11 +29,21 @@ DATA: dict[str, str] = {
 }
 """Where the loader of each data set is: ``loader(root, sizes, augmentation)``."""
 
+FROM_FILES = ("imagefolder",)
+"""Data sets whose images are resized and normalised as the network needs it: their loaders take ``form``."""
+
 GROUP = "paretoprune.data"
 """The entry-point group in which other packages list functions that return arrays."""
 
 
-def load_data(name: str, root: Path, split: SplitSizes, task: Task | None = None, augment: str | None = None) -> Data:
+def load_data(
+    name: str,
+    root: Path,
+    split: SplitSizes,
+    task: Task | None = None,
+    augment: str | None = None,
+    form: ImageFormat | None = None,
+) -> Data:
     """Load a data set and split it.
 
     Args:
@@ -43,6 +54,7 @@ def load_data(name: str, root: Path, split: SplitSizes, task: Task | None = None
         task: What the data are for; classification by default, and always for the data sets of ours.
         augment: What happens to training images: ``"cifar"``, ``"imagenet"``, ``"none"`` or
             ``package.module:function``; ``None`` for the data set's own.
+        form: How images of a folder are made ready; ``None`` for the data's own. Other data come ready.
 
     Returns:
         The three parts, on the CPU.
@@ -60,7 +72,8 @@ def load_data(name: str, root: Path, split: SplitSizes, task: Task | None = None
             raise InputError(f"data {name!r} has one class per example: task = {task.name!r} needs data of its own")
         module, _, function = DATA[name].partition(":")
         loader: Callable[..., Data] = getattr(import_module(module), function)
-        return loader(root, split, change)
+        own = {"form": form} if name in FROM_FILES and form is not None else {}
+        return loader(root, split, change, **own)
     if is_reference(name) or name in known_names({}, GROUP):
         from search.tasks.data.arrays import user_data
 

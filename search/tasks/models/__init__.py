@@ -6,7 +6,7 @@ Needs no torch until a network is built.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from methods.contract.named import call_named, is_reference, known_names, load_n
 from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from methods.contract.inputs import Inputs
     from methods.contract.task import Task
@@ -41,6 +41,10 @@ GROUP = "paretoprune.models"
 
 TORCHVISION = "torchvision:"
 TIMM = "timm:"
+HF = "hf:"
+
+PRETRAINED = "pretrained"
+"""Trained weights as they come with a network of timm or Hugging Face."""
 
 
 def build_model(
@@ -81,15 +85,16 @@ def build_fitted(
     """Build a network, check that it takes such inputs and gives such outputs, and say how its weights fitted.
 
     Args:
-        name: A name in :data:`MODELS`, ``torchvision:NAME``, or ``package.module:function`` for a function of
-            the user's that returns a network; it is called with ``num_classes``, ``classes``, ``num_outputs`` or
-            ``outputs``, whichever it takes.
+        name: A name in :data:`MODELS`, ``torchvision:NAME``, ``timm:NAME``, ``hf:FOLDER``, or
+            ``package.module:function`` for a function of the user's that returns a network; it is called with
+            ``num_classes``, ``classes``, ``num_outputs`` or ``outputs``, whichever it takes.
         outputs: Number of classes, or of numbers to predict.
         example: One input (a tensor, or a tuple or dict of tensors), or the shape of one tensor, such as
             ``(1, 3, 32, 32)``.
         seed: Decides the initial weights; global random state is left alone.
         weights: A weight file (``.safetensors``, ``.pth``, ``.pt``), for torchvision models also the name of
-            a set of weights; ``None`` for initial weights. They may be for other outputs: the head is initial then.
+            a set of weights, for those of timm and Hugging Face ``"pretrained"``; ``None`` for initial weights.
+            They may be for other outputs: the head is initial then.
         task: What the network is for; classification by default.
         check_outputs: Whether outputs must fit the task; not where a network is rebuilt that once did.
 
@@ -110,10 +115,14 @@ def build_fitted(
     inputs = example if is_inputs(example) else zeros(example)
     file = Path(weights) if weights is not None and is_weight_file(weights) else None
     named = None if file is not None else weights
-    if named is not None and not name.startswith(TORCHVISION):
+    if (
+        named is not None
+        and not name.startswith(TORCHVISION)
+        and (named != PRETRAINED or not name.startswith((TIMM, HF)))
+    ):
         raise InputError(
-            f"weights {named!r} of model {name!r} must be a file that ends in {', '.join(SUFFIXES)}; "
-            "names of weights exist for torchvision models only"
+            f"weights {named!r} of model {name!r} must be a file that ends in {', '.join(SUFFIXES)}; names of weights "
+            f"exist for torchvision's models, and {PRETRAINED!r} for those of timm and Hugging Face"
         )
     with seeded_defaults(seed):
         model = _build(name, outputs, inputs, seed)
@@ -123,11 +132,23 @@ def build_fitted(
     if file is not None:
         return model, load_weights(model, file, outputs)
     if named is not None:
-        from search.tasks.models.torchvision_models import torchvision_weights
-
-        trained = torchvision_weights(name.removeprefix(TORCHVISION), named)
-        return model, fit_weights(model, trained, outputs, f"the weights {named} of {name}")
+        return model, fit_weights(model, _trained(name, named), outputs, f"the weights {named} of {name}")
     return model, Fit()
+
+
+def _trained(name: str, weights: str) -> Mapping[str, Tensor]:
+    """Get trained weights by name."""
+    if name.startswith(TIMM):
+        from search.tasks.models.timm_models import timm_weights
+
+        return timm_weights(name.removeprefix(TIMM))
+    if name.startswith(HF):
+        from search.tasks.models.hf_models import hf_weights
+
+        return hf_weights(name.removeprefix(HF))
+    from search.tasks.models.torchvision_models import torchvision_weights
+
+    return torchvision_weights(name.removeprefix(TORCHVISION), weights)
 
 
 def _build(name: str, outputs: int, example: Inputs, seed: int) -> nn.Module:
@@ -145,9 +166,13 @@ def _build(name: str, outputs: int, example: Inputs, seed: int) -> nn.Module:
         from search.tasks.models.timm_models import timm_model
 
         return timm_model(name.removeprefix(TIMM), outputs)
+    if name.startswith(HF):
+        from search.tasks.models.hf_models import hf_model
+
+        return hf_model(name.removeprefix(HF), outputs)
     if is_reference(name) or name in known_names({}, GROUP):
         return _user_model(name, outputs)
-    known = [*known_names(MODELS, GROUP), "torchvision:NAME", "timm:NAME", "package.module:function"]
+    known = [*known_names(MODELS, GROUP), "torchvision:NAME", "timm:NAME", "hf:FOLDER", "package.module:function"]
     raise InputError(unknown_name("model", name, known))
 
 

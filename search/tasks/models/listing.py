@@ -7,6 +7,8 @@ from search.tasks.models import MODELS
 
 FORMS = {
     "torchvision:NAME": 'a classifier of torchvision, with weights = "DEFAULT" for its trained weights',
+    "timm:NAME": 'a classifier of timm, with weights = "pretrained" for its trained weights',
+    "hf:FOLDER": 'a classifier of Hugging Face from a folder with a config.json, with "pretrained" likewise',
     "package.module:function": "your own: a function or class that gives an nn.Module; it may take num_classes",
 }
 """Other names, and what they stand for."""

@@ -1,34 +1,82 @@
-"""Networks of timm, by name, with random weights; timm is asked for only here."""
+"""Networks of timm, by name, with its trained weights or without; timm is asked for only here."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from importlib import import_module
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from search.tasks.image_format import INTERPOLATIONS, ImageFormat
 from spaces import InputError, unknown_name
 
 
 def timm_model(name: str, classes: int) -> nn.Module:
-    """Build a network of timm.
+    """Build a network of timm with initial weights.
 
     Args:
-        name: Its name there, such as ``"vit_tiny_patch16_224"``.
+        name: Its name there, such as ``"vit_tiny_patch16_224"``, perhaps with the tag of its weights after a dot.
         classes: Number of classes.
 
     Returns:
         The network.
-
-    Raises:
-        InputError: If timm is not installed, or has no such network.
     """
     timm = _timm(name)
-    known = timm.list_models()
-    if name.partition(".")[0] not in known:
-        raise InputError(unknown_name("timm model", name, known))
+    _check_name(timm, name)
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
     return model
+
+
+def timm_weights(name: str) -> Mapping[str, Tensor]:
+    """Get the trained weights of timm, downloaded where they are not there.
+
+    Args:
+        name: Its name there; a tag after a dot picks one of several sets of weights.
+
+    Returns:
+        The state dictionary, for timm's number of classes.
+
+    Raises:
+        InputError: If timm has no weights for the network, or they cannot be downloaded.
+    """
+    timm = _timm(name)
+    _check_name(timm, name)
+    try:
+        with redirect_stdout(sys.stderr):
+            trained: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # of the library that downloads: no connection, no such file, no permission
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"the trained weights of timm:{name} cannot be loaded ({said[0]}); download them where there is a "
+            "connection and give the file as weights"
+        ) from error
+    return trained.state_dict()
+
+
+def timm_format(name: str) -> ImageFormat:
+    """Say how timm makes images ready for a network.
+
+    Args:
+        name: Its name there.
+
+    Returns:
+        Size, mean, standard deviation, interpolation and crop of its weights.
+    """
+    timm = _timm(name)
+    _check_name(timm, name)
+    known = timm.models.get_pretrained_cfg(name)
+    cfg = import_module("timm.data").resolve_data_config(pretrained_cfg={} if known is None else known.to_dict())
+    interpolation = str(cfg["interpolation"])
+    return ImageFormat(
+        side=int(cfg["input_size"][-1]),
+        mean=tuple(map(float, cfg["mean"])),
+        std=tuple(map(float, cfg["std"])),
+        interpolation=interpolation if interpolation in INTERPOLATIONS else "bilinear",  # "random": any of them
+        crop=float(cfg["crop_pct"]),
+    )
 
 
 def timm_input(name: str) -> tuple[int, ...]:
@@ -42,6 +90,16 @@ def timm_input(name: str) -> tuple[int, ...]:
     """
     usual: Any = timm_model(name, 2).default_cfg
     return (1, *usual["input_size"])
+
+
+def _check_name(timm: Any, name: str) -> None:
+    known = timm.list_models()
+    if name.partition(".")[0] not in known:
+        raise InputError(unknown_name("timm model", name, known))
+    base, _, tag = name.partition(".")
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise InputError(unknown_name(f"weights of timm:{base}:", tag, tags))
 
 
 def _timm(name: str) -> Any:

@@ -26,6 +26,9 @@ WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "weigh
 PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.", "backbone.", "encoder.")
 """What wrappers put before names: DataParallel, Lightning and other trainers, torch.compile."""
 
+WRAPPER = "network."
+"""What stands before the names of networks that are wrapped here."""
+
 LISTED = 3
 
 
@@ -67,7 +70,8 @@ def load_weights(model: nn.Module, file: Path, outputs: int) -> Fit:
     Returns:
         What fitted; an ``InputError`` if the file cannot be read, or more than the head does not fit.
     """
-    return fit_weights(model, _read(file, model.state_dict()), outputs, f"the weights in {file}")
+    own = model.state_dict()
+    return fit_weights(model, _plain_names(read_weights(file), own), outputs, f"the weights in {file}")
 
 
 def fit_weights(model: nn.Module, given: Mapping[str, Tensor], outputs: int, what: str) -> Fit:
@@ -127,12 +131,23 @@ def _head(
     return tuple(whole) if shared and lost_heads else None
 
 
-def _read(file: Path, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def read_weights(file: Path) -> Mapping[str, Tensor]:
+    """Read the tensors of a weight file; no code in it is run.
+
+    Args:
+        file: A file with a suffix of :data:`search.tasks.models.weight_files.SUFFIXES`.
+
+    Returns:
+        Tensors by the names that they have in the file.
+
+    Raises:
+        InputError: If the file cannot be read, or holds anything but tensors.
+    """
     if not file.is_file():
         raise InputError(f"there is no weight file {file}")
     try:
         if file.suffix == ".safetensors":
-            return _plain_names(stored.load_weights(file), own)
+            return stored.load_weights(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
@@ -146,7 +161,7 @@ def _read(file: Path, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"{file} does not hold a state dictionary; save model.state_dict()")
-    return _plain_names({str(name): tensor for name, tensor in content.items()}, own)
+    return {str(name): tensor for name, tensor in content.items()}
 
 
 def _plain_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -155,6 +170,8 @@ def _plain_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapp
     while True:
         fitting = sum(name in own for name in names.values())
         shorter = [{whole: name.removeprefix(prefix) for whole, name in names.items()} for prefix in PREFIXES]
+        longer = {whole: f"{WRAPPER}{name}" for whole, name in names.items()}  # networks that we wrap
+        shorter += [longer] if any(name in own for name in longer.values()) else []
         changed = [each for each in shorter if each != names and len(set(each.values())) == len(each)]
         best = max(changed, key=lambda each: sum(name in own for name in each.values()), default=names)
         gained = sum(name in own for name in best.values()) - fitting
