@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError, unknown_name
-from spaces.parameters import Categorical, Integer, LogReal, Parameter, Real, Value
+from spaces.parameters import Categorical, Integer, LogReal, Parameter, Range, Real, Value
 from spaces.space import Condition, Point, Space
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "PerLayer",
     "PerStage",
     "Point",
+    "Range",
     "Real",
     "Space",
     "Sparsity",

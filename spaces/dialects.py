@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spaces.parameters import Categorical, Integer, LogReal, Parameter, Real, Value
+from spaces.parameters import Categorical, Parameter, Value
 from spaces.space import Space
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def suggest(space: Space, trial: BaseTrial) -> dict[str, Value]:
 
     Example:
         >>> import optuna
+        >>> from spaces import LogReal
         >>> suggest(Space({"lr": LogReal(1e-4, 1e-1)}), optuna.trial.FixedTrial({"lr": 0.01}))
         {'lr': 0.01}
     """
@@ -44,6 +45,7 @@ def to_optuna(space: Space) -> dict[str, BaseDistribution]:
         Distributions by name, in order; those under a condition too.
 
     Example:
+        >>> from spaces import Integer
         >>> to_optuna(Space({"depth": Integer(1, 8)}))
         {'depth': IntDistribution(high=8, log=False, low=1, step=1)}
     """
@@ -52,27 +54,19 @@ def to_optuna(space: Space) -> dict[str, BaseDistribution]:
 
 def _suggest_parameter(trial: BaseTrial, name: str, parameter: Parameter) -> Value | None:
     """Return what an Optuna trial answers for one parameter."""
-    match parameter:
-        case Real(low, high):
-            return trial.suggest_float(name, low, high)
-        case LogReal(low, high):
-            return trial.suggest_float(name, low, high, log=True)
-        case Integer(low, high, log):
-            return trial.suggest_int(name, low, high, log=log)
-        case Categorical(choices):
-            return trial.suggest_categorical(name, choices)
+    if isinstance(parameter, Categorical):
+        return trial.suggest_categorical(name, parameter.choices)
+    if parameter.whole:
+        return trial.suggest_int(name, int(parameter.low), int(parameter.high), log=parameter.log)
+    return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log)
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
     """Return a parameter in Optuna's words."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    match parameter:
-        case Real(low, high):
-            return FloatDistribution(low, high)
-        case LogReal(low, high):
-            return FloatDistribution(low, high, log=True)
-        case Integer(low, high, log):
-            return IntDistribution(low, high, log=log)
-        case Categorical(choices):
-            return CategoricalDistribution(choices)
+    if isinstance(parameter, Categorical):
+        return CategoricalDistribution(parameter.choices)
+    if parameter.whole:
+        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)

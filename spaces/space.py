@@ -201,7 +201,7 @@ class Space(Mapping[str, Parameter]):
             >>> Space({"lr": Real(0, 1), "nesterov": Categorical((True, False))}).narrowed(
             ...     {"lr": {"high": 0.5}, "nesterov": True}
             ... )["lr"]
-            Real(low=0.0, high=0.5, default=None)
+            Range(low=0.0, high=0.5, scale='linear', whole=False, default=None)
         """
         for name in bounds:
             if name not in self._parameters:

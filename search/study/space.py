@@ -11,7 +11,7 @@ from typing import Any
 from methods import load_method
 from methods.contract.recipe import Recipe
 from search.study.recipe_space import RECIPE, recipe_space, split_recipe
-from spaces import Categorical, Condition, InputError, Integer, LayerGroup, Parameter, Space, Value, unknown_name
+from spaces import Categorical, Condition, InputError, LayerGroup, Parameter, Space, Value, unknown_name
 
 METHOD = "method"
 """Name of the parameter that chooses the method."""
@@ -111,8 +111,8 @@ def _options(parameter: Parameter, most: int) -> list[Value]:
         return [parameter.only]
     if isinstance(parameter, Categorical):
         return list(parameter.choices)
-    if isinstance(parameter, Integer):
-        return list(range(parameter.low, min(parameter.high, parameter.low + most) + 1))
+    if parameter.whole:
+        return list(range(int(parameter.low), min(int(parameter.high), int(parameter.low) + most) + 1))
     step = (parameter.high - parameter.low) / most
     return [min(parameter.low + number * step, parameter.high) for number in range(most + 1)]
 

@@ -16,6 +16,7 @@ from spaces import (
     LogReal,
     Parameter,
     Point,
+    Range,
     Real,
     Space,
     Value,
@@ -31,20 +32,20 @@ numbers = st.floats(-1e6, 1e6) | st.integers(-100, 100)
 
 
 @st.composite
-def reals(draw: st.DrawFn) -> Real:
+def reals(draw: st.DrawFn) -> Range:
     low, default, high = sorted(draw(st.tuples(numbers, numbers, numbers)))
     return Real(low, high, draw(st.sampled_from([None, default])))
 
 
 @st.composite
-def log_reals(draw: st.DrawFn) -> LogReal:
+def log_reals(draw: st.DrawFn) -> Range:
     positive = st.floats(1e-9, 1e9)
     low, default, high = sorted(draw(st.tuples(positive, positive, positive)))
     return LogReal(low, high, draw(st.sampled_from([None, default])))
 
 
 @st.composite
-def integers(draw: st.DrawFn) -> Integer:
+def integers(draw: st.DrawFn) -> Range:
     log = draw(st.booleans())
     number = st.integers(1 if log else -50, 2048)
     low, default, high = sorted(draw(st.tuples(number, number, number)))

@@ -11,7 +11,7 @@ import numpy
 import pytest
 from hypothesis import assume, given
 
-from spaces import Categorical, InputError, Integer, LogReal, Parameter, Real, Value
+from spaces import Categorical, InputError, Integer, LogReal, Parameter, Range, Real, Value
 from spaces.parameters import parameter_from_json
 from tests.spaces.cases import categoricals, integers, log_reals, parameters, patient, reals, seeds, shares
 
@@ -40,7 +40,7 @@ def test_json_round_trip(parameter: Parameter) -> None:
 
 @patient
 @given(reals() | log_reals(), shares, shares, seeds)
-def test_a_narrowed_range_is_a_subset(parameter: Real | LogReal, one: float, two: float, seed: int) -> None:
+def test_a_narrowed_range_is_a_subset(parameter: Range, one: float, two: float, seed: int) -> None:
     low, high = sorted(parameter.low * (1 - share) + parameter.high * share for share in (one, two))
     assume(parameter.low <= low and high <= parameter.high)  # rounding may leave the range
     narrow = parameter.narrowed("x", {"low": low, "high": high})
@@ -51,7 +51,7 @@ def test_a_narrowed_range_is_a_subset(parameter: Real | LogReal, one: float, two
 
 @patient
 @given(integers(), shares, shares, seeds)
-def test_a_narrowed_integer_is_a_subset(parameter: Integer, one: float, two: float, seed: int) -> None:
+def test_a_narrowed_integer_is_a_subset(parameter: Range, one: float, two: float, seed: int) -> None:
     width = parameter.high - parameter.low
     low, high = sorted(parameter.low + round(width * share) for share in (one, two))
     narrow = parameter.narrowed("x", {"low": low, "high": high})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces import Categorical, Integer, LogReal, Parameter, Space, Value
+from spaces import Categorical, Parameter, Space, Value
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class Slots:
         space: The method's own space.
 
     Example:
-        >>> from spaces import Real
+        >>> from spaces import LogReal, Real
         >>> slots = Slots(Space({"rate": LogReal(0.01, 1.0), "norm": Categorical(("l1", "l2")), "fixed": Real(2, 2)}))
         >>> slots.encode({"rate": 0.1, "norm": "l2", "fixed": 2.0}).tolist()
         [0.5, 0.75]
@@ -104,7 +104,7 @@ class Slots:
         if name not in self.index:
             return np.full(len(units), float(parameter.low))
         unit = units[:, self.index[name]].clip(0, 1)
-        if _logarithmic(parameter):
+        if parameter.log:
             low, high = math.log(parameter.low), math.log(parameter.high)
             return np.exp(low + unit * (high - low)).clip(parameter.low, parameter.high)
         values: Floats = parameter.low + unit * (parameter.high - parameter.low)
@@ -158,7 +158,7 @@ class Slots:
             if isinstance(parameter, Categorical):
                 count = len(parameter.choices)
                 units[:, slot] = (_choice(units[:, slot], count) + 0.5) / count
-            elif isinstance(parameter, Integer):
+            elif parameter.whole:
                 units[:, slot] = [to_unit(parameter, from_unit(parameter, unit)) for unit in units[:, slot]]
         return np.where(self.active(units), units, UNUSED)
 
@@ -178,7 +178,7 @@ def to_unit(parameter: Parameter, value: Value) -> float:
     low, high, given = float(parameter.low), float(parameter.high), float(value)
     if low == high:
         return UNUSED
-    if _logarithmic(parameter):
+    if parameter.log:
         low, high, given = math.log(low), math.log(high), math.log(given)
     return (given - low) / (high - low)
 
@@ -198,17 +198,13 @@ def from_unit(parameter: Parameter, unit: float) -> Value:
         count = len(parameter.choices)
         return parameter.choices[min(int(unit * count), count - 1)]
     low, high = float(parameter.low), float(parameter.high)
-    if _logarithmic(parameter):
+    if parameter.log:
         value = math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
     else:
         value = low + unit * (high - low)
-    if isinstance(parameter, Integer):
-        return min(max(round(value), parameter.low), parameter.high)
+    if parameter.whole:
+        return min(max(round(value), int(low)), int(high))
     return min(max(value, low), high)
-
-
-def _logarithmic(parameter: Parameter) -> bool:
-    return isinstance(parameter, LogReal) or (isinstance(parameter, Integer) and parameter.log)
 
 
 def _choice(unit: Floats, count: int) -> NDArray[np.int64]:
