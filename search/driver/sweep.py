@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from search.driver.aim import study_sampler
+from search.driver.chance import chance_warning
 from search.driver.ending import Ending
 from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
@@ -157,6 +158,11 @@ class Sweep:
             dense_began = time.perf_counter()
             known = None if self._files is None else self._files.dense().latency
             setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
+            if (
+                planned.steps > 0
+                and (said := chance_warning(setting.model, setting.validation, setting.task)) is not None
+            ):
+                self._listener.warning(said)
             dense_seconds = time.perf_counter() - dense_began
             self._set_aside_damaged_database()
             files = self._files = self._files or _create_files(planned, dense, pool.slots)

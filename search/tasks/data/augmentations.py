@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from methods.contract.inputs import Inputs, Target, check_inputs, first_tensor, map_tensors
 from methods.contract.named import is_reference, load_named
 from methods.contract.task import Task
+from search.tasks.data.rand_augment import InTurn, RandAugmented
 from search.tasks.data.splits import Augment, Augmentation
 from spaces import InputError, unknown_name
 
-WORDS = ("cifar", "imagenet", "none")
+WORDS = ("cifar", "imagenet", "randaugment", "none")
 
 
 def named_augmentation(name: str | None, task: Task) -> Augmentation | Augment | None:
@@ -23,20 +24,30 @@ def named_augmentation(name: str | None, task: Task) -> Augmentation | Augment |
     Args:
         name: ``"cifar"`` (an eighth of the side is added around, cropped again, half of the images mirrored),
             ``"imagenet"`` (8 to 100 % of the area resized to the whole, half of the images mirrored; Szegedy et al.,
-            2015, arXiv 1409.4842), ``"none"``, ``package.module:function`` for a function ``(inputs, targets,
-            generator) -> (inputs, targets)`` of whole batches, or ``None`` for the data set's own.
+            2015, arXiv 1409.4842), ``"randaugment"`` (two random operations of 14; Cubuk et al., 2020, arXiv
+            1909.13719), several of these as ``"cifar+randaugment"``, ``"none"``,
+            ``package.module:function`` for a function ``(inputs,
+            targets, generator) -> (inputs, targets)`` of whole batches, or ``None`` for the data set's own.
         task: What the data are for: maps of labels are changed with their images.
 
     Returns:
         What changes a batch; ``None`` where the data set decides.
 
     Raises:
-        InputError: If there is no such word or function.
+        InputError: If there is no such word or function, or it would change images and not their maps of labels.
     """
     if name is None:
         return None
     if is_reference(name):
         return UserAugmentation(name)
+    if "+" in name:
+        parts = [named_augmentation(part.strip(), task) for part in name.split("+")]
+        return InTurn([part for part in parts if callable(part)])
+    if name == "randaugment" and task.spatial:
+        raise InputError(
+            f"augment = {name!r} moves images and not what a {task.name} task knows of their pixels; give another one "
+            f"of {', '.join(WORDS)}, or package.module:function"
+        )
     if name not in WORDS:
         raise InputError(unknown_name("augment", name, [*WORDS, "package.module:function"]))
     fill = task.fill if task.spatial else None
@@ -44,6 +55,7 @@ def named_augmentation(name: str | None, task: Task) -> Augmentation | Augment |
         "none": Augmentation(),
         "cifar": PaddedCrop(fill),
         "imagenet": ResizedCrop(fill),
+        "randaugment": RandAugmented(),
     }
     return known[name]
 
