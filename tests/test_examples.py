@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from paretoprune import Sweep, load_config
+from search.artefacts.export import study_inputs
+from search.store.studies import StudyFiles
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -16,6 +18,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def test_every_example_is_tested_here() -> None:
     assert sorted(p.name for p in EXAMPLES.iterdir() if p.suffix in {".py", ".toml"}) == [
         "digits_increg.toml",
+        "five_paths.py",
         "from_python.py",
         "greedy_theory.py",
         "method_pictures.py",
@@ -23,6 +26,7 @@ def test_every_example_is_tested_here() -> None:
         "own_loop.toml",
         "own_network.py",
         "own_network.toml",
+        "run_alone.py",
         "segmentation.py",
         "segmentation.toml",
         "two_inputs.py",
@@ -68,6 +72,10 @@ def test_other_tasks(
     member = front.knee()
     rebuilt = member.model()
     assert not rebuilt.training
+    kept = (folder / "inputs.safetensors").read_bytes()
+    (folder / "inputs.safetensors").unlink()
+    study_inputs(StudyFiles.open(tmp_path))  # taken again from the data, by the study's task
+    assert (folder / "inputs.safetensors").read_bytes() == kept
     if name == "segmentation":
         assert set(rebuilt(torch.zeros(1, 3, 32, 32))) == {"out", "aux"}
 

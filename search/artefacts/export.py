@@ -27,7 +27,7 @@ from search.records.errors import RunError
 from search.records.formats import FORMATS, PROGRAMS, checked_formats
 from search.speed.conditions import Conditions
 from search.store.files import create_folder, read_json, read_object, remove_folder, write_atomically, write_json
-from search.store.studies import StudyFiles
+from search.store.studies import IN_HAND, StudyFiles
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -139,20 +139,23 @@ def study_inputs(files: StudyFiles) -> Inputs:
 
     Returns:
         A few inputs as the network gets them.
+
+    Raises:
+        InputError: If none were kept, and the data was handed in and is gone.
     """
     from search.artefacts.inputs import read_inputs, some_inputs, write_inputs
-    from search.tasks.models.formats import image_format
 
     path = files.root / INPUTS
     if not path.exists():
-        from search.tasks.data.sets import load_data
+        from search.tasks.named_tasks import load_task
+        from search.tasks.workload import Workload
 
         config = files.config()
-        data = load_data(config.data, config.data_root, config.split, form=image_format(config.model))
-        write_inputs(
-            path,
-            some_inputs(data.validation),
-        )
+        if config.data.startswith(IN_HAND):
+            raise InputError(f"study {files.name!r} keeps no inputs, and its data was in hand: run the search again")
+        task = load_task(config.task, config.task_options)
+        workload = Workload.load(config.model, config.data, config.data_root, config.split, config.seed, task=task)
+        write_inputs(path, some_inputs(workload.data.validation))
     return read_inputs(path)
 
 

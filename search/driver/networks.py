@@ -55,11 +55,11 @@ def keep_networks(
     """
     tests = {member.trial: member_tests(front, member) for member in front.members}
     tracker.log_tests({number: metrics for number, metrics in tests.items() if metrics})
+    write_inputs(files.root / INPUTS, some_inputs(workload.data.validation))  # for exports later on, too
     if not formats:
         export_front(files, [], [])
         return
     try:
-        write_inputs(files.root / INPUTS, some_inputs(workload.data.validation))
         cards = export_front(files, [member.trial for member in front.members], formats)
     except (InputError, RunError) as error:
         listener.warning(f"the networks of the front were not exported ({error}); try `paretoprune export --all`")
