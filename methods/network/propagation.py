@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from methods.network.labels import FREE, Classes, Dim, UnionFind
@@ -269,6 +267,9 @@ class Propagation:
 
     def _carrier(self, flat: NDArray[np.int64], wide: Sequence[int]) -> int:
         """Choose the part of a split that carries the classes: the one that unites the fewest."""
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
         counts = {}
         for k in wide:
             rows = np.moveaxis(flat, k, 0).reshape(flat.shape[k], -1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -115,6 +118,27 @@ def test_eight_bits_are_a_network_of_their_own_accuracy(store: Path, tmp_path: P
     assert abs(told["metrics"]["accuracy"] - files.outcome(0).metrics["accuracy"]) < 0.1
     assert set(told["test_metrics"]) == {"accuracy"} and told["latency_share"] > 0
     assert "of the time of `model.onnx`" in (tmp_path / "d" / "card.md").read_text()
+
+
+def test_rebuilding_needs_few_packages(store: Path, tmp_path: Path) -> None:
+    folder, here = tmp_path / "light", Path(__file__).parents[3]
+    files = StudyFiles.open(store, "built")
+    export_member(files, files.front().knee().trial, folder)
+    known = {line.partition("#")[0].strip() for line in (here / "requirements-light.txt").read_text().splitlines()}
+    light = {re.split(r"[>=]", line)[0] for line in known if line}
+    assert light == {"torch", "numpy", "pydantic", "safetensors"}
+    whole = tomllib.loads((here / "pyproject.toml").read_text())["project"]["dependencies"]
+    others = {re.split(r"[>=\[]", each)[0] for each in whole} - light
+    assert {"ray", "mlflow", "optuna", "scipy", "pandas"} <= others
+    modules = sorted({"scikit-learn": "sklearn"}.get(name, name) for name in others)
+    code = (
+        f"import sys; sys.path.insert(0, {str(here)!r})\n"
+        f"for name in {modules!r}: sys.modules[name] = None\n"  # importing such a name is a ModuleNotFoundError
+        f"from paretoprune import rebuild; print(type(rebuild({str(folder)!r}, inference=True)).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "ResNet"
 
 
 def test_no_code_is_run_because_a_folder_names_it(store: Path, tmp_path: Path) -> None:
