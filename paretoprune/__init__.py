@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from search.records.listener import NullListener
     from search.store.studies import StudyFiles, load_front
     from search.study.config import StudyConfig, load_config
+    from search.tasks.lightning_loop import lightning_callback
+    from search.tasks.trainer_loop import trainer_callback
     from spaces.errors import InputError
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Sweep",
     "confirm",
     "doctor",
+    "lightning_callback",
     "load_config",
     "load_front",
     "load_method",
@@ -56,6 +59,7 @@ __all__ = [
     "prune",
     "rebuild",
     "search",
+    "trainer_callback",
 ]
 
 _HOMES = {
@@ -70,6 +74,7 @@ _HOMES = {
     "Sweep": "search.driver.sweep",
     "confirm": "search.driver.confirm",
     "doctor": "search.driver.doctor",
+    "lightning_callback": "search.tasks.lightning_loop",
     "load_config": "search.study.config",
     "load_front": "search.store.studies",
     "load_method": "methods",
@@ -77,6 +82,7 @@ _HOMES = {
     "prune": "search.driver.in_hand",
     "rebuild": "search.artefacts.rebuild",
     "search": "search.driver.in_hand",
+    "trainer_callback": "search.tasks.trainer_loop",
 }
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from methods import load_method
 from methods.contract.data import Split
 from methods.contract.inputs import Inputs, call, move, take
+from methods.contract.loop import LoopTask
 from methods.contract.method import Method, Problem, Pruned
 from methods.contract.recipe import check_seed
 from methods.contract.task import Task
@@ -24,6 +25,7 @@ from search.store.studies import IN_HAND
 from search.study.config import load_config
 from search.study.space import METHOD, first_points, study_space
 from search.tasks.data.arrays import user_data
+from search.tasks.data.own_loop import own_loop_data
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.models.weights import Fit
@@ -145,7 +147,8 @@ def prune(
         train: Training data: a ``Dataset``, a ``DataLoader`` or ``(inputs, targets)``. Without them nothing is
             fine-tuned, which only methods that need no data can do.
         validation: Validation data, likewise; drawn from ``train`` if they are not handed in.
-        task: What the network is for.
+        task: What the network is for; a :class:`methods.contract.loop.LoopTask` trains in its own loop, on data of its
+            own.
         epochs: How long is pruned and fine-tuned together, in passes over the training data; 10 by default.
         steps: The same in optimiser steps, instead of ``epochs``.
         recipe: Fields of :class:`methods.contract.recipe.Recipe` that differ from the usual fine-tuning.
@@ -168,7 +171,7 @@ def prune(
     device = str(next(model.parameters()).device)
     usual, usual_epochs = default_recipe(IN_HAND, "finetune")
     chosen = usual.replaced(**(recipe or {}))
-    data = None if train is None else _data(train, validation, None, purpose, seed)
+    data = _own_or_given(purpose, train, validation, seed)
     if data is None:
         if epochs or steps:
             raise InputError("epochs and steps need training data: hand in train=")
@@ -254,6 +257,15 @@ def search(
     weights = f"{IN_HAND} {digest.hexdigest()[:16]}"
     workload = InHand(named, data, config.split, config.seed, weights, task, network=model)
     return Sweep(config, listener, workload).run()
+
+
+def _own_or_given(task: Task, train: Any, validation: Any, seed: int) -> Data | None:
+    """The data of a loop of the user's own, or those that were handed in; ``None`` where there are none."""
+    if not isinstance(task, LoopTask):
+        return None if train is None else _data(train, validation, None, task, seed)
+    if train is not None or validation is not None:
+        raise InputError(f"the {task.name} task reads its own data: leave train= and validation= out")
+    return own_loop_data(task)
 
 
 def _data(train: Any, validation: Any, test: Any, task: Task, seed: int) -> Data:
