@@ -11,6 +11,7 @@ from search.objectives import OBJECTIVES, Objective
 from search.records.environment import versions
 from search.records.formats import FORMATS
 from search.records.outcome import DenseRow, Outcome
+from search.store.reruns import read_confirmation
 from search.store.studies import StudyFiles
 from spaces import InputError
 
@@ -23,8 +24,9 @@ def make_card(files: StudyFiles, number: int) -> dict[str, Any]:
         number: Number of the trial.
 
     Returns:
-        Numbers of the network and of the dense one on validation and test, method and point, widths, data, seeds and
-        versions, in JSON's types.
+        Numbers of the network and of the dense one on validation and test (with ``confirmed``: means and intervals
+        over further seeds, where the study has them), latency where it was measured, method and point, widths, data
+        with hashes of their content, seeds and versions (of the study, and ``exported_with`` now), in JSON's types.
 
     Raises:
         InputError: If the trial failed.
@@ -46,14 +48,17 @@ def make_card(files: StudyFiles, number: int) -> dict[str, Any]:
         "flops_share": outcome.metrics["flops"] / dense.flops,
         "params": int(outcome.metrics["params"]),
         "params_share": outcome.metrics["params"] / dense.params,
+        **_latency(outcome, dense),
         "timings": told["timings"],
+        "confirmed": _confirmed(files, number),
         "widths": told["widths"],
         "dense": dense.to_json(),
         "rows": _rows(files, outcome, dense),
         "network": {"model": config["model"], "seed": config["seed"], **record["task"]},
-        "data": {"name": config["data"], "split": config["split"]},
+        "data": {"name": config["data"], "split": config["split"], "hashes": _hashes(record)},
         "seeds": {"study": config["seed"], "trial": outcome.seed},
-        "versions": versions(),
+        "versions": record.get("versions", versions()),
+        "exported_with": versions(),
     }
 
 
@@ -121,8 +126,32 @@ def card_page(card: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _latency(outcome: Outcome, dense: DenseRow) -> dict[str, float]:
+    """Seconds of one pass on the study's first target, and its share of the dense network's; nothing if not timed."""
+    seconds = outcome.metrics.get("latency")
+    if seconds is None or dense.latency is None:
+        return {}
+    return {"latency": seconds, "latency_share": seconds / dense.latency}
+
+
+def _confirmed(files: StudyFiles, number: int) -> dict[str, Any] | None:
+    """What further seeds said of a trial: seeds, confidence, verdict, means and half widths; ``None`` without them."""
+    found = read_confirmation(files)
+    member = next((each for each in found.get("members", ()) if each["trial"] == number), None)
+    if member is None:
+        return None
+    chosen = {name: member[name] for name in ("verdict", "into", "validation", "test", "optimism")}
+    return {"seeds": found["seeds"], "confidence": found["confidence"], **chosen}
+
+
+def _hashes(record: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of the parts of the data; studies of earlier versions have none."""
+    return {name: value for name, value in record.get("identity", {}).items() if name.endswith(" data")}
+
+
 def _rows(files: StudyFiles, outcome: Outcome, dense: DenseRow) -> list[list[str]]:
     """What is measured, as text: title, the network's value, the dense one's."""
+    confirmed = _confirmed(files, outcome.number)
     known = {**OBJECTIVES, **{objective.name: objective for objective in files.objectives()}}
     rows = []
     for name in outcome.metrics:
@@ -131,6 +160,9 @@ def _rows(files: StudyFiles, outcome: Outcome, dense: DenseRow) -> list[list[str
             continue
         title = f"{objective.heading} on validation" if objective.quality else objective.heading
         rows.append([title, *(_text(objective, each.metrics, name) for each in (outcome, dense))])
+        if confirmed is not None and name in confirmed["validation"]:
+            over = confirmed["validation"][name]
+            rows.append([f"{title}, mean of {confirmed['seeds']} further seeds", _interval(objective, over), ""])
         if name in outcome.test_metrics:
             test = [_text(objective, each.test_metrics, name) for each in (outcome, dense)]
             rows.append([f"{objective.heading} on test", *test])
@@ -140,6 +172,14 @@ def _rows(files: StudyFiles, outcome: Outcome, dense: DenseRow) -> list[list[str
 
 def _text(objective: Objective, values: Mapping[str, float], name: str) -> str:
     return objective.format(values[name]) if name in values else ""
+
+
+def _interval(objective: Objective, spread: Mapping[str, Any]) -> str:
+    """A mean with half the width of its interval, as text."""
+    if spread["mean"] is None:
+        return ""
+    half = spread["half_width"]
+    return objective.format(spread["mean"]) + ("" if half is None else f" ± {objective.format(half)}")
 
 
 def _row(title: str, pruned: str, dense: str) -> str:

@@ -254,6 +254,7 @@ def _finish(draft: _Draft, formats: Sequence[str]) -> None:
             (draft.folder / name).unlink()
     kept = sorted(path.name for path in draft.folder.iterdir() if path.name != "card.json")
     draft.card["files"] = describe_files(draft.folder, kept)
+    draft.card["bytes"] = sum(each["bytes"] for each in draft.card["files"].values())
     write_json(draft.folder / "card.json", draft.card)
     write_atomically(draft.folder / "card.md", card_page(draft.card))
 

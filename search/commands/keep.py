@@ -65,6 +65,19 @@ def export(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER/NAME",
+            show_default=False,
+            help="Write a folder for this repository of the Hugging Face Hub; into NAME without --to.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    push: Annotated[
+        bool,
+        typer.Option("--push", help="With --hub: send it there; nothing is sent otherwise.", rich_help_panel=OUTPUT),
+    ] = False,
     directory: Directory = DIRECTORY,
     as_json: Json = False,
 ) -> None:
@@ -77,6 +90,9 @@ def export(
 
     wanted = _formats(formats)
     files = StudyFiles.open(directory, study)
+    repository = _repository(hub, push, every)
+    if repository is not None and to is None:
+        to = Path(repository.partition("/")[2])
     numbers = _numbers(files, trial, pick, drop, every)
     if register is not None or alias is not None:
         _register(files, numbers, register, alias, every)
@@ -89,11 +105,20 @@ def export(
         from search.driver.networks import add_quantised
 
         cards = add_quantised(files, list(folders.values()))
+    if repository is not None:
+        from search.artefacts.hub import write_hub_files
+
+        write_hub_files(folders[numbers[0]], cards[0], repository)
     if as_json:
         put_json(cards if every else cards[0])
     else:
         put_tables(_table(cards))
-        note(f"written to {to}{'/NNNN' if every else ''}; card.md says how to load each format")
+        page = "card.md" if repository is None else "README.md"
+        note(f"written to {to}{'/NNNN' if every else ''}; {page} says how to load each format")
+    if push and repository is not None:
+        from search.artefacts.hub import push as send
+
+        put(send(folders[numbers[0]], repository))
     _fail_if_lost(cards)
 
 
@@ -105,6 +130,19 @@ def _formats(text: str) -> tuple[str, ...]:
     if not wanted:
         raise InputError(f"--format names no format; choose from {', '.join(FORMATS)}")
     return wanted
+
+
+def _repository(hub: str | None, push: bool, every: bool) -> str | None:
+    """The repository of the Hub that is meant, if one is."""
+    if hub is None:
+        if push:
+            raise InputError("--push sends a folder to the Hugging Face Hub: say where to with --hub USER/NAME")
+        return None
+    if every:
+        raise InputError("--hub takes one network, chosen by --trial N or --pick, not --all")
+    from search.artefacts.hub import checked_repository
+
+    return checked_repository(hub)
 
 
 def _check_int8(wanted: bool, formats: tuple[str, ...]) -> None:

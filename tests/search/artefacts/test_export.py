@@ -204,3 +204,77 @@ def test_a_damaged_architecture_leaves_nothing_behind(store: Path, tmp_path: Pat
         export_members(files, {0: tmp_path / "zero", 1: tmp_path / "one"}, ["safetensors"])
     write_json(path, whole)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_for_the_hub_is_written_and_nothing_sent(store: Path, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    to = tmp_path / "small"
+    arguments = ["export", "built", "--pick", "knee", "--hub", "ann/small", "--to", str(to), "--directory", str(store)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in to.iterdir()) == [
+        ".gitattributes",
+        "README.md",
+        "architecture.json",
+        "card.json",
+        "model.onnx",
+        "model.pt2",
+        "weights.safetensors",
+    ]
+    card, told = json.loads((to / "card.json").read_text()), hub.ModelCard.load(to / "README.md").data
+    assert told.pipeline_tag == "image-classification" and {"pruning", "onnx", card["method"]} <= set(told.tags)
+    (result,) = told.eval_results
+    assert (result.metric_type, result.metric_value) == ("accuracy", card["test_accuracy"])
+    assert (result.dataset_name, told.model_name) == ("digits", "small")
+    assert rebuild(to) is not None
+    assert card["bytes"] == sum((to / name).stat().st_size for name in card["files"])
+    assert len(card["data"]["hashes"]) == 2 and card["confirmed"] is None
+
+
+class FakeHub:
+    """Stands for ``huggingface_hub``: notes what is sent, or fails as it does without a connection.
+
+    Args:
+        fails: What it says then.
+    """
+
+    def __init__(self, fails: str | None = None) -> None:
+        self.fails, self.sent = fails, list[tuple[str, str]]()
+
+    def HfApi(self) -> FakeHub:  # noqa: N802  (the library's name)
+        return self
+
+    def create_repo(self, repository: str, *, private: bool, exist_ok: bool) -> None:
+        assert private and exist_ok
+        if self.fails is not None:
+            raise OSError(self.fails)
+
+    def upload_folder(self, *, repo_id: str, folder_path: str) -> str:
+        self.sent.append((repo_id, folder_path))
+        return f"https://hub/{repo_id}"
+
+
+def test_a_network_is_sent_on_request_alone(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*more: str) -> tuple[int, str]:
+        home = ["--directory", str(store), "--format", "safetensors", "--to", str(tmp_path / str(len(told)))]
+        done = CliRunner().invoke(app, ["export", "built", "--trial", "0", *home, *more])
+        told.append(done.output)
+        return done.exit_code, done.output
+
+    told: list[str] = []
+    hub = FakeHub()
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert export("--hub", "ann/small", "--push")[0] == 0
+    assert hub.sent == [("ann/small", str(tmp_path / "0"))] and "https://hub/ann/small" in told[0]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", FakeHub("no route to host"))
+    code, said = export("--hub", "ann/small", "--push")
+    assert code == 2 and "(no route to host); the folder is complete; send it later with `hf upload ann/small" in said
+    assert (tmp_path / "1" / "README.md").exists()
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    code, said = export("--hub", "ann/small", "--push")
+    assert code == 2 and "--push needs the package huggingface_hub" in said
+    for wrong in ("small", "ann/small/x", "../small", "ann/-small", "ann/sm all"):
+        code, said = export("--hub", wrong)
+        assert code == 2 and "is not the name of a repository: USER/NAME" in said, wrong
+    code, said = export("--push")
+    assert code == 2 and "say where to with --hub USER/NAME" in said
