@@ -17,7 +17,7 @@ from methods.contract.loop import LoopHooks, LoopTask
 from methods.contract.task import Metric
 from spaces import InputError
 
-lightning = pytest.importorskip("lightning.pytorch")
+lightning: Any = pytest.importorskip("lightning.pytorch")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning warns of cores, loggers and checkpoints
 
 
@@ -48,7 +48,7 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
         self.automatic_optimization = optimizers == 1
 
     def training_step(self, batch: Any, index: int) -> Tensor:
-        loss = F.cross_entropy(self.model(batch[0]), batch[1])
+        loss: Tensor = F.cross_entropy(self.model(batch[0]), batch[1])
         self.log("loss", loss)
         return loss
 

@@ -16,7 +16,7 @@ from methods.contract.loop import LoopHooks, LoopTask
 from methods.contract.task import Metric
 from spaces import InputError
 
-transformers = pytest.importorskip("transformers")
+transformers: Any = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.filterwarnings("ignore")  # both warn of optional packages of their own
 
