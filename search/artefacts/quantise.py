@@ -106,8 +106,8 @@ def measure_quantised(whole: Path, quantised: Path, validation: Split, test: Spl
         task: What the network is for.
 
     Returns:
-        ``metrics``, ``test_metrics`` and ``latency_share`` (median time of one input, divided by that in single
-        precision).
+        ``metrics``, ``test_metrics``, ``latency`` (median seconds of one input, as ``int8`` and ``whole``) and
+        ``latency_share`` (the quotient of both).
     """
     networks = [OnnxNetwork(file) for file in (whole, quantised)]
     inputs, _ = next(iter(validation.batches(1)))
@@ -118,5 +118,6 @@ def measure_quantised(whole: Path, quantised: Path, validation: Split, test: Spl
     return {
         "metrics": measure_quality(networks[1], validation, task),
         "test_metrics": measure_quality(networks[1], test, task),
+        "latency": {"whole": medians[0], "int8": medians[1]},
         "latency_share": medians[1] / medians[0],
     }

@@ -117,20 +117,25 @@ def front(
     ] = False,
 ) -> None:
     """Show the Pareto front: the networks that no other one beats in all objectives."""
+    from search.fronts.quantised import precisions
+    from search.report.quantised import precision_table
     from search.report.tables import front_table
-    from search.store.studies import load_front
+    from search.store.quantised import read_quantised
+    from search.store.studies import StudyFiles
 
     _only_one("--json", as_json, "--csv", as_csv)
-    shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method, max_latency, limit or ())
+    files = StudyFiles.open(directory, study)
+    shown = files.front().filter(max_flops, min_accuracy, max_params, method, max_latency, limit or ())
     members = shown.sorted(sort) if pick is None else (shown.pick(pick, drop),)
     if plot is not None:
         _draw(shown, plot)
+    in_bits = precisions(shown, read_quantised(files))
     if as_json:
-        put_json(shown.to_json(members))
+        put_json(shown.to_json(members) | {"precisions": [each.to_json() for each in in_bits]})
     elif as_csv:
         put(shown.to_csv(members).rstrip("\n"))
     else:
-        put_tables(front_table(shown, members))
+        put_tables(front_table(shown, members), *([precision_table(shown, in_bits)] if in_bits else []))
 
 
 def show(

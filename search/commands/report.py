@@ -48,7 +48,9 @@ def report(
 
 
 def _view(files: StudyFiles) -> StudyView:
+    from search.fronts.quantised import precisions
     from search.report.study_view import StudyView
+    from search.store.quantised import read_quantised
     from search.store.reruns import read_confirmation
     from search.study.importances import parameter_importances
     from spaces import Space
@@ -57,4 +59,5 @@ def _view(files: StudyFiles) -> StudyView:
     # A study of an earlier version may hold no space; then nothing is said of what decides.
     space = Space.from_json(record["space"]) if "space" in record else None
     weights = {} if space is None else parameter_importances(space, front.outcomes, front.objectives)
-    return StudyView(front, files.outcomes(), record, weights, read_confirmation(files))
+    in_bits = precisions(front, read_quantised(files))
+    return StudyView(front, files.outcomes(), record, weights, read_confirmation(files), in_bits)

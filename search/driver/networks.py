@@ -20,6 +20,7 @@ from search.fronts.front import Front, Member
 from search.records.errors import RunError
 from search.records.listener import Listener
 from search.store.files import read_object, write_atomically, write_json
+from search.store.quantised import write_quantised
 from search.store.studies import StudyFiles
 from search.tasks.workload import Workload
 from search.tracking.away import Away
@@ -82,7 +83,7 @@ def add_quantised(files: StudyFiles, folders: Sequence[Path]) -> list[dict[str, 
 
     Returns:
         The cards, whose ``formats`` have ``int8``: what it reaches (``metrics``, ``test_metrics``), and its time as a
-        share of that of ``model.onnx`` (``latency_share``).
+        share of that of ``model.onnx`` (``latency_share``). The study keeps the same, so that fronts show it.
     """
     workload = plan(files.config()).workload
     batches = [inputs for inputs, _ in islice(workload.data.train.batches(CALIBRATION_BATCH), CALIBRATION_BATCHES)]
@@ -92,6 +93,9 @@ def add_quantised(files: StudyFiles, folders: Sequence[Path]) -> list[dict[str, 
         card["formats"]["int8"] = told = _quantised(folder, card, workload, batches, study_inputs(files))
         if told["file"] is not None:
             card["files"] |= describe_files(folder, [told["file"]])
+            card["bytes"] = sum(each["bytes"] for each in card["files"].values())
+            measured = {name: told[name] for name in ("metrics", "test_metrics", "latency", "bytes")}
+            write_quantised(files, card["trial"], measured)
         write_json(folder / "card.json", card)
         write_atomically(folder / "card.md", card_page(card))
         cards.append(card)
@@ -119,7 +123,8 @@ def _quantised(
         return {**nothing, "reason": str(parity.reason())}
     measured = measure_quantised(whole, file, workload.data.validation, workload.data.test, workload.task)
     ran = {"largest_difference": parity.largest_difference, "inputs": parity.inputs}
-    return {"file": file.name, "verified": True, **ran, **measured}
+    sizes = {"whole": whole.stat().st_size, "int8": file.stat().st_size}
+    return {"file": file.name, "verified": True, **ran, **measured, "bytes": sizes}
 
 
 def register_network(files: StudyFiles, number: int, name: str, alias: str | None) -> str:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from search.fronts.front import Front, Member
+from search.fronts.quantised import Precision
 from search.fronts.scale import GrowingFront
 from search.records.outcome import Outcome
 
@@ -26,6 +27,7 @@ class StudyView:
         importances: What decides which objective.
         confirmation: What further seeds said of the front, as ``confirmations/confirmation.json`` holds it; empty if
             it was not confirmed.
+        precisions: Networks of the front in 8 bits beside single precision, as far as they were quantised.
     """
 
     front: Front
@@ -33,6 +35,7 @@ class StudyView:
     record: Mapping[str, Any]
     importances: Importances = field(default_factory=dict)
     confirmation: Mapping[str, Any] = field(default_factory=dict)
+    precisions: Sequence[Precision] = ()
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from paretoprune import Sweep, rebuild
 from search.artefacts.export import export_front, export_member, export_members
 from search.commands.cli import app
 from search.store.files import write_json
+from search.store.quantised import read_quantised
 from search.store.studies import StudyFiles
 from spaces import InputError
 from tests.search.cases import quick_config
@@ -118,6 +119,28 @@ def test_eight_bits_are_a_network_of_their_own_accuracy(store: Path, tmp_path: P
     assert abs(told["metrics"]["accuracy"] - files.outcome(0).metrics["accuracy"]) < 0.1
     assert set(told["test_metrics"]) == {"accuracy"} and told["latency_share"] > 0
     assert "of the time of `model.onnx`" in (tmp_path / "d" / "card.md").read_text()
+    # The study keeps the point, and shows it wherever its front is shown.
+    assert told["latency_share"] == told["latency"]["int8"] / told["latency"]["whole"]
+    assert told["bytes"] == {"whole": whole, "int8": small}
+    on_front = any(member.trial == 0 for member in files.front().members)
+    shown = CliRunner().invoke(app, ["front", "built", "--json", "--directory", str(store)])
+    points = json.loads(shown.stdout)["precisions"]
+    assert [(each["trial"], each["bits"]) for each in sorted(points, key=lambda each: each["bits"])] == (
+        [(0, 8), (0, 32)] if on_front else []
+    )
+    if on_front:
+        best = max(points, key=lambda each: (each["metrics"]["accuracy"], -each["latency"]))
+        assert best["leading"] and points == sorted(points, key=lambda each: each["latency"])
+        text = CliRunner().invoke(app, ["front", "built", "--directory", str(store)]).stdout
+        assert "built in 8 bits" in text
+        CliRunner().invoke(app, ["report", "built", "--to", str(tmp_path / "r.html"), "--directory", str(store)])
+        assert "In 8 bits" in (tmp_path / "r.html").read_text()
+    weights = files.folder(0) / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content + b" ")
+    assert read_quantised(files) == {}  # another network has taken its place
+    weights.write_bytes(content)
+    assert set(read_quantised(files)) == {0}
 
 
 def test_rebuilding_needs_few_packages(store: Path, tmp_path: Path) -> None:
