@@ -54,11 +54,13 @@ class Preview:
         flops: Multiply–accumulates of the pruned network for one input, exactly.
         params: Its parameters, exactly.
         damage: Predicted increase of the training loss; ``None`` where the method predicts none.
+        kept: Kept units by name of group, where widths are all that changes; ``None`` where a layer changes otherwise.
     """
 
     flops: int
     params: int
     damage: float | None = None
+    kept: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Problem:
         Returns:
             The cost of the network with these widths.
         """
-        return Preview(self.cost.flops(kept), self.cost.params(kept))
+        return Preview(self.cost.flops(kept), self.cost.params(kept), kept=dict(kept))
 
 
 @dataclass(frozen=True)

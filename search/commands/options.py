@@ -163,7 +163,7 @@ SearchedLatency = Annotated[
     typer.Option(
         metavar="2ms|50%",
         show_default=False,
-        help="Networks should not be slower; learned from trials, so that one may be.",
+        help="No network may be slower on the first target; timed before it is trained.",
         rich_help_panel=SEARCH,
     ),
 ]

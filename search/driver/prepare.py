@@ -19,7 +19,9 @@ from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 from methods.network.preflight import Findings, examine
 from search.driver.feasible import check_methods
+from search.driver.reachable import require_reachable
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives, require_reports
+from search.objectives.limits import parse_latency
 from search.records.outcome import DenseRow
 from search.report.notebook import plan_html
 from search.speed.conditions import Conditions
@@ -439,6 +441,9 @@ def dense_setting(
     )
     if plan.timed is not None and latency is None:
         latency = measure_dense(plan.timed, trained.model, data.example).median
+    limit = None
+    if latency is not None and config.max_latency is not None:
+        limit = parse_latency(config.max_latency, latency, "max-latency")
     task = plan.workload.task
     parts = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()} | task_identity(task)
     setting = Setting(
@@ -457,7 +462,9 @@ def dense_setting(
         timed=plan.timed,
         dense_latency=latency,
         task=task,
+        max_latency=limit,
     )
+    require_reachable(setting)
     # One thread, as in the trials: a validation example on the edge must not fall to the other side here.
     torch.set_num_threads(setting.threads)
     context = MeasureContext(trained.model, data.example, data.validation, setting.task)

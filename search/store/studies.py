@@ -369,6 +369,13 @@ class StudyFiles:
 
     # The front
 
+    def _slowest(self) -> float | None:
+        """Most seconds of one pass that the study allows; ``None`` without a limit, or where nothing is timed."""
+        from search.objectives.limits import parse_latency
+
+        limit, dense = self.config().max_latency, self.dense().latency
+        return None if limit is None or dense is None else parse_latency(limit, dense, "max-latency")
+
     def objectives(self) -> tuple[Objective, ...]:
         """Read what the study searches for.
 
@@ -406,6 +413,9 @@ class StudyFiles:
         names = [objective.name for objective in objectives]
         # A network that could not be timed is kept, but has no place on a front with latency.
         measured = [each for each in self.outcomes() if each.state == "complete" and not each.lacks(names)]
+        slowest = self._slowest()
+        if slowest is not None:  # nor has one that is slower than the study allows
+            measured = [each for each in measured if each.metrics.get("latency", slowest) <= slowest]
         return Front(
             study=self.name,
             dense=self.dense(),

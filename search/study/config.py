@@ -144,8 +144,8 @@ class StudyConfig(_Part):
         max_flops: No network may cost more: a share of the dense network (``"50%"``, ``0.5``) or a count (``"20M"``).
         min_flops: No network may cost less, written alike.
         max_params: No network may have more parameters, written alike.
-        max_latency: Latency that networks should not exceed, a time (``"2ms"``) or a share (``"50%"``); it is learned,
-            so that a trial may be slower.
+        max_latency: Most time of one pass on the first target, a time (``"2ms"``) or a share (``"50%"``). A network is
+            timed before it is trained, and refused if it is slower; no slower one has a place on the front.
         max_drop: Percentage points of quality at whose loss a network is worth nothing to the search.
         budget: Time after which no further trial is begun (``"8h"``, ``"90min"``), counted from the start of each run.
         patience: Trials without growth of the front after which no further one is begun; ``None`` goes on.

@@ -24,6 +24,7 @@ from methods.contract.recipe import Recipe
 from methods.contract.session import Paused, Session, Uninterrupted
 from methods.contract.task import Classification, Task
 from methods.network.architecture import describe
+from methods.network.channels import cut
 from search.objectives import OBJECTIVES, Measure, MeasureContext, Objective, load_objectives
 from search.records.outcome import Outcome, State
 from search.records.text import printable
@@ -57,6 +58,7 @@ class Setting:
         timed: How the pruned network is timed; ``None`` if it is not.
         dense_latency: Seconds of the dense network on the first target; needed where there is ``timed``.
         task: What the network is for: loss and metrics.
+        max_latency: Most seconds of one pass on the first target; a slower network is refused before it is trained.
     """
 
     model: nn.Module
@@ -74,6 +76,7 @@ class Setting:
     timed: Conditions | None = None
     dense_latency: float | None = None
     task: Task = field(default_factory=Classification)
+    max_latency: float | None = None
 
     def placed(self) -> Setting:
         """Return the setting with everything on its device.
@@ -147,10 +150,11 @@ def run_trial(
 
     try:
         problem = _problem(setting, spec, keep, progress, session)
+        early = _timed_widths(setting, spec, problem)
         pruned = _prune(setting, spec, problem)
         require_finite(pruned.model)
         seconds = session.earlier_seconds + time.perf_counter() - clock
-        timings, untimed = _timings(setting, pruned)
+        timings, untimed = early.fitting(problem, pruned) or _timings(setting, pruned.model)
         outcome = Outcome(
             number=spec.number,
             method=spec.method,
@@ -306,11 +310,55 @@ def _number(objective: Objective, measure: Measure, context: MeasureContext) -> 
     return float(value)
 
 
-def _timings(setting: Setting, pruned: Pruned) -> tuple[dict[str, Timing], dict[str, str]]:
-    """Time the cut network beside the dense one, where that was asked for."""
+Timings = tuple[dict[str, Timing], dict[str, str]]
+"""Comparison by target, and the reason for targets on which it failed."""
+
+
+@dataclass(frozen=True)
+class _Early:
+    """What was measured before training: time depends on widths, not on what weights hold.
+
+    Attributes:
+        kept: Kept units by name of group; ``None`` if nothing was measured.
+        timings: What was measured.
+    """
+
+    kept: Mapping[str, int] | None = None
+    timings: Timings = field(default_factory=lambda: ({}, {}))
+
+    def fitting(self, problem: Problem, pruned: Pruned) -> Timings | None:
+        """Return what was measured, if the method has made the network that was timed."""
+        if self.kept is None or any(
+            kept != self.kept.get(name, of) for name, (kept, of) in _widths(problem, pruned).items()
+        ):
+            return None
+        return self.timings
+
+
+def _timed_widths(setting: Setting, spec: TrialSpec, problem: Problem) -> _Early:
+    """Time the network that the point will come to, where a limit says that it may be too slow; refuse it if it is."""
+    if setting.max_latency is None or setting.timed is None:
+        return _Early()
+    preview = build_method(spec.method, spec.point, setting.round_to).preview(problem)
+    if preview is None or preview.kept is None:
+        return _Early()
+    kept = {group.name: preview.kept.get(group.name, group.channels) for group in problem.groups}
+    smaller = cut(problem.model, problem.groups, {name: range(count) for name, count in kept.items()})
+    timings = _timings(setting, smaller)
+    seconds = _latency(setting, timings[0]).get("latency")
+    if seconds is not None and seconds > setting.max_latency:
+        raise InputError(
+            f"too slow: {1000 * seconds:.3g} ms a pass on {setting.timed.targets[0]}, and max-latency allows "
+            f"{1000 * setting.max_latency:.3g} ms; nothing was trained"
+        )
+    return _Early(kept, timings)
+
+
+def _timings(setting: Setting, smaller: nn.Module) -> Timings:
+    """Time a cut network beside the dense one, where that was asked for."""
     if setting.timed is None:
         return {}, {}
-    return measure_pair(setting.timed, setting.model, pruned.model, setting.example)
+    return measure_pair(setting.timed, setting.model, smaller, setting.example)
 
 
 def _latency(setting: Setting, timings: Mapping[str, Timing]) -> dict[str, float]:

@@ -61,7 +61,8 @@ class Limits:
         min_flops: Least multiply–accumulates for one input.
         max_flops: Most multiply–accumulates.
         max_params: Most parameters.
-        max_latency: Most seconds of one forward pass; learned, so a trial may exceed it.
+        max_latency: Most seconds of one forward pass. What a point takes is learned; a trial that exceeds it is
+            refused before it is trained.
     """
 
     min_flops: int | None = None

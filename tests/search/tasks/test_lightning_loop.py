@@ -67,7 +67,8 @@ class Loop(LoopTask):
         self.accumulate, self.optimizers, self.silent = accumulate, optimizers, silent
 
     def example(self) -> Tensor:
-        return data()[:1][0]
+        first: Tensor = data()[:1][0]
+        return first
 
     def fit(self, model: nn.Module, budget: int, hooks: LoopHooks) -> None:
         trainer = lightning.Trainer(
