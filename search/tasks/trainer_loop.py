@@ -33,7 +33,7 @@ def trainer_callback(hooks: LoopHooks) -> Any:
         base: Any = import_module("transformers").TrainerCallback
     except ImportError as error:
         raise InputError(
-            "trainer_callback needs the package transformers; install it (pip install 'transformers[torch]')"
+            "trainer_callback needs the package transformers; install it (pip install transformers accelerate)"
         ) from error
 
     class PruningCallback(base):  # type: ignore[misc]  # the base is loaded by name
