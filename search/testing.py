@@ -1,6 +1,7 @@
-"""Contract tests to be imported: what an objective, a sampler and an executor of anybody's must do.
+"""Contract tests to be imported: what an objective, a sampler, a scheduler and an executor of anybody's must do.
 
-Each is one call from a test: ``check_objective(energy)``, ``check_sampler(Mine)``, ``check_executor(Mine, folder)``.
+Each is one call from a test: ``check_objective(energy)``, ``check_sampler(Mine)``, ``check_scheduler(Mine)``,
+``check_executor(Mine, folder)``.
 Ours are tested by the same code. Plain assertions, no dependency on pytest.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -20,12 +23,14 @@ from methods.contract.testing import IMAGE, blobs, build_seeded, chain_network
 from methods.network.cost import count
 from search.objectives.base import MeasureContext, Objective
 from search.objectives.testing import check_objective as on_any_network
-from search.records.outcome import DenseRow, Outcome
-from search.records.trial_spec import TrialSpec
+from search.records.outcome import DenseRow, Outcome, State
+from search.records.trial_spec import TrialSpec, pauses_at
 from search.store.studies import StudyFiles
 from search.study.config import Resources
 from search.study.samplers.base import Aim, Axis, PointCost, Tried
 from search.study.schedule import Schedule
+from search.study.schedulers.base import Scheduler
+from search.study.schedulers.ladder import Ladder
 from search.trials.trial import Setting
 from search.workers.pool import Pool
 from spaces import Categorical, Condition, Integer, Real, Space, Value
@@ -91,6 +96,102 @@ def check_sampler(make: Callable[[Aim, int], Any], rounds: int = 6) -> None:
         sampler.observe(history[-1])
 
 
+def check_scheduler(make: Callable[[Aim, int], Any], trials: int = 12, steps: int = 40) -> None:
+    """Check what a scheduler promises: answers that follow from what it is given, whatever workers and kills do.
+
+    Args:
+        make: Makes the scheduler, as ``Name(aim, seed)``.
+        trials: How many trials are played.
+        steps: Budget of a trial.
+    """
+    aim = Aim((Axis("accuracy", True, True, 1.0, 0.0, 0.98, 1000), Axis("flops", False, False, 0.0, 1e6, 1e6)))
+
+    def cost(method: str, point: Any) -> PointCost | None:
+        share = 0.1 + 0.8 * point["place"]
+        return None if point["place"] > 0.9 else PointCost(int(1e6 * share), int(1e3 * share))
+
+    def play(workers: int, kill_after: int | None) -> tuple[list[tuple[int, int | None]], dict[int, str]]:
+        """Play a sweep; return its legs in order, and how each trial ended."""
+        disk: dict[int, Outcome] = {}
+        legs: list[tuple[int, int | None]] = []
+        draw, events = Random(workers), 0
+        while True:
+            study = _Played(trials)
+            ladder = Ladder(make(aim, 7), steps, cost)
+            assert isinstance(ladder.scheduler, Scheduler), "a scheduler has next_rung, decide and promote"
+
+            def stop(outcome: Outcome) -> Outcome:
+                disk[outcome.number] = replace(outcome, state="stopped")
+                return disk[outcome.number]
+
+            schedule = Schedule(study, trials, 4, disk.get, lambda outcome: None, ladder=ladder, stop=stop)
+            killed = False
+            while not schedule.done:
+                while len(schedule.running) < workers and (spec := schedule.next()) is not None:
+                    legs.append((spec.number, spec.until))
+                assert schedule.running, "a sweep must not come to a stand"
+                number = draw.choice(sorted(schedule.running))
+                disk[number] = _played_leg(schedule.running[number], steps)
+                events += 1
+                if events == kill_after:
+                    killed = True
+                    break  # on disk, and the driver has not heard of it
+                schedule.finish(disk[number])
+            if not killed:
+                return sorted(set(legs), key=str), {number: disk[number].state for number in sorted(disk)}
+
+    alone = play(1, None)
+    assert set(alone[1]) == set(range(trials)), "every trial ends"
+    assert "paused" not in alone[1].values(), "no trial waits when the sweep is over"
+    assert play(3, None) == alone, "decisions must not depend on the race of workers"
+    for kill_after in (2, 5, trials):
+        assert play(2, kill_after) == alone, "an interrupted sweep must end as one that was not"
+
+
+class _Played:
+    """A study of trials whose points follow from their numbers."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.number = total, 0
+
+    def asked(self) -> list[TrialSpec]:
+        return []
+
+    def told(self) -> int:
+        return 0
+
+    def ask(self) -> TrialSpec:
+        number, self.number = self.number, self.number + 1
+        place = (number * 0.618) % 1
+        return TrialSpec(number, "magnitude" if number % 2 else "random", {"place": place}, seed=number)
+
+    def tell(self, outcome: Outcome) -> None: ...
+
+    def pause(self, outcome: Outcome) -> None: ...
+
+
+def _played_leg(spec: TrialSpec, steps: int) -> Outcome:
+    """Play a trial to the rung that it pauses at, or to its end; every seventh diverges half-way."""
+    place = float(spec.point["place"])
+    history: list[dict[str, float]] = []
+    for epoch in range(1, 11):
+        loss = place + 1 / (epoch + spec.number)
+        record = {"epoch": epoch, "step": epoch * steps / 10, "comparable": 1.0, "loss": loss, "val_loss": loss}
+        history.append({**record, "accuracy": 1 - loss / 4, "lr": 0.1})
+        if pauses_at(history[-1], spec.until, steps):
+            return _played(spec, "paused", history)
+        if epoch == 5 and spec.number % 7 == 6:
+            return _played(spec, "diverged", history)
+    return _played(spec, "complete", history)
+
+
+def _played(spec: TrialSpec, state: State, history: list[dict[str, float]]) -> Outcome:
+    metrics = {"accuracy": 0.9, "flops": 5e5, "params": 50.0, "seconds": 1.0} if state == "complete" else {}
+    error = None if state == "complete" else state
+    fields = (spec.number, spec.method, spec.point, state, metrics, history)
+    return Outcome(*fields, widths={}, extra={}, seed=spec.seed, error=error, started=0.0, seconds=1.0)
+
+
 class _FewTrials:
     """A study of a few trials that are known in advance."""
 
@@ -108,6 +209,8 @@ class _FewTrials:
 
     def tell(self, outcome: Outcome) -> None:
         self.heard.append(outcome.number)
+
+    def pause(self, outcome: Outcome) -> None: ...
 
 
 def check_executor(make: Callable[[Resources, float, Callable[[str], None]], Any], folder: Path) -> None:

@@ -51,8 +51,10 @@ def test_all_parts_in_one_sweep(folder: Path) -> None:
         json.loads((folder / "mlruns" / "studies" / "mine" / "trials" / f"{number:04d}" / "outcome.json").read_text())
         for number in range(4)
     ]
-    assert {outcome["state"] for outcome in outcomes} == {"complete"}
-    own = next(outcome["number"] for outcome in outcomes if outcome["method"] == "mine:Mine")
+    assert {outcome["state"] for outcome in outcomes} <= {"complete", "stopped"}
+    assert {len(outcome["history"]) for outcome in outcomes if outcome["state"] == "stopped"} <= {1}
+    complete = [outcome for outcome in outcomes if outcome["state"] == "complete"]
+    own = next(outcome["number"] for outcome in complete if outcome["method"] == "mine:Mine")
     run(folder, "-m", "search", "export", "mine", "--trial", str(own), "--to", "exported")
     (card,) = [json.loads(path.read_text()) for path in folder.glob("exported*/card.json")]
     (choice,) = card["execution"]["layers"].values()

@@ -185,6 +185,15 @@ SamplerName = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+SchedulerName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        show_default=False,
+        help="Who decides which trials go on past a rung: none (all do), mo-asha or package.module:Name.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Budget = Annotated[
     str | None,
     typer.Option(

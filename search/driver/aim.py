@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from search.driver.prepare import Plan
 from search.objectives import load_objectives
 from search.objectives.limits import parse_drop
@@ -10,6 +12,8 @@ from search.study.cost import PointCosts
 from search.study.limits import read_limits
 from search.study.samplers.base import Aim, Axis
 from search.study.samplers.making import Maker, sampler_maker
+from search.study.schedulers.ladder import Ladder
+from search.study.schedulers.making import make_scheduler
 from search.trials.trial import Setting, problem_of
 from spaces import Space
 
@@ -47,8 +51,10 @@ def study_aim(planned: Plan, dense: DenseRow, costs: PointCosts) -> Aim:
     return Aim(tuple(axes), limits, parse_drop(planned.config.max_drop))
 
 
-def study_sampler(planned: Plan, space: Space, setting: Setting, dense: DenseRow, trials: int) -> Maker:
-    """Prepare the sampler of a sweep.
+def study_parts(
+    planned: Plan, space: Space, setting: Setting, dense: DenseRow, trials: int
+) -> tuple[Maker, Callable[[], Ladder]]:
+    """Prepare the sampler and the scheduler of a sweep.
 
     Args:
         planned: The plan.
@@ -58,8 +64,14 @@ def study_sampler(planned: Plan, space: Space, setting: Setting, dense: DenseRow
         trials: How many trials the study was begun with.
 
     Returns:
-        What makes the sampler of each question.
+        What makes the sampler of each question, and what makes the ladder that trials climb, from its foot.
     """
     costs = PointCosts(problem_of(setting, planned.config.seed), planned.round_to)
     aim = study_aim(planned, dense, costs)
-    return sampler_maker(planned.config.sampler, space, aim, costs, planned.config.seed, trials)
+    config = planned.config
+
+    def ladder() -> Ladder:
+        made = make_scheduler(config.scheduler, config.scheduler_options, aim, config.seed)
+        return Ladder(made, setting.steps, costs)
+
+    return sampler_maker(config.sampler, space, aim, costs, config.seed, trials), ladder

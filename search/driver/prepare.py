@@ -32,8 +32,9 @@ from search.study.config import StudyConfig
 from search.study.cost import PointCosts
 from search.study.latency import channel_step, conditions
 from search.study.limits import limit_words, read_limits, within_limits
-from search.study.samplers.base import Limits, PointCost
+from search.study.samplers.base import Aim, Axis, Limits, PointCost
 from search.study.samplers.choice import resolve_sampler
+from search.study.schedulers.making import make_scheduler
 from search.study.space import (
     count_points,
     first_points,
@@ -243,6 +244,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     task = load_task(config.task, config.task_options)
     objectives = load_objectives(config.objectives, task)
     require_reports(objectives, {name: load_method(name) for name in config.methods})
+    make_scheduler(config.scheduler, config.scheduler_options, sketch_aim(objectives), config.seed)
     if is_reference(config.resources.executor):  # ours are imported when they are needed: Ray takes a second
         load_executor(config.resources.executor)
     device, gpus = _device(config)
@@ -304,6 +306,18 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         findings=findings,
         ignored=ignored,
     )
+
+
+def sketch_aim(objectives: Sequence[Objective]) -> Aim:
+    """Say what a sweep searches for before its dense network is there.
+
+    Args:
+        objectives: The objectives.
+
+    Returns:
+        The aim without references, limits and the dense network's values.
+    """
+    return Aim(tuple(Axis(each.name, each.maximise, each.quality, each.ideal, worst=each.ideal) for each in objectives))
 
 
 def require_same(files: StudyFiles, workload: Workload) -> None:

@@ -74,13 +74,15 @@ class Recorder:
         self._listener.trial_started(spec.number, spec.method)
 
     def finished(self, outcome: Outcome) -> None:
-        """Hear that a trial is finished; it is on disk by now.
+        """Hear that a trial is finished, or waits at a rung; it is on disk by now.
 
         Args:
             outcome: The trial.
         """
         self._running.discard(outcome.number)
         self._files.write_running(sorted(self._running), self._total)
+        if outcome.state == "paused":
+            return
         self._count(outcome)
         self._listener.trial_finished(outcome, self._front.hypervolume(), self._front.members)
         for reason in outcome.untimed.values():

@@ -13,10 +13,11 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from search.driver.aim import study_sampler
+from search.driver.aim import study_parts
 from search.driver.chance import chance_warning
 from search.driver.ending import Ending
 from search.driver.finish import finish_front, knee_numbers, note, ranks
@@ -42,6 +43,7 @@ from search.tracking.away import Away
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker, import_mlflow
 from search.trials.trial import Setting
+from search.workers.finish import stop_paused
 from search.workers.pool import Pool, open_pool
 from search.workers.progress import watch_progress
 from spaces import InputError, Space
@@ -253,18 +255,23 @@ class Sweep:
             lag = files.record()["lag"]
             study = _study(files)
             begun, space = files.config(), Space.from_json(files.record()["space"])
-            study.use(study_sampler(planned, space, setting, dense, begun.trials))
-            for line in study.reconcile(finished, lag):
+            maker, ladder = study_parts(planned, space, setting, dense, begun.trials)
+            study.use(maker)
+            paused = {number: seen for number in files.paused_numbers() if (seen := files.paused(number)) is not None}
+            for line in study.reconcile(finished, lag, paused, ladder()):
                 self._listener.warning(line)
             ending = Ending(self.config, lambda: recorder.flat)
-            schedule = Schedule(study, total, lag, finished.get, recorder.finished, ending)
+            known = {**paused, **finished}
+            stop = partial(stop_paused, files)
+            schedule = Schedule(study, total, lag, known.get, recorder.finished, ending, ladder(), stop)
             if not schedule.done:
                 with watch_progress(files, self._listener):
                     pool.run(schedule, setting, files, recorder.started)
             if not schedule.done and ending.reason is not None:
-                self._listener.warning(
-                    f"{ending.reason}: {total - len(files.numbers())} of {total} trials were not begun"
-                )
+                waiting = len(files.paused_numbers())
+                rest = f", {waiting} wait at a rung" if waiting else ""
+                begun_not = total - len(files.numbers()) - waiting
+                self._listener.warning(f"{ending.reason}: {begun_not} of {total} trials were not begun{rest}")
 
     def _set_aside_damaged_database(self) -> None:
         """Give Optuna a new database where the old one cannot be read; studies are taken up again from their files."""

@@ -18,9 +18,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from search.records.timing import Timing
 from spaces import Value
 
-State = Literal["complete", "failed", "out_of_memory", "diverged", "timed_out", "lost", "stopped", "infeasible"]
+State = Literal[
+    "complete", "failed", "out_of_memory", "diverged", "timed_out", "lost", "stopped", "infeasible", "paused"
+]
 """How a trial ended: with a network; by an exception; without memory; with a loss that is not finite; after its time
-limit; with its worker; at a rung, because others were better; or because the point cannot be carried out."""
+limit; with its worker; at a rung, because others were better; or because the point cannot be carried out. One that is
+paused has not ended: it waits at a rung."""
 
 STATES: tuple[str, ...] = get_args(State)
 

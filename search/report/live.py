@@ -201,7 +201,7 @@ class Display:
             table.add_column(title, justify="left" if title in ("method", "") else "right")
         for row in reversed(self._last):
             outcome = row.outcome
-            cells = ["failed", *[""] * (len(headings) - 1)]
+            cells = ["stopped" if outcome.state == "stopped" else "failed", *[""] * (len(headings) - 1)]
             if outcome.state == "complete":
                 cells = [text for _, text in numbers(outcome, self._dense, self._objectives)]
             mark = Text("joined the front", style="green") if row.gained else Text("")

@@ -149,7 +149,10 @@ def status_table(rows: Iterable[Mapping[str, Any]]) -> FittedTable:
     """
     known = list(rows)
     ranks = {"complete": 0, "failed": 2, "running": 2, "waiting": 3}
-    counts = [Column(state, [str(row["states"][state]) for row in known], rank) for state, rank in ranks.items()]
+    for rare in ("stopped", "paused"):  # where trials have rungs
+        if any(row["states"].get(rare) for row in known):
+            ranks[rare] = 3
+    counts = [Column(state, [str(row["states"].get(state, 0)) for row in known], rank) for state, rank in ranks.items()]
     study = Column("study", [row["study"] for row in known], words=True)
     drivers = Column("driver", ["at work" if row["driver"] else "none" for row in known], 4, words=True)
     return FittedTable("Studies", [study, *counts, drivers])

@@ -183,6 +183,54 @@ class StudyFiles:
                 raise
             # A worker that was thought lost has been faster: the first result stays, both are of one seed.
 
+    def write_paused(self, outcome: Outcome) -> None:
+        """Write where a trial waits at a rung.
+
+        Args:
+            outcome: The trial so far.
+        """
+        path = self._paused_path(outcome.number)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, outcome.to_json())
+
+    def paused(self, number: int) -> Outcome | None:
+        """Read where a trial waits, or waited last.
+
+        Args:
+            number: Its number.
+
+        Returns:
+            The trial so far; ``None`` if it was never paused, or that cannot be read: it then pauses again.
+        """
+        path = self._paused_path(number)
+        if not path.exists():
+            return None
+        try:
+            return Outcome.from_json(read_object(path))
+        except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
+            warnings.warn(f"{_said(path, error)}; trial {number} goes back to its rung", StoreWarning, stacklevel=2)
+            return None
+
+    def paused_numbers(self) -> list[int]:
+        """List the trials that wait at a rung.
+
+        Returns:
+            Their numbers, ascending.
+        """
+        found = (path.stem for path in (self.root / "paused").glob("[0-9]*.json"))
+        return sorted({int(name) for name in found if re.fullmatch(r"[0-9]{4,9}", name)} - set(self.numbers()))
+
+    def remove_paused(self, number: int) -> None:
+        """Remove the note of a rung: the trial is over.
+
+        Args:
+            number: Its number.
+        """
+        self._paused_path(number).unlink(missing_ok=True)
+
+    def _paused_path(self, number: int) -> Path:
+        return self.root / "paused" / f"{number:04d}.json"
+
     def outcome(self, number: int) -> Outcome:
         """Read one finished trial.
 
@@ -526,8 +574,9 @@ class StudyFiles:
         """Sum up the study.
 
         Returns:
-            ``study``, ``states`` (``complete``, ``failed``, ``running``, ``waiting``), ``total``, ``driver``
-            (whether one is at work) and ``running`` (numbers). A trial whose driver died is waiting.
+            ``study``, ``states`` (``complete``, ``failed``, ``running``, ``waiting``, and, where there are any,
+            ``stopped`` and ``paused`` at a rung), ``total``, ``driver`` (whether one is at work) and ``running``
+            (numbers). A trial whose driver died is waiting.
         """
         outcomes = self.outcomes()
         noted: dict[str, Any] = {"running": [], "total": self.config().trials}
@@ -536,13 +585,17 @@ class StudyFiles:
         finished = {outcome.number for outcome in outcomes}
         running = sorted(set(noted["running"]) - finished) if driven else []
         complete = sum(outcome.state == "complete" for outcome in outcomes)
+        stopped = sum(outcome.state == "stopped" for outcome in outcomes)
+        paused = len(set(self.paused_numbers()) - set(running))
         return {
             "study": self.name,
             "states": {
                 "complete": complete,
-                "failed": len(outcomes) - complete,
+                "failed": len(outcomes) - complete - stopped,
                 "running": len(running),
-                "waiting": max(0, noted["total"] - len(outcomes) - len(running)),
+                "waiting": max(0, noted["total"] - len(outcomes) - len(running) - paused),
+                **({"stopped": stopped} if stopped else {}),
+                **({"paused": paused} if paused else {}),
             },
             "total": noted["total"],
             "driver": driven,

@@ -152,6 +152,9 @@ class StudyConfig(_Part):
         sampler: Who proposes points: ``"exact"`` (which ``"auto"`` is), one of Optuna's (``"tpe"``, ``"gp"``,
             ``"nsga2"``, ``"random"``), or ``package.module:Name``. ``"defaults"`` searches nothing:
             every method is tried with its authors' values at each of ``shares``, to compare methods.
+        scheduler: Who decides at rungs which trials go on: ``"none"`` (all do), ``"mo-asha"``, or
+            ``package.module:Name``.
+        scheduler_options: The scheduler's own settings by name, such as ``rungs = [0.1, 0.3]``.
         shares: With ``sampler = "defaults"``: shares of the dense FLOPs at which every method is tried.
         dense: How the dense network is trained if there are no weights.
         finetune: Budget and recipe of every trial, the same for every method.
@@ -191,6 +194,8 @@ class StudyConfig(_Part):
     budget: str | None = None
     patience: int | None = Field(None, ge=1)
     sampler: Sampler = "auto"
+    scheduler: str = "none"
+    scheduler_options: Mapping[str, Any] = Field(default_factory=dict)
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.25, 0.125)
     dense: Training = Training()
     finetune: Training = Training()
@@ -240,6 +245,13 @@ class StudyConfig(_Part):
         if not is_reference(name) and name not in known:  # a reference is followed when the study is planned
             raise InputError(unknown_name("sampler", name, [*known, "package.module:Name"]))
         return name
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known_scheduler(cls, name: str) -> str:
+        from search.study.schedulers.making import checked_scheduler
+
+        return checked_scheduler(name)
 
     @field_validator("budget")
     @classmethod

@@ -170,21 +170,37 @@ class Storage:
         self._storage.set_trial_state_values(identity, TrialState.RUNNING)
         self._ids[number] = identity
 
-    def tell(self, number: int, values: Sequence[float] | None, attributes: Mapping[str, Any]) -> None:
+    def tell(
+        self, number: int, state: TrialState, values: Sequence[float] | None, attributes: Mapping[str, Any]
+    ) -> None:
         """Write what came of a trial; nothing if that is written already.
 
         Args:
             number: Its number in our study.
-            values: Its objectives; ``None`` if it failed.
+            state: How it ended.
+            values: Its objectives; ``None`` if it has none.
             attributes: What else is to be seen of it.
         """
         identity = self._ids[number]
         if self._storage.get_trial(identity).state.is_finished():
             return  # told before an interruption
-        for name, value in attributes.items():
-            self._storage.set_trial_user_attr(identity, name, value)
-        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        self.note(number, attributes)
         self._storage.set_trial_state_values(identity, state, values)
+
+    def note(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Write what is to be seen of a trial that has not ended; nothing if it has.
+
+        Args:
+            number: Its number in our study.
+            attributes: Attributes by name.
+        """
+        identity = self._ids[number]
+        kept = self._storage.get_trial(identity)
+        if kept.state.is_finished():
+            return
+        for name, value in attributes.items():
+            if kept.user_attrs.get(name) != value:
+                self._storage.set_trial_user_attr(identity, name, value)
 
     def _number(self, trial: FrozenTrial) -> int | None:
         number = trial.user_attrs.get(NUMBER, None if self._numbered else trial.number)
@@ -197,6 +213,7 @@ def finished_trial(
     values: Sequence[float] | None,
     attributes: Mapping[str, Any],
     system: Mapping[str, Any],
+    state: str = "",
 ) -> FrozenTrial:
     """Describe a trial that has ended.
 
@@ -206,18 +223,38 @@ def finished_trial(
         values: Its objectives; ``None`` if it failed.
         attributes: What else is to be seen of it.
         system: Attributes of the sampler.
+        state: State of its outcome.
 
     Returns:
         The trial.
     """
     return optuna.trial.create_trial(
-        state=TrialState.FAIL if values is None else TrialState.COMPLETE,
+        state=ended_as(values, state),
         values=values,
         params=dict(params),
         distributions=dict(distributions),
         user_attrs=dict(attributes),
         system_attrs=dict(system),
     )
+
+
+def ended_as(values: Sequence[float] | None, state: str) -> TrialState:
+    """Say in Optuna's words how a trial ended.
+
+    Args:
+        values: Its objectives; ``None`` if it has none.
+        state: State of its outcome.
+
+    Returns:
+        ``COMPLETE``; ``PRUNED`` for a trial that was stopped at a rung; else ``FAIL``.
+
+    Example:
+        >>> ended_as([0.9, 500.0], "complete").name, ended_as(None, "stopped").name, ended_as(None, "diverged").name
+        ('COMPLETE', 'PRUNED', 'FAIL')
+    """
+    if values is not None:
+        return TrialState.COMPLETE
+    return TrialState.PRUNED if state == "stopped" else TrialState.FAIL
 
 
 def known_studies(url: str) -> list[str]:

@@ -13,7 +13,8 @@ neither knows follows from the seed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import optuna
@@ -27,10 +28,15 @@ from search.study.config import Sampler
 from search.study.samplers.choice import resolve_sampler
 from search.study.samplers.making import Maker
 from search.study.samplers.stock import stock_sampler
+from search.study.schedule import Schedule
+from search.study.schedulers.ladder import Ladder
 from search.study.space import METHOD
-from search.study.storage import Storage, experimental, finished_trial
+from search.study.storage import Storage, ended_as, experimental, finished_trial
 from spaces import InputError, Space, Value
 from spaces.dialects import suggest, to_optuna
+
+FOREVER = 10**9
+"""More trials than any study has."""
 
 LISTED = 8
 """Most trials that a line names."""
@@ -73,7 +79,7 @@ class Study:
         self._copy = optuna.create_study(
             storage=optuna.storages.InMemoryStorage(), directions=self._directions, study_name="copy"
         )
-        self._told = 0
+        self._told: set[int] = set()
         for number, trial in storage.trials().items():
             if number != len(self._copy.get_trials(deepcopy=False)):
                 break  # for `reconcile`, which begins with an empty copy
@@ -157,13 +163,21 @@ class Study:
         """Which sampler proposes points, once ``"auto"`` is resolved."""
         return self._sampler
 
-    def reconcile(self, outcomes: Mapping[int, Outcome], lag: int) -> list[str]:
+    def reconcile(
+        self,
+        outcomes: Mapping[int, Outcome],
+        lag: int,
+        paused: Mapping[int, Outcome] | None = None,
+        ladder: Ladder | None = None,
+    ) -> list[str]:
         """Make Optuna's storage agree with the finished trials, in both directions.
 
         Args:
             outcomes: The finished trials by number, as their folders hold them.
             lag: How many trials may be asked and not told. What neither record knows is asked again, with the trials
                 told that were told when it was asked first.
+            paused: The trials that wait at a rung, by number.
+            ladder: Where trials wait, as it was before the first of them; nowhere by default.
 
         Returns:
             What was mended, a line for each kind; nothing if the two agreed.
@@ -173,12 +187,22 @@ class Study:
         self._copy = optuna.create_study(
             storage=optuna.storages.InMemoryStorage(), directions=self._directions, study_name="copy"
         )
-        self._told = 0
-        for number in range(max([-1, *kept, *outcomes]) + 1):
-            self._tell_copy(outcomes, number - lag)
+        self._told = set()
+        count = max([-1, *kept, *outcomes]) + 1
+
+        def mend(number: int) -> TrialSpec:
             what = self._reconcile_trial(number, kept.get(number), outcomes.get(number))
             if what is not None:
                 mended.setdefault(what, []).append(number)
+            return self._spec(self._copy.get_trials(deepcopy=False)[number])
+
+        # The sweep is played again on what is known of it, so that each question knows what it knew.
+        known = {**(paused or {}), **outcomes}
+        again = _Again(count, mend, lambda outcome: self._tell_copy(outcomes[outcome.number]))
+        with suppress(_Enough):
+            Schedule(again, FOREVER, lag, known.get, lambda outcome: None, ladder=ladder)
+        for number in range(again.asked_so_far, count):
+            mend(number)
         # The rest is told by the schedule, which asks in between what is to be asked.
         lines = [f"{_listed(numbers)}: {what}" for what, numbers in mended.items()]
         if foreign := self._storage.foreign():
@@ -191,15 +215,16 @@ class Study:
         Returns:
             Their specifications.
         """
-        return [self._spec(trial) for trial in self._copy.get_trials(deepcopy=False)[self._told :]]
+        trials = self._copy.get_trials(deepcopy=False)
+        return [self._spec(trial) for trial in trials if trial.number not in self._told]
 
     def told(self) -> int:
         """Count the trials that have been told, completed or failed.
 
         Returns:
-            The count; they are the first ones.
+            The count; they are the first ones, but for those that wait at a rung.
         """
-        return self._told
+        return len(self._told)
 
     def ask(self) -> TrialSpec:
         """Ask for the next trial.
@@ -214,16 +239,24 @@ class Study:
         return self._spec(trial)
 
     def tell(self, outcome: Outcome) -> None:
-        """Tell what came of a trial; the next one in order of number.
+        """Tell what came of a trial.
 
         Args:
             outcome: The finished trial.
         """
-        if outcome.number < self._told:
+        if outcome.number in self._told:
             return  # told before an interruption
-        self._storage.tell(outcome.number, self._values(outcome), _attributes(outcome))
-        self._copy.tell(outcome.number, **self._result(outcome))
-        self._told = max(self._told, outcome.number + 1)
+        values = self._values(outcome)
+        self._storage.tell(outcome.number, ended_as(values, outcome.state), values, _attributes(outcome))
+        self._tell_copy(outcome)
+
+    def pause(self, outcome: Outcome) -> None:
+        """Note in Optuna's storage where a trial waits; there it runs until it is told.
+
+        Args:
+            outcome: The trial, its last record that of the rung.
+        """
+        self._storage.note(outcome.number, {f"rung_{name}": value for name, value in outcome.history[-1].items()})
 
     def _reconcile_trial(self, number: int, kept: FrozenTrial | None, outcome: Outcome | None) -> str | None:
         """Add a trial to the copy, and to the storage where that lacks it or differs; say what was mended."""
@@ -237,7 +270,12 @@ class Study:
             self._storage.add(
                 number,
                 finished_trial(
-                    trial.params, trial.distributions, self._values(outcome), _attributes(outcome), trial.system_attrs
+                    trial.params,
+                    trial.distributions,
+                    self._values(outcome),
+                    _attributes(outcome),
+                    trial.system_attrs,
+                    outcome.state,
                 ),
             )
             if kept is None:
@@ -300,15 +338,15 @@ class Study:
     def _remember(self, trial: FrozenTrial) -> None:
         """Add a trial to the copy as it is."""
         self._copy.add_trial(trial)
-        if trial.state.is_finished() and self._told == len(self._copy.get_trials(deepcopy=False)) - 1:
-            self._told += 1
+        if trial.state.is_finished():
+            self._told.add(len(self._copy.get_trials(deepcopy=False)) - 1)
 
-    def _tell_copy(self, outcomes: Mapping[int, Outcome], last: int) -> None:
-        """Tell the copy, in order, what came of the trials up to a number."""
-        asked = len(self._copy.get_trials(deepcopy=False))
-        while self._told <= last and self._told < asked and self._told in outcomes:
-            self._copy.tell(self._told, **self._result(outcomes[self._told]))
-            self._told += 1
+    def _tell_copy(self, outcome: Outcome) -> None:
+        """Tell the copy what came of a trial."""
+        values = self._values(outcome)
+        state = ended_as(values, outcome.state)
+        self._copy.tell(outcome.number, values=values, state=state)
+        self._told.add(outcome.number)
 
     def _values(self, outcome: Outcome) -> list[float] | None:
         """Return what the study optimises; None for a trial that has no place in it."""
@@ -316,14 +354,49 @@ class Study:
             return None
         return [float(outcome.metrics[name]) for name in self._objectives]
 
-    def _result(self, outcome: Outcome) -> dict[str, Any]:
-        values = self._values(outcome)
-        return {"state": TrialState.FAIL} if values is None else {"values": values}
-
     def _spec(self, trial: FrozenTrial) -> TrialSpec:
         point = self._space.walk(lambda name, parameter: parameter.check(name, trial.params[name]))
         method, own = self._space.split(point, METHOD)
         return TrialSpec(trial.number, method, own, trial_seed(self._seed, trial.number))
+
+
+class _Enough(Exception):
+    """All that is known has been asked again."""
+
+
+class _Again:
+    """A study whose trials are all known already: each is mended when it is asked.
+
+    Args:
+        count: How many there are.
+        mend: Brings the trial of a number into the copy.
+        tell: Tells the copy what came of a trial.
+    """
+
+    def __init__(self, count: int, mend: Callable[[int], TrialSpec], tell: Callable[[Outcome], None]) -> None:
+        self.asked_so_far = 0
+        self._count, self._mend, self._tell = count, mend, tell
+        self._results: list[Outcome] = []
+
+    def asked(self) -> list[TrialSpec]:
+        return []
+
+    def told(self) -> int:
+        return 0
+
+    def ask(self) -> TrialSpec:
+        if self.asked_so_far == self._count:
+            raise _Enough  # what was taken in since the last question is for the schedule to tell
+        for outcome in self._results:
+            self._tell(outcome)
+        self._results = []
+        self.asked_so_far += 1
+        return self._mend(self.asked_so_far - 1)
+
+    def tell(self, outcome: Outcome) -> None:
+        self._results.append(outcome)
+
+    def pause(self, outcome: Outcome) -> None: ...
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -318,7 +318,7 @@ class Tracker:
 
     def _send_trial(self, outcome: Outcome, dense: DenseRow | None, files: Mapping[str, Path]) -> None:
         """Write one child run; its end status comes last, so that a run that lacks something is RUNNING."""
-        status = "FINISHED" if outcome.state == "complete" else "FAILED"
+        status = {"complete": "FINISHED", "stopped": "KILLED"}.get(outcome.state, "FAILED")
         child = self._children.get(outcome.number) or self._create_child(outcome, dense)
         if child.status == status:
             return

@@ -30,7 +30,7 @@ class Checkpoints:
     def __init__(self, folder: Path, setting: Setting, spec: TrialSpec) -> None:
         self._folder = folder
         self._identity = {
-            "spec": asdict(spec),
+            "spec": {name: value for name, value in asdict(spec).items() if name != "until"},
             "steps": setting.steps,
             "recipe": setting.recipe.model_dump(mode="json"),
             "round_to": setting.round_to,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from methods.contract.session import Saved
+from methods.contract.session import Decision, Paused, Rung, Saved
 from search.records.outcome import Outcome, State
-from search.records.trial_spec import TrialSpec
+from search.records.trial_spec import TrialSpec, history_to_rung, pauses_at
 from search.store.studies import StudyFiles
 from search.trials.checkpoint import Checkpoints, checkpoint_folder
 from search.trials.trial import Finished, Setting, failed_outcome, run_trial
@@ -22,7 +23,9 @@ TIMED_OUT = 75
 
 
 def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcome:
-    """Run one trial and write it; a trial that was interrupted goes on from its last epoch.
+    """Run one trial, to its end or to the rung that it pauses at, and write it.
+
+    A trial that was interrupted, or paused before, goes on from its last epoch.
 
     A trial that runs out of memory is run once more with its batches cut in two (gradients are accumulated, so that
     the steps stay the same but for batch norms); ``extra["accumulate"]`` then says into how many pieces.
@@ -33,28 +36,75 @@ def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcom
         files: Where it is written.
 
     Returns:
-        The outcome, which is on disk by now.
+        The outcome, which is on disk by now; its state is ``"paused"`` at a rung.
     """
     marker = Marker(files, spec)
+    started, records = time.time(), list[dict[str, float]]()
     try:
-        finished = _run(setting, spec, files, marker)
+        finished = _run(setting, spec, files, marker, records)
         recipe = setting.recipe
         if finished.outcome.state == "out_of_memory" and 2 * recipe.accumulate <= recipe.batch_size:
             pieces = 2 * recipe.accumulate
             smaller = replace(setting, recipe=recipe.replaced(accumulate=pieces))
-            finished = _run(smaller, spec, files, marker)
+            records.clear()
+            finished = _run(smaller, spec, files, marker, records)
             outcome = replace(finished.outcome, extra=finished.outcome.extra | {"accumulate": float(pieces)})
             finished = replace(finished, outcome=outcome)
+    except Paused as paused:
+        outcome = failed_outcome(spec, str(paused), started, time.time() - started, records, "paused")
+        files.write_paused(outcome)
+        return outcome
     finally:
         marker.clear()
     files.write(finished)
+    files.remove_paused(spec.number)
     Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec).clear()
     return finished.outcome
 
 
-def _run(setting: Setting, spec: TrialSpec, files: StudyFiles, marker: Marker) -> Finished:
+def _run(
+    setting: Setting, spec: TrialSpec, files: StudyFiles, marker: Marker, records: list[dict[str, float]]
+) -> Finished:
     checkpoints = Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec)
-    return run_trial(setting, spec, progress=marker, session=Saved(checkpoints))
+
+    def decide(rung: Rung) -> Decision:
+        return "pause" if pauses_at(rung.record, spec.until, setting.steps) else "continue"
+
+    return run_trial(setting, spec, records.append, marker, Saved(checkpoints, decide))
+
+
+def ended_leg(files: StudyFiles, spec: TrialSpec, steps: int) -> Outcome | None:
+    """Look whether a leg of a trial has ended.
+
+    Args:
+        files: Where trials are written.
+        spec: The leg.
+        steps: Budget of the trial in optimiser steps.
+
+    Returns:
+        The outcome of the trial, finished or paused where this leg was to pause; ``None`` if there is none yet.
+    """
+    if spec.number in files.numbers():
+        return files.outcome(spec.number)
+    paused = files.paused(spec.number)
+    return None if paused is None or history_to_rung(paused.history, spec.until, steps) is None else paused
+
+
+def stop_paused(files: StudyFiles, paused: Outcome) -> Outcome:
+    """End a trial that waits at a rung, and write it.
+
+    Args:
+        files: Where it is written.
+        paused: The trial so far.
+
+    Returns:
+        Its outcome, which is on disk by now.
+    """
+    error = f"stopped at epoch {paused.history[-1]['epoch']:g}, a rung from which others went on"
+    files.write(Finished(replace(paused, state="stopped", error=error), None, {}))
+    files.remove_paused(paused.number)
+    shutil.rmtree(checkpoint_folder(files.root, paused.number), ignore_errors=True)
+    return files.outcome(paused.number)
 
 
 def write_failure(files: StudyFiles, spec: TrialSpec, started: float, error: str, state: State) -> Outcome:

@@ -19,7 +19,7 @@ from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.trials.trial import Setting
-from search.workers.finish import finish_trial, time_limit, timeout_text, write_failure
+from search.workers.finish import ended_leg, finish_trial, time_limit, timeout_text, write_failure
 
 GRACE = 30.0
 """Seconds beyond the limit after which a process that has not ended itself is killed."""
@@ -63,8 +63,8 @@ def run_isolated(
     while True:
         started = time.time()
         code = _in_process(setting, spec, files, timeout)
-        if spec.number in files.numbers():
-            return files.outcome(spec.number)
+        if (ended := ended_leg(files, spec, setting.steps)) is not None:
+            return ended
         if code is None:
             return write_failure(files, spec, started, timeout_text(timeout or 0.0), "timed_out")
         how = _said(code)

@@ -40,7 +40,7 @@ from search.store.studies import StudyFiles
 from search.study.config import Resources
 from search.study.schedule import Schedule
 from search.trials.trial import Setting
-from search.workers.finish import finish_trial, time_limit, write_failure
+from search.workers.finish import ended_leg, finish_trial, time_limit, write_failure
 from spaces import InputError
 
 LITTLE = 16 * 2**20
@@ -110,7 +110,7 @@ class RayPool:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         scratch = files.root / "tune"  # Tune must write somewhere; nothing in it is needed afterwards
         trainable = tune.with_parameters(_trial_on_worker, setting=setting, files=files, timeout=self._timeout)
-        searcher = _ScheduleSearcher(schedule, files, on_started, self._retries, self._say)
+        searcher = _ScheduleSearcher(schedule, files, setting.steps, on_started, self._retries, self._say)
         tuner = tune.Tuner(
             tune.with_resources(trainable, self._demand),
             tune_config=tune.TuneConfig(
@@ -118,8 +118,8 @@ class RayPool:
                 num_samples=-1,  # the searcher says when there is no more
                 max_concurrent_trials=self.slots,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: f"trial_{trial.config['number']:04d}",
-                trial_dirname_creator=lambda trial: f"trial_{trial.config['number']:04d}",
+                trial_name_creator=_name_leg,
+                trial_dirname_creator=_name_leg,
             ),
             run_config=tune.RunConfig(name=files.name, storage_path=str(scratch), verbose=0),
         )
@@ -260,7 +260,7 @@ def _trial_on_worker(config: Mapping[str, Any], setting: Setting, files: StudyFi
     spec = TrialSpec(**config)
     try:
         with time_limit(files, spec, timeout):
-            finish_trial(setting, spec, files)
+            state = finish_trial(setting, spec, files).state
     except OSError as error:  # the trial's files cannot be written: what stops one worker stops all
         tune.report({"number": spec.number, "done": True, "error": [error.errno, error.strerror, error.filename]})
         return
@@ -268,7 +268,13 @@ def _trial_on_worker(config: Mapping[str, Any], setting: Setting, files: StudyFi
         import torch
 
         torch.cuda.empty_cache()  # the process is used again and must not hoard what other trials need
-    tune.report({"number": spec.number, "done": True})
+    tune.report({"number": spec.number, "done": True, "state": state})
+
+
+def _name_leg(trial: Any) -> str:
+    """Name a trial of Tune, which is one leg of ours: its number, and the step that it pauses at."""
+    until = trial.config["until"]
+    return f"trial_{trial.config['number']:04d}" + ("" if until is None else f"_to_{until}")
 
 
 class _ScheduleSearcher(Searcher):
@@ -278,13 +284,14 @@ class _ScheduleSearcher(Searcher):
         self,
         schedule: Schedule,
         files: StudyFiles,
+        steps: int,
         on_started: Callable[[TrialSpec], None],
         retries: int,
         say: Callable[[str], None],
     ) -> None:
         super().__init__(metric="number", mode="max")
         self.failure: OSError | None = None
-        self._retries, self._say = retries, say
+        self._steps, self._retries, self._say = steps, retries, say
         self._again: deque[TrialSpec] = deque()
         self._lost: Counter[int] = Counter()
         self._schedule = schedule
@@ -312,8 +319,8 @@ class _ScheduleSearcher(Searcher):
         if result is not None and result.get("error"):
             number, text, path = result["error"]
             self.failure = OSError(number, text, path)
-        elif spec.number in self._files.numbers():
-            self._schedule.finish(self._files.outcome(spec.number))
+        elif (ended := ended_leg(self._files, spec, self._steps)) is not None:
+            self._schedule.finish(ended)
         else:
             self._take_loss(spec, started)
 

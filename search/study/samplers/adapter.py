@@ -6,9 +6,9 @@ lies in Optuna's storage is like any other. :func:`optuna_sampler` gives the exa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -25,6 +25,10 @@ Search = dict[str, BaseDistribution]
 
 ATTEMPTS = 100
 """Points that are looked at for one that can be moved into the limits."""
+
+
+ENDED: Mapping[TrialState, Literal["failed", "stopped"]] = {TrialState.FAIL: "failed", TrialState.PRUNED: "stopped"}
+"""What we call the ends of trials without a network."""
 
 
 class PortSampler(BaseSampler):
@@ -219,7 +223,7 @@ def history_of(study: optuna.Study, until: int, space: Space, objectives: Sequen
             known |= dict(zip(objectives, trial.values, strict=True))
             history.append(Tried(trial.number, method, own, "complete", known))
         else:
-            history.append(Tried(trial.number, method, own, "failed" if trial.state.is_finished() else "running"))
+            history.append(Tried(trial.number, method, own, ENDED.get(trial.state, "running")))
     return history
 
 

@@ -122,14 +122,15 @@ class Tried:
         number: Its number in the study.
         method: The method that it tried.
         point: The method's parameters, by their own names.
-        state: ``"complete"``, ``"failed"``, or ``"running"`` while nothing is known of it.
+        state: ``"complete"``, ``"failed"``, ``"stopped"`` by a scheduler at a rung, or ``"running"`` while nothing is
+            known of it (also while it waits at a rung).
         metrics: Measurements by name; empty unless it is complete.
     """
 
     number: int
     method: str
     point: Mapping[str, Value]
-    state: Literal["complete", "failed", "running"]
+    state: Literal["complete", "failed", "stopped", "running"]
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -169,7 +170,7 @@ class Sampler(Protocol):
         """Hear of a trial that was told; called once for each, in order of number.
 
         Args:
-            trial: The trial, complete or failed.
+            trial: The trial, complete, failed or stopped.
         """
 
     def propose(self, history: Sequence[Tried], space: Space, cost: CostOf, n: int) -> list[dict[str, Value]]:

@@ -37,6 +37,9 @@ class Recorded:
         del self.open[outcome.number]
         self.told_numbers.append(outcome.number)
 
+    def pause(self, outcome: Outcome) -> None:
+        raise AssertionError("no trial has a rung")
+
 
 def race(
     study: Recorded, total: int, lag: int, workers: int, draw: random.Random, stop_after: int | None = None
