@@ -29,6 +29,7 @@ from methods.contract.inputs import Inputs
 from methods.contract.recipe import Recipe
 from methods.contract.session import Session, Uninterrupted
 from methods.contract.task import Classification, Task
+from methods.network.anatomy import Anatomy
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
 from spaces import InputError, LayerGroup, Point, Space, Value, unknown_name
@@ -82,6 +83,7 @@ class Problem:
         progress: Hears how far an analysis is, or anything else that takes minutes and has no epochs.
         task: What the network is for: loss, metrics, drawn targets.
         session: Where the costly parts of the trial run, so that it can be interrupted and gone on with.
+        known: Groups and costs of the dense network, where they were found before; used where they fit it.
     """
 
     model: nn.Module
@@ -97,16 +99,25 @@ class Problem:
     progress: Progress = ignore_progress
     task: Task = field(default_factory=Classification)
     session: Session = Uninterrupted()
+    known: Anatomy | None = field(default=None, repr=False)
 
     @cached_property
     def groups(self) -> list[ChannelGroup]:
-        """The prunable channel groups of the dense network, in order of execution; found once."""
+        """The prunable channel groups of the dense network, in order of execution; found once, if not known."""
+        if self._known is not None:
+            return list(self._known.groups)
         return channel_groups(self.model, self.example, self.ignored)
 
     @cached_property
     def cost(self) -> CostModel:
-        """Exact FLOPs and parameters of any choice of widths; made once."""
-        return CostModel(self.model, self.example, self.groups)
+        """Exact FLOPs and parameters of any choice of widths; made once, if not known."""
+        return CostModel(self.model, self.example, self.groups) if self._known is None else self._known.cost
+
+    @cached_property
+    def _known(self) -> Anatomy | None:
+        """What is known, if it is of this network: one that has changed since is followed again."""
+        fits = self.known is not None and self.known.fits(self.model, self.example, self.ignored)
+        return self.known if fits else None
 
     def preview(self, kept: Mapping[str, int]) -> Preview:
         """Say what a choice of widths costs.

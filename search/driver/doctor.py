@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from methods.contract.data import Batch
 from methods.contract.inputs import Inputs, call, move, outputs_in, repeat, take
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
+from methods.network.anatomy import Anatomy
 from methods.network.copying import copy_network
 from methods.network.preflight import PROOFS, Findings, examine
 from search.driver.feasible import check_methods
@@ -156,7 +157,8 @@ def applicable_methods(findings: Findings, problem: Problem, methods: Sequence[s
     """
     layers = [group.layer for group in findings.groups]
     defaults = StudyConfig()
-    vars(problem)["groups"] = findings.groups  # found already
+    known = Anatomy.of(problem.model, problem.example, problem.ignored, findings.groups, findings.cost)
+    problem = replace(problem, known=known)
     answers = {}
     for name in methods:
         load_method(name)  # an unknown name is an error of the user's

@@ -28,8 +28,7 @@ from methods import load_method, method_names
 from methods.contract.data import Split
 from methods.contract.recipe import Recipe, derive_seed
 from methods.network.architecture import describe, rebuild
-from methods.network.channels import channel_groups, cut
-from methods.network.cost import CostModel
+from methods.network.channels import cut
 from methods.network.initial import reinitialise
 from methods.training.trainer import Diverged, Trainer
 from search.driver.prepare import Plan, dense_setting, plan
@@ -44,7 +43,7 @@ from search.study.config import StudyConfig
 from search.study.recipe_space import RECIPE
 from search.study.space import METHOD, first_points, study_space
 from search.tasks.recipes import resolve_recipe
-from search.trials.trial import Setting, measure_metrics, run_trial
+from search.trials.trial import Setting, measure_metrics, problem_of, run_trial
 from spaces import FlopsTarget, InputError, Value, unknown_name
 
 CONTROLS = (BASELINE, "random", SMALLER)
@@ -429,8 +428,8 @@ def _run_smaller(job: _Job) -> LeagueRow:
     torch.set_num_threads(job.setting.threads)
     setting = job.setting.placed()
     seed = derive_seed(job.row.seed, 1)
-    groups = channel_groups(setting.model, setting.example, setting.ignored)
-    cost = CostModel(setting.model, setting.example, groups)
+    problem = problem_of(setting, seed)
+    groups, cost = problem.groups, problem.cost
     keep = FlopsTarget(flops=job.row.share).keep([group.layer for group in groups], cost.flops, setting.round_to)
     narrow = cut(setting.model, groups, {name: list(range(width)) for name, width in keep.items()})
     model: nn.Module = reinitialise(narrow, derive_seed(seed, 0))

@@ -15,6 +15,7 @@ from methods.contract.method import Problem
 from methods.contract.named import is_reference
 from methods.contract.recipe import Recipe
 from methods.contract.task import Task
+from methods.network.anatomy import Anatomy
 from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 from methods.network.preflight import Findings, examine
@@ -271,8 +272,8 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         generator=torch.Generator().manual_seed(config.seed),
         ignored=ignored,
         task=task,
+        known=Anatomy.of(model, example, ignored, groups, cost),
     )
-    vars(problem)["groups"] = groups  # found already
     costs = PointCosts(problem, round_to)
     limits = read_limits(config, costs.dense, costs.least)
     beyond: list[str] = []
@@ -477,6 +478,7 @@ def dense_setting(
         dense_latency=latency,
         task=task,
         max_latency=limit,
+        anatomy=plan.problem.known,
     )
     require_reachable(setting)
     # One thread, as in the trials: a validation example on the edge must not fall to the other side here.

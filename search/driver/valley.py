@@ -9,12 +9,12 @@ from torch import nn
 
 from methods.contract.data import Split
 from methods.contract.recipe import check_seed
-from methods.network.channels import channel_groups
 from methods.training.evaluation import recalibrate
 from methods.training.paths import Paths, in_dense_shape, paths_between
 from search.driver.prepare import dense_setting, plan
 from search.records.listener import Listener
 from search.store.studies import StudyFiles
+from search.trials.trial import problem_of
 from spaces import InputError
 
 FAITHFUL = 0.01
@@ -48,7 +48,7 @@ def trial_valley(
     planned = plan(files.config())
     listener.stage("dense network")
     setting = dense_setting(planned, listener.dense_epoch)[0].placed()
-    groups = channel_groups(setting.model, setting.example, setting.ignored)
+    groups = problem_of(setting, seed).groups
     smaller = smaller.to(setting.device)
     pruned = in_dense_shape(setting.model, smaller, groups, kept)
     if not _same(pruned, smaller, setting.train):

@@ -89,7 +89,7 @@ def recipe_space(bounds: Mapping[str, Any], recipe: Recipe) -> Space:
 
     Example:
         >>> recipe_space({"lr": {"low": 0.01, "high": 0.1}}, Recipe(lr=0.05))["recipe.lr"]
-        LogReal(low=0.01, high=0.1, default=0.05)
+        Range(low=0.01, high=0.1, scale='log', whole=False, default=0.05)
     """
     known = [name for name in Recipe.model_fields if name not in UNSEARCHED]
     parameters = {}

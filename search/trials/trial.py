@@ -23,6 +23,7 @@ from methods.contract.method import Problem, Pruned, Report, ignore_record
 from methods.contract.recipe import Recipe
 from methods.contract.session import Paused, Session, Uninterrupted
 from methods.contract.task import Classification, Task
+from methods.network.anatomy import Anatomy
 from methods.network.architecture import describe
 from methods.network.channels import cut
 from search.objectives import OBJECTIVES, Measure, MeasureContext, Objective, load_objectives
@@ -59,6 +60,8 @@ class Setting:
         dense_latency: Seconds of the dense network on the first target; needed where there is ``timed``.
         task: What the network is for: loss and metrics.
         max_latency: Most seconds of one pass on the first target; a slower network is refused before it is trained.
+        anatomy: Channel groups and costs of the dense network, found once for all trials; ``None`` if every trial
+            finds them itself.
     """
 
     model: nn.Module
@@ -77,6 +80,7 @@ class Setting:
     dense_latency: float | None = None
     task: Task = field(default_factory=Classification)
     max_latency: float | None = None
+    anatomy: Anatomy | None = field(default=None, repr=False)
 
     def placed(self) -> Setting:
         """Return the setting with everything on its device.
@@ -237,7 +241,7 @@ def problem_of(setting: Setting, seed: int) -> Problem:
 
 
 def _problem(setting: Setting, spec: TrialSpec, report: Report, progress: Progress, session: Session) -> Problem:
-    """Make what the method is given; its channel groups and its cost model are made once, when first asked for."""
+    """Make what the method is given; groups and costs that are not known are found once, when they are first needed."""
     return Problem(
         model=setting.model,
         example=setting.example,
@@ -252,6 +256,7 @@ def _problem(setting: Setting, spec: TrialSpec, report: Report, progress: Progre
         progress=progress,
         task=setting.task,
         session=session,
+        known=setting.anatomy,
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from methods.contract.method import Problem, Pruned
 from methods.magnitude import Magnitude
-from methods.network.channels import channel_groups
+from methods.network.channels import analyse
 from methods.network.cost import CostModel
 from search.driver.prepare import dense_setting, plan
 from search.records.trial_spec import TrialSpec
@@ -96,22 +96,31 @@ def test_a_method_that_overspends_fails(setting: Setting, monkeypatch: pytest.Mo
     assert outcome.error is not None and "the comparison is not fair" in outcome.error
 
 
-def test_the_graph_and_the_cost_model_are_made_once(setting: Setting) -> None:
-    """Calls are counted, not time: by name of the code that runs, whoever calls it."""
-    watched = {channel_groups.__code__: "graph", CostModel.__init__.__code__: "cost"}
+@pytest.mark.parametrize("known", [True, False])
+def test_the_graph_and_the_cost_model_are_not_made_in_a_trial_or_once(setting: Setting, known: bool) -> None:
+    """Calls are counted, not time: by name of the code that runs, from wherever it is called."""
+    assert setting.anatomy is not None
+    shared = setting if known else replace(setting, anatomy=None)
+    watched = {analyse.__code__: "graph", CostModel.__init__.__code__: "cost"}
     calls: list[str] = []
 
     def count_calls(frame: FrameType, event: str, argument: object) -> None:
         if event == "call" and frame.f_code in watched:
             calls.append(watched[frame.f_code])
 
-    for method in ("increg", "spp", "magnitude", "sdprun"):
+    for method in ("increg", "spp", "magnitude", "random", "sdprun", "greedy"):
         calls.clear()
         sys.setprofile(count_calls)
         try:
             point = {} if method == "sdprun" else dict(POINT)
-            outcome = run_trial(replace(setting, steps=24), TrialSpec(0, method, point, seed=1)).outcome
+            outcome = run_trial(replace(shared, steps=24), TrialSpec(0, method, point, seed=1)).outcome
         finally:
             sys.setprofile(None)
         assert outcome.state == "complete", outcome.error
-        assert sorted(calls) == ["cost", "graph"], method
+        assert sorted(calls) == ([] if known else ["cost", "graph"]), method
+
+
+def test_what_a_trial_reaches_does_not_depend_on_who_found_the_groups(setting: Setting) -> None:
+    handed, found = run_trial(setting, SPEC), run_trial(replace(setting, anatomy=None), SPEC)
+    assert handed.architecture == found.architecture and handed.kept == found.kept
+    assert all(torch.equal(handed.weights[name], found.weights[name]) for name in found.weights)
