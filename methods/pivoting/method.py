@@ -36,9 +36,9 @@ from math import fsum, log
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
-from methods.contract.method import Method, Problem, Pruned, Record
+from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.contract.recipe import derive_seed
 from methods.network.channels import ChannelGroup, Kept, cut
 from methods.network.cost import CostModel, count
@@ -227,6 +227,30 @@ class Pivoting(Method):
         conditions = dict.fromkeys(("ramp", "pivot_interval", "decay"), gradual)
         conditions["degree"] = Condition("structure", ("block_sparse", "bsr"))
         return sparsity_space(groups) | Space(own, conditions)
+
+    def preview(self, problem: Problem) -> Preview | None:
+        """Say what the network will cost where ratios decide how dense each layer stays.
+
+        Args:
+            problem: The network.
+
+        Returns:
+            The exact cost, however the pivots are found; ``None`` for a share of the FLOPs, which is given out by
+            what blocks cost the trained layers.
+        """
+        if isinstance(self.sparsity, FlopsTarget):
+            return None
+        widths, densities = self._shares(problem)
+        narrow = cut(problem.model, problem.groups, {name: list(range(width)) for name, width in widths.items()})
+        layers, fits = self._candidates(problem, narrow, self.min_side)
+        chosen = nearest(layers.shapes, layers.options, densities, fits)
+        flops, params = layers.rest, problem.cost.params(widths)
+        for shape in layers.shapes:
+            weight = narrow.get_submodule(shape.name).weight
+            assert isinstance(weight, Tensor)
+            flops += chosen[shape.name].of(shape.flops)
+            params -= weight.numel() - chosen[shape.name].of(weight.numel())
+        return Preview(flops, params)
 
     def prune(self, problem: Problem) -> Pruned:
         """Remove channels where asked for, pivot, rewrite, and fine-tune.
@@ -421,6 +445,14 @@ class Pivoting(Method):
 
     def _by_ratio(self, problem: Problem, groups: list[ChannelGroup], seed: int) -> _Blocked:
         """Give each layer the density that its group's ratio stands for."""
+        widths, densities = self._shares(problem)
+        model, kept = self._without(problem, groups, widths, seed)
+        layers, fits = self._candidates(problem, model, self.min_side)
+        return _Blocked(model, kept, nearest(layers.shapes, layers.options, densities, fits), layers)
+
+    def _shares(self, problem: Problem) -> tuple[dict[str, int], dict[str, float]]:
+        """Divide every group's ratio: the width that channels leave, and the density that blocks are to have."""
+        groups = problem.groups
         left = self.sparsity.keep([group.layer for group in groups], len, 1)
         shares = {group.name: left[group.name] / group.channels for group in groups}
         widths = {}
@@ -432,9 +464,7 @@ class Pivoting(Method):
             for group in groups
             for member in group.producers(problem.model)
         }
-        model, kept = self._without(problem, groups, widths, seed)
-        layers, fits = self._candidates(problem, model, self.min_side)
-        return _Blocked(model, kept, nearest(layers.shapes, layers.options, densities, fits), layers)
+        return widths, densities
 
     def _without(
         self, problem: Problem, groups: list[ChannelGroup], widths: Mapping[str, int], seed: int

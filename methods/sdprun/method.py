@@ -48,7 +48,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.contract.loop import require_batches
-from methods.contract.method import Method, Problem, Pruned, Record, ignore_record
+from methods.contract.method import Method, Preview, Problem, Pruned, Record, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.channels import ChannelGroup, cut
 from methods.network.compaction import expand, groups_after, positions
@@ -66,7 +66,7 @@ from methods.sdprun.dual_averaging import (
 )
 from methods.sdprun.growth import Growth, Settled
 from methods.sdprun.raising import Even, Raising, Shared, Timetable, ToValue
-from methods.sdprun.steering import Shares
+from methods.sdprun.steering import Shares, places
 from methods.training.one_shot import cut_and_finetune, draw_seed
 from methods.training.paths import paths_between
 from methods.training.trainer import Hook, Trainer, recalibrate
@@ -265,6 +265,30 @@ class SDPrun(Method):
         require_batches(problem.task, "sdprun", "for an optimiser of its own")
         _, chosen, _ = self._reachable(problem)
         self._multipliers(chosen)
+
+    def preview(self, problem: Problem) -> Preview | None:
+        """Say what the network will cost where steering decides how many units each group loses.
+
+        Args:
+            problem: The network and the budget.
+
+        Returns:
+            The exact cost where thresholds make all groups lose alike. ``None`` without steering, and with one
+            threshold for all groups: there the norms decide in training which group loses how much.
+        """
+        if self.steer == "off" or self.thresholds == "shared":
+            return None
+        _, chosen, shares = self._reachable(problem)
+        sizes = torch.tensor([[group.channels] for group in chosen])
+        valid = torch.arange(int(sizes.max())) < sizes
+        # Ranks alone decide how many units of a group go: any order of them will do.
+        anything = torch.arange(valid.shape[1], dtype=torch.double).expand(valid.shape)
+        landing = shares.land(places(anything, valid, self._multipliers(chosen).double()), self.target_flops)
+        left = (landing.alive & valid).sum(1).tolist()
+        return problem.preview({
+            group.name: rounded_up(count, group.channels, self.round_to)
+            for group, count in zip(chosen, left, strict=True)
+        })
 
     def prune(self, problem: Problem) -> Pruned:
         """Train until enough units are zero, take them away, and train on to the end of the budget.

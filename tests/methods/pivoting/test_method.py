@@ -592,3 +592,26 @@ def test_a_positive_tilt_makes_damage_in_deep_layers_count_less() -> None:
     shapes = [Shape(name, 64, 64, 4096, depth) for name, depth in (("first", 0.0), ("middle", 0.5), ("last", 1.0))]
     tilted = tilt_damages(lambda name, choice: 1.0, shapes, 1.0)
     assert [tilted(name, DENSE) for name in ("first", "middle", "last")] == [4.0, 1.0, 0.25]
+
+
+@pytest.mark.parametrize("mode", ["one_shot", "gradual", "from_unstructured", "random_mask"])
+@pytest.mark.parametrize(
+    ("net", "fields"),
+    [
+        ("projection", {}),
+        ("projection", {"structure": "bsr", "channel_share": 0.3}),
+        ("grouped", {"structure": "block_sparse", "coupling": "free", "channel_share": 0.5}),
+        ("linear", {"channel_share": 1.0, "round_to": 2}),
+        ("linear", {"coupling": "free", "score": "taylor"}),
+    ],
+)
+def test_the_cost_of_given_ratios_is_known_before_training(net: str, fields: dict[str, object], mode: str) -> None:
+    problem, chosen = problem_for(net, steps=8), method(mode=mode, **fields)
+    seen = chosen.preview(problem)
+    left = count(chosen.prune(problem).model, problem.example)
+    assert seen is not None and (seen.flops, seen.params) == (left.flops, left.params)
+    assert left.flops < problem.cost.dense
+
+
+def test_a_share_of_the_flops_is_given_out_by_what_trained_layers_lose() -> None:
+    assert method(sparsity={"mode": "flops", "flops": 0.5}).preview(problem_for("projection")) is None

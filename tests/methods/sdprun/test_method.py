@@ -1066,3 +1066,35 @@ def test_even_thresholds_come_slowly_to_where_the_first_unit_vanishes() -> None:
         levels.append(optimizer.levels(ratios))
     for step, level in enumerate(levels):
         torch.testing.assert_close(level, levels[-1] * (step + 1) / 10)
+
+
+@pytest.mark.parametrize("round_to", [1, 4])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"min_keep": 3, "min_share": 0.0, "finish": "recipe"},
+        {"kappa_by": "stage"},
+        {"residual_mode": "inner_only", "adapt": 0.0, "kappa_mode": "one"},
+    ],
+    ids=["default", "recipe", "stages", "inner"],
+)
+@pytest.mark.parametrize("net", ["vgg", "projection", "grouped"])
+def test_the_cost_of_steered_growth_is_known_before_training(net: str, fields: dict[str, Any], round_to: int) -> None:
+    problem = problem_for(net, steps=16)
+    if "kappa_by" in fields:
+        stages = dict.fromkeys(group.stage for group in problem.groups)
+        fields = fields | {"stage_mult": {stage: 0.5 + place for place, stage in enumerate(stages)}}
+    method = SDPrun(target_flops=0.6, round_to=round_to, **fields)
+    seen = method.preview(problem)
+    left = count(method.prune(problem).model, problem.example)
+    assert seen is not None and (seen.flops, seen.params) == (left.flops, left.params)
+    assert seen.flops <= 0.6 * problem.cost.dense
+
+
+def test_where_the_norms_decide_no_cost_is_named() -> None:
+    problem = problem_for("vgg")
+    assert SDPrun(thresholds="shared", target_flops=0.6).preview(problem) is None
+    assert SDPrun(steer="off", g_end=1.0).preview(problem) is None
+    with pytest.raises(InputError, match="cannot be reached"):
+        SDPrun(target_flops=0.01).preview(problem)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -185,3 +186,21 @@ def test_three_objectives() -> None:
         metrics = answer(method, own) | {"params": float(COSTS.dense.params if cost is None else cost.params)}
         history.append(Tried(number, method, own, "complete", metrics))
     assert len({trial.metrics["params"] for trial in history}) > 5
+
+
+def test_limits_hold_exactly_for_methods_that_train_or_rewrite_where_their_cost_is_determined() -> None:
+    costs = PointCosts(replace(small_problem(), steps=10))
+    dense = costs.dense
+    limits = Limits(int(0.3 * dense.flops), int(0.6 * dense.flops), int(0.8 * dense.params))
+    space = study_space(["sdprun", "pivoting"], costs.groups, "any", {"pivoting": {"min_side": 2}})
+    asked: list[tuple[str, dict[str, Value]]] = [
+        *(("sdprun", {"target_flops": share}) for share in (0.2, 0.35, 0.59, 0.85)),
+        *(("pivoting", {"sparsity.mode": "uniform", "sparsity.ratio": ratio}) for ratio in (0.1, 0.3, 0.6)),
+    ]
+    for method, point in asked:
+        own = own_space(space, method)
+        given = {name: value for name, value in (own.defaults() or {}).items() if not name.startswith("sparsity.")}
+        repaired = repair_point(method, own, {**given, **point}, costs, limits, dense)
+        assert repaired is not None, (method, point)
+        cost = costs(method, repaired)
+        assert cost is not None and limits.met(cost.flops, cost.params), (method, point)
