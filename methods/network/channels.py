@@ -11,7 +11,7 @@ Coupled structures as in Fang et al., DepGraph, 2023, arXiv 2301.12900; found he
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, call
 from methods.network.copying import copy_network, shapes_of
-from methods.network.labels import Classes
+from methods.network.labels import Classes, test_for
 from methods.network.propagation import Propagation
 from methods.network.rules.following import calls_summing, follow
 from methods.network.sizes import SizedCall, SummingCall, key_of, mode_of, sizes_in, tensors_in
@@ -366,11 +366,11 @@ def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
         (sorted(roots, key=lambda root: first[root][2]) for roots in alike.values() if len(roots) > 1),
         key=lambda roots: first[roots[0]],
     )
-    units = np.array(sorted(root for roots in chosen for root in roots), dtype=np.int64)
+    is_unit = test_for(root for roots in chosen for root in roots)
 
     def settle(labels: Classes) -> Classes:
         roots = state.classes.find(labels)
-        return np.where(np.isin(roots, units), roots, 0)
+        return np.where(is_unit(roots), roots, 0)
 
     structure = Structure(
         tensors={name: tuple(dim.labels for dim in dims) for name, dims in state.tensors.items()},
@@ -387,7 +387,7 @@ def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
     sizes = _resolutions(followed.tapes[0])
     groups = []
     taken: dict[str, int] = defaultdict(int)
-    for group in chosen:
+    for group, members in zip(chosen, _members(followed, structure, chosen, order), strict=True):
         name = first[group[0]][1]
         taken[name] += 1
         groups.append(
@@ -396,7 +396,7 @@ def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
                 channels=len(group),
                 stage=sizes.get(name, "1x1"),
                 depth=0.0,
-                members=tuple(_members(followed, structure, group, order)),
+                members=tuple(members),
                 units=tuple(group),
             )
         )
@@ -516,9 +516,9 @@ def _attributes(followed: _Followed) -> list[Attribute]:
 
 
 def _members(
-    followed: _Followed, structure: Structure, roots: Sequence[int], order: Mapping[str, int]
-) -> Iterable[Member]:
-    """List the modules that take part in a group, with the channels of each unit."""
+    followed: _Followed, structure: Structure, chosen: Sequence[Sequence[int]], order: Mapping[str, int]
+) -> list[list[Member]]:
+    """List the modules that take part in each group, with the channels of each unit."""
     sides: dict[tuple[str, Side], Classes] = {}
     by_module: set[str] = set()
     for widths in structure.widths:
@@ -534,12 +534,18 @@ def _members(
             if labels is not None and owner not in by_module:
                 side = "in" if (name, k) in structure.reads else "out"
                 sides.setdefault((owner, side), labels)  # type: ignore[arg-type]
-    found = []
+    group_of = {root: number for number, roots in enumerate(chosen) for root in roots}
+    found: list[list[Member]] = [[] for _ in chosen]
     for (module, side), labels in sides.items():
-        rows = [np.flatnonzero(labels == root) for root in roots] if np.isin(labels, roots).any() else []
-        if rows and len({len(row) for row in rows}) == 1:
-            found.append(Member(module, side, torch.from_numpy(np.stack(rows))))
-    return sorted(found, key=lambda m: (order.get(m.module, len(order)), m.side))
+        places: dict[int, list[int]] = defaultdict(list)  # of each class
+        for place, root in enumerate(labels.tolist()):
+            if root:
+                places[root].append(place)
+        for number in {group_of[root] for root in places}:
+            rows = [places.get(root, []) for root in chosen[number]]
+            if len({len(row) for row in rows}) == 1:
+                found[number].append(Member(module, side, torch.tensor(rows)))
+    return [sorted(members, key=lambda m: (order.get(m.module, len(order)), m.side)) for members in found]
 
 
 def _resolutions(tape: Tape) -> dict[str, str]:
@@ -555,6 +561,24 @@ def _resolutions(tape: Tape) -> dict[str, str]:
 # --- removing to see --------------------------------------------------------------------------------------------
 
 
+HALF = 0.5
+"""The share of units that is removed first, in both modes."""
+
+
+def _same_in_both_modes(structure: Structure) -> bool:
+    """Whether every call with sizes is made alike in both modes."""
+    calls: dict[str, dict[tuple[str, str], SizedCall]] = {"eval": {}, "train": {}}
+    for call_ in structure.sized:
+        calls[call_.mode][call_.module, call_.key] = call_
+    if calls["eval"].keys() != calls["train"].keys():
+        return False
+    return all(
+        [(a.path, a.constant, a.labels.tobytes()) for a in one.sizes]
+        == [(b.path, b.constant, b.labels.tobytes()) for b in calls["train"][place].sizes]
+        for place, one in calls["eval"].items()
+    )
+
+
 def _part(units: Sequence[int], share: float) -> Sequence[int]:
     """Take a share of all units but one: from the front, or from the back where the share is negative."""
     number = max(1, int(abs(share) * (len(units) - 1)))
@@ -568,16 +592,17 @@ def _survivors(
     if not groups:
         return groups, structure, {}
     shapes = shapes_of(model)
+    alike = _same_in_both_modes(structure)
     both = on_device(_two_of(example), torch.device("meta"))
     wanted: list[Any] = []
 
-    def run(network: nn.Module) -> Any:
+    def run(network: nn.Module, modes: tuple[bool, ...] = (False, True)) -> Any:
         answers = []
         with torch.no_grad():
-            for training in (False, True):
+            for training in modes:
                 network.train(training)
                 answers.append(_answer_shapes(call(network, both)))
-        if wanted and answers != wanted:
+        if wanted and answers != wanted[: len(modes)]:
             raise ValueError(f"the answer has shape {answers[0]} instead of {wanted[0]}")
         return answers
 
@@ -591,7 +616,12 @@ def _survivors(
         nonlocal structure
         removed = [unit for group in some for unit in _part(group.units, share)]
         try:
-            found = learn_stale(shapes, structure, removed, run)
+            if alike and share != HALF:  # what happens in training mode is known then
+                found = learn_stale(shapes, structure, removed, lambda network: run(network, (False,)))
+            else:
+                found = learn_stale(shapes, structure, removed, run)
+            if alike:
+                found |= {(name, mode, key, path) for name, _, key, path in found for mode in ("eval", "train")}
             structure = replace(structure, stale=structure.stale | found)
         except Exception as error:  # a network may fail in any way
             return _said(error, shapes)
@@ -615,12 +645,12 @@ def _survivors(
         return [*left, *right] if attempt([*left, *right], share) is None else left
 
     # Every unit is removed in one of the last two, so that every size changes at least once.
-    for share in (0.5, 0.0, 1.0, -1.0):
+    for share in (HALF, 0.0, 1.0, -1.0):
         groups = narrow(groups, share)
         if not groups:
             break
-    left = np.array(sorted(unit for group in groups for unit in group.units), dtype=np.int64)
-    return groups, structure.mapped(lambda labels: np.where(np.isin(labels, left), labels, 0)), lost
+    is_left = test_for(unit for group in groups for unit in group.units)
+    return groups, structure.mapped(lambda labels: np.where(is_left(labels), labels, 0)), lost
 
 
 def _answer_shapes(answer: Any) -> list[tuple[int, ...]]:
@@ -645,7 +675,7 @@ def _said(error: Exception, model: nn.Module) -> str:
 def _stays(followed: _Followed, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> dict[str, str]:
     """Say why layers keep channels."""
     state = followed.state
-    units = np.array(sorted(unit for group in groups for unit in group.units), dtype=np.int64)
+    units = {unit for group in groups for unit in group.units}
     reasons: dict[str, str] = {}
     for widths in state.widths:
         if widths.outputs is None:

@@ -8,7 +8,7 @@ a fixed size is *pinned*, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,6 +42,27 @@ class Dim:
 
 FREE = Dim()
 """A dimension without anything to remove."""
+
+
+def test_for(members: Iterable[int]) -> Callable[[Classes], NDArray[np.bool_]]:
+    """Make a test of whether classes are of a set: a look into a table, however many are asked for.
+
+    Args:
+        members: The set.
+
+    Returns:
+        A function from an array of classes to an array of truth values.
+    """
+    numbers = np.fromiter(members, dtype=np.int64)
+    last = int(numbers.max(initial=-1)) + 1  # stands for all that are larger
+    table = np.zeros(last + 1, dtype=bool)
+    table[numbers] = True
+
+    def test(labels: Classes) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = table[np.minimum(labels, last)]
+        return found
+
+    return test
 
 
 class UnionFind:

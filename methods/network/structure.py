@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.network.copying import copy_network
-from methods.network.labels import Classes
+from methods.network.labels import Classes, test_for
 from methods.network.layers import CutAttention, ZeroPadShortcut
 from methods.network.propagation import Term, Widths
 from methods.network.sizes import (
@@ -148,11 +148,10 @@ def alive_without(removed: Iterable[int]) -> Alive:
     Returns:
         A function from an array of classes to an array of truth values.
     """
-    gone = np.array(sorted(removed), dtype=np.int64)
+    gone = test_for(removed)
 
     def alive(labels: Classes) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = ~np.isin(labels, gone)
-        return found
+        return ~gone(labels)
 
     return alive
 
