@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from methods.contract.inputs import Inputs, call
 from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import Classes, test_for
-from methods.network.propagation import Propagation
+from methods.network.propagation import Propagation, reads_input
+from methods.network.rules import products
 from methods.network.rules.following import calls_summing, follow
 from methods.network.sizes import SizedCall, SummingCall, key_of, mode_of, sizes_in, tensors_in
 from methods.network.structure import Attribute, Structure, cut_network, learn_stale, mask_network
@@ -269,15 +270,15 @@ def _follow(model: nn.Module, example: Any) -> _Followed:
     copied = copy_network(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     one = on_device(example, device)
-    both = _two_of(one)
-    tapes = [record(copied, both, training, SECONDS) for training in (False, True)]
+    tapes = [record(copied, _several_of(one, 2), training, SECONDS) for training in (False, True)]
+    grows = _growing(copied, one, tapes[0])
     names = tensor_names(copied)
-    state = Propagation(names, dict(copied.named_modules()))
+    state = Propagation(names, dict(copied.named_modules()), grows=grows)
     for tape in tapes:
         follow(state, tape)
-    if state.seen_heads:  # once more, now that it is known what heads are
-        known = state.seen_heads
-        state = Propagation(names, dict(copied.named_modules()), heads=known)
+    if state.seen_heads or state.seen_positions:  # once more, now that it is known what heads and images are
+        heads, positions = state.seen_heads, frozenset(state.seen_positions)
+        state = Propagation(names, dict(copied.named_modules()), heads=heads, positions=positions, grows=grows)
         for tape in tapes:
             follow(state, tape)
     return _Followed(copied, state, tapes)
@@ -296,13 +297,27 @@ def on_device(example: Any, device: torch.device) -> Any:
     return torch.utils._pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example)
 
 
-def _two_of(example: Any) -> Any:
-    """Put every example of a batch twice: batch norms cannot learn from one number."""
+def _several_of(example: Any, times: int) -> Any:
+    """Put every example of a batch several times: batch norms cannot learn from one number."""
 
-    def twice(leaf: Any) -> Any:
-        return torch.cat([leaf, leaf]) if isinstance(leaf, Tensor) and leaf.ndim else leaf
+    def repeated(leaf: Any) -> Any:
+        return torch.cat([leaf] * times) if isinstance(leaf, Tensor) and leaf.ndim else leaf
 
-    return torch.utils._pytree.tree_map(twice, example)
+    return torch.utils._pytree.tree_map(repeated, example)
+
+
+def _growing(model: nn.Module, example: Any, tape: Tape) -> frozenset[int]:
+    """List the products of the pass that do not look at the input and yet are made once for every example."""
+
+    def sizes(each: Tape) -> dict[int, Any]:
+        ops = enumerate(each.ops)
+        return {k: [v.shape for v in op.outputs] for k, op in ops if op.name in products.RULES and not reads_input(op)}
+
+    two = sizes(tape)
+    if not two:
+        return frozenset()
+    three = sizes(record(model, _several_of(example, 3), False, SECONDS))
+    return frozenset(k for k, shapes in two.items() if three.get(k, shapes) != shapes)
 
 
 def _pin_fixed(followed: _Followed, model: nn.Module, ignored: Collection[str], frozen: Collection[str]) -> None:
@@ -593,7 +608,7 @@ def _survivors(
         return groups, structure, {}
     shapes = shapes_of(model)
     alike = _same_in_both_modes(structure)
-    both = on_device(_two_of(example), torch.device("meta"))
+    both = on_device(_several_of(example, 2), torch.device("meta"))
     wanted: list[Any] = []
 
     def run(network: nn.Module, modes: tuple[bool, ...] = (False, True)) -> Any:
@@ -609,7 +624,7 @@ def _survivors(
     try:
         wanted = run(shapes)
     except Exception:  # it cannot run on shapes alone: it runs on numbers then
-        shapes, both = copy_network(model), _two_of(example)
+        shapes, both = copy_network(model), _several_of(example, 2)
         wanted = run(copy_network(model))
 
     def attempt(some: Sequence[ChannelGroup], share: float) -> str | None:

@@ -7,6 +7,7 @@ literature counts them: ResNet-56 for CIFAR has 125.5 M. Batch norm, activations
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.contract.inputs import Inputs, call, move, take
 from methods.network.channels import ChannelGroup
-from methods.network.copying import shapes_of
+from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import Classes
 from spaces import InputError, unknown_name
 
@@ -45,7 +47,7 @@ def count(model: nn.Module, example: Inputs) -> Cost:
         example: One input, ``[1, ...]``; its values do not matter.
 
     Returns:
-        The cost for one input; an ``InputError`` if what is executed depends on the numbers in the input.
+        The cost for one input: for this one, if what is executed depends on the numbers in it.
     """
     return Cost(sum(layer_flops(model, example).values()), sum(p.numel() for p in model.parameters()))
 
@@ -62,21 +64,17 @@ def layer_flops(model: nn.Module, example: Inputs) -> dict[str, int]:
         those executed outside any submodule. Modules without any are left out.
 
     Raises:
-        InputError: If what the network executes depends on the numbers in its input.
         RuntimeError: If the network cannot run on the example.
     """
     # A copy on the meta device: only shapes are computed, whatever the size of the network.
-    shapes = shapes_of(model).eval()
+    shapes = shapes_of(model).eval().requires_grad_(False)  # torch's counter stumbles over views of parameters
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
             call(shapes, move(take(example, slice(1)), "meta"))
     except (RuntimeError, NotImplementedError) as error:  # torch says no more than which operation it was
         if "meta" not in str(error):
             raise
-        raise InputError(
-            f"the FLOPs of {type(shapes).__name__} cannot be counted, for its forward pass looks at numbers and not at "
-            f"shapes alone ({str(error).splitlines()[0]}); let it compute the same for all numbers"
-        ) from error
+        counter = _count_on_numbers(model, example)
     totals = {
         name: sum(operations.values()) // 2  # the counter counts a multiply–accumulate as two operations
         for name, operations in counter.get_flop_counts().items()
@@ -90,6 +88,21 @@ def layer_flops(model: nn.Module, example: Inputs) -> dict[str, int]:
         if left:
             own[name] = left
     return own
+
+
+def _count_on_numbers(model: nn.Module, example: Inputs) -> FlopCounterMode:
+    """Run a network whose code looks at numbers and not at shapes alone, with kernels that can be counted."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    with (
+        warnings.catch_warnings(action="ignore"),  # of torch, about accelerators that are not there
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        torch.backends.mkldnn.flags(enabled=False),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        call(copy_network(model).eval().requires_grad_(False), move(take(example, slice(1)), device))
+    return counter
 
 
 class CostModel:

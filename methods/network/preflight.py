@@ -136,6 +136,8 @@ class _Prover:
         floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
         self._dtype = torch.float64 if size <= EXACT_UP_TO and set(floats) == {torch.float32} else None
         self._shaken = _shaken(model)
+        if self._dtype is not None and not _runs_in_double(self._shaken, _inputs(example, self._dtype)):
+            self._dtype = None  # its code makes numbers of a fixed kind
         if self._dtype is not None:
             self._shaken = self._shaken.double()
         self._inputs = _inputs(example, self._dtype)
@@ -178,6 +180,8 @@ class _Prover:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")
                 return self._equals_masked(groups, kept) or self._of_the_network(groups, kept)
+        except InputError:
+            raise
         except Exception as error:  # a network may fail in any way
             said = str(error).strip().splitlines() or [type(error).__name__]
             return f"the cut network fails: {said[0]}"
@@ -212,10 +216,15 @@ class _Prover:
             return "the rebuilt network gives other numbers"
         if (fault := self._frozen_and_shared(smaller)) is not None:
             return fault
-        smaller.train()
-        answer = outputs_in(call(smaller, own))
-        if any(each.requires_grad for each in answer):
-            sum(each.float().sum() for each in answer if each.requires_grad).backward()  # type: ignore[union-attr]
+        try:
+            _train(smaller, own)
+        except RuntimeError as error:
+            try:
+                _train(copy_network(self._model), own)
+            except RuntimeError:
+                said = str(error).strip().splitlines()[0]
+                raise InputError(f"{type(self._model).__name__} cannot be trained: {said}") from error
+            raise
         return None
 
     def _frozen_and_shared(self, smaller: nn.Module) -> str | None:
@@ -226,6 +235,24 @@ class _Prover:
         if shared_names(smaller) != self._names:
             return "parameters that were shared are so no longer"
         return None
+
+
+def _train(model: nn.Module, inputs: Inputs) -> None:
+    """Run a network forward and backward in training mode; an error of the network's goes through."""
+    answers = [each for each in outputs_in(call(model.train(), inputs)) if each.requires_grad]
+    if answers:
+        torch.stack([each.float().sum() for each in answers]).sum().backward()
+
+
+def _runs_in_double(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a network can be run in float64."""
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            answers = _answers(copy_network(model).double().eval(), inputs)
+    except Exception:  # noqa: BLE001  (a network may fail in any way)
+        return False
+    return all(answer.dtype == torch.float64 for answer in answers if answer.is_floating_point())
 
 
 def _answers(model: nn.Module, inputs: Inputs) -> list[Tensor]:

@@ -71,6 +71,8 @@ class Propagation:
         modules: The network's modules by name.
         classes: The classes.
         heads: Which part of a split of a dimension carries its classes: those that attention multiplies one by one.
+        positions: Parts of splits that are positions of an image, and carry no classes.
+        grows: Numbers of operations that do not look at the input and yet are made once for every example.
         tensors: Labels of parameters and buffers by name.
         dims: Labels of the tensors of the passes.
         reads: Dimensions of parameters along which channels are consumed.
@@ -79,6 +81,7 @@ class Propagation:
         terms: Multiply–accumulates.
         widths: Channels of convolutions and linear layers.
         seen_heads: What was learnt about splits in this pass.
+        seen_positions: What was learnt about positions of images in it.
         terms_in_first: How many terms belong to the first pass.
         group_labels: Class of each group of an operation that loses whole groups.
     """
@@ -87,6 +90,8 @@ class Propagation:
     modules: dict[str, nn.Module]
     classes: UnionFind = field(default_factory=UnionFind)
     heads: dict[tuple[int, int], int] = field(default_factory=dict)
+    positions: frozenset[tuple[int, int, int]] = frozenset()
+    grows: frozenset[int] = frozenset()
     tensors: dict[str, list[Dim]] = field(default_factory=dict)
     dims: dict[Value, list[Dim]] = field(default_factory=dict)
     reads: set[tuple[str, int]] = field(default_factory=set)
@@ -95,6 +100,7 @@ class Propagation:
     terms: list[Term] = field(default_factory=list)
     widths: list[Widths] = field(default_factory=list)
     seen_heads: dict[tuple[int, int], int] = field(default_factory=dict)
+    seen_positions: set[tuple[int, int, int]] = field(default_factory=set)
     group_labels: dict[Op, Classes] = field(default_factory=dict)
     terms_in_first: int = 0
     _op: Op | None = None
@@ -197,7 +203,7 @@ class Propagation:
                 coefficient *= size
             else:
                 factors.append(dim.labels)
-        per_example = any(value.from_input for value in self._op.outputs)
+        per_example = reads_input(self._op) or self._number - 1 in self.grows
         self.terms.append(Term(self._op.module, coefficient, tuple(factors), per_example))
 
     def reshape(self, dims: Sequence[Dim], shape: Sequence[int], out: Sequence[int]) -> list[Dim]:
@@ -271,6 +277,8 @@ class Propagation:
         from scipy.sparse.csgraph import connected_components
 
         counts = {}
+        # What is known to be an image's rows and columns carries none, as long as something else can.
+        wide = [k for k in wide if (self._number, self._splits, k) not in self.positions] or wide
         for k in wide:
             rows = np.moveaxis(flat, k, 0).reshape(flat.shape[k], -1)
             names, columns = np.unique(rows, return_inverse=True)
@@ -283,6 +291,11 @@ class Propagation:
         if counts[best] == len(np.unique(flat)):
             return best  # nothing is united that was apart
         return self.heads.get((self._number, self._splits), best)
+
+    def pin_position(self, dim: Dim) -> None:
+        """Pin a dimension that an operation takes for positions of an image, and remember which split made it."""
+        self.seen_positions |= dim.parts
+        self.pin_dim(dim, "takes channels for positions of an image")
 
     def saw_heads(self, dims: Sequence[Dim]) -> None:
         """Learn that dimensions are multiplied one by one, as attention does with its heads."""
@@ -352,6 +365,18 @@ def pin_all(state: Propagation, op: Op) -> None:
             state.pin_dim(dim, "is not understood")
     for value in op.outputs:
         state.dims[value] = [FREE] * len(value.shape)
+
+
+def reads_input(op: Op) -> bool:
+    """Tell whether what an operation makes depends on the network's input.
+
+    Args:
+        op: The operation.
+
+    Returns:
+        Whether it does.
+    """
+    return any(value.from_input for value in op.outputs)
 
 
 def is_raw(value: Value) -> bool:

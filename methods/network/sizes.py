@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from methods.network.labels import Classes, Dim
+from methods.network.labels import FREE, Classes, Dim
 from methods.network.propagation import Propagation
 from methods.network.tape import SIZED, Call, Value, calling_forward, sequence
 from spaces import InputError
@@ -43,6 +43,7 @@ class Size:
         stop: Of a slice: the channels before its end.
         source: Of a list of positions: the channels they are positions of.
         batch: Whether it counts examples too, so that torch has to work it out.
+        grows: Whether it grows with the batch in a place where torch cannot work it out: the code must do that itself.
         constant: Its value where it counts nothing that can be removed, and must not change with what can.
     """
 
@@ -51,6 +52,7 @@ class Size:
     stop: Classes | None = None
     source: Classes | None = None
     batch: bool = False
+    grows: bool = False
     constant: int | None = None
 
     def value(self, alive: Alive) -> Any:
@@ -218,6 +220,33 @@ def _of_new(call: Call, state: Propagation) -> list[Size]:
     return _sizes_of(_listed(call, first, "size"), state.get(out), state) if isinstance(out, Value) else []
 
 
+def _of_repeat(call: Call, state: Propagation) -> list[Size]:
+    source, out, found = call.args[0], call.output, []
+    if not isinstance(source, Value) or not isinstance(out, Value):
+        return []
+    dims, extra = state.get(out), len(out.shape) - len(source.shape)
+    for k, (path, value) in enumerate(_listed(call, 1, "repeats", "sizes")):
+        labels = state.classes.live(dims[k].labels)
+        if labels is not None and value == len(labels) and (k < extra or source.shape[k - extra] == 1):
+            found.append(Size(path, labels))
+    return found
+
+
+def _of_tensor_split(call: Call, state: Propagation) -> list[Size]:
+    path, given = _argument(call, 1, "indices_or_sections")
+    _, dim = _argument(call, 2, "dim", 0)
+    labels = state.get(call.args[0])[dim].labels
+    if labels is None:
+        return []
+    if isinstance(given, int) and len(labels) % given == 0:  # equal parts stay equal
+        state.classes.tie(labels.reshape(given, -1).T, f"tensor_split in {call.module} splits into equal parts")
+        return []
+    if isinstance(given, int):
+        state.classes.pin(labels, f"tensor_split in {call.module or 'the network itself'} splits into unequal parts")
+        return []
+    return [Size((*path, k), labels[:place]) for k, place in enumerate(given)]
+
+
 def _of_unflatten(call: Call, state: Propagation) -> list[Size]:
     _, dim = _argument(call, 1, "dim")
     entries = _listed(call, 2, "sizes", "unflattened_size")
@@ -243,6 +272,8 @@ def _of_item(call: Call, state: Propagation) -> list[Size]:
             start, stop, _ = item.indices(len(labels))
             if (start, stop) != (0, len(labels)):
                 found.append(Size(path, labels[:start], stop=labels[:stop]))
+        elif labels is not None and isinstance(item, int) and not isinstance(item, bool):
+            found.append(Size(path, labels[: item % len(labels)]))  # its place among those that are left
         elif labels is not None and isinstance(item, list) and item and not isinstance(item[0], bool):
             found.append(Size(path, np.array(item) % len(labels), source=labels))
         elif labels is not None and isinstance(item, Value) and item.tensor is None and item.numbers is not None:
@@ -332,13 +363,16 @@ def _of_groups(call: Call, state: Propagation) -> list[Size]:
     if call.function.startswith("conv_transpose"):
         place = 6
     path, given = _argument(call, place, name)
-    return [] if labels is None or given is None else [Size(path, labels)]
+    channels = state.get(call.args[0])[1] if call.args and isinstance(call.args[0], Value) else FREE
+    return [] if labels is None or given is None else [Size(path, labels, grows=channels.batch)]
 
 
 _READERS: dict[str, Callable[[Call, Propagation], list[Size]]] = {
     **dict.fromkeys(("view", "reshape", "expand", "broadcast_to"), _of_view),
     **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), _of_new),
     "unflatten": _of_unflatten,
+    "repeat": _of_repeat,
+    "tensor_split": _of_tensor_split,
     "__getitem__": _of_item,
     "__setitem__": _of_item,
     "index_select": _of_index_select,

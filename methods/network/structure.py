@@ -266,6 +266,8 @@ def sizes_after(structure: Structure, alive: Alive, stale_only: bool) -> dict[st
     for call in structure.sized:
         entries: list[list[Any]] = []
         for size in call.sizes:
+            if size.grows:
+                continue
             if stale_only and (call.module, call.mode, call.key, size.path) not in structure.stale:
                 continue
             entries.append([list(size.path), size.value(alive)])
@@ -340,6 +342,9 @@ def mask_network(model: nn.Module, structure: Structure, removed: Iterable[int])
                 if classes is not None:
                     gone = torch.as_tensor(np.flatnonzero(~alive(classes)), device=module.source.device)
                     module.silence(gone, side)  # type: ignore[arg-type]
+    for module in modules.values():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # else all of it is one operation, whose norms leave nothing out
     for name, calls in _excluded(structure, alive).items():
         module = modules[name]
         module.__dict__["forward"] = Excluding(module, module.forward, calls)

@@ -408,7 +408,7 @@ SIZED = frozenset({
     "new_full", "new_empty", "zeros_like", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
     "conv_transpose3d", "linear", "matmul", "bmm", "einsum", "mm", "__matmul__", "__rmatmul__",
     "scaled_dot_product_attention", "index_select", "_weight_norm", "batch_norm", "instance_norm", "logsumexp",
-    "prod", "baddbmm", "addmm", "mv", "dot",
+    "tensor_split", "prod", "baddbmm", "addmm", "mv", "dot",
 })  # fmt: skip
 """Names of the functions whose calls are noted: what takes sizes, and what sums over channels."""
 

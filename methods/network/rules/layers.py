@@ -138,9 +138,12 @@ def _recurrent(state: Propagation, op: Op) -> None:
             else:
                 if not module.proj_size:
                     join(f"weight_ih_{end}", taking.shape, 1, np.tile(units, ways))
-                before = (Dim(np.tile(units, ways)), taking.shape[1])
+                before = (FREE if module.proj_size else Dim(np.tile(units, ways)), taking.shape[1])
             state.term(steps, [(Dim(np.tile(units, gates)), gates * hidden), before])
-            state.term(steps, [(Dim(np.tile(units, gates)), gates * hidden), (Dim(units), hidden)])
+            state_dim = FREE if module.proj_size else Dim(units)
+            state.term(steps, [(Dim(np.tile(units, gates)), gates * hidden), (state_dim, feeding.shape[1])])
+            if module.proj_size:
+                state.term(steps, [(FREE, module.proj_size), (Dim(units), hidden)])
     made = np.tile(units, ways) if not module.proj_size else None
     state.widths.append(Widths(op.module, taken.labels, made, None))
     for number, value in enumerate(op.outputs):

@@ -85,6 +85,7 @@ RULES: dict[str, Rule] = {
         "nan_to_num", "rsqrt", "hardtanh", "threshold", "rrelu", "hardswish",
         "hardsigmoid", "silu", "mish", "gelu", "elu", "celu", "selu", "leaky_relu", "softplus", "softshrink",
         "hardshrink", "log_sigmoid_forward", "relu6", "tanh", "_reshape_alias_copy", "_conj", "real",
+        "imag", "complex", "polar", "angle",
     ),
     **use_for(
         _create, "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "empty_strided",

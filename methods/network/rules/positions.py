@@ -120,8 +120,17 @@ def _spatial(state: Propagation, op: Op) -> None:
     dims = state.get(source)
     kept, positions = dims[: len(dims) - count], dims[len(dims) - count :]
     for dim in positions:
-        state.pin_dim(dim, "takes channels for positions of an image")
+        state.pin_position(dim)
     carry_over(state, op, [*kept, *[FREE] * count])
+
+
+def _sample(state: Propagation, op: Op) -> None:
+    """Images read at given positions: every channel at the same ones."""
+    source, grid = list_tensors(op)[:2]
+    dims = state.get(source)
+    for dim in (*dims[2:], *state.get(grid)[1:]):
+        state.pin_position(dim)
+    carry_over(state, op, [*dims[:2], *[FREE] * (len(dims) - 2)])
 
 
 def _im2col(state: Propagation, op: Op) -> None:
@@ -134,7 +143,7 @@ def _im2col(state: Propagation, op: Op) -> None:
     elif source.shape[-3] > 1:
         channels = FREE
     for dim in dims[-2:]:
-        state.pin_dim(dim, "takes channels for positions of an image")
+        state.pin_position(dim)
     carry_over(state, op, [*dims[:-3], channels, FREE])
 
 
@@ -174,7 +183,7 @@ RULES: dict[str, Rule] = {
         "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
         "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_nearest_exact1d",
         "_upsample_nearest_exact2d", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
-        "replication_pad2d", "replication_pad3d", "mkldnn_max_pool2d",
+        "replication_pad2d", "replication_pad3d", "mkldnn_max_pool2d", "max_unpool2d", "max_unpool3d",
     ),
     **use_for(_index, "index", "index_select"),
     **use_for(_embedding, "embedding"),
@@ -182,6 +191,7 @@ RULES: dict[str, Rule] = {
     **use_for(_pixel_shuffle, "pixel_shuffle"),
     **use_for(_pixel_unshuffle, "pixel_unshuffle"),
     **use_for(_channel_shuffle, "channel_shuffle", "native_channel_shuffle"),
+    **use_for(_sample, "grid_sampler_2d", "grid_sampler_3d"),
     **use_for(_im2col, "im2col"),
     **use_for(_col2im, "col2im"),
     **use_for(_unfold, "unfold"),

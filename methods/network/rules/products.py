@@ -28,7 +28,7 @@ def _convolution(state: Propagation, op: Op) -> None:
     spatial = len(weight.shape) - 2
     xs, ws, place = list(state.get(x)), list(state.get(weight)), len(x.shape) - spatial - 1
     for dim in xs[place + 1 :]:
-        state.pin_dim(dim, "takes channels for positions of an image")
+        state.pin_position(dim)
     for k in range(2, len(ws)):
         ws[k] = state.pin_dim(ws[k], "slides over an image")
     out, channels = op.outputs[0], xs[place]

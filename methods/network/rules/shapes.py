@@ -71,6 +71,8 @@ def _slice(state: Propagation, op: Op) -> None:
             labels = None
         else:
             state.classes.tie(labels.reshape(-1, step), state.why("takes every so manyth channel"))
+    if labels is not None and stop - start == 1 < size:
+        state.classes.pin(labels[start:stop], state.why("picks a single channel"))
     dims[k] = replace(dim, labels=None if labels is None else labels[start:stop:step])
     carry_over(state, op, dims)
 
@@ -79,7 +81,12 @@ def _select(state: Propagation, op: Op) -> None:
     arguments = read_arguments(op)
     source = arguments["self"]
     dims, k = list(state.get(source)), arguments["dim"] % len(source.shape)
-    state.pin_dim(dims.pop(k), "picks single channels")
+    picked = dims.pop(k)
+    if op.name == "select" and op.call is not None and op.call.function == "__getitem__":
+        labels, index = state.classes.live(picked.labels), arguments["index"]
+        state.classes.pin(None if labels is None else labels[index : index + 1 or None], state.why("picks one channel"))
+    else:
+        state.pin_dim(picked, "picks single channels")
     carry_over(state, op, dims)
 
 
@@ -174,7 +181,11 @@ def _repeat(state: Propagation, op: Op) -> None:
     source, times = arguments["self"], list(arguments["repeats"])
     dims = [FREE] * (len(times) - len(source.shape)) + list(state.get(source))
     result = []
-    for dim, count in zip(dims, times, strict=True):
+    shape = [1] * (len(times) - len(source.shape)) + list(source.shape)
+    for dim, count, size in zip(dims, times, shape, strict=True):
+        if size == 1 and count > 1:  # any number of equal channels
+            result += [replace(each, batch=dim.batch) for each in state.fresh([count])]
+            continue
         labels = None if dim.labels is None else np.tile(dim.labels, count)
         result.append(replace(dim, labels=labels, sources=dim.sources if count == 1 else frozenset()))
     carry_over(state, op, result)

@@ -79,13 +79,18 @@ def test_unknown_group_is_named() -> None:
         CostModel(model, EXAMPLE, channel_groups(model, EXAMPLE)).flops({"nope": 1})
 
 
-def test_what_depends_on_numbers_cannot_be_counted() -> None:
+def test_what_depends_on_numbers_is_counted_for_the_numbers_that_are_given() -> None:
     class Deciding(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x if x.sum().item() > 0 else -x
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.steps = nn.Linear(4, 4), nn.LSTM(4, 3, batch_first=True)
 
-    with pytest.raises(InputError, match="the FLOPs of Deciding cannot be counted, .* looks at numbers"):
-        count(Deciding(), torch.zeros(1, 4))
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x @ torch.ones(4, 4)  # made on the CPU whatever the device of the input
+            return self.layer(x) if x.sum().item() > 0 else self.steps(x[:, None])[0]
+
+    assert count(Deciding(), torch.ones(1, 4)).flops == 16 + 16
+    assert count(Deciding(), torch.zeros(1, 4)).flops == 16 + 12 * 4 + 12 * 3
     with pytest.raises(RuntimeError, match="same reduction dim"):
         count(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 5))
 
