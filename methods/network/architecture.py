@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from methods.network.copying import copy_network, load_state
 from methods.network.layers import CutAttention
 from methods.network.sizes import check_table, install
-from methods.network.structure import describe_sizes
+from methods.network.structure import OWN_HEADS, OWN_INNER, OWN_WIDTHS, describe_sizes
 from spaces import InputError, unknown_name
 
 FORMAT = 2
@@ -48,6 +48,9 @@ WIDTHS = (
     "embedding_dim",
     "input_size",
     "hidden_size",
+    *OWN_WIDTHS,
+    *OWN_INNER,
+    *OWN_HEADS,
 )
 """Attributes of modules that follow their tensors' shapes."""
 

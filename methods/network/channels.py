@@ -11,7 +11,7 @@ Coupled structures as in Fang et al., DepGraph, 2023, arXiv 2301.12900; found he
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -25,9 +25,18 @@ from methods.network.labels import Classes, test_for
 from methods.network.propagation import Propagation, reads_input
 from methods.network.rules import products
 from methods.network.rules.following import calls_summing, follow
-from methods.network.sizes import SizedCall, SummingCall, key_of, mode_of, sizes_in, tensors_in
-from methods.network.structure import Attribute, Structure, cut_network, learn_stale, mask_network
-from methods.network.tape import Tape, record, tensor_names
+from methods.network.sizes import READS, SizedCall, SummingCall, key_of, mode_of, sizes_in, tensors_in
+from methods.network.structure import (
+    OWN_HEADS,
+    OWN_INNER,
+    OWN_WIDTHS,
+    Attribute,
+    Structure,
+    cut_network,
+    learn_stale,
+    mask_network,
+)
+from methods.network.tape import Tape, Value, record, tensor_names
 from spaces import InputError, LayerGroup, unknown_name
 
 SECONDS = 120.0
@@ -147,7 +156,14 @@ def channel_groups(
     return found.groups
 
 
-def analyse(model: nn.Module, example: Inputs, ignored: Collection[str] = (), frozen: Collection[str] = ()) -> Analysis:
+def analyse(
+    model: nn.Module,
+    example: Inputs,
+    ignored: Collection[str] = (),
+    frozen: Collection[str] = (),
+    fixed_reads: bool = False,
+    own_numbers: bool = True,
+) -> Analysis:
     """Find what can be removed from a network and why the rest must stay.
 
     Args:
@@ -155,6 +171,10 @@ def analyse(model: nn.Module, example: Inputs, ignored: Collection[str] = (), fr
         example: One input, ``[1, ...]``, or a tuple or mapping of inputs.
         ignored: Names of modules whose output channels must all stay.
         frozen: Names of modules that may be pruned although their parameters are frozen.
+        fixed_reads: Whether the network's code is told the sizes of the whole network wherever it reads one: what it
+            works out with them, such as a factor, is the same then. By default only where it does not run otherwise.
+        own_numbers: Whether widths and numbers of heads that modules of the network's own keep are brought up to date;
+            never where it does not run then.
 
     Returns:
         Groups and reasons.
@@ -169,7 +189,7 @@ def analyse(model: nn.Module, example: Inputs, ignored: Collection[str] = (), fr
     followed = _follow(model, example)
     _pin_fixed(followed, model, ignored, frozen)
     groups, structure = _groups(followed)
-    groups, structure, lost = _survivors(model, example, groups, structure, followed)
+    groups, structure, lost = _survivors(model, example, groups, structure, fixed_reads, own_numbers)
     last = max(1, len(groups) - 1)
     groups = [replace(group, depth=place / last, structure=structure) for place, group in enumerate(groups)]
     return Analysis(groups, _stays(followed, groups, lost), _couplings(followed, groups))
@@ -431,6 +451,8 @@ def _calls(followed: _Followed) -> tuple[list[SizedCall], list[SummingCall], lis
             found = SizedCall(*key, tuple(sizes_in(made, state)))
             if key not in sized:
                 sized[key] = found
+            elif not _agree(sized[key], found, state) and made.function in READS:
+                sized[key] = SizedCall(*key, ())
             elif not _agree(sized[key], found, state):
                 why = f"{made.function} in {made.module or 'the network itself'} has other sizes when it runs again"
                 for size in (*sized[key].sizes, *found.sizes):
@@ -526,8 +548,40 @@ def _attributes(followed: _Followed) -> list[Attribute]:
             found.append(Attribute(run.name, "embedding_dim", (state.get(run.outputs[0])[-1].labels,)))
         elif isinstance(module, nn.PReLU) and module.num_parameters > 1:
             found.append(Attribute(run.name, "num_parameters", (channels,)))
-    unique = {(one.module, one.name): one for one in found}
+    unique = {(one.module, one.name): one for one in [*_own_numbers(followed), *found]}
     return list(unique.values())
+
+
+def _own_numbers(followed: _Followed) -> Iterator[Attribute]:
+    """List the widths and numbers of heads that modules which are not torch's layers keep."""
+    state = followed.state
+    split: dict[str, list[Classes]] = defaultdict(list)  # channels in the results of a module's own changes of shape
+    for made in (made for tape in followed.tapes for made in tape.calls):
+        if made.function in {"view", "reshape", "unflatten"} and isinstance(made.output, Value):
+            split[made.module] += [dim.labels for dim in state.get(made.output) if dim.labels is not None]
+    inside: dict[str, list[Classes]] = defaultdict(list)  # channels that the layers of a module take and make
+    for widths in state.widths:
+        both = (each for each in (widths.inputs, widths.outputs) if each is not None)
+        inside[widths.module.rpartition(".")[0]] += both
+    for run in (run for tape in followed.tapes for run in tape.modules):
+        numbers = {name: value for name, value in vars(run.module).items() if type(value) is int and value > 1}
+        taken, given = (
+            [dim.labels for value in values for dim in state.get(value) if dim.labels is not None]
+            for values in (run.inputs, run.outputs)
+        )
+        for name, value in numbers.items():
+            if name in OWN_HEADS:
+                candidates = [each for each in split[run.name] if len(np.unique(each)) == len(each)]
+            elif name in OWN_INNER:
+                outer = {state.classes.find(each).tobytes() for each in (*taken, *given)}
+                candidates = sorted(inside[run.name], key=lambda each: state.classes.find(each).tobytes() in outer)
+            elif name in OWN_WIDTHS:
+                candidates = [*([*given, *taken] if "out" in name else [*taken, *given]), *inside[run.name]]
+            else:
+                continue
+            live = (each for each in candidates if len(each) == value and state.classes.live(each) is not None)
+            if (labels := next(live, None)) is not None:
+                yield Attribute(run.name, name, (labels,), own=True)
 
 
 def _members(
@@ -601,13 +655,22 @@ def _part(units: Sequence[int], share: float) -> Sequence[int]:
 
 
 def _survivors(
-    model: nn.Module, example: Any, groups: list[ChannelGroup], structure: Structure, followed: _Followed
+    model: nn.Module,
+    example: Any,
+    groups: list[ChannelGroup],
+    structure: Structure,
+    fixed_reads: bool,
+    own_numbers: bool,
 ) -> tuple[list[ChannelGroup], Structure, dict[str, str]]:
     """Leave out the groups whose removal the network does not survive, and learn which sizes do not follow."""
     if not groups:
         return groups, structure, {}
     shapes = shapes_of(model)
     alike = _same_in_both_modes(structure)
+    names = dict(model.named_modules())
+    structure = replace(structure, own_numbers=own_numbers)
+    if fixed_reads:
+        structure = replace(structure, stale=structure.reads_of(names))
     both = on_device(_several_of(example, 2), torch.device("meta"))
     wanted: list[Any] = []
 
@@ -630,6 +693,25 @@ def _survivors(
     def attempt(some: Sequence[ChannelGroup], share: float) -> str | None:
         nonlocal structure
         removed = [unit for group in some for unit in _part(group.units, share)]
+        before, failure = structure, try_without(removed, share)
+        if failure is not None and structure.own_numbers:
+            structure = replace(structure, own_numbers=False)
+            if try_without(removed, share) is None:
+                return None
+            structure = before
+        while failure is not None:  # what its code works out with sizes that it reads may be no size
+            place, _ = _failing_frame(failure)
+            same = [name for name, module in names.items() if place is not None and type(module) is type(place)]
+            reads = structure.reads_of(same)
+            if reads <= structure.stale:
+                structure = before
+                return _said(failure)
+            structure = replace(structure, stale=structure.stale | reads)
+            failure = try_without(removed, share)
+        return None
+
+    def try_without(removed: Sequence[int], share: float) -> Exception | None:
+        nonlocal structure
         try:
             if alike and share != HALF:  # what happens in training mode is known then
                 found = learn_stale(shapes, structure, removed, lambda network: run(network, (False,)))
@@ -639,7 +721,7 @@ def _survivors(
                 found |= {(name, mode, key, path) for name, _, key, path in found for mode in ("eval", "train")}
             structure = replace(structure, stale=structure.stale | found)
         except Exception as error:  # a network may fail in any way
-            return _said(error, shapes)
+            return error
         return None
 
     lost: dict[str, str] = {}
@@ -673,18 +755,24 @@ def _answer_shapes(answer: Any) -> list[tuple[int, ...]]:
     return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _said(error: Exception, model: nn.Module) -> str:
+def _said(error: Exception) -> str:
     """Say in which module a network failed, and how."""
-    names = {id(module): name for name, module in model.named_modules()}
-    del names
-    place, trace = "", error.__traceback__
+    owner, line = _failing_frame(error)
+    place = "" if owner is None else f"in the forward pass of a {type(owner).__name__}, line {line}: "
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return f"the network does not run without some of its channels ({place}{said[0]})"
+
+
+def _failing_frame(error: Exception) -> tuple[nn.Module | None, int]:
+    """Find the innermost module in whose forward pass an error was raised, and the line."""
+    found: tuple[nn.Module | None, int] = (None, 0)
+    trace = error.__traceback__
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")
         if isinstance(owner, nn.Module) and trace.tb_frame.f_code.co_name == "forward":
-            place = f"in the forward pass of a {type(owner).__name__}, line {trace.tb_lineno}: "
+            found = (owner, trace.tb_lineno)
         trace = trace.tb_next
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    return f"the network does not run without some of its channels ({place}{said[0]})"
+    return found
 
 
 def _stays(followed: _Followed, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> dict[str, str]:

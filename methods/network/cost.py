@@ -99,9 +99,10 @@ def _count_on_numbers(model: nn.Module, example: Inputs) -> FlopCounterMode:
         torch.random.fork_rng(devices=[]),
         torch.backends.mkldnn.flags(enabled=False),
         sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
+        FlopCounterMode(display=False) as counted,
     ):
         call(copy_network(model).eval().requires_grad_(False), move(take(example, slice(1)), device))
+    counter: FlopCounterMode = counted
     return counter
 
 

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from methods.network.labels import FREE, Classes, Dim
 from methods.network.propagation import Propagation
-from methods.network.tape import SIZED, Call, Value, calling_forward, sequence
+from methods.network.tape import SIZED, Call, Value, calling_forward, function_name, sequence
 from spaces import InputError
 
 Path = tuple[int | str, ...]
@@ -44,6 +44,8 @@ class Size:
         source: Of a list of positions: the channels they are positions of.
         batch: Whether it counts examples too, so that torch has to work it out.
         grows: Whether it grows with the batch in a place where torch cannot work it out: the code must do that itself.
+        read: Whether the code reads it from a tensor. It is then told the number that stood there before anything was
+            removed, but only in modules that need it: what they work out with it is no size.
         constant: Its value where it counts nothing that can be removed, and must not change with what can.
     """
 
@@ -53,6 +55,7 @@ class Size:
     source: Classes | None = None
     batch: bool = False
     grows: bool = False
+    read: bool = False
     constant: int | None = None
 
     def value(self, alive: Alive) -> Any:
@@ -220,6 +223,22 @@ def _of_new(call: Call, state: Propagation) -> list[Size]:
     return _sizes_of(_listed(call, first, "size"), state.get(out), state) if isinstance(out, Value) else []
 
 
+def _of_shape(call: Call, state: Propagation) -> list[Size]:
+    source = call.args[0]
+    if not isinstance(source, Value):
+        return []
+    _, dim = _argument(call, 1, "dim")
+    asked = range(len(source.shape)) if dim is None else [dim % len(source.shape)]
+    dims, none = state.get(source), np.zeros(0, dtype=np.int64)
+    told = installed(state.modules[call.module]).get(mode_of(call.training), {}).get(key_of(call), [])
+    before = {tuple(path): value for path, value in told}  # of a network that was cut already
+    return [
+        Size((call.function, k), none, read=True, constant=before.get((call.function, k), source.shape[k]))
+        for k in asked
+        if state.classes.live(dims[k].labels) is not None
+    ]
+
+
 def _of_repeat(call: Call, state: Propagation) -> list[Size]:
     source, out, found = call.args[0], call.output, []
     if not isinstance(source, Value) or not isinstance(out, Value):
@@ -367,10 +386,14 @@ def _of_groups(call: Call, state: Propagation) -> list[Size]:
     return [] if labels is None or given is None else [Size(path, labels, grows=channels.batch)]
 
 
+READS = ("shape", "size")
+"""Functions that read sizes."""
+
 _READERS: dict[str, Callable[[Call, Propagation], list[Size]]] = {
     **dict.fromkeys(("view", "reshape", "expand", "broadcast_to"), _of_view),
     **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), _of_new),
     "unflatten": _of_unflatten,
+    **dict.fromkeys(READS, _of_shape),
     "repeat": _of_repeat,
     "tensor_split": _of_tensor_split,
     "__getitem__": _of_item,
@@ -457,7 +480,7 @@ class _Handling(TorchFunctionMode):
         self._owner = owner
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
+        name = function_name(func)
         if name not in SIZED or calling_forward(type(self._owner)) is not self._owner:
             return func(*args, **(kwargs or {}))
         number = self._owner.made.get(name, 0)
@@ -490,7 +513,10 @@ class Resized(OwnCalls):
         Returns:
             Its result.
         """
-        for path, value in self.table.get(mode_of(self.module.training), {}).get(key, ()):
+        entries = self.table.get(mode_of(self.module.training), {}).get(key, ())
+        if key.startswith(READS):
+            return _tell(func(*args, **kwargs), entries)
+        for path, value in entries:
             args, kwargs = _replaced(args, kwargs, tuple(path), value)
         return func(*args, **kwargs)
 
@@ -522,6 +548,11 @@ class Learning(OwnCalls):
             Its result.
         """
         mode = mode_of(self.module.training)
+        if key.startswith(READS):
+            entries = self.wanted.get(mode, {}).get(key, [])
+            if entries:
+                self.found.setdefault(mode, {})[key] = entries
+            return _tell(func(*args, **kwargs), entries)
         wrong = [
             [list(path), value]
             for path, value in self.wanted.get(mode, {}).get(key, ())
@@ -585,6 +616,14 @@ class Excluding(OwnCalls):
                 tensor = whole.index_copy(dim, torch.as_tensor(index, device=tensor.device), tensor)
             out = _put(out, path, tensor)
         return out
+
+
+def _tell(shape: Any, entries: Sequence[Sequence[Any]]) -> Any:
+    """Put other numbers into a shape, or in place of one size."""
+    if isinstance(shape, int):
+        return entries[0][1] if entries else shape
+    told = {path[-1]: value for path, value in entries}
+    return torch.Size([told.get(k, size) for k, size in enumerate(shape)]) if told else shape
 
 
 def install(module: nn.Module, table: Table) -> None:

@@ -36,6 +36,23 @@ from methods.network.tape import tensor_names
 
 Labels = tuple[Classes | None, ...]
 
+OWN_WIDTHS = (
+    "channels", "d_model", "dim", "dim_in", "dim_out", "embed_dim",
+    "embed_dims", "embedding_dim", "hidden_dim", "hidden_size", "in_channels", "in_chs", "in_dim", "in_features",
+    "num_channels", "num_features", "out_channels", "out_chs", "out_dim", "out_features",
+    "width",
+)  # fmt: skip
+"""Under which names modules that are not torch's layers keep a width that they take or make."""
+
+OWN_INNER = ("all_head_size", "attention_dim", "attn_dim", "inner_dim", "kv_dim", "qk_dim", "value_dim")
+"""Under which names they keep a width that only they themselves see, such as that of all heads."""
+
+OWN_HEADS = (
+    "heads", "n_head", "n_heads", "nhead", "num_attention_heads", "num_attn_heads", "num_heads",
+    "num_key_value_heads", "num_kv_heads",
+)  # fmt: skip
+"""Under which names they keep their number of heads."""
+
 
 @dataclass(frozen=True)
 class Attribute:
@@ -46,12 +63,14 @@ class Attribute:
         name: Name of the attribute.
         labels: The channels that it counts; for a tuple one entry per number, None for a number that stays.
         tuple_: Whether it is a tuple.
+        own: Whether the module is not one of torch's layers, and its code may use the number for anything.
     """
 
     module: str
     name: str
     labels: Labels
     tuple_: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,7 @@ class Structure:
         summing: Calls that sum over channels without weights.
         terms: Multiply–accumulates.
         inexact: Modules that sum over channels where no mask can be exact.
+        own_numbers: Whether attributes of modules that are not torch's layers are kept in step.
     """
 
     tensors: Mapping[str, Labels]
@@ -81,6 +101,7 @@ class Structure:
     summing: tuple[SummingCall, ...]
     terms: tuple[Term, ...]
     inexact: tuple[str, ...] = ()
+    own_numbers: bool = True
 
     def mapped(self, change: Callable[[Classes], Classes]) -> Structure:
         """Return the same structure with every array of classes changed.
@@ -118,6 +139,19 @@ class Structure:
             ),
             terms=tuple(replace(term, factors=tuple(map(change, term.factors))) for term in self.terms),
         )
+
+    def reads_of(self, modules: Iterable[str]) -> frozenset[tuple[str, str, str, tuple[int | str, ...]]]:
+        """List the places where modules read sizes that count channels.
+
+        Args:
+            modules: Names of modules.
+
+        Returns:
+            Module, mode, call and path of each, as in :attr:`stale`.
+        """
+        names = set(modules)
+        calls = (call for call in self.sized if call.module in names)
+        return frozenset((c.module, c.mode, c.key, size.path) for c in calls for size in c.sizes if size.read)
 
     def after(self, removed: Iterable[int]) -> Structure:
         """Describe the network that is left when units have been removed.
@@ -175,6 +209,8 @@ def cut_network(model: nn.Module, structure: Structure, removed: Iterable[int]) 
     _cut_tensors(smaller, structure, alive)
     modules = dict(smaller.named_modules(remove_duplicate=False))
     for attribute in structure.attributes:
+        if attribute.own and not structure.own_numbers:
+            continue
         _set_attribute(modules[attribute.module], attribute, alive)
     for widths in structure.widths:
         module = modules[widths.module]
@@ -268,7 +304,7 @@ def sizes_after(structure: Structure, alive: Alive, stale_only: bool) -> dict[st
         for size in call.sizes:
             if size.grows:
                 continue
-            if stale_only and (call.module, call.mode, call.key, size.path) not in structure.stale:
+            if (stale_only or size.read) and (call.module, call.mode, call.key, size.path) not in structure.stale:
                 continue
             entries.append([list(size.path), size.value(alive)])
         if entries:

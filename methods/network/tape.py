@@ -361,7 +361,7 @@ class _Calls(TorchFunctionMode):
         self._recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, recorder = getattr(func, "__name__", ""), self._recorder
+        name, recorder = function_name(func), self._recorder
         if name not in SIZED or recorder._leaf:
             return func(*args, **(kwargs or {}))
         owner = calling_forward(_Followed)
@@ -378,6 +378,19 @@ class _Calls(TorchFunctionMode):
             recorder.call = outer
         call.output = recorder.values(out)
         return out
+
+
+def function_name(func: Any) -> str:
+    """Name a function of torch as a network's code calls it.
+
+    Args:
+        func: The function, as torch hands it over.
+
+    Returns:
+        Its name; ``"shape"`` where the shape of a tensor is read.
+    """
+    name = getattr(func, "__name__", "")
+    return "shape" if name == "__get__" and getattr(func, "__self__", None) is Tensor.shape else name
 
 
 def calling_forward(wrapper: type) -> Any:
@@ -408,9 +421,9 @@ SIZED = frozenset({
     "new_full", "new_empty", "zeros_like", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
     "conv_transpose3d", "linear", "matmul", "bmm", "einsum", "mm", "__matmul__", "__rmatmul__",
     "scaled_dot_product_attention", "index_select", "_weight_norm", "batch_norm", "instance_norm", "logsumexp",
-    "tensor_split", "prod", "baddbmm", "addmm", "mv", "dot",
+    "tensor_split", "shape", "size", "prod", "baddbmm", "addmm", "mv", "dot",
 })  # fmt: skip
-"""Names of the functions whose calls are noted: what takes sizes, and what sums over channels."""
+"""Names of the functions whose calls are noted: what takes or reads sizes, and what sums over channels."""
 
 INDEXING = frozenset({
     "index", "index_select", "embedding", "gather", "index_put", "index_put_", "take", "index_copy", "index_add",

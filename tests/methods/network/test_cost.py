@@ -87,7 +87,8 @@ def test_what_depends_on_numbers_is_counted_for_the_numbers_that_are_given() -> 
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x @ torch.ones(4, 4)  # made on the CPU whatever the device of the input
-            return self.layer(x) if x.sum().item() > 0 else self.steps(x[:, None])[0]
+            answer: torch.Tensor = self.layer(x) if x.sum().item() > 0 else self.steps(x[:, None])[0]
+            return answer
 
     assert count(Deciding(), torch.ones(1, 4)).flops == 16 + 16
     assert count(Deciding(), torch.zeros(1, 4)).flops == 16 + 12 * 4 + 12 * 3

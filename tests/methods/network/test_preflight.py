@@ -18,6 +18,7 @@ from methods.network.cost import Cost, CostModel, count
 from methods.network.preflight import TOLERANCE, examine
 from spaces import InputError
 from tests.methods.cases import CLASSES, conv_bn, seeded
+from tests.methods.network.further_networks import PINNED, PROVEN, Attention
 from tests.methods.network.networks import EXAMPLE, KINDS, Wired, pool
 
 
@@ -33,6 +34,42 @@ def test_each_kind_of_network_passes_every_proof(kind: str) -> None:
     if kind != "einsum":  # torch writes a product over a single channel as a multiplication, which it does not count
         assert Cost(found.cost.flops(least), found.cost.params(least)) == found.least
     assert found.dense == count(model, EXAMPLE)
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_networks_of_further_kinds_lose_channels_everywhere(kind: str) -> None:
+    build, inputs = PROVEN[kind]
+    found = examine(seeded(build), inputs)
+    assert not found.left_out and set(found.analysis.stays.values()) <= {"it is the network's output"}
+    assert found.least.flops < 0.5 * found.dense.flops
+
+
+@pytest.mark.parametrize("kind", PINNED)
+def test_what_must_stay_is_named_with_the_operation_that_keeps_it(kind: str) -> None:
+    (build, inputs), layer, reason = PINNED[kind]
+    found = examine(seeded(build), inputs)
+    assert found.groups and reason in found.analysis.stays[layer]
+
+
+def test_numbers_that_modules_keep_are_brought_up_to_date() -> None:
+    model = seeded(Attention)
+    inputs = torch.randn(1, 10, 6, generator=torch.Generator().manual_seed(0))
+    groups = channel_groups(model, inputs)
+    smaller: Any = cut(model, groups, {"q": [0, 2, 3], "into": range(5)})
+    assert (smaller.num_heads, smaller.all_head_size, smaller.hidden_size) == (3, 12, 5)
+    assert smaller.q.out_features == 12 and smaller.o.in_features == 12 and smaller.norm.normalized_shape == (5,)
+
+
+def test_networks_that_cannot_be_trained_are_refused_in_a_sentence() -> None:
+    def wiring(net: Any, x: Tensor) -> Tensor:
+        y = net.first(x).exp()
+        y[:, :4] = net.part(y[:, :4])
+        answer: Tensor = net.head(pool(y))
+        return answer
+
+    model = Wired(wiring, first=nn.Conv2d(3, 8, 1), part=nn.Conv2d(4, 4, 1), head=nn.Linear(8, CLASSES))
+    with pytest.raises(InputError, match="Wired cannot be trained: .* modified by an inplace operation"):
+        examine(model, EXAMPLE)
 
 
 @pytest.mark.parametrize("kind", ["size in a view", "slices", "attention of torch", "order in a list"])
