@@ -88,7 +88,7 @@ def non_local(net: Any, x: Tensor) -> Tensor:
 
 def experts(net: Any, x: Tensor) -> Tensor:
     weights = net.gate(pool(x)).softmax(-1).unbind(1)
-    return sum(w[:, None, None, None] * expert(x) for w, expert in zip(weights, net.experts, strict=True))  # type: ignore[return-value]
+    return sum(w[:, None, None, None] * expert(x) for w, expert in zip(weights, net.experts, strict=True))  # type: ignore[no-any-return]
 
 
 def dense(net: Any, x: Tensor) -> Tensor:
@@ -163,6 +163,8 @@ def turned(q: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Attention of four heads and a gated MLP, in the variants of language models."""
 
+    index: Tensor
+
     def __init__(
         self, keys: int = 4, rope: bool = False, bias: bool = False, causal: bool = False, by_hand: bool = False
     ) -> None:
@@ -212,6 +214,9 @@ class Attention(nn.Module):
 class Averaged(nn.Module):
     """Keeps a running mean of each channel, and a scale that is a buffer."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(8))
@@ -220,10 +225,12 @@ class Averaged(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             self.mean.mul_(0.9).add_(x.detach().mean((0, 2, 3)), alpha=0.1)
-        return (x - self.mean[:, None, None]) * self.scale.view(1, -1, 1, 1)  # type: ignore[no-any-return]
+        return (x - self.mean[:, None, None]) * self.scale.view(1, -1, 1, 1)
 
 
 class NotSaved(nn.Module):
+    mask: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mask", torch.tensor([1.0, 1, 0, 1, 1, 0, 1, 1]), persistent=False)
@@ -344,7 +351,7 @@ PROVEN: dict[str, Case] = {
     "filters for each input": inner(lambda n, x: F.conv2d(x.reshape(1, -1, 8, 8), n.g(pool(x)).reshape(-1, 1, 3, 3), padding=1, groups=x.shape[0] * x.shape[1]).view(x.shape), 8, 8, g=linear(8, 72)),
     "filters from a code": whole(lambda n, x: n.head(pool(F.conv2d(n.a(x), n.make(n.code).view(6, 8, 1, 1)).relu())), IMAGE, a=lambda: conv_bn(3, 8), code=vector(5), make=linear(5, 48), head=linear(6, CLASSES)),
     "transposed in two groups": inner(lambda n, x: n.up(x), 8, 6, up=lambda: nn.ConvTranspose2d(8, 6, 3, padding=1, groups=2)),
-    "unpooled": inner(lambda n, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), 8, 8),
+    "unpooled": inner(lambda n, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), [2]), 8, 8),
     "complex numbers": inner(lambda n, x: torch.complex(x[:, :4], x[:, 4:]).abs(), 8, 4),
     "filtered by frequency": inner(lambda n, x: torch.fft.irfft2(torch.fft.rfft2(x) * torch.view_as_complex(n.w), s=(8, 8)), 8, 8, w=vector(8, 8, 5, 2)),
     # modules
@@ -356,7 +363,7 @@ PROVEN: dict[str, Case] = {
     "early exit": (Exits, IMAGE),
     "condition": (Conditional, IMAGE),
     "dictionary of parameters": (Lists, IMAGE),
-    "cumulative": whole(dense, IMAGE, first=conv(3, 6), layers=several(*(lambda k=k: nn.Sequential(nn.BatchNorm2d(6 + 4 * k), nn.ReLU(), nn.Conv2d(6 + 4 * k, 4, 3, padding=1)) for k in range(3))), head=linear(18, CLASSES)),  # type: ignore[misc]
+    "cumulative": whole(dense, IMAGE, first=conv(3, 6), layers=several(*(lambda k=k: nn.Sequential(nn.BatchNorm2d(6 + 4 * k), nn.ReLU(), nn.Conv2d(6 + 4 * k, 4, 3, padding=1)) for k in range(3))), head=linear(18, CLASSES)),
     "U-net": whole(unet, IMAGE, a=lambda: conv_bn(3, 6), b=lambda: conv_bn(6, 10), up=lambda: nn.ConvTranspose2d(10, 6, 2, 2), c=conv(12, 8, 3), head=conv(8, CLASSES)),
     "pyramid": whole(pyramid, IMAGE, a=lambda: conv_bn(3, 6), b=lambda: conv_bn(6, 10), high=conv(6, 8), low=conv(10, 8), head=lambda: nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 1))),
     "variational": whole(variational, IMAGE, encode=linear(192, 16), code=linear(16, 8), decode=linear(4, 12), out=linear(12, 192)),
