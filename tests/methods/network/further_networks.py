@@ -351,7 +351,7 @@ PROVEN: dict[str, Case] = {
     "filters for each input": inner(lambda n, x: F.conv2d(x.reshape(1, -1, 8, 8), n.g(pool(x)).reshape(-1, 1, 3, 3), padding=1, groups=x.shape[0] * x.shape[1]).view(x.shape), 8, 8, g=linear(8, 72)),
     "filters from a code": whole(lambda n, x: n.head(pool(F.conv2d(n.a(x), n.make(n.code).view(6, 8, 1, 1)).relu())), IMAGE, a=lambda: conv_bn(3, 8), code=vector(5), make=linear(5, 48), head=linear(6, CLASSES)),
     "transposed in two groups": inner(lambda n, x: n.up(x), 8, 6, up=lambda: nn.ConvTranspose2d(8, 6, 3, padding=1, groups=2)),
-    "unpooled": inner(lambda n, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), [2]), 8, 8),
+    "unpooled": inner(lambda n, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), (2, 2)), 8, 8),
     "complex numbers": inner(lambda n, x: torch.complex(x[:, :4], x[:, 4:]).abs(), 8, 4),
     "filtered by frequency": inner(lambda n, x: torch.fft.irfft2(torch.fft.rfft2(x) * torch.view_as_complex(n.w), s=(8, 8)), 8, 8, w=vector(8, 8, 5, 2)),
     # modules
