@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.contract.inputs import Inputs, call
-from methods.network.copying import copy_network, shapes_of
+from methods.contract.inputs import Inputs, move
+from methods.network.copying import copy_network
 from methods.network.labels import Classes, test_for
 from methods.network.propagation import Propagation, reads_input
 from methods.network.rules import products
@@ -33,9 +33,9 @@ from methods.network.structure import (
     Attribute,
     Structure,
     cut_network,
-    learn_stale,
     mask_network,
 )
+from methods.network.survival import Survival, repeat_examples
 from methods.network.tape import Tape, Value, record, tensor_names
 from spaces import InputError, LayerGroup, unknown_name
 
@@ -161,8 +161,6 @@ def analyse(
     example: Inputs,
     ignored: Collection[str] = (),
     frozen: Collection[str] = (),
-    fixed_reads: bool = False,
-    own_numbers: bool = True,
 ) -> Analysis:
     """Find what can be removed from a network and why the rest must stay.
 
@@ -171,10 +169,6 @@ def analyse(
         example: One input, ``[1, ...]``, or a tuple or mapping of inputs.
         ignored: Names of modules whose output channels must all stay.
         frozen: Names of modules that may be pruned although their parameters are frozen.
-        fixed_reads: Whether the network's code is told the sizes of the whole network wherever it reads one: what it
-            works out with them, such as a factor, is the same then. By default only where it does not run otherwise.
-        own_numbers: Whether widths and numbers of heads that modules of the network's own keep are brought up to date;
-            never where it does not run then.
 
     Returns:
         Groups and reasons.
@@ -189,7 +183,7 @@ def analyse(
     followed = _follow(model, example)
     _pin_fixed(followed, model, ignored, frozen)
     groups, structure = _groups(followed)
-    groups, structure, lost = _survivors(model, example, groups, structure, fixed_reads, own_numbers)
+    groups, structure, lost = Survival(model, example, structure).narrow_down(groups)
     last = max(1, len(groups) - 1)
     groups = [replace(group, depth=place / last, structure=structure) for place, group in enumerate(groups)]
     return Analysis(groups, _stays(followed, groups, lost), _couplings(followed, groups))
@@ -289,8 +283,8 @@ def _follow(model: nn.Module, example: Any) -> _Followed:
     """Run the network in both modes, and carry labels through both passes."""
     copied = copy_network(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    one = on_device(example, device)
-    tapes = [record(copied, _several_of(one, 2), training, SECONDS) for training in (False, True)]
+    one = move(example, device)
+    tapes = [record(copied, repeat_examples(one, 2), training, SECONDS) for training in (False, True)]
     grows = _growing(copied, one, tapes[0])
     names = tensor_names(copied)
     state = Propagation(names, dict(copied.named_modules()), grows=grows)
@@ -304,28 +298,6 @@ def _follow(model: nn.Module, example: Any) -> _Followed:
     return _Followed(copied, state, tapes)
 
 
-def on_device(example: Any, device: torch.device) -> Any:
-    """Move an example.
-
-    Args:
-        example: A tensor, a tuple or a mapping of tensors.
-        device: Where to.
-
-    Returns:
-        The example there.
-    """
-    return torch.utils._pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example)
-
-
-def _several_of(example: Any, times: int) -> Any:
-    """Put every example of a batch several times: batch norms cannot learn from one number."""
-
-    def repeated(leaf: Any) -> Any:
-        return torch.cat([leaf] * times) if isinstance(leaf, Tensor) and leaf.ndim else leaf
-
-    return torch.utils._pytree.tree_map(repeated, example)
-
-
 def _growing(model: nn.Module, example: Any, tape: Tape) -> frozenset[int]:
     """List the products of the pass that do not look at the input and yet are made once for every example."""
 
@@ -336,7 +308,7 @@ def _growing(model: nn.Module, example: Any, tape: Tape) -> frozenset[int]:
     two = sizes(tape)
     if not two:
         return frozenset()
-    three = sizes(record(model, _several_of(example, 3), False, SECONDS))
+    three = sizes(record(model, repeat_examples(example, 3), False, SECONDS))
     return frozenset(k for k, shapes in two.items() if three.get(k, shapes) != shapes)
 
 
@@ -625,154 +597,6 @@ def _resolutions(tape: Tape) -> dict[str, str]:
             shape = run.outputs[0].shape
             sizes.setdefault(run.name, "x".join(map(str, shape[2:] if len(shape) == 4 else (1, 1))))
     return sizes
-
-
-# --- removing to see --------------------------------------------------------------------------------------------
-
-
-HALF = 0.5
-"""The share of units that is removed first, in both modes."""
-
-
-def _same_in_both_modes(structure: Structure) -> bool:
-    """Whether every call with sizes is made alike in both modes."""
-    calls: dict[str, dict[tuple[str, str], SizedCall]] = {"eval": {}, "train": {}}
-    for call_ in structure.sized:
-        calls[call_.mode][call_.module, call_.key] = call_
-    if calls["eval"].keys() != calls["train"].keys():
-        return False
-    return all(
-        [(a.path, a.constant, a.labels.tobytes()) for a in one.sizes]
-        == [(b.path, b.constant, b.labels.tobytes()) for b in calls["train"][place].sizes]
-        for place, one in calls["eval"].items()
-    )
-
-
-def _part(units: Sequence[int], share: float) -> Sequence[int]:
-    """Take a share of all units but one: from the front, or from the back where the share is negative."""
-    number = max(1, int(abs(share) * (len(units) - 1)))
-    return units[:number] if share >= 0 else units[-number:]
-
-
-def _survivors(
-    model: nn.Module,
-    example: Any,
-    groups: list[ChannelGroup],
-    structure: Structure,
-    fixed_reads: bool,
-    own_numbers: bool,
-) -> tuple[list[ChannelGroup], Structure, dict[str, str]]:
-    """Leave out the groups whose removal the network does not survive, and learn which sizes do not follow."""
-    if not groups:
-        return groups, structure, {}
-    shapes = shapes_of(model)
-    alike = _same_in_both_modes(structure)
-    names = dict(model.named_modules())
-    structure = replace(structure, own_numbers=own_numbers)
-    if fixed_reads:
-        structure = replace(structure, stale=structure.reads_of(names))
-    both = on_device(_several_of(example, 2), torch.device("meta"))
-    wanted: list[Any] = []
-
-    def run(network: nn.Module, modes: tuple[bool, ...] = (False, True)) -> Any:
-        answers = []
-        with torch.no_grad():
-            for training in modes:
-                network.train(training)
-                answers.append(_answer_shapes(call(network, both)))
-        if wanted and answers != wanted[: len(modes)]:
-            raise ValueError(f"the answer has shape {answers[0]} instead of {wanted[0]}")
-        return answers
-
-    try:
-        wanted = run(shapes)
-    except Exception:  # it cannot run on shapes alone: it runs on numbers then
-        shapes, both = copy_network(model), _several_of(example, 2)
-        wanted = run(copy_network(model))
-
-    def attempt(some: Sequence[ChannelGroup], share: float) -> str | None:
-        nonlocal structure
-        removed = [unit for group in some for unit in _part(group.units, share)]
-        before, failure = structure, try_without(removed, share)
-        if failure is not None and structure.own_numbers:
-            structure = replace(structure, own_numbers=False)
-            if try_without(removed, share) is None:
-                return None
-            structure = before
-        while failure is not None:  # what its code works out with sizes that it reads may be no size
-            place, _ = _failing_frame(failure)
-            same = [name for name, module in names.items() if place is not None and type(module) is type(place)]
-            reads = structure.reads_of(same)
-            if reads <= structure.stale:
-                structure = before
-                return _said(failure)
-            structure = replace(structure, stale=structure.stale | reads)
-            failure = try_without(removed, share)
-        return None
-
-    def try_without(removed: Sequence[int], share: float) -> Exception | None:
-        nonlocal structure
-        try:
-            if alike and share != HALF:  # what happens in training mode is known then
-                found = learn_stale(shapes, structure, removed, lambda network: run(network, (False,)))
-            else:
-                found = learn_stale(shapes, structure, removed, run)
-            if alike:
-                found |= {(name, mode, key, path) for name, _, key, path in found for mode in ("eval", "train")}
-            structure = replace(structure, stale=structure.stale | found)
-        except Exception as error:  # a network may fail in any way
-            return error
-        return None
-
-    lost: dict[str, str] = {}
-
-    def narrow(some: Sequence[ChannelGroup], share: float) -> list[ChannelGroup]:
-        """Return those that can go together."""
-        why = attempt(some, share)
-        if why is None:
-            return list(some)
-        if len(some) == 1:
-            lost[some[0].name] = why
-            return []
-        half = len(some) // 2
-        left, right = narrow(some[:half], share), narrow(some[half:], share)
-        if len(left) + len(right) == len(some):  # each can go, but not both
-            lost.update({group.name: why for group in right})
-            return left
-        return [*left, *right] if attempt([*left, *right], share) is None else left
-
-    # Every unit is removed in one of the last two, so that every size changes at least once.
-    for share in (HALF, 0.0, 1.0, -1.0):
-        groups = narrow(groups, share)
-        if not groups:
-            break
-    is_left = test_for(unit for group in groups for unit in group.units)
-    return groups, structure.mapped(lambda labels: np.where(is_left(labels), labels, 0)), lost
-
-
-def _answer_shapes(answer: Any) -> list[tuple[int, ...]]:
-    leaves = torch.utils._pytree.tree_flatten(answer)[0]
-    return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-def _said(error: Exception) -> str:
-    """Say in which module a network failed, and how."""
-    owner, line = _failing_frame(error)
-    place = "" if owner is None else f"in the forward pass of a {type(owner).__name__}, line {line}: "
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    return f"the network does not run without some of its channels ({place}{said[0]})"
-
-
-def _failing_frame(error: Exception) -> tuple[nn.Module | None, int]:
-    """Find the innermost module in whose forward pass an error was raised, and the line."""
-    found: tuple[nn.Module | None, int] = (None, 0)
-    trace = error.__traceback__
-    while trace is not None:
-        owner = trace.tb_frame.f_locals.get("self")
-        if isinstance(owner, nn.Module) and trace.tb_frame.f_code.co_name == "forward":
-            found = (owner, trace.tb_lineno)
-        trace = trace.tb_next
-    return found
 
 
 def _stays(followed: _Followed, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> dict[str, str]:

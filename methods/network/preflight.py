@@ -100,15 +100,6 @@ def examine(
     if groups:
         progress(f"removing half of the units of {len(groups)} groups")
         groups = prover.keep_sound(groups, left_out)
-    # What the network's code works out with the sizes that it reads and keeps may be no size but a factor.
-    for fixed_reads, own_numbers in ((False, False), (True, True), (True, False)) if left_out else ():
-        progress(f"following the network again: {len(left_out)} groups failed a proof")
-        other, reasons = analyse(model, example, ignored, frozen, fixed_reads, own_numbers), dict[str, str]()
-        sound = prover.keep_sound(other.groups, reasons) if other.groups else []
-        if sum(group.channels for group in sound) > sum(group.channels for group in groups):
-            analysis, groups, left_out = other, sound, reasons
-        if not left_out:
-            break
     if not groups:
         raise InputError(_nothing(model, analysis, left_out))
     cost = CostModel(model, example, groups)

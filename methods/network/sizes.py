@@ -444,6 +444,9 @@ class OwnCalls:
         forward: What it stands in for.
     """
 
+    also: frozenset[str] = frozenset()
+    """Functions beside those with sizes whose calls are handled."""
+
     def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
         self.module, self.forward = module, forward
         self.made: dict[str, int] = {}
@@ -481,7 +484,9 @@ class _Handling(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function_name(func)
-        if name not in SIZED or calling_forward(type(self._owner)) is not self._owner:
+        if (name not in SIZED and name not in self._owner.also) or calling_forward(
+            type(self._owner)
+        ) is not self._owner:
             return func(*args, **(kwargs or {}))
         number = self._owner.made.get(name, 0)
         self._owner.made[name] = number + 1
@@ -521,6 +526,13 @@ class Resized(OwnCalls):
         return func(*args, **kwargs)
 
 
+FACTORS = frozenset({
+    "mul", "mul_", "multiply", "__mul__", "__rmul__", "__imul__", "div", "div_", "divide", "true_divide", "__truediv__",
+    "__rtruediv__", "__itruediv__", "__rdiv__", "__div__", "pow", "__pow__", "__rpow__",
+})  # fmt: skip
+"""Functions whose plain numbers are factors."""
+
+
 class Learning(OwnCalls):
     """A forward pass whose sizes are put right and compared with those it has by itself.
 
@@ -530,10 +542,13 @@ class Learning(OwnCalls):
         wanted: What should stand where.
     """
 
+    also = FACTORS
+
     def __init__(self, module: nn.Module, forward: Callable[..., Any], wanted: Table) -> None:
         super().__init__(module, forward)
         self.wanted = wanted
         self.found: Table = {}
+        self.factors: dict[tuple[str, str], tuple[float, ...]] = {}
 
     def handle(self, key: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make one call, and note which of its sizes do not follow.
@@ -548,6 +563,9 @@ class Learning(OwnCalls):
             Its result.
         """
         mode = mode_of(self.module.training)
+        if key.partition(":")[0] in FACTORS:
+            self.factors[mode, key] = tuple(float(a) for a in args if type(a) in {int, float})
+            return func(*args, **kwargs)
         if key.startswith(READS):
             entries = self.wanted.get(mode, {}).get(key, [])
             if entries:

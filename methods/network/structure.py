@@ -36,6 +36,12 @@ from methods.network.tape import tensor_names
 
 Labels = tuple[Classes | None, ...]
 
+Stale = frozenset[tuple[str, str, str, tuple[int | str, ...]]]
+"""Sizes in a network's code: module, mode, call and path of each."""
+
+Factors = dict[tuple[str, str, str], tuple[float, ...]]
+"""Plain numbers that a network's code multiplies tensors with, by module, mode and call."""
+
 OWN_WIDTHS = (
     "channels", "d_model", "dim", "dim_in", "dim_out", "embed_dim",
     "embed_dims", "embedding_dim", "hidden_dim", "hidden_size", "in_channels", "in_chs", "in_dim", "in_features",
@@ -97,7 +103,7 @@ class Structure:
     attributes: tuple[Attribute, ...]
     widths: tuple[Widths, ...]
     sized: tuple[SizedCall, ...]
-    stale: frozenset[tuple[str, str, str, tuple[int | str, ...]]]
+    stale: Stale
     summing: tuple[SummingCall, ...]
     terms: tuple[Term, ...]
     inexact: tuple[str, ...] = ()
@@ -140,7 +146,7 @@ class Structure:
             terms=tuple(replace(term, factors=tuple(map(change, term.factors))) for term in self.terms),
         )
 
-    def reads_of(self, modules: Iterable[str]) -> frozenset[tuple[str, str, str, tuple[int | str, ...]]]:
+    def reads_of(self, modules: Iterable[str]) -> Stale:
         """List the places where modules read sizes that count channels.
 
         Args:
@@ -314,8 +320,8 @@ def sizes_after(structure: Structure, alive: Alive, stale_only: bool) -> dict[st
 
 def learn_stale(
     model: nn.Module, structure: Structure, removed: Iterable[int], run: Callable[[nn.Module], Any]
-) -> frozenset[tuple[str, str, str, tuple[int | str, ...]]]:
-    """Find the sizes in a network's code that do not follow when units are removed.
+) -> tuple[Stale, Factors]:
+    """Find the sizes in a network's code that do not follow when units are removed, and the factors in it.
 
     Args:
         model: The network, on any device; not changed.
@@ -324,25 +330,32 @@ def learn_stale(
         run: Runs a network.
 
     Returns:
-        Module, mode, call and path of each such size; any error of the network goes through.
+        Module, mode, call and path of each such size; and by module, mode and call the plain numbers that tensors are
+        multiplied with. Any error of the network goes through.
     """
     removed = set(removed)
     smaller = cut_network(model, replace(structure, stale=frozenset()), removed)
     modules = dict(smaller.named_modules(remove_duplicate=False))
     learners = {}
-    for name, table in sizes_after(structure, alive_without(removed), stale_only=False).items():
+    tables: dict[str, Table] = {made.module: {} for made in structure.sized}
+    for name, table in (tables | sizes_after(structure, alive_without(removed), stale_only=False)).items():
         module = modules[name]
         install(module, {})
         learners[name] = Learning(module, module.forward, table)
         module.__dict__["forward"] = learners[name]
     run(smaller)
-    return frozenset(
+    stale = frozenset(
         (name, mode, key, tuple(path))
         for name, learner in learners.items()
         for mode, calls in learner.found.items()
         for key, entries in calls.items()
         for path, _ in entries
     )
+    return stale, {
+        (name, mode, key): numbers
+        for name, learner in learners.items()
+        for (mode, key), numbers in learner.factors.items()
+    }
 
 
 def mask_network(model: nn.Module, structure: Structure, removed: Iterable[int]) -> nn.Module:
