@@ -36,7 +36,7 @@ from methods.network.structure import (
     mask_network,
 )
 from methods.network.survival import Survival, repeat_examples
-from methods.network.tape import Tape, Value, record, tensor_names
+from methods.network.tape import LEAVES, Tape, Value, record, tensor_names
 from spaces import InputError, LayerGroup, unknown_name
 
 SECONDS = 120.0
@@ -536,6 +536,8 @@ def _own_numbers(followed: _Followed) -> Iterator[Attribute]:
         both = (each for each in (widths.inputs, widths.outputs) if each is not None)
         inside[widths.module.rpartition(".")[0]] += both
     for run in (run for tape in followed.tapes for run in tape.modules):
+        if isinstance(run.module, LEAVES):  # cut by rules of their own
+            continue
         numbers = {name: value for name, value in vars(run.module).items() if type(value) is int and value > 1}
         taken, given = (
             [dim.labels for value in values for dim in state.get(value) if dim.labels is not None]

@@ -42,14 +42,15 @@ def doctor(
         from search.driver.doctor import doctor as diagnose
         from search.records.errors import RunError
         from search.report.diagnosis import diagnosis_tables
-        from search.tasks.layer_groups import network_and_example
+        from search.tasks.layer_groups import network_and_steps
 
         asked = None if methods is None else names(methods)
         for name in asked or ():
             load_method(name)  # a wrong name is the user's mistake, not the network's
-        network, example = network_and_example(model, data, data_root)
+        network, example, steps = network_and_steps(model, data, data_root)
         try:
-            found = diagnose(network, example, asked, name=model, progress=(lambda said: None) if quiet else note)
+            progress = (lambda said: None) if quiet else note
+            found = diagnose(network, example, asked, name=model, progress=progress, steps=steps)
         except InputError as error:
             raise RunError(f"{model} cannot be pruned: {error}") from error
     if as_json:

@@ -217,10 +217,13 @@ def resume(
 def _tell_plan(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None:
     with _watched(quiet) as listener:
         plan = begun(listener).plan()
+        guess = plan.guess()
     if as_json:
-        put_json(plan.to_json())
+        put_json(plan.to_json() | guess)
     else:
-        put("\n".join(plan.lines()))
+        from search.report.diagnosis import training_lines
+
+        put("\n".join([*plan.lines(), *(f"cost      {line}" for line in training_lines(guess))]))
 
 
 def run_and_show(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,30 +18,13 @@ from methods.network.anatomy import Anatomy
 from methods.network.copying import copy_network
 from methods.network.preflight import PROOFS, Findings, examine
 from search.driver.feasible import check_methods
+from search.driver.training_step import Training, measure_training
 from search.study.config import StudyConfig
 from search.study.space import study_space
 from spaces import InputError
 
-MEASURED_BATCH = 4
-"""Examples in the step of training that is timed."""
-
 HANDFUL = 8
 """Made-up examples that methods are shown."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """What one step of training takes on this machine, for one example.
-
-    Attributes:
-        seconds: Time of forward and backward pass on the CPU, with as many threads as torch was given.
-        bytes: What is kept of the forward pass for the backward pass.
-        fixed_bytes: Weights, gradients and one momentum, whatever the batch.
-    """
-
-    seconds: float
-    bytes: float
-    fixed_bytes: int
 
 
 @dataclass(frozen=True)
@@ -72,11 +54,18 @@ class Diagnosis:
 
     @property
     def megabytes(self) -> float | None:
-        """A guess of the memory of a trial; of one example where no data are known."""
+        """A guess of the memory of a trial; of the batch that was timed where no data are known."""
         if self.training is None:
             return None
-        examples = 1 if self.steps is None else self.steps[1]
-        return (self.training.fixed_bytes + self.training.bytes * examples) / 2**20
+        return self.training.megabytes(self.training.batch if self.steps is None else self.steps[1])
+
+    def _shares(self) -> list[tuple[float, float]]:
+        """Say which shares of FLOPs and parameters go when one group alone is reduced to a single unit."""
+        cost, dense = self.findings.cost, self.findings.dense
+        return [
+            (1 - cost.flops({name: 1}) / max(1, dense.flops), 1 - cost.params({name: 1}) / dense.params)
+            for name in cost.units
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything in JSON's types.
@@ -98,14 +87,19 @@ class Diagnosis:
                     "name": group.name,
                     "units": group.channels,
                     "stage": group.stage,
+                    "flops_share": flops,
+                    "params_share": params,
                     "modules": sorted({member.module for member in group.members}),
                     "couplings": found.analysis.couplings.get(group.name, []),
                 }
-                for group in found.groups
+                for group, (flops, params) in zip(found.groups, self._shares(), strict=True)
             ],
             "stays": found.analysis.stays,
             "left_out": found.left_out,
             "methods": {name: {"applies": not why, "why": why} for name, why in self.methods.items()},
+            "training": None if self.training is None else self.training.to_json(),
+            "steps_per_trial": None if self.steps is None else self.steps[0],
+            "batch_size": None if self.steps is None else self.steps[1],
             "seconds_per_trial": self.seconds_per_trial,
             "megabytes_per_trial": self.megabytes,
         }
@@ -118,6 +112,7 @@ def doctor(
     ignored: Collection[str] = (),
     name: str | None = None,
     progress: Callable[[str], None] = lambda said: None,
+    steps: tuple[int, int] | None = None,
 ) -> Diagnosis:
     """Prove what can be pruned in a network, before anything is trained.
 
@@ -128,6 +123,7 @@ def doctor(
         ignored: Names of modules whose output channels must stay.
         name: How to call the network; its class by default.
         progress: Is told what is being done.
+        steps: Steps of a trial, and examples in each, to guess its time and memory; None where no data are known.
 
     Returns:
         What can be pruned, and the reasons for what cannot; an ``InputError`` if nothing can.
@@ -141,6 +137,7 @@ def doctor(
         findings=findings,
         methods=applicable_methods(findings, problem, methods or method_names()),
         training=measure_training(model, example),
+        steps=steps,
     )
 
 
@@ -169,37 +166,6 @@ def applicable_methods(findings: Findings, problem: Problem, methods: Sequence[s
         except InputError as error:
             answers[name] = str(error)
     return answers
-
-
-def measure_training(model: nn.Module, example: Inputs) -> Training | None:
-    """Time one step of training, and count what it keeps.
-
-    Args:
-        model: The network; not changed.
-        example: One input.
-
-    Returns:
-        Time and memory for one example; None if the network gives nothing that can be trained.
-    """
-    copied = copy_network(model).train()
-    kept: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    batch = repeat(example, MEASURED_BATCH)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), torch.random.fork_rng(devices=[]):
-        start = time.perf_counter()
-        answers = [each for each in outputs_in(call(copied, batch)) if each.requires_grad]
-        if not answers:
-            return None
-        torch.stack([each.float().sum() for each in answers]).sum().backward()
-        seconds = time.perf_counter() - start
-    own = {parameter.data_ptr() for parameter in copied.parameters()}
-    activations = sum(size for place, size in kept.items() if place not in own)
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in copied.parameters())
-    return Training(seconds / MEASURED_BATCH, activations / MEASURED_BATCH, 3 * weights)
 
 
 def _problem(model: nn.Module, example: Inputs, ignored: Collection[str]) -> Problem:

@@ -21,6 +21,7 @@ from methods.network.cost import CostModel
 from methods.network.preflight import Findings, examine
 from search.driver.feasible import check_methods
 from search.driver.reachable import require_reachable
+from search.driver.training_step import measure_training
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives, require_reports
 from search.objectives.limits import parse_latency
 from search.records.outcome import DenseRow
@@ -110,16 +111,33 @@ class Plan:
         """FLOPs with one unit left in every group: less is not reachable by removing channels."""
         return self.cost.flops(dict.fromkeys(self.cost.units, 1))
 
+    def guess(self) -> dict[str, Any]:
+        """Time a step of training on this machine's CPU, and guess what a trial takes there.
+
+        Returns:
+            What :func:`search.report.diagnosis.training_lines` says.
+        """
+        training = measure_training(self.problem.model, self.problem.example)
+        batch = self.recipe.batch_size
+        return {
+            "training": None if training is None else training.to_json(),
+            "steps_per_trial": self.steps,
+            "batch_size": batch,
+            "seconds_per_trial": None if training is None else training.seconds * batch * self.steps,
+            "megabytes_per_trial": None if training is None else training.megabytes(batch),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan in JSON's types.
 
         Returns:
-            Configuration, sizes, reachable share of FLOPs and the space.
+            Configuration, sizes, reachable shares of FLOPs and parameters, and the space.
         """
         return {
             "config": self.config.model_dump(mode="json"),
             "dense": {"flops": self.cost.dense, "params": self.params},
             "reachable_flops_share": [self.smallest / self.cost.dense, 1.0],
+            "reachable_params_share": [self.findings.least.params / self.findings.dense.params, 1.0],
             "groups": [{"name": group.name, "channels": group.channels, "stage": group.stage} for group in self.groups],
             "trials": self.config.trials,
             "steps_per_trial": self.steps,

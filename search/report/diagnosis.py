@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from search.objectives.units import write_count
+from search.objectives.units import write_count, write_duration
 from search.report.fitted import Column, FittedTable
 
 
@@ -29,10 +29,13 @@ def diagnosis_tables(found: Mapping[str, Any]) -> list[FittedTable | Text]:
             [
                 Column("group", [group["name"] for group in groups], words=True),
                 Column("units", [str(group["units"]) for group in groups]),
-                Column("map", [group["stage"] for group in groups], rank=2),
-                Column("modules", [str(len(group["modules"])) for group in groups], rank=1),
-                Column("sums over its channels", coupled, rank=3, words=True),
+                Column("FLOPs", [f"{group['flops_share']:.1%}" for group in groups], rank=1),
+                Column("parameters", [f"{group['params_share']:.1%}" for group in groups], rank=3),
+                Column("map", [group["stage"] for group in groups], rank=4),
+                Column("modules", [str(len(group["modules"])) for group in groups], rank=2),
+                Column("sums over its channels", coupled, rank=5, words=True),
             ],
+            caption="FLOPs and parameters: what goes with all units but one of this group alone",
         )
     ]
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -63,8 +66,29 @@ def _summary(found: Mapping[str, Any]) -> list[str]:
         f"reachable: {flops:.1%} to 100% of {write_count(found['dense']['flops'])} FLOPs, "
         f"{params:.1%} to 100% of {write_count(found['dense']['params'])} parameters",
     ]
-    if found["megabytes_per_trial"] is not None:
-        lines.append(f"memory of a trial: about {found['megabytes_per_trial']:.0f} MB, and more with each example")
-    if found["seconds_per_trial"] is not None:
-        lines.append(f"time of a trial: about {found['seconds_per_trial']:.0f} s on this CPU")
-    return lines
+    return [*lines, *training_lines(found)]
+
+
+def training_lines(found: Mapping[str, Any]) -> list[str]:
+    """Say what training takes, as far as it is known.
+
+    Args:
+        found: ``training``, ``steps_per_trial``, ``batch_size``, ``seconds_per_trial`` and ``megabytes_per_trial``.
+
+    Returns:
+        A line for a step and one for a trial; nothing where nothing can be trained.
+    """
+    step = found["training"]
+    if step is None:
+        return []
+    lines = [
+        f"a step of training: {step['seconds_per_step']:.2g} s on this CPU for {step['batch']} examples, about "
+        f"{step['megabytes_per_step']:.0f} MB and {step['megabytes_per_example']:.1f} MB for each further example"
+    ]
+    if found["seconds_per_trial"] is None:
+        return [*lines, "a trial: name its data to have its time guessed (--data)"]
+    return [
+        *lines,
+        f"a trial: about {write_duration(found['seconds_per_trial'])} on this CPU and "
+        f"{found['megabytes_per_trial']:.0f} MB, {found['steps_per_trial']} steps of {found['batch_size']} examples",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from methods.contract.inputs import Inputs
     from methods.contract.task import Task
+    from search.tasks.data.parts import Data
 
 DEFAULT_MODEL = "digits_resnet"
 
@@ -66,6 +68,28 @@ def network_and_example(
     return build_model(name, outputs, example, seed=0, task=task), example
 
 
+def network_and_steps(name: str, data: str | None, data_root: Path) -> tuple[nn.Module, Inputs, tuple[int, int] | None]:
+    """Build a network, an input, and say how long a trial on its data would be.
+
+    Args:
+        name: Name of the network.
+        data: Name of the data; ``None`` for inputs as the network was published for.
+        data_root: Where data sets lie or are downloaded to.
+
+    Returns:
+        The network, one input, and steps of a trial by the default recipe and examples in each; None without data.
+    """
+    if data is None:
+        return *network_and_example(name, data, data_root), None
+    from search.tasks.recipes import default_recipe
+
+    loaded = _load(data, data_root, None, name)
+    recipe, epochs = default_recipe(data, "finetune")
+    steps = max(1, math.ceil(epochs * loaded.train.steps(recipe.batch_size)))
+    model = build_model(name, loaded.outputs, loaded.example, seed=0)
+    return model, loaded.example, (steps, recipe.batch_size)
+
+
 def _published(name: str) -> tuple[int, Inputs]:
     import torch
 
@@ -82,9 +106,13 @@ def _published(name: str) -> tuple[int, Inputs]:
 
 
 def _from_data(name: str, root: Path, task: Task | None, model: str) -> tuple[int, Inputs]:
+    data = _load(name, root, task, model)
+    return data.outputs, data.example
+
+
+def _load(name: str, root: Path, task: Task | None, model: str) -> Data:
     from search.tasks.data.sets import load_data
     from search.tasks.data.sizes import SplitSizes
     from search.tasks.models.formats import image_format
 
-    data = load_data(name, root, SplitSizes(), task, form=image_format(model))
-    return data.outputs, data.example
+    return load_data(name, root, SplitSizes(), task, form=image_format(model))

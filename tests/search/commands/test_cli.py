@@ -237,7 +237,9 @@ class FakeSweep:
         return self.config.name
 
     def plan(self) -> SimpleNamespace:
-        return SimpleNamespace(to_json=lambda: {"trials": self.config.trials}, lines=lambda: ["a plan"])
+        return SimpleNamespace(
+            to_json=lambda: {"trials": self.config.trials}, lines=lambda: ["a plan"], guess=lambda: {"training": None}
+        )
 
     def run(self) -> Front:
         print("a download bar of somebody else")
@@ -324,7 +326,7 @@ def test_commands_that_are_told_can_be_pasted(fake_sweep: type[FakeSweep], store
 
 def test_dry_run_tells_the_plan(fake_sweep: type[FakeSweep]) -> None:
     assert call("sweep", "--dry-run").stdout == "a plan\n"
-    assert data("sweep", "--dry-run", "--trials", "9") == {"trials": 9}
+    assert data("sweep", "--dry-run", "--trials", "9") == {"trials": 9, "training": None}
 
 
 def test_train_prints_the_dense_network(fake_sweep: type[FakeSweep]) -> None:

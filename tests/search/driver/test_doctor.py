@@ -20,7 +20,8 @@ from tests.methods.network.networks import EXAMPLE, KINDS
 
 KEYS = {
     "model", "proofs", "difference", "dense", "least", "reachable_flops_share", "reachable_params_share", "groups",
-    "stays", "left_out", "methods", "seconds_per_trial", "megabytes_per_trial",
+    "stays", "left_out", "methods", "training", "steps_per_trial", "batch_size", "seconds_per_trial",
+    "megabytes_per_trial",
 }  # fmt: skip
 OWN_NETWORK = """
 from torch import nn
@@ -49,7 +50,7 @@ def test_json_has_every_key_and_agrees_with_the_function() -> None:
     assert all(each == {"applies": True, "why": ""} for each in said["methods"].values())
     assert 0 < said["least"]["flops"] < said["dense"]["flops"] and said["left_out"] == {}
     assert said["reachable_flops_share"] == [said["least"]["flops"] / said["dense"]["flops"], 1.0]
-    assert {"name", "units", "stage", "modules", "couplings"} == set(said["groups"][0])
+    assert {"name", "units", "stage", "modules", "couplings", "flops_share", "params_share"} == set(said["groups"][0])
     assert said["megabytes_per_trial"] > 0 and said["seconds_per_trial"] is None  # no data, so no number of steps
 
 
@@ -61,6 +62,29 @@ def test_tables_fit_sixty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, lines)) <= 60
     for title in ("what can be removed", "What stays whole", "Methods", "proven:", "reachable:"):
         assert title in result.stdout
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_wider_terminals_and_say_what_each_group_is_worth(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    result = call_doctor("digits_resnet", "--methods", "magnitude", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.stdout.splitlines())) <= width
+    assert "FLOPs" in result.stdout and "modules" in result.stdout
+    assert "a step of training: " in result.stdout and "for 4 examples" in " ".join(result.stdout.split())
+
+
+def test_data_give_a_guess_of_a_trial() -> None:
+    result = call_doctor("digits_resnet", "--data", "digits", "--methods", "magnitude", "--quiet", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["steps_per_trial"] > 100 and said["batch_size"] == 64 and said["training"]["batch"] == 4
+    step = said["training"]["seconds_per_step"] / 4
+    assert said["seconds_per_trial"] == pytest.approx(step * 64 * said["steps_per_trial"])
+    assert said["megabytes_per_trial"] > said["training"]["megabytes_per_step"]
+    assert all(0 < group["flops_share"] < 1 for group in said["groups"])
 
 
 def test_nothing_to_prune_is_a_sentence_in_the_function_and_in_the_command(
