@@ -92,6 +92,15 @@ class ChannelGroup:
         """The group as spaces know it: no tensors, no modules."""
         return LayerGroup(self.name, self.channels, self.stage, self.depth)
 
+    def spare_one(self) -> ChannelGroup:
+        """Let the first unit stay for good, where a network does not run with a single one.
+
+        Returns:
+            The group of all other units.
+        """
+        members = tuple(replace(member, index=member.index[1:]) for member in self.members)
+        return replace(self, channels=self.channels - 1, members=members, units=self.units[1:])
+
     def producers(self, model: nn.Module) -> list[Member]:
         """Return the members whose weights make the channels (convolutions and linear layers).
 

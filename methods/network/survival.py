@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,9 @@ class Removable(Protocol):
     @property
     def units(self) -> tuple[int, ...]:
         """Classes of its units."""
+
+    def spare_one(self) -> Self:
+        """Return the group without its first unit, which stays."""
 
 
 Group = TypeVar("Group", bound=Removable)
@@ -106,14 +109,21 @@ class Survival:
         if why is None:
             return list(some)
         if len(some) == 1:
+            spared = some[0].spare_one()
+            if abs(share) == 1 and len(spared.units) > 1 and self._attempt([spared], share) is None:
+                self.lost[some[0].name] = f"one channel stays for good, for {why}"
+                return [spared]
             self.lost[some[0].name] = why
             return []
         half = len(some) // 2
         left, right = self._narrow(some[:half], share), self._narrow(some[half:], share)
-        if len(left) + len(right) == len(some):  # each can go, but not both
+        both = [*left, *right]
+        known = sum(len(group.units) for group in both) == sum(len(group.units) for group in some)
+        if not known and self._attempt(both, share) is None:
+            return both
+        if len(both) == len(some):  # each can go, but not both
             self.lost.update({group.name: why for group in right})
-            return left
-        return [*left, *right] if self._attempt([*left, *right], share) is None else left
+        return left
 
     def _attempt(self, some: Sequence[Group], share: float) -> str | None:
         """Remove a share of the units of some groups; say why that cannot be."""

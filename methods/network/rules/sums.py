@@ -21,6 +21,7 @@ def _batch_norm(state: Propagation, op: Op) -> None:
     vectors = [arguments.get(name) for name in ("weight", "bias", "running_mean", "running_var")]
     meeting = [dims[1], *(state.get(each)[0] for each in vectors if each is not None and each.shape[0] > 1)]
     dims[1] = state.meet(meeting)
+    state.couple([dim for place, dim in enumerate(dims) if place != 1])  # a norm of weights sums over what they read
     for value in op.outputs:
         state.dims[value] = dims if value.shape == x.shape else [FREE] * len(value.shape)
 

@@ -60,6 +60,29 @@ def test_numbers_that_modules_keep_are_brought_up_to_date() -> None:
     assert smaller.q.out_features == 12 and smaller.o.in_features == 12 and smaller.norm.normalized_shape == (5,)
 
 
+class Standardised(nn.Conv2d):
+    """A convolution whose filters are normalised by torch's batch norm, which wants more than one number of each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = F.batch_norm(self.weight.flatten(1)[None], None, None, training=True, momentum=0.0)
+        return F.conv2d(x, weight.view_as(self.weight), self.bias)
+
+
+def test_one_channel_stays_for_good_where_a_network_does_not_run_with_a_single_one() -> None:
+    model = Wired(
+        lambda net, x: net.head(pool(net.last(net.first(x)))),
+        first=conv_bn(3, 8),
+        last=Standardised(8, 6, 1),
+        head=nn.Linear(6, CLASSES),
+    )
+    found = examine(model, EXAMPLE)
+    assert {group.name: group.channels for group in found.groups} == {"first.0": 7, "last": 6} and not found.left_out
+    assert found.difference <= TOLERANCE[torch.float64]
+    assert found.analysis.stays["first.0"].startswith("one channel stays for good, for the network does not run")
+    smallest = cut(model, found.groups, {group.name: [0] for group in found.groups})
+    assert smallest.get_submodule("last").weight.shape == (1, 2, 1, 1)
+
+
 def test_networks_that_cannot_be_trained_are_refused_in_a_sentence() -> None:
     def wiring(net: Any, x: Tensor) -> Tensor:
         y = net.first(x).exp()
