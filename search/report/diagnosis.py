@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -22,7 +22,7 @@ def diagnosis_tables(found: Mapping[str, Any]) -> list[FittedTable | Text]:
         Tables of groups, of what stays and of methods, with a summary at the end.
     """
     groups = found["groups"]
-    coupled = [", ".join(group["couplings"]) for group in groups]
+    coupled = [_several(group["couplings"]) for group in groups]
     tables: list[FittedTable | Text] = [
         FittedTable(
             f"{found['model']}: what can be removed",
@@ -42,7 +42,7 @@ def diagnosis_tables(found: Mapping[str, Any]) -> list[FittedTable | Text]:
     for name, why in {**found["stays"], **found["left_out"]}.items():
         reasons[why].append(name)
     if reasons:
-        layers = [names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "") for names in reasons.values()]
+        layers = [_several(names) for names in reasons.values()]
         columns = [Column("layer", layers, words=True), Column("why", list(reasons), words=True)]
         tables.append(FittedTable("What stays whole", columns))
     methods = found["methods"]
@@ -57,6 +57,11 @@ def diagnosis_tables(found: Mapping[str, Any]) -> list[FittedTable | Text]:
     )
     tables.append(Text("\n".join(_summary(found))))
     return tables
+
+
+def _several(names: Sequence[str]) -> str:
+    """Name the first and count the others."""
+    return "" if not names else names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _summary(found: Mapping[str, Any]) -> list[str]:
