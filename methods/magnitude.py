@@ -11,18 +11,17 @@ count alike. The paper sets sparsity by hand after a sensitivity analysis; here 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import Field
+from torch import Tensor
 
-from methods.contract.method import Method, Preview, Problem, Pruned
+from methods.contract.method import Problem
+from methods.network.channels import ChannelGroup
 from methods.network.importance import l1_importance
-from methods.training.one_shot import allot_widths, prune_once
-from spaces import LayerGroup, Space, Sparsity, sparsity_space
+from methods.training.one_shot_method import OneShot
 
 
-class Magnitude(Method):
+class Magnitude(OneShot):
     """Keep the channels with the largest filters.
 
     Attributes:
@@ -32,42 +31,15 @@ class Magnitude(Method):
 
     title: ClassVar[str] = "L1 norm of coupled filters, one shot"
     source: ClassVar[str] = "Li, Kadav, Durdanovic, Samet, Graf, 2017, arXiv 1608.08710"
-    flops_parameter: ClassVar[str | None] = "sparsity.flops"
-    rounds_widths: ClassVar[bool] = True
 
-    sparsity: Sparsity
-    round_to: int = Field(default=1, ge=1)
-
-    @classmethod
-    def space(cls, groups: Sequence[LayerGroup]) -> Space:
-        """Return the search space: sparsity alone.
-
-        Args:
-            groups: The prunable channel groups.
-
-        Returns:
-            The space.
-        """
-        return sparsity_space(groups, damage=True)
-
-    def preview(self, problem: Problem) -> Preview:
-        """Say what the chosen widths cost.
+    def score(self, problem: Problem, group: ChannelGroup) -> Tensor:
+        """Sum up the L1 norms of a unit's filters, those of every layer divided by their mean.
 
         Args:
             problem: The network.
+            group: The group.
 
         Returns:
-            The exact cost.
+            ``[units]``.
         """
-        return problem.preview(allot_widths(problem, self.sparsity, self.round_to)[1])
-
-    def prune(self, problem: Problem) -> Pruned:
-        """Score, cut and fine-tune.
-
-        Args:
-            problem: The network, the data and the budget.
-
-        Returns:
-            The smaller network.
-        """
-        return prune_once(problem, self.sparsity, self.round_to, lambda group: l1_importance(problem.model, group))
+        return l1_importance(problem.model, group)

@@ -7,18 +7,17 @@ fine-tuning random choices come close to careful ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from pydantic import Field
+from torch import Tensor
 
-from methods.contract.method import Method, Preview, Problem, Pruned
-from methods.training.one_shot import allot_widths, prune_once
-from spaces import LayerGroup, Space, Sparsity, sparsity_space
+from methods.contract.method import Problem
+from methods.network.channels import ChannelGroup
+from methods.training.one_shot_method import OneShot
 
 
-class RandomChannels(Method):
+class RandomChannels(OneShot):
     """Keep channels drawn at random.
 
     Attributes:
@@ -28,47 +27,15 @@ class RandomChannels(Method):
 
     title: ClassVar[str] = "random channels, one shot (control)"
     source: ClassVar[str] = "Mittal, Bhardwaj, Khapra, Ravindran, 2018, arXiv 1801.10447"
-    flops_parameter: ClassVar[str | None] = "sparsity.flops"
-    rounds_widths: ClassVar[bool] = True
 
-    sparsity: Sparsity
-    round_to: int = Field(default=1, ge=1)
-
-    @classmethod
-    def space(cls, groups: Sequence[LayerGroup]) -> Space:
-        """Return the search space: sparsity alone.
+    def score(self, problem: Problem, group: ChannelGroup) -> Tensor:
+        """Draw a number for every unit.
 
         Args:
-            groups: The prunable channel groups.
+            problem: The generator.
+            group: The group.
 
         Returns:
-            The space.
+            ``[units]``, uniform in 0..1.
         """
-        return sparsity_space(groups, damage=True)
-
-    def preview(self, problem: Problem) -> Preview:
-        """Say what the chosen widths cost.
-
-        Args:
-            problem: The network.
-
-        Returns:
-            The exact cost.
-        """
-        return problem.preview(allot_widths(problem, self.sparsity, self.round_to)[1])
-
-    def prune(self, problem: Problem) -> Pruned:
-        """Draw, cut and fine-tune.
-
-        Args:
-            problem: The network, the data, the budget and the generator to draw from.
-
-        Returns:
-            The smaller network.
-        """
-        return prune_once(
-            problem,
-            self.sparsity,
-            self.round_to,
-            lambda group: torch.rand(group.channels, generator=problem.generator),
-        )
+        return torch.rand(group.channels, generator=problem.generator)

@@ -31,7 +31,8 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Annotated, ClassVar, Literal, Self
@@ -44,10 +45,16 @@ from methods.contract.recipe import Recipe
 from methods.increg.kernels import Window, largest_area, nearest_window, with_windows
 from methods.increg.pacing import Pace, Plan
 from methods.increg.penalties import Penalised, Penalties
-from methods.network.channels import ChannelGroup
 from methods.network.scope import Shortcuts
-from methods.network.units import Units
-from methods.ranked.columns import Bundle, Columns, allotted_columns, cut_and_finetune_columns, rates_by_layer, unread
+from methods.ranked.columns import Columns
+from methods.ranked.ranked import (
+    Ranked,
+    finetune_whole,
+    pruning_recipe,
+    rank_channels,
+    rank_columns,
+    train_ranked,
+)
 from methods.ranked.ranking import (
     Increment,
     average_ranks,
@@ -55,8 +62,7 @@ from methods.ranked.ranking import (
     jump_increment,
     linear_increment,
 )
-from methods.training.one_shot import allot_widths, cut_and_finetune, draw_seed, whole_schedule
-from methods.training.trainer import Trainer
+from methods.training.one_shot import cut_and_finetune, draw_seed, preview_widths
 from spaces import (
     Categorical,
     Condition,
@@ -72,8 +78,6 @@ from spaces import (
     sparsity_space,
 )
 
-Cost = Callable[[Mapping[str, int]], int]
-Measure = Callable[[Tensor], Record]
 Granularity = Literal["filter", "column", "in_channel", "spatial"]
 
 
@@ -211,7 +215,7 @@ class IncReg(Method):
         """
         if self.granularity != "filter":
             return None
-        return problem.preview(allot_widths(problem, self.sparsity, self.round_to)[1])
+        return preview_widths(problem, self.sparsity, self.round_to)
 
     def prune(self, problem: Problem) -> Pruned:
         """Penalise until the share is removed, then cut and fine-tune.
@@ -226,13 +230,12 @@ class IncReg(Method):
             ``flops_without_columns``, the theoretical FLOPs; for kernels ``offsets_lost`` and
             ``offsets_regained``, the numbers of positions by which rectangles differ from what was chosen.
         """
-        match self.granularity:
-            case "filter":
-                return self._prune_channels(problem)
-            case "spatial":
-                return self._prune_kernels(problem)
-            case bundle:
-                return self._prune_columns(problem, bundle)
+        model = copy.deepcopy(problem.model)
+        ranked, penalised = self._penalised(problem, model)
+        if not any(ranked.to_remove):
+            return finetune_whole(problem, ranked.groups)
+        hook, history = self._train(problem, model, ranked, penalised)
+        return ranked.finish(history, hook.standing.removed, hook.results())
 
     def check(self, problem: Problem) -> None:
         """Refuse a budget in which the units cannot be removed; warn of penalties under which SGD is unstable.
@@ -240,92 +243,40 @@ class IncReg(Method):
         Args:
             problem: The network, the data and the budget.
         """
-        model = copy.deepcopy(problem.model)
-        match self.granularity:
-            case "filter":
-                groups, _, penalised = self._channels(problem, model)
-                layers = [group.layer for group in groups]
-            case "spatial":
-                _, columns, penalised = self._kernels(problem, model)
-                layers = columns.layers
-            case bundle:
-                _, columns, penalised = self._columns(problem, model, bundle)
-                layers = columns.layers
-        if any(penalised.to_remove):
-            self.plan(problem.steps, layers, penalised.to_remove, penalised.rates)
+        ranked, _ = self._penalised(problem, copy.deepcopy(problem.model))
+        if any(ranked.to_remove):
+            self.plan(problem.steps, ranked.layers, ranked.to_remove, ranked.rates)
             self._warn_if_unstable(self._recipe(problem.recipe))
 
-    def _prune_channels(self, problem: Problem) -> Pruned:
-        model = copy.deepcopy(problem.model)
-        groups, units, penalised = self._channels(problem, model)
-        if not any(penalised.to_remove):
-            return _fine_tuned(problem, groups)
-        hook, history = self._train(problem, model, [group.layer for group in groups], penalised)
-        kept = units.kept(hook.standing.removed)
-        return cut_and_finetune(problem, groups, kept, model=model, history=history, extra=hook.results())
+    def _penalised(self, problem: Problem, model: nn.Module) -> tuple[Ranked, Penalised]:
+        """Say what of the model is penalised, and how much of it goes."""
+        match self.granularity:
+            case "filter":
+                return self._channels(problem, model)
+            case "spatial":
+                return self._kernels(problem, model)
+            case bundle:
+                columns = Columns(model, problem.example, problem.groups, bundle)
+                ranked = rank_columns(problem, model, columns, self.sparsity, self.round_to, self.layer_rates)
+                return ranked, _of_columns(columns, ranked)
 
-    def _channels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Units, Penalised]:
-        """Say which channels of the model are penalised, and how many of them go."""
-        groups, keep = allot_widths(problem, self.sparsity, self.round_to)
-        units, cost = Units(model, groups), problem.cost
-
-        def measure(removed: Tensor) -> Record:
-            return {"flops_if_cut": float(cost.flops({name: len(left) for name, left in units.kept(removed).items()}))}
-
-        penalised = Penalised(
+    def _channels(self, problem: Problem, model: nn.Module) -> tuple[Ranked, Penalised]:
+        """Penalise coupled channels."""
+        units, ranked = rank_channels(problem, model, self.sparsity, self.round_to, self.layer_rates)
+        return ranked, Penalised(
             units,
-            [group.name for group in groups],
-            [group.channels - keep[group.name] for group in groups],
-            rates_by_layer(self.layer_rates, [group.layer for group in groups], groups),
+            [layer.name for layer in ranked.layers],
+            ranked.to_remove,
+            ranked.rates,
             [*units.producers, *(units.affine if self.bn_affine_reg else ())],
             # Consumers are silenced too, for an activation may carry something into a channel that nobody produces.
             [*units.producers, *units.affine, *units.consumers],
-            Shortcuts(model, groups, units.valid).close,
-            measure,
+            Shortcuts(model, ranked.groups, units.valid).close,
+            ranked.measure,
         )
-        return groups, units, penalised
 
-    def _prune_columns(self, problem: Problem, bundle: Bundle) -> Pruned:
-        model = copy.deepcopy(problem.model)
-        groups, columns, penalised = self._columns(problem, model, bundle)
-        if not any(penalised.to_remove):
-            return _fine_tuned(problem, groups)
-        hook, history = self._train(problem, model, columns.layers, penalised)
-        return cut_and_finetune_columns(problem, groups, model, history, hook.results())
-
-    def _columns(
-        self, problem: Problem, model: nn.Module, bundle: Bundle
-    ) -> tuple[list[ChannelGroup], Columns, Penalised]:
-        """Say which columns of the model are penalised, and how many of them go."""
-        groups = problem.groups
-        columns, cost = Columns(model, problem.example, groups, bundle), problem.cost
-
-        def measure(removed: Tensor) -> Record:
-            widths = {name: len(left) for name, left in unread(model, groups).items()}
-            theoretical = columns.flops(columns.counts(removed))
-            return {"flops_if_cut": float(cost.flops(widths)), "flops_without_columns": float(theoretical)}
-
-        return groups, columns, self._penalised(columns, groups, measure, columns.flops)
-
-    def _prune_kernels(self, problem: Problem) -> Pruned:
-        model = copy.deepcopy(problem.model)
-        groups, columns, penalised = self._kernels(problem, model)
-        if not any(penalised.to_remove):
-            return _fine_tuned(problem, groups)
-        hook, history = self._train(problem, model, columns.layers, penalised)
-        windows = _windows(columns, hook.standing.removed)
-        inside = [(window.mask(*chosen.shape), chosen) for window, chosen in windows.values()]
-        differences = {
-            "offsets_lost": float(sum(int((chosen & ~mask).sum()) for mask, chosen in inside)),
-            "offsets_regained": float(sum(int((mask & ~chosen).sum()) for mask, chosen in inside)),
-        }
-        smaller = with_windows(model, {name: window for name, (window, _) in windows.items()})
-        kept = {group.name: list(range(group.channels)) for group in groups}
-        extra = hook.results() | differences
-        return cut_and_finetune(problem, groups, kept, model=smaller, history=history, extra=extra)
-
-    def _kernels(self, problem: Problem, model: nn.Module) -> tuple[list[ChannelGroup], Columns, Penalised]:
-        """Say which positions of the model's kernels are penalised, and how many of them go."""
+    def _kernels(self, problem: Problem, model: nn.Module) -> tuple[Ranked, Penalised]:
+        """Penalise the positions of kernels, of which rectangles are to be left."""
         groups = problem.groups
         columns = Columns(model, problem.example, groups, "offset")
 
@@ -338,39 +289,32 @@ class IncReg(Method):
         def measure(removed: Tensor) -> Record:
             return {"flops_if_cut": float(cost(columns.counts(removed)))}
 
-        return groups, columns, self._penalised(columns, groups, measure, cost)
+        def finish(history: Sequence[Record], removed: Tensor, extra: Mapping[str, float]) -> Pruned:
+            windows = _windows(columns, removed)
+            inside = [(window.mask(*chosen.shape), chosen) for window, chosen in windows.values()]
+            differences = {
+                "offsets_lost": float(sum(int((chosen & ~mask).sum()) for mask, chosen in inside)),
+                "offsets_regained": float(sum(int((mask & ~chosen).sum()) for mask, chosen in inside)),
+            }
+            smaller = with_windows(model, {name: window for name, (window, _) in windows.items()})
+            kept = {group.name: list(range(group.channels)) for group in groups}
+            found = {**extra, **differences}
+            return cut_and_finetune(problem, groups, kept, model=smaller, history=history, extra=found)
 
-    def _penalised(self, columns: Columns, groups: Sequence[ChannelGroup], measure: Measure, cost: Cost) -> Penalised:
-        """Say which columns are penalised, and how many of them go."""
-        round_to = 1 if self.granularity == "spatial" else self.round_to
-        keep = allotted_columns(columns, groups, self.sparsity, round_to, cost)
-        slices = columns.slices()
-        to_remove = [layer.channels - keep.get(layer.name, layer.channels) for layer in columns.layers]
-        rates = rates_by_layer(self.layer_rates, columns.layers, groups)
-        return Penalised(columns, columns.names, to_remove, rates, slices, slices, measure=measure)
+        ranked = rank_columns(problem, model, columns, self.sparsity, 1, self.layer_rates, cost)
+        ranked = replace(ranked, measure=measure, finish=finish)
+        return ranked, _of_columns(columns, ranked)
 
     def _train(
-        self, problem: Problem, model: nn.Module, layers: Sequence[LayerGroup], penalised: Penalised
+        self, problem: Problem, model: nn.Module, ranked: Ranked, penalised: Penalised
     ) -> tuple[Penalties, list[Record]]:
         """Train with penalties until all units that are to go have gone."""
-        plan = self.plan(problem.steps, layers, penalised.to_remove, penalised.rates)
+        plan = self.plan(problem.steps, ranked.layers, ranked.to_remove, ranked.rates)
         recipe = self._recipe(problem.recipe)
         self._warn_if_unstable(recipe)
         hook = self.hook(penalised, plan, coupled=recipe.optimizer == "sgd")
-        trainer = Trainer(
-            model,
-            problem.train,
-            recipe,
-            plan.prune_steps + plan.stabilize_steps,
-            draw_seed(problem.generator),
-            validation=problem.validation,
-            hook=hook,
-            rate=whole_schedule(problem, recipe),
-            teacher=problem.model,
-            report=problem.report,
-            task=problem.task,
-        )
-        return hook, list(problem.session.train("penalise", trainer))
+        steps, seed = plan.prune_steps + plan.stabilize_steps, draw_seed(problem.generator)
+        return hook, train_ranked(problem, model, recipe, steps, seed, hook, "penalise")
 
     def hook(self, penalised: Penalised, plan: Plan, coupled: bool) -> Penalties:
         """Make the hook that penalises.
@@ -441,9 +385,7 @@ class IncReg(Method):
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of the pruning phase: constant learning rate, or removals would be abrupt."""
-        decay = recipe.weight_decay * self.weight_decay_factor if self.weight_decay is None else self.weight_decay
-        lr = recipe.lr * self.lr_prune_factor
-        return recipe.replaced(lr=lr, schedule="constant", warmup=0, weight_decay=decay)
+        return pruning_recipe(recipe, self.lr_prune_factor, self.weight_decay_factor, self.weight_decay)
 
     def _warn_if_unstable(self, recipe: Recipe) -> None:
         """Warn of a penalty under which SGD with momentum oscillates without bound."""
@@ -458,9 +400,11 @@ class IncReg(Method):
             )
 
 
-def _fine_tuned(problem: Problem, groups: Sequence[ChannelGroup]) -> Pruned:
-    """Use the whole budget on the network as it is."""
-    return cut_and_finetune(problem, groups, {group.name: list(range(group.channels)) for group in groups})
+def _of_columns(columns: Columns, ranked: Ranked) -> Penalised:
+    """Penalise and silence columns themselves."""
+    slices = columns.slices()
+    names, measure = columns.names, ranked.measure
+    return Penalised(columns, names, ranked.to_remove, ranked.rates, slices, slices, measure=measure)
 
 
 def _windows(columns: Columns, removed: Tensor) -> dict[str, tuple[Window, Tensor]]:

@@ -34,33 +34,31 @@ from __future__ import annotations
 import copy
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.contract.recipe import Recipe, derive_seed
-from methods.network.channels import ChannelGroup
 from methods.network.scope import Shortcuts
 from methods.network.thinning import Thinning
-from methods.network.units import Scored, Units
-from methods.ranked.columns import (
-    Bundle,
-    Columns,
-    allotted_columns,
-    cut_and_finetune_columns,
-    rates_by_layer,
-    unread,
+from methods.network.units import Scored
+from methods.ranked.columns import Bundle, Columns
+from methods.ranked.ranked import (
+    Ranked,
+    finetune_whole,
+    pruning_recipe,
+    rank_channels,
+    rank_columns,
+    train_ranked,
 )
 from methods.ranked.ranking import Increment, average_ranks, ceiling_for, exponential_increment, updates_to_finish
 from methods.spp.probabilities import Plan, Probabilities
 from methods.training.evaluation import recalibrate
-from methods.training.one_shot import allot_widths, cut_and_finetune, draw_seed, whole_schedule
-from methods.training.trainer import Trainer
+from methods.training.one_shot import draw_seed, preview_widths
 from spaces import (
     Categorical,
     Condition,
@@ -74,21 +72,6 @@ from spaces import (
     Value,
     sparsity_space,
 )
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is pruned in a network, as a table with a row for each layer or channel group."""
-
-    groups: Sequence[ChannelGroup]
-    table: Scored
-    layers: Sequence[LayerGroup]
-    to_remove: Sequence[int]
-    rates: Sequence[float]
-    thinning: Thinning
-    saving: Callable[[Tensor], Record]
-    finish: Callable[[Sequence[Record], Tensor, Mapping[str, float]], Pruned]
-
 
 MARGIN = 1.7
 """How many times the updates under a stable ranking are planned for: real rankings near the cut are not stable."""
@@ -204,7 +187,7 @@ class SPP(Method):
         """
         if self.granularity != "filter":
             return None
-        return problem.preview(allot_widths(problem, self.sparsity, self.round_to)[1])
+        return preview_widths(problem, self.sparsity, self.round_to)
 
     def prune(self, problem: Problem) -> Pruned:
         """Thin out at random until the share is removed, then cut and fine-tune.
@@ -218,12 +201,11 @@ class SPP(Method):
             also ``flops_without_columns``, the theoretical FLOPs.
         """
         model = copy.deepcopy(problem.model)
-        job = self._job(model, problem)
-        if not any(job.to_remove):
-            everything = {group.name: list(range(group.channels)) for group in job.groups}
-            return cut_and_finetune(problem, job.groups, everything)
-        hook, history = self._train(problem, model, job)
-        return job.finish(history, hook.standing.removed, hook.results())
+        table, ranked, thinning = self._thinned(problem, model)
+        if not any(ranked.to_remove):
+            return finetune_whole(problem, ranked.groups)
+        hook, history = self._train(problem, model, table, ranked, thinning)
+        return ranked.finish(history, hook.standing.removed, hook.results())
 
     def check(self, problem: Problem) -> None:
         """Refuse a budget in which the units cannot be removed.
@@ -231,86 +213,46 @@ class SPP(Method):
         Args:
             problem: The network, the data and the budget.
         """
-        job = self._job(copy.deepcopy(problem.model), problem)
-        if any(job.to_remove):
-            self.plan(problem.steps, job.layers, job.to_remove, job.rates)
+        _, ranked, _ = self._thinned(problem, copy.deepcopy(problem.model))
+        if any(ranked.to_remove):
+            self.plan(problem.steps, ranked.layers, ranked.to_remove, ranked.rates)
 
-    def _job(self, model: nn.Module, problem: Problem) -> _Job:
-        """Say what of the model is pruned."""
-        return self._channels(model, problem) if self.granularity == "filter" else self._columns(model, problem)
-
-    def _channels(self, model: nn.Module, problem: Problem) -> _Job:
-        groups, keep = allot_widths(problem, self.sparsity, self.round_to)
-        units, cost = Units(model, groups), problem.cost
-        own, lanes = [*units.producers, *units.affine], Shortcuts(model, groups, units.valid)
-        thinning = Thinning(own, units.consumers, units.valid.numel(), lanes.close)
-
-        def saving(removed: Tensor) -> Record:
-            widths = {name: len(left) for name, left in units.kept(removed).items()}
-            return {"flops_if_cut": float(cost.flops(widths))}
-
-        def finish(history: Sequence[Record], removed: Tensor, extra: Mapping[str, float]) -> Pruned:
-            return cut_and_finetune(problem, groups, units.kept(removed), model=model, history=history, extra=extra)
-
-        layers = [group.layer for group in groups]
-        to_remove = [group.channels - keep[group.name] for group in groups]
-        rates = rates_by_layer(self.layer_rates, layers, groups)
-        return _Job(groups, units, layers, to_remove, rates, thinning, saving, finish)
-
-    def _columns(self, model: nn.Module, problem: Problem) -> _Job:
-        groups = problem.groups
+    def _thinned(self, problem: Problem, model: nn.Module) -> tuple[Scored, Ranked, Thinning]:
+        """Say what of the model is thinned out, and how much of it goes."""
+        if self.granularity == "filter":
+            units, ranked = rank_channels(problem, model, self.sparsity, self.round_to, self.layer_rates)
+            own, lanes = [*units.producers, *units.affine], Shortcuts(model, ranked.groups, units.valid)
+            return units, ranked, Thinning(own, units.consumers, units.valid.numel(), lanes.close)
         bundle: Bundle = "in_channel" if self.granularity == "in_channel" else "column"
-        columns, cost = Columns(model, problem.example, groups, bundle), problem.cost
-        keep = allotted_columns(columns, groups, self.sparsity, self.round_to)
-        thinning = Thinning([], columns.slices(), columns.valid.numel())
+        columns = Columns(model, problem.example, problem.groups, bundle)
+        ranked = rank_columns(problem, model, columns, self.sparsity, self.round_to, self.layer_rates)
+        return columns, ranked, Thinning([], columns.slices(), columns.valid.numel())
 
-        def saving(removed: Tensor) -> Record:
-            widths = {name: len(left) for name, left in unread(model, groups).items()}
-            theoretical = columns.flops(columns.counts(removed))
-            return {"flops_if_cut": float(cost.flops(widths)), "flops_without_columns": float(theoretical)}
-
-        def finish(history: Sequence[Record], removed: Tensor, extra: Mapping[str, float]) -> Pruned:
-            return cut_and_finetune_columns(problem, groups, model, history, extra)
-
-        to_remove = [layer.channels - keep.get(layer.name, layer.channels) for layer in columns.layers]
-        rates = rates_by_layer(self.layer_rates, columns.layers, groups)
-        return _Job(groups, columns, columns.layers, to_remove, rates, thinning, saving, finish)
-
-    def _train(self, problem: Problem, model: nn.Module, job: _Job) -> tuple[Probabilities, list[Record]]:
+    def _train(
+        self, problem: Problem, model: nn.Module, table: Scored, ranked: Ranked, thinning: Thinning
+    ) -> tuple[Probabilities, list[Record]]:
         """Train thinned networks until all units that are to go have gone."""
-        plan = self.plan(problem.steps, job.layers, job.to_remove, job.rates)
+        plan = self.plan(problem.steps, ranked.layers, ranked.to_remove, ranked.rates)
         recipe, seed = self._recipe(problem.recipe), draw_seed(problem.generator)
         hook = Probabilities(
-            job.table,
-            [layer.name for layer in job.layers],
-            job.to_remove,
+            table,
+            [layer.name for layer in ranked.layers],
+            ranked.to_remove,
             plan,
-            job.thinning,
+            thinning,
             self.increment(),
             partial(average_ranks, how=self.rank_average, decay=self.rank_ema),
             derive_seed(seed, 0),
-            job.rates,
-            job.saving,
+            ranked.rates,
+            ranked.measure,
             lambda step: recalibrate(
                 model, problem.train, recipe.recalibrate, recipe.batch_size, derive_seed(seed, 1, step)
             ),
         )
         if recipe.clip_norm is not None:
-            job.thinning.mask_gradients()
-        trainer = Trainer(
-            model,
-            problem.train,
-            recipe,
-            plan.prune_steps,
-            derive_seed(seed, 2),
-            validation=problem.validation,
-            hook=hook,
-            rate=whole_schedule(problem, recipe),
-            teacher=problem.model,
-            report=problem.report,
-            task=problem.task,
-        )
-        return hook, list(problem.session.train("thin", trainer))
+            thinning.mask_gradients()
+        history = train_ranked(problem, model, recipe, plan.prune_steps, derive_seed(seed, 2), hook, "thin")
+        return hook, history
 
     def plan(
         self, steps: int, layers: Sequence[LayerGroup], to_remove: Sequence[int], rates: Sequence[float] = ()
@@ -367,9 +309,7 @@ class SPP(Method):
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of the pruning phase: survivors must be able to learn as long as units go."""
-        decay = recipe.weight_decay * self.weight_decay_factor if self.weight_decay is None else self.weight_decay
-        lr = recipe.lr * self.lr_prune_factor
-        return recipe.replaced(lr=lr, schedule="constant", warmup=0, weight_decay=decay)
+        return pruning_recipe(recipe, self.lr_prune_factor, self.weight_decay_factor, self.weight_decay)
 
 
 def _updates(step: float, to_remove: int, increment: Increment) -> int:

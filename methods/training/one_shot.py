@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from methods.contract.method import Problem, Pruned, Record
+from methods.contract.method import Preview, Problem, Pruned, Record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.architecture import describe
 from methods.network.channels import ChannelGroup, cut
@@ -87,6 +87,20 @@ def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[l
     else:
         layers = [group.layer for group in groups]
     return groups, sparsity.keep(layers, problem.cost.flops, round_to)
+
+
+def preview_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> Preview:
+    """Say what a network costs whose sparsity is given.
+
+    Args:
+        problem: The network.
+        sparsity: How many units of each group are kept.
+        round_to: Widths are multiples of this.
+
+    Returns:
+        The exact cost.
+    """
+    return problem.preview(allot_widths(problem, sparsity, round_to)[1])
 
 
 def cut_and_finetune(
