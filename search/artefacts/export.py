@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,9 @@ INPUTS = "inputs.safetensors"
 
 UNVERIFIED = "unverified"
 """What is put into the name of a file whose answers are not the network's."""
+
+Spread = Callable[[Callable[[Mapping[int, Path]], None], Mapping[int, Path]], None]
+"""Has a function called on parts of the folders to make."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +112,16 @@ def export_members(
     return [draft.card for draft in drafts]
 
 
-def export_front(files: StudyFiles, numbers: Sequence[int], formats: Sequence[str]) -> list[dict[str, Any]]:
+def export_front(
+    files: StudyFiles, numbers: Sequence[int], formats: Sequence[str], spread: Spread | None = None
+) -> list[dict[str, Any]]:
     """Keep the networks of a front beside their study, in ``networks/NNNN/``.
 
     Args:
         files: The study.
         numbers: The trials on the front; networks of others are removed, those that are there already stay.
         formats: Names in :data:`search.records.formats.FORMATS`; none keeps nothing.
+        spread: Has the work done in parts; ``None`` does it here.
 
     Returns:
         The cards of all networks on the front, in order of ``numbers``.
@@ -127,8 +134,17 @@ def export_front(files: StudyFiles, numbers: Sequence[int], formats: Sequence[st
             remove_folder(old)
     missing = {number: to for number, to in wanted.items() if not to.exists()}
     if missing:
-        export_members(files, missing, formats, measure=False)
+        work = partial(_export_part, files, formats)
+        (spread or _do_here)(work, missing)
     return [read_json(to / "card.json") for to in wanted.values()]
+
+
+def _export_part(files: StudyFiles, formats: Sequence[str], folders: Mapping[int, Path]) -> None:
+    export_members(files, folders, formats, measure=False)
+
+
+def _do_here(work: Callable[[Mapping[int, Path]], None], folders: Mapping[int, Path]) -> None:
+    work(folders)
 
 
 def study_inputs(files: StudyFiles) -> Inputs:

@@ -30,8 +30,11 @@ def summary(sweep: Sweep) -> list[str]:
 
     facts: list[tuple[str, str]] = []
     if sweep.summary is not None:
-        overhead = f"{100 * sweep.summary.overhead:.1f} % of the workers' time was overhead"
-        facts.append(("time", f"{write_duration(sweep.summary.seconds)}; {overhead}"))
+        told = sweep.summary
+        shares = {"trials": told.share("trials"), "dense network": told.share("dense")}
+        shares |= {"exports": told.share("exports")} if told.busy["exports"] else {}
+        spent = ", ".join(f"{what} {share:.0%}" for what, share in {**shares, "overhead": told.overhead}.items())
+        facts.append(("time", f"{write_duration(told.seconds)}; of the workers' time: {spent}"))
         pictures = [_short(path) for path in sweep.summary.files.values() if path.suffix in PICTURES]
         facts.append(("plots", "  ".join(pictures)))
     if failed := _failed(sweep):

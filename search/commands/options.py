@@ -230,14 +230,14 @@ Executor = Annotated[
     typer.Option(
         metavar="ray|inline|NAME",
         show_default=False,
-        help="On Ray Tune, or one by one on this machine.",
+        help="On Ray, or one by one on this machine.",
         rich_help_panel=RUN,
     ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|HOST:PORT",
+        metavar="auto|HOST:PORT|ray://HOST:PORT",
         show_default=False,
         help="A running Ray cluster; else RAY_ADDRESS, else a local one is started.",
         rich_help_panel=RUN,
@@ -257,6 +257,24 @@ TrialTimeout = Annotated[
     float | None,
     typer.Option(
         min=0.001, metavar="SECONDS", show_default=False, help="How long a trial may take.", rich_help_panel=RUN
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|URI",
+        show_default=False,
+        help="Through which nodes without the directory send trials and keep checkpoints; else Ray carries the trials.",
+        rich_help_panel=RUN,
+    ),
+]
+WorkingDir = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        help="A folder of your modules that is sent to the nodes of a cluster, and this package with it.",
+        rich_help_panel=RUN,
     ),
 ]
 MovedWeights = Annotated[

@@ -75,6 +75,8 @@ def sweep(
     address: options.Address = None,
     retries: options.Retries = None,
     trial_timeout: options.TrialTimeout = None,
+    storage: options.Storage = None,
+    working_dir: options.WorkingDir = None,
     directory: options.OptionalDirectory = None,
     tracking_uri: options.TrackingUri = None,
     quiet: options.Quiet = False,
@@ -86,6 +88,7 @@ def sweep(
 ) -> None:
     """Search for the best pruned networks, and show their Pareto front."""
     from search.study.config import load_config
+    from search.workers.launch import Launch
 
     config = load_config(
         file,
@@ -115,14 +118,17 @@ def sweep(
         address=address,
         retries=retries,
         trial_timeout=trial_timeout,
+        storage=storage,
+        working_dir=working_dir,
         directory=directory,
         tracking_uri=tracking_uri,
     )
 
     def begun(listener: Listener) -> Sweep:
+        launch = None if dry_run else Launch(config.resources)  # Ray starts while torch is imported
         from search.driver.sweep import Sweep
 
-        return Sweep(config, listener)
+        return Sweep(config, listener, launch=launch)
 
     if dry_run:
         _tell_plan(begun, quiet, as_json)
@@ -184,6 +190,8 @@ def resume(
     address: options.Address = None,
     retries: options.Retries = None,
     trial_timeout: options.TrialTimeout = None,
+    storage: options.Storage = None,
+    working_dir: options.WorkingDir = None,
     directory: options.Directory = options.DIRECTORY,
     tracking_uri: options.TrackingUri = None,
     quiet: options.Quiet = False,
@@ -191,6 +199,8 @@ def resume(
 ) -> None:
     """Go on with an interrupted study, or add trials to a finished one."""
     from search.store.studies import StudyFiles
+    from search.study.config import with_places
+    from search.workers.launch import Launch
 
     files = StudyFiles.open(directory, study)  # before torch is loaded: a wrong name is told at once
     moved = {
@@ -203,13 +213,16 @@ def resume(
         "address": address,
         "retries": retries,
         "trial_timeout": trial_timeout,
+        "storage": storage,
+        "working_dir": working_dir,
         "tracking_uri": tracking_uri,
     }
 
     def continued(listener: Listener) -> Sweep:
+        launch = Launch(with_places(files.config(), moved).resources)
         from search.driver.sweep import Sweep
 
-        return Sweep.resume(files.name, directory, listener, trials, moved)
+        return Sweep.resume(files.name, directory, listener, trials, moved, launch)
 
     run_and_show(continued, quiet, as_json)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from search.tasks.workload import Workload
 from search.tracking.away import Away
 from search.tracking.models import ModelSource
 from search.tracking.tracker import Tracker
+from search.workers.pool import LendingPool, Pool
 from spaces import InputError
 
 INT8 = "model.int8.onnx"
@@ -41,7 +44,8 @@ def keep_networks(
     tracker: Tracker | Away,
     listener: Listener,
     formats: Sequence[str],
-) -> None:
+    pool: Pool,
+) -> float:
     """Export the networks of a front, and log those that run anywhere as MLflow's models.
 
     A network that cannot be exported is a warning: the sweep has ended well, and its weights are kept.
@@ -53,18 +57,30 @@ def keep_networks(
         tracker: Where models are logged.
         listener: Hears of what could not be exported.
         formats: Names in ``search.records.formats.FORMATS``; none keeps nothing.
+        pool: Its workers, where it lends them, share the work.
+
+    Returns:
+        Seconds that workers, or this process, spent on it.
     """
     tests = {member.trial: member_tests(front, member) for member in front.members}
     tracker.log_tests({number: metrics for number, metrics in tests.items() if metrics})
     write_inputs(files.root / INPUTS, some_inputs(workload.data.validation))  # for exports later on, too
     if not formats:
         export_front(files, [], [])
-        return
+        return 0.0
+    spent: list[float] = []
+
+    def spread(part: Callable[[Mapping[int, Path]], None], folders: Mapping[int, Path]) -> None:
+        several = pool.slots if isinstance(pool, LendingPool) else 1
+        parts = [dict(islice(folders.items(), first, None, several)) for first in range(min(several, len(folders)))]
+        timed = partial(_seconds, part)
+        spent.extend(pool.spread(timed, parts) if isinstance(pool, LendingPool) else map(timed, parts))
+
     try:
-        cards = export_front(files, [member.trial for member in front.members], formats)
+        cards = export_front(files, [member.trial for member in front.members], formats, spread)
     except (InputError, RunError) as error:
         listener.warning(f"the networks of the front were not exported ({error}); try `paretoprune export --all`")
-        return
+        return sum(spent)
     members = {member.trial: member for member in front.members}
     for card in cards:
         for name, told in card["formats"].items():
@@ -72,6 +88,14 @@ def keep_networks(
                 listener.warning(f"trial {card['trial']} has no {name} that counts: {told['reason']}")
         if any(card["formats"].get(name, {}).get("verified") for name in ("pt2", "onnx")):
             tracker.log_model(card["trial"], model_source(files, members[card["trial"]]))
+    return sum(spent)
+
+
+def _seconds(work: Callable[[Mapping[int, Path]], None], part: Mapping[int, Path]) -> float:
+    """Do a part of the work, and say how long it took."""
+    began = time.perf_counter()
+    work(part)
+    return time.perf_counter() - began
 
 
 def add_quantised(files: StudyFiles, folders: Sequence[Path]) -> list[dict[str, Any]]:

@@ -266,7 +266,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     make_scheduler(config.scheduler, config.scheduler_options, sketch_aim(objectives), config.seed)
     if is_reference(config.resources.executor):  # ours are imported when they are needed: Ray takes a second
         load_executor(config.resources.executor)
-    device, gpus = _device(config)
+    device, gpus = choose_device(config)
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
     workload = workload or _load_workload(config, task)
     (model, fit), example = workload.fitted(), workload.data.example
@@ -511,8 +511,18 @@ def _dense_threads(flops: int) -> int:
     return 1 if flops < SMALL else torch.get_num_threads()
 
 
-def _device(config: StudyConfig) -> tuple[str, float]:
-    """Decide where trials compute; a GPU is used where there is one."""
+def choose_device(config: StudyConfig) -> tuple[str, float]:
+    """Decide where trials compute; a GPU is used where there is one.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        ``"cpu"`` or ``"cuda"``, and how many GPUs each trial takes.
+
+    Raises:
+        InputError: If trials ask for a GPU that is not there.
+    """
     wanted, present = config.resources.gpus_per_trial, torch.cuda.is_available()
     if wanted is None:
         wanted = 1.0 if present else 0.0

@@ -28,7 +28,7 @@ class Recorder:
         objectives: What is searched for.
         total: How many trials there will be.
         listener: Hears of progress.
-        tracker: Mirrors the trials to MLflow.
+        tracker: Mirrors the trials to MLflow, once it is open.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Recorder:
         objectives: tuple[Objective, ...],
         total: int,
         listener: Listener,
-        tracker: Tracker | Away,
+        tracker: Future[Tracker | Away],
     ) -> None:
         self._files = files
         self._dense = dense
@@ -120,4 +120,4 @@ class Recorder:
             title = f"Trial {outcome.number} · {outcome.method}"
             save(valley_figure(outcome.profiles, title, ("not pruned", "pruned")), folder / "valley.png")
         present = trial_artefacts(self._files, outcome.number)
-        self._tracker.log_trial(outcome, self._dense, present)
+        self._tracker.result().log_trial(outcome, self._dense, present)

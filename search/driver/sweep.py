@@ -10,7 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
 from search.driver.keeping import storage_url
 from search.driver.networks import keep_networks
-from search.driver.prepare import Plan, dense_setting, plan, require_same
+from search.driver.prepare import Plan, choose_device, dense_setting, plan, require_same
 from search.driver.recorder import Recorder
 from search.fronts.front import Front
 from search.objectives import load_objectives, task_objectives
@@ -41,9 +41,10 @@ from search.tasks.identity import study_identity
 from search.tasks.workload import Workload
 from search.tracking.away import Away
 from search.tracking.run_store import RunStore
-from search.tracking.tracker import Tracker, import_mlflow
+from search.tracking.tracker import Tracker
 from search.trials.trial import Setting
 from search.workers.finish import stop_paused
+from search.workers.launch import Launch
 from search.workers.pool import Pool, open_pool
 from search.workers.progress import watch_progress
 from spaces import InputError, Space
@@ -55,13 +56,32 @@ class Summary:
 
     Attributes:
         seconds: Wall-clock seconds from start to end, dense training included.
-        overhead: Share of the workers' time in which they neither ran trials nor trained the dense network.
+        slots: How many workers there were.
+        busy: Seconds that workers spent, all together: on ``trials``, on the ``dense`` network, for which all of them
+            wait, and on ``exports``.
         files: The front's files by name.
     """
 
     seconds: float
-    overhead: float
+    slots: int
+    busy: Mapping[str, float]
     files: Mapping[str, Path]
+
+    @property
+    def overhead(self) -> float:
+        """Share of the workers' time that was spent on nothing of it."""
+        return max(0.0, 1 - sum(self.busy.values()) / (self.seconds * self.slots))
+
+    def share(self, what: str) -> float:
+        """Tell what share of the workers' time was spent on something.
+
+        Args:
+            what: A key of ``busy``.
+
+        Returns:
+            The share.
+        """
+        return self.busy[what] / (self.seconds * self.slots)
 
 
 class Sweep:
@@ -73,10 +93,18 @@ class Sweep:
         listener: Hears of progress. By default it is shown: live on a terminal, in one output of a notebook, else line
             by line on stderr; :class:`search.records.listener.NullListener` shows nothing. An exception of it is
             logged, and ends nothing.
+        launch: Ray, if it is being started already.
     """
 
-    def __init__(self, config: StudyConfig, listener: Listener | None = None, workload: Workload | None = None) -> None:
+    def __init__(
+        self,
+        config: StudyConfig,
+        listener: Listener | None = None,
+        workload: Workload | None = None,
+        launch: Launch | None = None,
+    ) -> None:
         self.config = config
+        self._launch = launch
         self._workload = workload
         self.summary: Summary | None = None
         self._listener = GuardedListener(listener or choose_listener())
@@ -90,6 +118,7 @@ class Sweep:
         listener: Listener | None = None,
         trials: int | None = None,
         moved: Mapping[str, Any] | None = None,
+        launch: Launch | None = None,
     ) -> Self:
         """Take up a study where it stopped.
 
@@ -100,6 +129,7 @@ class Sweep:
             trials: New total of trials, to go on with a finished study; ``None`` keeps the total.
             moved: What has another place now, by name: ``data_root``, ``weights``, ``tracking_uri`` and the fields of
                 :class:`search.study.config.Resources`; ``None`` values change nothing. Later resumes remember it.
+            launch: Ray, if it is being started already.
 
         Returns:
             The sweep; call :meth:`run`.
@@ -113,7 +143,7 @@ class Sweep:
             raise InputError(f"study {files.name!r} has {total} trials already; --trials {trials} is less")
         config = with_places(files.config(), moved or {})
         files.write_places(places(config))
-        sweep = cls(config.model_copy(update={"trials": trials or total, "name": files.name}), listener)
+        sweep = cls(config.model_copy(update={"trials": trials or total, "name": files.name}), listener, launch=launch)
         sweep._files = files
         return sweep
 
@@ -142,20 +172,23 @@ class Sweep:
             if self._files is None and self.config.name is not None:
                 _refuse_taken(self.config.directory, self.config.name)  # before anything is trained
             self._listener.stage("loading data and network")
-            background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="mlflow-open"))
-            background.submit(import_mlflow)  # takes seconds, like importing torch
+            launch = stack.enter_context(self._launch or Launch(self.config.resources))
+            pools = stack.enter_context(ExitStack())
+            threads = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="begin"))
+            early = self.config.resources.executor == "ray"  # workers import torch while the driver reads data
+            gpus = choose_device(self.config)[1]
+            hiring = threads.submit(self._open_pool, pools, launch, gpus) if early else None
             planned = self.plan()
             for warning in planned.warnings:
                 self._listener.warning(warning)
             if self._files is not None:
                 require_same(self._files, planned.workload)
             # Nothing is written before here: what the user got wrong has been said.
-            opening = background.submit(self._open_tracker, self._checked_store())
-            pool = stack.enter_context(  # workers import torch while the dense network trains
-                open_pool(self.config.resources, planned.gpus_per_trial, self._listener.warning)
-            )
-            tracker = opening.result()
-            stack.callback(self._deliver, tracker)
+            store = self._checked_store()
+            opening = threads.submit(self._open_tracker, store)
+            if self._must_track(store):
+                opening.result()
+            pool = self._open_pool(pools, launch, gpus) if hiring is None else hiring.result()
             self._listener.stage("dense network")
             dense_began = time.perf_counter()
             known = None if self._files is None else self._files.dense().latency
@@ -171,24 +204,35 @@ class Sweep:
             files.network = getattr(self._workload, "network", None)
             stack.enter_context(files.lock())
             earlier = set(files.numbers())
-            with self._tracked(tracker, files, dense) as tracker:
-                self._trials(pool, files, planned, setting, dense, tracker)
+            tracked = threads.submit(self._begin_mirror, opening, files, dense)
+            stack.callback(self._deliver, tracked)
+            with _ended(tracked):
+                self._trials(pool, files, planned, setting, dense, tracked)
                 self._listener.stage("testing and drawing the front")
                 front, paths = finish_front(files, planned.workload, setting)
+                tracker = tracked.result()
                 if self.config.exports:
                     self._listener.stage("exporting the networks of the front")
-                keep_networks(files, planned.workload, front, tracker, self._listener, self.config.exports)
+                exports = keep_networks(
+                    files, planned.workload, front, tracker, self._listener, self.config.exports, pool
+                )
+                leaving = threads.submit(_leave, pools, launch)
                 tracker.log_dense(front.dense)
-                seconds = time.perf_counter() - began
+                trials = sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
                 # While the dense network trains there is no trial that a worker could run.
-                busy = dense_seconds * pool.slots
-                busy += sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
-                self.summary = Summary(seconds, max(0.0, 1 - busy / (seconds * pool.slots)), paths)
-                numbers = {"overhead_share": self.summary.overhead, "seconds": seconds}
+                busy = {"trials": trials, "dense": dense_seconds * pool.slots, "exports": exports}
+                self.summary = Summary(time.perf_counter() - began, pool.slots, busy, paths)
+                numbers = {"overhead_share": self.summary.overhead, "seconds": self.summary.seconds}
                 numbers["trials"] = len(files.numbers())
                 numbers |= knee_numbers(front)
                 tracker.finish_sweep(ranks(front), paths, front.hypervolume(), note(front), numbers)
+                leaving.result()
         return front
+
+    def _open_pool(self, pools: ExitStack, launch: Launch, gpus: float) -> Pool:
+        """Start the workers; what the launch failed with is raised here."""
+        launch.wait()
+        return pools.enter_context(open_pool(self.config.resources, gpus, self._listener.warning))
 
     def _checked_store(self) -> RunStore:
         """Look whether MLflow's store can be used; only a new study refuses a place that the user has just named."""
@@ -198,7 +242,7 @@ class Sweep:
             self._listener.warning(
                 f"MLflow's database was damaged and is now {aside.name}; the study is sent there anew"
             )
-        if store.given and self._files is None:
+        if self._must_track(store):
             store.prepare()
         return store
 
@@ -207,7 +251,7 @@ class Sweep:
         try:
             return Tracker.open(store.directory, store.uri if store.given else None)
         except InputError as error:
-            if store.given and self._files is None:
+            if self._must_track(store):
                 raise
             return self._without_mlflow(store, str(error))
 
@@ -215,9 +259,13 @@ class Sweep:
         self._listener.warning(f"{reason}; the search goes on without MLflow, and the study's files keep everything")
         return Away(store, reason)
 
-    @contextmanager
-    def _tracked(self, tracker: Tracker | Away, files: StudyFiles, dense: DenseRow) -> Generator[Tracker | Away]:
-        """Open the parent run, or take it up again; end it as killed or failed if the sweep ends so."""
+    def _must_track(self, store: RunStore) -> bool:
+        """Whether a store that cannot be used is refused: one that was just named, for a new study."""
+        return store.given and self._files is None
+
+    def _begin_mirror(self, opening: Future[Tracker | Away], files: StudyFiles, dense: DenseRow) -> Tracker | Away:
+        """Open the parent run, or take it up again; trials do not wait for it."""
+        tracker = opening.result()
         store, known = tracker.store, files.tracked()
         config = self.config.model_dump(mode="json") | places(self.config)
         try:
@@ -225,17 +273,20 @@ class Sweep:
                 files.name, config, dense, run_id=store.known_run(known), objectives=files.objectives()
             )
         except InputError as error:
-            tracker, parent = self._without_mlflow(tracker.store, str(error)), ""
+            tracker.close(timeout=5.0)
+            return self._without_mlflow(tracker.store, str(error))
         if parent:
             files.write_tracked({**known, store.key: parent})
-        try:
-            yield tracker
-        except BaseException as error:
-            tracker.stop_sweep("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
+        return tracker
 
     def _trials(
-        self, pool: Pool, files: StudyFiles, planned: Plan, setting: Setting, dense: DenseRow, tracker: Tracker | Away
+        self,
+        pool: Pool,
+        files: StudyFiles,
+        planned: Plan,
+        setting: Setting,
+        dense: DenseRow,
+        tracker: Future[Tracker | Away],
     ) -> None:
         """Run every trial that is not finished."""
         total = self.config.trials
@@ -281,11 +332,27 @@ class Sweep:
                 "when it is resumed"
             )
 
-    def _deliver(self, tracker: Tracker | Away) -> None:
+    def _deliver(self, tracker: Future[Tracker | Away]) -> None:
         """Wait for MLflow to have everything; where it has not, say how it gets it later."""
-        if (warning := tracker.close().warning) is not None:
+        if (warning := tracker.result().close().warning) is not None:
             later = "" if self.name is None else f"; `paretoprune mirror {self.name}` sends what is missing"
             self._listener.warning(f"{warning}{later}")
+
+
+def _leave(pools: ExitStack, launch: Launch) -> None:
+    """End the workers, and then Ray."""
+    pools.close()
+    launch.close()
+
+
+@contextmanager
+def _ended(tracker: Future[Tracker | Away]) -> Generator[None]:
+    """End the parent run as killed or failed if the sweep ends so."""
+    try:
+        yield
+    except BaseException as error:
+        tracker.result().stop_sweep("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
 
 
 def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseRow:
@@ -333,7 +400,7 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
         named = config.model_copy(update={"name": name})
         try:
             files.create({
-                "config": named.model_dump(mode="json") | {"tracking_uri": places(config)["tracking_uri"]},
+                "config": named.model_dump(mode="json") | places(config),
                 **record,
             })
         except InputError:

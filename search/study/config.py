@@ -56,7 +56,7 @@ class Resources(_Part):
     """Where trials run.
 
     Attributes:
-        executor: ``"ray"`` distributes trials with Ray Tune; ``"inline"`` runs them in this process, one by
+        executor: ``"ray"`` distributes trials with Ray; ``"inline"`` runs them in this process, one by
             one, where a debugger can follow; ``package.module:Name`` is one of somebody else's.
         cpus_per_trial: Cores per trial; also the number of torch threads.
         gpus_per_trial: GPUs per trial, may be a fraction; ``None`` takes one where there is one.
@@ -64,6 +64,10 @@ class Resources(_Part):
         address: Address of a running Ray cluster; ``None`` starts a local one (or follows ``RAY_ADDRESS``).
         retries: How often a trial is run again whose worker was lost.
         trial_timeout: Seconds that a trial may take; ``None`` for as long as it wants.
+        storage: A directory, or an address of fsspec (``s3://bucket/runs``), through which nodes that do not see
+            ``directory`` send their trials, and where those keep checkpoints; ``None`` sends trials through Ray.
+        working_dir: A folder whose modules are sent to all nodes of a cluster, and this package with them; ``None``
+            where both are installed there.
     """
 
     executor: str = "ray"
@@ -73,6 +77,8 @@ class Resources(_Part):
     address: str | None = None
     retries: int = Field(2, ge=0)
     trial_timeout: float | None = Field(None, gt=0)
+    storage: str | None = None
+    working_dir: str | None = None
 
     @field_validator("executor")
     @classmethod
@@ -329,8 +335,9 @@ def places(config: StudyConfig) -> dict[str, Any]:
         The values of :data:`PLACES` and of ``resources``, in JSON's types.
     """
     stored = config.model_dump(mode="json", include={*PLACES, "resources"})
-    if stored["tracking_uri"] is not None:
-        stored["tracking_uri"] = without_credentials(stored["tracking_uri"])
+    for table, key in ((stored, "tracking_uri"), (stored["resources"], "storage")):
+        if table[key] is not None:
+            table[key] = without_credentials(table[key])
     return stored
 
 

@@ -75,11 +75,13 @@ class Child(NamedTuple):
         run_id: Its id.
         status: MLflow's status of it; ``RUNNING`` until everything was sent.
         method: The trial's method.
+        began: When the trial began, in milliseconds since the epoch: a trial that was run again has another.
     """
 
     run_id: str
     status: str
     method: str
+    began: int
 
 
 class Tracker:
@@ -303,7 +305,8 @@ class Tracker:
             page = self._client.search_runs([self.experiment_id], query, max_results=1000, page_token=token)
             for run in page:
                 tags = run.data.tags
-                children[int(tags["trial"])] = Child(run.info.run_id, run.info.status, tags["method"])
+                began = int(run.info.start_time)
+                children[int(tags["trial"])] = Child(run.info.run_id, run.info.status, tags["method"], began)
             token = page.token
             if not token:
                 return children
@@ -319,7 +322,11 @@ class Tracker:
     def _send_trial(self, outcome: Outcome, dense: DenseRow | None, files: Mapping[str, Path]) -> None:
         """Write one child run; its end status comes last, so that a run that lacks something is RUNNING."""
         status = {"complete": "FINISHED", "stopped": "KILLED"}.get(outcome.state, "FAILED")
-        child = self._children.get(outcome.number) or self._create_child(outcome, dense)
+        child = self._children.get(outcome.number)
+        if child is not None and child.status != "RUNNING" and child.began != milliseconds(outcome.started):
+            self._client.delete_run(child.run_id)  # the trial was run again: its old numbers count no more
+            child = None
+        child = child or self._create_child(outcome, dense)
         if child.status == status:
             return
         points = trial_metrics(outcome, dense, self._quality, self._costs)
@@ -352,7 +359,7 @@ class Tracker:
         share = shares(outcome, dense, self._costs).get(f"{self._costs[0]}_share")
         name = run_name(outcome, share, self._quality)
         run = self._client.create_run(self.experiment_id, milliseconds(outcome.started), tags, name)
-        child = Child(run.info.run_id, run.info.status, outcome.method)
+        child = Child(run.info.run_id, run.info.status, outcome.method, int(run.info.start_time))
         self._children[outcome.number] = child
         return child
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,10 +26,14 @@ class Checkpoints:
         folder: The trial's own.
         setting: What all trials share.
         spec: The trial.
+        keep: Hears of every file that was written, to copy it elsewhere.
     """
 
-    def __init__(self, folder: Path, setting: Setting, spec: TrialSpec) -> None:
+    def __init__(
+        self, folder: Path, setting: Setting, spec: TrialSpec, keep: Callable[[Path], None] | None = None
+    ) -> None:
         self._folder = folder
+        self._keep = keep
         self._identity = {
             "spec": {name: value for name, value in asdict(spec).items() if name != "until"},
             "steps": setting.steps,
@@ -60,7 +65,10 @@ class Checkpoints:
             state: The bytes.
         """
         self._check()
-        write_atomically(self._path(name), state)
+        path = self._path(name)
+        write_atomically(path, state)
+        if self._keep is not None:
+            self._keep(path)
 
     def clear(self) -> None:
         """Remove the folder: the trial is over."""
@@ -77,6 +85,8 @@ class Checkpoints:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
             write_json(whose, known)
+            if self._keep is not None:
+                self._keep(whose)
         self._checked = True
 
     def _path(self, name: str) -> Path:

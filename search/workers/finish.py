@@ -6,9 +6,11 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
 
 from methods.contract.session import Decision, Paused, Rung, Saved
 from search.records.outcome import Outcome, State
@@ -22,7 +24,32 @@ TIMED_OUT = 75
 """Exit code of a process that ended itself because its trial took too long."""
 
 
-def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcome:
+class CheckpointStore(Protocol):
+    """Keeps checkpoints beyond the machine that a trial runs on."""
+
+    def keep_checkpoint(self, path: Path) -> None:
+        """Copy a file of a checkpoint.
+
+        Args:
+            path: The file, in the folder of its trial.
+        """
+
+    def restore_checkpoint(self, folder: Path) -> None:
+        """Bring the checkpoint of a trial to this machine, unless it has one.
+
+        Args:
+            folder: Where it belongs.
+        """
+
+    def drop_checkpoint(self, number: int) -> None:
+        """Remove the checkpoint of a trial that has ended.
+
+        Args:
+            number: Number of the trial.
+        """
+
+
+def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles, store: CheckpointStore | None = None) -> Outcome:
     """Run one trial, to its end or to the rung that it pauses at, and write it.
 
     A trial that was interrupted, or paused before, goes on from its last epoch.
@@ -34,20 +61,24 @@ def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcom
         setting: What all trials share.
         spec: Which trial.
         files: Where it is written.
+        store: Where its checkpoints are kept besides; ``None`` for nowhere else.
 
     Returns:
         The outcome, which is on disk by now; its state is ``"paused"`` at a rung.
     """
     marker = Marker(files, spec)
+    if store is not None:
+        store.restore_checkpoint(checkpoint_folder(files.root, spec.number))
+    keep = None if store is None else store.keep_checkpoint
     started, records = time.time(), list[dict[str, float]]()
     try:
-        finished = _run(setting, spec, files, marker, records)
+        finished = _run(setting, spec, files, marker, records, keep)
         recipe = setting.recipe
         if finished.outcome.state == "out_of_memory" and 2 * recipe.accumulate <= recipe.batch_size:
             pieces = 2 * recipe.accumulate
             smaller = replace(setting, recipe=recipe.replaced(accumulate=pieces))
             records.clear()
-            finished = _run(smaller, spec, files, marker, records)
+            finished = _run(smaller, spec, files, marker, records, keep)
             outcome = replace(finished.outcome, extra=finished.outcome.extra | {"accumulate": float(pieces)})
             finished = replace(finished, outcome=outcome)
     except Paused as paused:
@@ -59,13 +90,20 @@ def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles) -> Outcom
     files.write(finished)
     files.remove_paused(spec.number)
     Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec).clear()
+    if store is not None:
+        store.drop_checkpoint(spec.number)
     return finished.outcome
 
 
 def _run(
-    setting: Setting, spec: TrialSpec, files: StudyFiles, marker: Marker, records: list[dict[str, float]]
+    setting: Setting,
+    spec: TrialSpec,
+    files: StudyFiles,
+    marker: Marker,
+    records: list[dict[str, float]],
+    keep: Callable[[Path], None] | None,
 ) -> Finished:
-    checkpoints = Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec)
+    checkpoints = Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec, keep)
 
     def decide(rung: Rung) -> Decision:
         return "pause" if pauses_at(rung.record, spec.until, setting.steps) else "continue"

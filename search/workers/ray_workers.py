@@ -1,56 +1,47 @@
-"""Runs trials on Ray Tune: one machine's cores and GPUs, or a cluster. The only import of ray.
+"""Runs trials on Ray: one machine's cores and GPUs, or a cluster that grows and shrinks.
 
-Tune schedules resources and workers; what is tried is decided by the schedule, of which the searcher here is a
-thin mask, and what came out is read from disk, where the worker put it before Tune heard of it. We never
-restore a Tuner: after an interruption the study and its files say what is left to do.
+Each slot is a process of Ray's (an actor) that holds its CPUs and its share of a GPU, imports torch once, and runs one
+trial after another. What is tried is decided by the schedule. A worker writes its trial into the study's folder before
+the driver hears of it; one that does not see that folder sends the files (``search.workers.parcels``). After an
+interruption the study and its files say what is left to do: nothing of Ray is restored.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
 import shutil
-import signal
-import socket
-import tempfile
-import threading
 import time
+import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-# Before ray is imported: no output of its own, no loggers, interrupts as usual, nothing sent anywhere.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+from typing import Any, TypeVar
 
 import ray
-from ray import tune
-from ray.tune.search import Searcher
+import ray.exceptions
 
 from search.records.errors import RunError
+from search.records.outcome import Outcome, State
 from search.records.trial_spec import TrialSpec
+from search.store.analyses import StoredAnalyses
+from search.store.files import read_object, write_json
 from search.store.studies import StudyFiles
 from search.study.config import Resources
 from search.study.schedule import Schedule
 from search.trials.trial import Setting
-from search.workers.finish import ended_leg, finish_trial, time_limit, write_failure
+from search.workers.cluster import is_running, start_ray, stop_ray
+from search.workers.crew import LOOKED_EVERY, Crew, named_error
+from search.workers.finish import ended_leg, finish_trial, time_limit, timeout_text, write_failure
+from search.workers.parcels import Parcel, Storage, pack, scratch_files, unpack
 from spaces import InputError
 
-LITTLE = 16 * 2**20
-"""Bytes below which a disk counts as full where Tune's error does not say so."""
+GRACE = 30.0
+"""Seconds beyond its limit after which a trial's worker is killed that has not ended itself."""
 
-PATIENCE = 60.0
-"""Seconds within which a cluster must answer."""
-
-SOCKET_PATH = 107 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1")
-"""Longest temporary directory under which Ray's sockets get names that the system allows."""
+Part = TypeVar("Part")
+Done = TypeVar("Done")
 
 
 @contextmanager
@@ -67,14 +58,107 @@ def ray_pool(
     Yields:
         The pool.
     """
-    mine = not ray.is_initialized()
+    mine = not is_running()
     if mine:
-        _start(resources)
+        start_ray(resources)
     try:
-        yield RayPool(resources, gpus_per_trial, say)
+        pool = RayPool(resources, gpus_per_trial, say)
+        try:
+            yield pool
+        finally:
+            pool.close()
     finally:
         if mine:
-            _stop()
+            stop_ray()
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """What a worker must know of the study.
+
+    Attributes:
+        files: The study, as the driver sees it.
+        token: Stands in a file of the study's folder: a worker that reads it there sees the same disk.
+        timeout: Seconds that a trial may take.
+        storage: Where workers that do not see the folder leave their files; ``None`` sends them through Ray.
+    """
+
+    files: StudyFiles
+    token: str
+    timeout: float | None
+    storage: Storage | None
+
+    @property
+    def probe(self) -> Path:
+        """The file that holds the token."""
+        return self.files.root / "shared.json"
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a worker says of a trial that it has run.
+
+    Attributes:
+        parcel: Its files, if they go through Ray.
+        stored: Whether they are in the storage.
+        paused: The trial so far, if it waits at a rung and the driver cannot read that by itself.
+        failure: Number, text and path of the error if the trial could not be written.
+    """
+
+    parcel: Parcel | None = None
+    stored: bool = False
+    paused: Outcome | None = None
+    failure: tuple[int | None, str | None, str | None] | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A trial that is with a worker, and since when."""
+
+    worker: Any
+    spec: TrialSpec
+    started: float
+
+
+class _Worker:
+    """One slot: the process in which trials run."""
+
+    def __init__(self) -> None:
+        import search.trials.trial  # noqa: F401  (torch comes with it, while the driver trains the dense network)
+
+    def ready(self) -> None:
+        """Answer: the process is there and has its imports."""
+
+    def run(self, setting: Setting, errand: _Errand, spec: TrialSpec) -> _Report:
+        """Run one trial; ``setting`` is a fresh copy, so that no trial can spoil what others share."""
+        files, at_home = _files_here(errand)
+        if not at_home:
+            setting = _without_disk(setting, files)
+        storage = None if at_home else errand.storage
+        try:
+            with time_limit(files, spec, errand.timeout):
+                outcome = finish_trial(setting, spec, files, storage)
+        except OSError as error:  # the trial's files cannot be written: what stops one worker stops all
+            return _Report(failure=(error.errno, error.strerror, error.filename))
+        if setting.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()  # the process is used again and must not hoard what other trials need
+        if at_home:
+            return _Report()
+        if outcome.state == "paused":
+            return _Report(paused=outcome)
+        try:
+            if storage is None:
+                return _Report(pack(files, spec.number))
+            storage.send(files, spec.number)
+            return _Report(stored=True)
+        finally:
+            shutil.rmtree(files.folder(spec.number), ignore_errors=True)
+
+    def call(self, function: Callable[[Part], Done], part: Part) -> Done:
+        """Do a piece of other work."""
+        return function(part)
 
 
 class RayPool:
@@ -89,9 +173,9 @@ class RayPool:
     def __init__(
         self, resources: Resources, gpus_per_trial: float, say: Callable[[str], None] = lambda text: None
     ) -> None:
-        self._retries, self._timeout, self._say = resources.retries, resources.trial_timeout, say
-        self._demand = {"cpu": resources.cpus_per_trial, "gpu": gpus_per_trial}
-        self.slots = _slots(resources, gpus_per_trial)
+        self._resources, self._say = resources, say
+        self._crew = Crew(_Worker, resources, gpus_per_trial, say)
+        self.slots = self._crew.slots
 
     def run(
         self, schedule: Schedule, setting: Setting, files: StudyFiles, on_started: Callable[[TrialSpec], None]
@@ -101,251 +185,194 @@ class RayPool:
         Args:
             schedule: Hands out trials and takes their outcomes.
             setting: What all trials share; placed in Ray's object store once.
-            files: Where workers write finished trials.
+            files: Where finished trials are.
             on_started: Called when a trial is handed to a worker.
+        """
+        token, address = uuid.uuid4().hex, self._resources.storage
+        storage = None if address is None else Storage(address, token)
+        if storage is not None:
+            storage.check()
+        errand = _Errand(files, token, self._resources.trial_timeout, storage)
+        write_json(errand.probe, {"token": token})
+        try:
+            _Run(self._crew, schedule, setting, errand, self._resources.retries, on_started, self._say).until_done()
+        finally:
+            errand.probe.unlink(missing_ok=True)
+            if storage is not None:
+                storage.clear()
+
+    def spread(self, function: Callable[[Part], Done], parts: Sequence[Part]) -> list[Done]:
+        """Do other work than trials on the workers of this machine, when no trial runs.
+
+        Args:
+            function: Does one part; it can be pickled.
+            parts: The parts, about one for each slot.
+
+        Returns:
+            What came of each, in order. What a part raises is raised here.
 
         Raises:
-            OSError: If a worker, or Tune, cannot write its files.
+            RunError: If a worker dies.
         """
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        scratch = files.root / "tune"  # Tune must write somewhere; nothing in it is needed afterwards
-        trainable = tune.with_parameters(_trial_on_worker, setting=setting, files=files, timeout=self._timeout)
-        searcher = _ScheduleSearcher(schedule, files, setting.steps, on_started, self._retries, self._say)
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, self._demand),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                num_samples=-1,  # the searcher says when there is no more
-                max_concurrent_trials=self.slots,
-                reuse_actors=True,
-                trial_name_creator=_name_leg,
-                trial_dirname_creator=_name_leg,
-            ),
-            run_config=tune.RunConfig(name=files.name, storage_path=str(scratch), verbose=0),
-        )
+        self._crew.take_in()
+        idle = self._crew.idle
+        if self._crew.of_cluster or not idle or len(parts) < 2:  # elsewhere, what the parts name may not be there
+            return [function(part) for part in parts]
+        results = [idle[n % len(idle)].call.remote(function, part) for n, part in enumerate(parts)]
         try:
-            tuner.fit()
-        except Exception as error:
-            if shutil.disk_usage(scratch).free < LITTLE:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch)) from error
-            raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        if searcher.failure is not None:
-            raise searcher.failure
+            return list(ray.get(results))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            raise RunError(f"a worker was lost: {named_error(error)}") from error
+
+    def close(self) -> None:
+        """End all workers."""
+        self._crew.close()
 
 
-def _start(resources: Resources) -> None:
-    """Connect to the cluster that was named; only where none was, start one here."""
-    address = resources.address or os.environ.get("RAY_ADDRESS")
-    with _own_handlers():
-        if address:
-            _connect(address)
-            return
-        with _loopback_alone():
-            ray.init(
-                address="local",
-                num_cpus=max(os.cpu_count() or 1, resources.cpus_per_trial),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"worker_process_setup_hook": _warm_up},
-                _temp_dir=_short_directory(),
-            )
-
-
-@contextmanager
-def _loopback_alone() -> Generator[None]:
-    """Let a cluster that is started meanwhile listen on loopback alone: who reaches its ports can run code here.
-
-    Where Ray supports clusters it takes the machine's outer address, even when it is given 127.0.0.1, and listens on
-    all interfaces; where it does not, as on macOS and Windows, it stays on loopback. This is that switch.
-    """
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def _connect(address: str) -> None:
-    """Connect to a running cluster, within a bounded time.
-
-    Raises:
-        RunError: If nothing answers there, or it does not let us in.
-    """
-    if address.startswith("ray://"):
-        raise RunError(
-            f"Ray at {address!r}: trials do not go through the Ray client (ray://); start the sweep on a node of the "
-            "cluster with --address auto, or submit it with `ray job submit`"
-        )
-    if address not in ("auto", "local") and not _answers(address):
-        raise RunError(f"nothing answers at Ray's address {address!r}; is `ray start --head` running there?")
-    os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(int(PATIENCE)))
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        hint = "; copy ~/.ray/auth_token from the head node" if "auth" in str(error).lower() else ""
-        raise RunError(f"Ray at {address!r} cannot be reached: {first}{hint}") from error
-
-
-def _answers(address: str) -> bool:
-    """Whether something listens at HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"Ray's address {address!r} is not allowed: give auto, or HOST:PORT such as 10.0.0.1:6379")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
-            return True
-    except (OSError, OverflowError):
-        return False
-
-
-def _short_directory() -> str | None:
-    """Choose where Ray keeps its sockets where the usual place has too long a name for them."""
-    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    if len(usual) <= SOCKET_PATH:
-        return None
-    return tempfile.mkdtemp(prefix="pp-", dir="/tmp")
-
-
-@contextmanager
-def _own_handlers() -> Generator[None]:
-    """Keep the process's signal handlers: Ray sets its own, which end the driver with a stack of C++."""
-    main = threading.current_thread() is threading.main_thread()  # only there may a handler be set
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if main and handler is not None:
-                signal.signal(number, handler)
-
-
-def _stop() -> None:
-    """Stop Ray; a second Ctrl-C in the second that this takes would leave its processes behind."""
-    main = threading.current_thread() is threading.main_thread()
-    with _own_handlers():
-        if main:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-        ray.shutdown()
-
-
-def _warm_up() -> None:
-    """Import what every trial needs as soon as a worker's process is there, before it has work."""
-    import search.trials.trial  # noqa: F401  (torch comes with it)
-
-
-def _slots(resources: Resources, gpus_per_trial: float) -> int:
-    """How many trials can run at a time."""
-    offered: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    fit = int(offered.get("CPU", 0) // resources.cpus_per_trial)
-    if gpus_per_trial:
-        fit = min(fit, int(offered.get("GPU", 0) / gpus_per_trial + 1e-9))
-    if fit < 1:
-        raise RunError(
-            f"no trial fits: each asks for {resources.cpus_per_trial} CPUs and {gpus_per_trial:g} GPUs, Ray offers "
-            f"{offered.get('CPU', 0):g} CPUs and {offered.get('GPU', 0):g} GPUs"
-        )
-    return min(fit, resources.max_concurrent or fit)
-
-
-def _trial_on_worker(config: Mapping[str, Any], setting: Setting, files: StudyFiles, timeout: float | None) -> None:
-    """Run one trial in a worker's process; only its number goes back, the rest is on disk."""
-    spec = TrialSpec(**config)
-    try:
-        with time_limit(files, spec, timeout):
-            state = finish_trial(setting, spec, files).state
-    except OSError as error:  # the trial's files cannot be written: what stops one worker stops all
-        tune.report({"number": spec.number, "done": True, "error": [error.errno, error.strerror, error.filename]})
-        return
-    if setting.device == "cuda":
-        import torch
-
-        torch.cuda.empty_cache()  # the process is used again and must not hoard what other trials need
-    tune.report({"number": spec.number, "done": True, "state": state})
-
-
-def _name_leg(trial: Any) -> str:
-    """Name a trial of Tune, which is one leg of ours: its number, and the step that it pauses at."""
-    until = trial.config["until"]
-    return f"trial_{trial.config['number']:04d}" + ("" if until is None else f"_to_{until}")
-
-
-class _ScheduleSearcher(Searcher):
-    """Shows the schedule to Tune as a search algorithm."""
+class _Run:
+    """The trials of one schedule on the workers of a pool."""
 
     def __init__(
         self,
+        crew: Crew,
         schedule: Schedule,
-        files: StudyFiles,
-        steps: int,
-        on_started: Callable[[TrialSpec], None],
+        setting: Setting,
+        errand: _Errand,
         retries: int,
+        on_started: Callable[[TrialSpec], None],
         say: Callable[[str], None],
     ) -> None:
-        super().__init__(metric="number", mode="max")
-        self.failure: OSError | None = None
-        self._steps, self._retries, self._say = steps, retries, say
+        self._crew, self._schedule, self._errand = crew, schedule, errand
+        self._steps = setting.steps
+        self._shared = (ray.put(setting), ray.put(errand))
+        self._retries, self._on_started, self._say = retries, on_started, say
+        self._jobs: dict[Any, _Job] = {}
         self._again: deque[TrialSpec] = deque()
         self._lost: Counter[int] = Counter()
-        self._schedule = schedule
-        self._files = files
-        self._on_started = on_started
-        self._live: dict[str, tuple[TrialSpec, float]] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        finished: Any = Searcher.FINISHED  # a word that Tune knows, outside the type it declares
-        if self.failure is not None:
-            return finished  # type: ignore[no-any-return]
-        spec = self._again.popleft() if self._again else self._schedule.next()
-        if spec is None:
-            # While trials run one of them may be lost, and must then be run again.
-            return finished if self._schedule.exhausted and not self._live else None
-        self._live[trial_id] = (spec, time.time())
+    def until_done(self) -> None:
+        """Run trials until none is left."""
+        while True:
+            self._crew.take_in()
+            while self._crew.idle and (spec := self._next()) is not None:
+                self._begin(self._crew.idle.popleft(), spec)
+            if not self._jobs and not self._again and self._schedule.exhausted:
+                return
+            self._await_news()
+
+    def _next(self) -> TrialSpec | None:
+        return self._again.popleft() if self._again else self._schedule.next()
+
+    def _begin(self, worker: Any, spec: TrialSpec) -> None:
+        self._jobs[worker.run.remote(*self._shared, spec)] = _Job(worker, spec, time.time())
         self._on_started(spec)
-        return asdict(spec)
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        live = self._live.pop(trial_id, None)
-        if live is None:
+    def _await_news(self) -> None:
+        """Wait until a trial ends, a worker has started, or it is time to look around."""
+        awaited = [*self._jobs, *self._crew.starting]
+        if not awaited:
+            self._crew.wait_for_nodes()
             return
-        spec, started = live
-        if result is not None and result.get("error"):
-            number, text, path = result["error"]
-            self.failure = OSError(number, text, path)
-        elif (ended := ended_leg(self._files, spec, self._steps)) is not None:
-            self._schedule.finish(ended)
+        self._crew.nodes_are_back()
+        ended, _ = ray.wait(awaited, num_returns=1, timeout=LOOKED_EVERY)
+        for reference in ended:
+            if reference in self._jobs:
+                self._settle(reference, self._jobs.pop(reference))
+        self._end_overdue()
+
+    def _settle(self, reference: Any, job: _Job) -> None:
+        """Take what came of a trial; its worker gets the next one first."""
+        number, files = job.spec.number, self._errand.files
+        try:
+            report: _Report = ray.get(reference)
+        except (ray.exceptions.RayTaskError, ray.exceptions.RaySystemError) as error:
+            raise RunError(
+                f"trial {number} could not be run by a worker: {named_error(error)}; are the modules of your network, "
+                "data and methods on every node? --working-dir sends them"
+            ) from error
+        except ray.exceptions.RayError as error:
+            self._take_loss(job, error)
+            return
+        if report.failure is not None:
+            raise OSError(*report.failure)
+        if (spec := self._next()) is not None:
+            self._begin(job.worker, spec)
         else:
-            self._take_loss(spec, started)
+            self._crew.idle.append(job.worker)
+        if report.paused is not None:
+            files.write_paused(report.paused)
+        elif report.parcel is not None:
+            unpack(files, number, report.parcel)
+            files.remove_paused(number)
+        elif report.stored and self._errand.storage is not None:
+            self._errand.storage.fetch(files, number)
+            files.remove_paused(number)
+        ended = ended_leg(files, job.spec, self._steps)
+        if ended is None:
+            raise RunError(f"trial {number} has ended, but {files.folder(number)} is not there")
+        self._schedule.finish(ended)
 
-    def _take_loss(self, spec: TrialSpec, started: float) -> None:
-        """Run a trial again whose worker wrote nothing, for its process died; give it up after some times."""
-        self._lost[spec.number] += 1
-        count = self._lost[spec.number]
-        why = "out of memory, a crash, or a lost node"
-        if count <= self._retries:
-            self._say(
-                f"the worker of trial {spec.number} was lost ({why}); the trial runs again from its last epoch "
-                f"({count} of {self._retries})"
-            )
-            self._again.append(spec)
+    def _take_loss(self, job: _Job, error: Exception) -> None:
+        """Run a trial again whose worker was lost, unless it has an outcome; give it up after some times."""
+        self._crew.dismiss(job.worker)
+        self._crew.hire()
+        files, number, timeout = self._errand.files, job.spec.number, self._errand.timeout
+        if (ended := ended_leg(files, job.spec, self._steps)) is not None:
+            self._schedule.finish(ended)
             return
-        text = f"the worker's process ended before the trial did, {count} times ({why})"
-        self._schedule.finish(write_failure(self._files, spec, started, text, "lost"))
+        if timeout is not None and time.time() - job.started >= timeout:
+            self._give_up(job, timeout_text(timeout), "timed_out")
+            return
+        self._lost[number] += 1
+        count, (why, state) = self._lost[number], _reason(error)
+        if count > self._retries:
+            self._give_up(job, f"the worker's process ended before the trial did, {count} times ({why})", state)
+            return
+        self._say(
+            f"the worker of trial {number} was lost ({why}); the trial runs again from its last epoch "
+            f"({count} of {self._retries})"
+        )
+        self._again.append(job.spec)
 
-    def save(self, checkpoint_path: str) -> None:
-        """Tune wants to save; the study and its files are the record."""
-        Path(checkpoint_path).touch()
+    def _end_overdue(self) -> None:
+        """Kill the workers of trials that are beyond their limit and have not ended themselves."""
+        timeout = self._errand.timeout
+        if timeout is None:
+            return
+        late = time.time() - timeout - GRACE
+        for reference, job in [item for item in self._jobs.items() if item[1].started < late]:
+            del self._jobs[reference]
+            self._crew.dismiss(job.worker)
+            self._crew.hire()
+            self._give_up(job, timeout_text(timeout), "timed_out")
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Tune wants to restore; see :meth:`save`."""
+    def _give_up(self, job: _Job, text: str, state: State) -> None:
+        self._schedule.finish(write_failure(self._errand.files, job.spec, job.started, text, state))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle nothing: Tune stores the searcher beside its trials, and a database cannot be stored so."""
-        return {}
+
+def _files_here(errand: _Errand) -> tuple[StudyFiles, bool]:
+    """Choose where this machine writes a trial; the second value says whether that is the study's own folder."""
+    try:
+        seen = read_object(errand.probe).get("token") == errand.token and os.access(errand.files.root, os.W_OK)
+    except (OSError, InputError):
+        seen = False
+    return (errand.files, True) if seen else (scratch_files(errand.files.name, errand.token), False)
+
+
+def _without_disk(setting: Setting, files: StudyFiles) -> Setting:
+    """Have analyses kept on this machine: each is made once here."""
+    if not isinstance(setting.analyses, StoredAnalyses):
+        return setting
+    return replace(setting, analyses=replace(setting.analyses, folder=files.directory / "analyses"))
+
+
+def _reason(error: Exception) -> tuple[str, State]:
+    """Say why a worker was lost, as far as Ray knows."""
+    text = str(error).lower()
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in text:
+        return "its machine ran out of memory", "out_of_memory"
+    if "node" in text and ("died" in text or "dead" in text) and "unexpectedly exits" not in text:
+        return "its node is gone", "lost"
+    return "out of memory, a crash, or a lost node", "lost"

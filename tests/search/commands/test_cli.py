@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from methods.training.paths import Paths, Profile
 from search.commands.cli import COMMANDS, app
+from search.driver.sweep import Summary
 from search.fronts.front import PICKS, Front
 from search.records.listener import Listener
 from search.records.outcome import DenseRow
@@ -215,9 +216,11 @@ class FakeSweep:
 
     made: ClassVar[list[FakeSweep]] = []
 
-    def __init__(self, config: StudyConfig, listener: Listener, resumed: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self, config: StudyConfig, listener: Listener, resumed: tuple[Any, ...] = (), launch: object = None
+    ) -> None:
         self.config, self.resumed = config, resumed
-        self.summary: SimpleNamespace | None = None
+        self.summary: object = None
         self.made.append(self)
 
     @classmethod
@@ -228,6 +231,7 @@ class FakeSweep:
         listener: Listener,
         trials: int | None = None,
         moved: Mapping[str, object] = MappingProxyType({}),
+        launch: object = None,
     ) -> FakeSweep:
         given = {key: value for key, value in moved.items() if value is not None}
         return cls(quick_config(directory, name=name), listener, (name, directory, trials, given))
@@ -245,7 +249,7 @@ class FakeSweep:
         print("a download bar of somebody else")
         root = self.config.directory / "studies" / "my-study"
         files = {name: root / name for name in ("front.json", "front.png", "front.html")}
-        self.summary = SimpleNamespace(seconds=83.0, overhead=0.071, files=files)
+        self.summary = Summary(83.0, 2, {"trials": 128.0, "dense": 16.6, "exports": 9.96}, files)
         return load_front("my-study", self.config.directory)
 
 
@@ -257,6 +261,7 @@ def fake_sweep(store: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeSweep]:
 
     monkeypatch.setattr(FakeSweep, "made", [])
     _replace_module(monkeypatch, "search.driver.sweep", Sweep=FakeSweep, train_dense=train_dense)
+    _replace_module(monkeypatch, "search.workers.launch", Launch=lambda resources: None)
     return FakeSweep
 
 
@@ -274,7 +279,7 @@ def test_sweep_prints_the_front_and_sums_up_on_stderr(fake_sweep: type[FakeSweep
     assert result.stderr.splitlines() == [
         "starting",
         "a download bar of somebody else",
-        "time    1 min 23 s; 7.1 % of the workers' time was overhead",
+        "time    1 min 23 s; of the workers' time: trials 77%, dense network 10%, exports 6%, overhead 7%",
         "plots   mlruns/studies/my-study/front.png  mlruns/studies/my-study/front.html",
         "failed  trials 3; why: paretoprune show my-study 3",
         "ui      paretoprune ui",
@@ -297,7 +302,7 @@ def test_every_option_of_sweep_reaches_the_configuration(fake_sweep: type[FakeSw
         "sweep study.toml --name my-study --trials 7 --methods magnitude,increg --model resnet20 --data cifar10 "
         "--data-root sets --objectives accuracy,params --seed 3 --set finetune.epochs=2 --cpus-per-trial 2 "
         "--gpus-per-trial 0.25 --max-concurrent 4 --executor inline --address auto --retries 0 --trial-timeout 90 "
-        "--directory mlruns "
+        "--directory mlruns --storage memory://runs --working-dir code "
         "--tracking-uri http://localhost:5000"
     )
     assert call(*shlex.split(line)).exit_code == 0
@@ -314,6 +319,8 @@ def test_every_option_of_sweep_reaches_the_configuration(fake_sweep: type[FakeSw
         "address": "auto",
         "retries": 0,
         "trial_timeout": 90.0,
+        "storage": "memory://runs",
+        "working_dir": "code",
     }
     assert (config.directory, config.tracking_uri) == (Path("mlruns").absolute(), "http://localhost:5000")
 

@@ -117,14 +117,16 @@ def test_what_is_meant_is_done(line: str, said: str) -> None:
 
 def test_natural_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     from search.driver import sweep
+    from search.workers import launch
 
     made: list[StudyConfig] = []
 
-    def note(config: StudyConfig, listener: object) -> None:
+    def note(config: StudyConfig, listener: object, launch: object = None) -> None:
         made.append(config)
         raise InputError("that is enough")
 
     monkeypatch.setattr(sweep, "Sweep", note)
+    monkeypatch.setattr(launch, "Launch", lambda resources: None)
     monkeypatch.setattr(sweep, "train_dense", note)
     call("sweep --epochs 3 --batch-size 32 --device cpu --set finetune.epochs=4")
     call("train --epochs 3 --device cuda")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -210,6 +211,21 @@ def test_a_failed_trial_keeps_its_traceback(tracker: Tracker, client: MlflowClie
     assert run.data.metrics == {} and run.data.params["rate"] == "0.5"
     path = client.download_artifacts(run.info.run_id, "traceback.txt")
     assert Path(path).read_text() == failed(4).error
+
+
+def test_a_trial_that_was_run_again_replaces_its_run(home: Path, tracker: Tracker, client: MlflowClient) -> None:
+    parent = tracker.start_sweep("again", {}, DENSE)
+    first = complete(2)
+    tracker.log_trial(first, DENSE)
+    assert tracker.close().warning is None
+    again = Tracker.open(home)
+    again.start_sweep("again", {}, run_id=parent)
+    metrics = {**first.metrics, "accuracy": 0.25}
+    again.log_trial(replace(first, started=first.started + 60, metrics=metrics), DENSE)
+    assert again.close().warning is None
+    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.trial = '2'"
+    (run,) = client.search_runs([again.experiment_id], query)
+    assert run.data.metrics["accuracy"] == 0.25 and run.info.status == "FINISHED"
 
 
 def test_a_trial_is_sent_once_also_across_a_resume(home: Path, tracker: Tracker, client: MlflowClient) -> None:
