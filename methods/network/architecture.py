@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from methods.network.copying import copy_network, load_state
 from methods.network.layers import CutAttention
-from methods.network.sizes import check_table, install
+from methods.network.own_calls import check_table, install
 from methods.network.structure import OWN_HEADS, OWN_INNER, OWN_WIDTHS, describe_sizes
 from spaces import InputError, unknown_name
 

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from methods.contract.inputs import Inputs, move
 from methods.network.copying import copy_network
 from methods.network.labels import Classes, test_for
+from methods.network.own_calls import READS, mode_of
 from methods.network.propagation import Propagation, reads_input
 from methods.network.rules import products
 from methods.network.rules.following import calls_summing, follow
-from methods.network.sizes import READS, SizedCall, SummingCall, key_of, mode_of, sizes_in, tensors_in
+from methods.network.sizes import SizedCall, SummingCall, key_of, sizes_in, tensors_in
 from methods.network.structure import (
     OWN_HEADS,
     OWN_INNER,

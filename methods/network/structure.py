@@ -19,19 +19,9 @@ from torch import Tensor, nn
 from methods.network.copying import copy_network
 from methods.network.labels import Classes, test_for
 from methods.network.layers import CutAttention, ZeroPadShortcut
+from methods.network.own_calls import Excluding, Learning, Table, install, installed
 from methods.network.propagation import Term, Widths
-from methods.network.sizes import (
-    Alive,
-    Excluding,
-    Kept,
-    Learning,
-    Size,
-    SizedCall,
-    SummingCall,
-    Table,
-    install,
-    installed,
-)
+from methods.network.sizes import Alive, Kept, Size, SizedCall, SummingCall
 from methods.network.tape import tensor_names
 
 Labels = tuple[Classes | None, ...]
