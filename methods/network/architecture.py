@@ -185,13 +185,21 @@ def _resize(module: nn.Module, change: Mapping[str, Any], resized: dict[int, Ten
                 f"allowed are {LARGEST_TENSOR}"
             )
         if id(tensor) not in resized:
-            empty = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
-            is_parameter = isinstance(tensor, nn.Parameter)
-            resized[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+            resized[id(tensor)] = _first(tensor, shape)
         if isinstance(tensor, nn.Parameter):
             setattr(module, name, resized[id(tensor)])
         else:
             module._buffers[name] = resized[id(tensor)]
+
+
+def _first(tensor: Tensor, shape: list[int]) -> Tensor:
+    """Make a tensor of another shape; of a buffer, which may be in no file, with the first of its numbers."""
+    empty = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, tensor.requires_grad)
+    if all(new <= old for new, old in zip(shape, tensor.shape, strict=True)):
+        empty.copy_(tensor[tuple(slice(size) for size in shape)])
+    return empty
 
 
 # --- replaced layers ---------------------------------------------------------------------------------------

@@ -327,9 +327,13 @@ def _pin_fixed(followed: _Followed, model: nn.Module, ignored: Collection[str], 
     state = followed.state
     allowed = {name for name in frozen}
     saved = model.state_dict().keys()
-    for name in set(dict(model.named_buffers())) - set(saved):
-        for dim in state.tensors.get(name, ()):
-            state.classes.pin(dim.labels, f"{name} is a buffer that is not saved")
+    buffers = dict(model.named_buffers())
+    for name in buffers.keys() - set(saved):
+        buffer = buffers[name]
+        for k, dim in enumerate(state.tensors.get(name, ())):
+            # Where it is the same for every channel, the first of them say all; else only a file could.
+            if not bool((buffer == buffer.narrow(k, 0, 1)).all()):
+                state.classes.pin(dim.labels, f"{name} is a buffer that is not saved")
     for name, parameter in model.named_parameters():
         labels = state.tensors.get(name)
         if labels is None:

@@ -239,6 +239,19 @@ class NotSaved(nn.Module):
         return x * self.mask[None, :, None, None]
 
 
+class Blur(nn.Module):
+    """A filter for each channel, the same for all, in a buffer that is not saved."""
+
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("filters", torch.linspace(0, 1, 9).view(1, 1, 3, 3).repeat(8, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.filters, padding=1, groups=len(self.filters))
+
+
 class Symmetric(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight + weight.flip(-1)
@@ -347,6 +360,7 @@ PROVEN: dict[str, Case] = {
     "channel attention": inner(lambda n, x: x + ((x.flatten(2) @ x.flatten(2).transpose(1, 2)).softmax(-1) @ x.flatten(2)).view_as(x), 8, 8),
     "non-local": inner(non_local, 8, 8, q=conv(8, 4), k=conv(8, 4), v=conv(8, 6), o=conv(6, 8)),
     "blurred": inner(lambda n, x: F.conv2d(x, torch.ones(1, 1, 3, 3).repeat(x.shape[1], 1, 1, 1) / 9, padding=1, groups=x.shape[1]), 8, 8),
+    "blurred by a buffer": inner(lambda n, x: n.b(x), 8, 8, b=Blur),
     "blurred in the code": inner(lambda n, x: F.conv2d(x, (torch.ones(3, 3) / 9).expand(8, 1, 3, 3), padding=1, groups=8), 8, 8),
     "filters for each input": inner(lambda n, x: F.conv2d(x.reshape(1, -1, 8, 8), n.g(pool(x)).reshape(-1, 1, 3, 3), padding=1, groups=x.shape[0] * x.shape[1]).view(x.shape), 8, 8, g=linear(8, 72)),
     "filters from a code": whole(lambda n, x: n.head(pool(F.conv2d(n.a(x), n.make(n.code).view(6, 8, 1, 1)).relu())), IMAGE, a=lambda: conv_bn(3, 8), code=vector(5), make=linear(5, 48), head=linear(6, CLASSES)),
