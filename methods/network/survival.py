@@ -13,11 +13,11 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from methods.contract.inputs import call, move
+from methods.contract.inputs import call, move, take
 from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import test_for
 from methods.network.sizes import SizedCall
-from methods.network.structure import Factors, Structure, learn_stale
+from methods.network.structure import Factors, Structure, cut_network, learn_stale
 
 HALF = 0.5
 """The share of units that is removed first, in both modes."""
@@ -154,17 +154,20 @@ class Survival:
     def _try_without(self, removed: Sequence[int], share: float) -> tuple[Exception | None, frozenset[str]]:
         """Return the network's error, and the modules whose factors change."""
         try:
-            if self._alike and share != HALF:  # what happens in training mode is known then
-                found, factors = learn_stale(
-                    self._shapes, self.structure, removed, lambda network: self._run(network, (False,))
-                )
-            else:
-                found, factors = learn_stale(self._shapes, self.structure, removed, self._run)
+            known = self._alike and share != HALF  # what happens in training mode is known then
+            modes = (False,) if known else (False, True)
+            found, factors = learn_stale(
+                self._shapes, self.structure, removed, lambda network: self._run(network, modes)
+            )
+            if self._alike:
+                found |= {(name, mode, key, path) for name, _, key, path in found for mode in ("eval", "train")}
+            structure = replace(self.structure, stale=self.structure.stale | found)
+            if abs(share) == 1:  # norms want more than one number: what two examples have may be too few for one
+                with torch.no_grad():
+                    call(cut_network(self._shapes, structure, removed).eval(), take(self._inputs, slice(1)))
         except Exception as error:  # a network may fail in any way
             return error, frozenset()
-        if self._alike:
-            found |= {(name, mode, key, path) for name, _, key, path in found for mode in ("eval", "train")}
-        self.structure = replace(self.structure, stale=self.structure.stale | found)
+        self.structure = structure
         return None, frozenset(name for name, *_ in _differing(self._factors, factors))
 
 

@@ -83,6 +83,18 @@ def test_one_channel_stays_for_good_where_a_network_does_not_run_with_a_single_o
     assert smallest.get_submodule("last").weight.shape == (1, 2, 1, 1)
 
 
+def test_one_channel_stays_for_good_where_one_example_has_too_few_numbers() -> None:
+    model = Wired(
+        lambda net, x: net.head(net.norm(pool(net.first(x))[:, :, None, None]).flatten(1)),
+        first=conv_bn(3, 8),
+        norm=nn.GroupNorm(1, 8),
+        head=nn.Linear(8, CLASSES),
+    )
+    found = examine(model, EXAMPLE)
+    assert [(group.name, group.channels) for group in found.groups] == [("first.0", 7)]
+    assert "Expected more than 1 value per channel" in found.analysis.stays["first.0"]
+
+
 def test_networks_that_cannot_be_trained_are_refused_in_a_sentence() -> None:
     def wiring(net: Any, x: Tensor) -> Tensor:
         y = net.first(x).exp()
