@@ -165,6 +165,7 @@ def _resize(module: nn.Module, change: Mapping[str, Any], resized: dict[int, Ten
     for attribute, value in change["widths"].items():
         if attribute not in WIDTHS or not hasattr(module, attribute):
             raise InputError(f"{attribute!r} is not a width of {change['class']}")
+        _refuse_large(value, f"{attribute!r} of a {change['class']}")
         if attribute in vars(module):  # earlier versions wrote properties down too
             setattr(module, attribute, tuple(value) if isinstance(value, list) else value)
     tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
@@ -256,10 +257,29 @@ def _built(spec: Mapping[str, Any], layers: Sequence[type[nn.Module]]) -> nn.Mod
         return chain
     cls: Callable[..., nn.Module] = _BUILDERS[kind] if kind in _BUILDERS else _named(kind, layers)
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in spec["settings"].items()}
+    for key, value in spec["settings"].items():
+        _refuse_large(value, f"{key!r} of a {kind}")
+    numbers = 0
     try:
-        return cls(**settings)
-    except (TypeError, ValueError) as error:
+        if kind in _BUILDERS:  # without memory first; layers of methods may compute while they are built
+            with torch.device("meta"):
+                numbers = sum(tensor.numel() for tensor in cls(**settings).state_dict().values())
+        if numbers <= LARGEST_TENSOR:
+            return cls(**settings)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"the architecture has a {kind} that cannot be built: {error}") from error
+    raise InputError(
+        f"the architecture has a {kind} of {numbers} numbers ({spec['settings']}); allowed are {LARGEST_TENSOR}"
+    )
+
+
+def _refuse_large(value: Any, what: str) -> None:
+    """Refuse numbers, alone or in lists, that no layer has: building one with them would take all memory."""
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, list | tuple):
+            _refuse_large(each, what)
+        elif isinstance(each, int | float) and not -LARGEST_SIDE <= each <= LARGEST_SIDE:
+            raise InputError(f"the architecture gives {what} the number {each}; allowed are those up to {LARGEST_SIDE}")
 
 
 def has_settings(layer: type[nn.Module]) -> bool:

@@ -129,6 +129,32 @@ def test_shapes_that_no_network_has_are_refused_before_memory_is_taken(shape: li
         rebuild(model, broken, smaller.state_dict())
 
 
+@pytest.mark.parametrize("width", [2**40, [2**40, 1], -(2**40)])
+def test_widths_that_no_layer_has_are_refused(width: object) -> None:
+    model, smaller = cut_pair("vgg")
+    broken = json.loads(json.dumps(describe(model, smaller)))
+    change = next(each for each in broken["modules"].values() if "out_channels" in each["widths"])
+    change["widths"]["out_channels"] = width
+    with pytest.raises(InputError, match=r"gives 'out_channels' of a Conv2d the number -?1099511627776; allowed are"):
+        rebuild(model, broken, smaller.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"in_features": 2**40, "out_features": 2}, "gives 'in_features' of a Linear the number"),
+        ({"in_features": 2**24, "out_features": 2**24}, "a Linear of 281474993487872 numbers"),
+        ({"in_features": -3, "out_features": 2}, "a Linear that cannot be built"),
+    ],
+)
+def test_replaced_layers_of_any_size_are_not_built(settings: dict[str, int], said: str) -> None:
+    dense, pruned = rotated_pair()
+    description = describe(dense, pruned)
+    description["replaced"]["2"] = {"class": "Linear", "settings": settings}
+    with pytest.raises(InputError, match=said):
+        rebuild(dense, description, pruned.state_dict())
+
+
 class Doubling(nn.Module):
     """A layer that torch does not have."""
 
