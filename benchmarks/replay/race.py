@@ -1,6 +1,7 @@
-"""Races samplers on the synthetic replay.
+"""Races samplers on the synthetic replay, or on the table of recorded trials.
 
     python -m benchmarks.replay.race --seeds 20 --trials 60 --samplers random,tpe,exact --to race.jsonl
+    python -m benchmarks.replay.race --table benchmarks/replay/digits.jsonl.gz --to race.jsonl
 
 One line of JSON for each sampler and seed; seeds that are in the file already are not run again, so a race can be
 stopped and gone on with. Trials are asked with the lag of a sweep on up to three workers: what a sampler proposes as
@@ -23,6 +24,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from benchmarks.replay.synthetic import DROP, METHODS, Truth, space_and_costs, volume
+from benchmarks.replay.table import Recorded, read_table
 from search.study.samplers.making import sampler_maker
 from search.study.schedule import MIN_LAG
 from search.study.space import METHOD, spread_points
@@ -39,6 +41,10 @@ STOCK: dict[str, Callable[[int, int], BaseSampler]] = {
 """Optuna's samplers as anybody would use them on this space, with the study's first points."""
 
 
+NAMED = {"botorch": "benchmarks.replay.botorch_sampler:BoTorchSampler"}
+"""Samplers of the port that are here for races alone."""
+
+
 def run(truth: Truth, name: str, seed: int, trials: int, lag: int = MIN_LAG) -> dict[str, object]:
     """Run one sweep.
 
@@ -53,7 +59,8 @@ def run(truth: Truth, name: str, seed: int, trials: int, lag: int = MIN_LAG) -> 
         Savings, true accuracies, and seconds of the processor for each suggestion.
     """
     study = optuna.create_study(directions=["maximize", "minimize"])
-    ours = None if name in STOCK else sampler_maker(name, truth.space, truth.aim(), truth.costs, seed, trials)
+    named = NAMED.get(name, name)
+    ours = None if name in STOCK else sampler_maker(named, truth.space, truth.aim(), truth.costs, seed, trials)
     if name != "random":
         for point in spread_points(truth.space, truth.methods, trials, seed):
             study.enqueue_trial(point)
@@ -90,6 +97,7 @@ def main() -> None:
     parser.add_argument("--model", default="digits_resnet")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no further sweep after so long")
+    parser.add_argument("--table", type=Path, help="recorded trials to race on, instead of the synthetic truths")
     parser.add_argument("--to", type=Path, required=True)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -102,9 +110,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as store:
         methods = tuple(given.methods.split(","))
         planned, costs = space_and_costs(methods, given.allocation, given.model, given.data, given.trials, Path(store))
+        recorded = None if given.table is None else Recorded(planned, costs, read_table(given.table))
+        best = 0.0 if recorded is None else recorded.ceiling()
         for seed in range(given.seeds):
-            truth = Truth(planned, costs, seed)
-            best = truth.ceiling()
+            truth = recorded or Truth(planned, costs, seed)
+            best = best if recorded is not None else truth.ceiling()
             for name in given.samplers.split(","):
                 if (name, seed, given.allocation) in done or time.monotonic() > stop:
                     continue

@@ -42,6 +42,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (RUNNING, run.sweep, "paretoprune sweep --methods magnitude,increg --trials 12 --set finetune.epochs=2"),
     (RUNNING, run.train, "paretoprune train --model digits_resnet --data digits"),
     (RUNNING, run.resume, "paretoprune resume my-study --trials 48"),
+    (RUNNING, manage.enqueue, "paretoprune enqueue my-study magnitude sparsity.flops=0.3"),
     (RUNNING, league.league, "paretoprune league --name digits --arms increg,greedy --seeds 3 --minutes 20"),
     (RUNNING, manage.rerun, "paretoprune rerun my-study 1"),
     (RUNNING, confirm.confirm, "paretoprune confirm my-study --seeds 3"),

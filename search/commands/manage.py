@@ -39,6 +39,47 @@ def list_studies(directory: Directory = DIRECTORY, as_json: Json = False) -> Non
         put(f"{row['study']:<{width}}  {row['finished']}/{row['total']} trials{'  running' if row['driver'] else ''}")
 
 
+def enqueue(
+    study: Name,
+    method: Annotated[str, typer.Argument(metavar="METHOD", show_default=False, help="One of the study's methods.")],
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            show_default=False,
+            help="Parameters by the method's own names; what is left out has the authors' value.",
+        ),
+    ] = None,
+    directory: Directory = DIRECTORY,
+    as_json: Json = False,
+) -> None:
+    """Have a point of your own tried next, before the sampler proposes further ones.
+
+    Raises:
+        InputError: If the point is not one of the study's space.
+    """
+    from search.store.studies import StudyFiles
+    from search.study.config import read_value
+
+    files = StudyFiles.open(directory, study)
+    given = {}
+    for text in values or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{text!r} is not of the form key=value, such as sparsity.flops=0.3")
+        given[key.strip()] = read_value(value.strip())
+    from search.driver.queueing import enqueue_point
+
+    point, notes = enqueue_point(files, method, given)
+    if as_json:
+        put_json(point)
+    else:
+        shown = ", ".join(f"{name} = {value}" for name, value in point.items())
+        put(f"queued in {files.name}: {shown}")
+    for line in notes:
+        note(line)
+
+
 def check(study: Name, directory: Directory = DIRECTORY, as_json: Json = False) -> None:
     """Look whether a study is whole: files, weights, Optuna's database; nothing is written.
 

@@ -203,6 +203,34 @@ Budget = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+DeviceBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="20h",
+        show_default=False,
+        help="Time of devices (GPUs, or cores), added up over trials, after which no further trial is begun.",
+        rich_help_panel=SEARCH,
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        show_default=False,
+        help="Begin no further trial after so many without growth of the front.",
+        rich_help_panel=SEARCH,
+    ),
+]
+WarmStart = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        show_default=False,
+        help="Earlier studies to learn from: their trials, or, of another network, the points of their front.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Trials = Annotated[
     int | None,
     typer.Option(

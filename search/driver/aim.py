@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from search.driver.prepare import Plan
 from search.objectives import load_objectives
@@ -10,7 +10,7 @@ from search.objectives.limits import parse_drop
 from search.records.outcome import DenseRow
 from search.study.cost import PointCosts
 from search.study.limits import read_limits
-from search.study.samplers.base import Aim, Axis
+from search.study.samplers.base import Aim, Axis, Tried
 from search.study.samplers.making import Maker, sampler_maker
 from search.study.schedulers.ladder import Ladder
 from search.study.schedulers.making import make_scheduler
@@ -52,7 +52,12 @@ def study_aim(planned: Plan, dense: DenseRow, costs: PointCosts) -> Aim:
 
 
 def study_parts(
-    planned: Plan, space: Space, setting: Setting, dense: DenseRow, trials: int
+    planned: Plan,
+    space: Space,
+    setting: Setting,
+    dense: DenseRow,
+    trials: int,
+    earlier: Sequence[Tried] = (),
 ) -> tuple[Maker, Callable[[], Ladder]]:
     """Prepare the sampler and the scheduler of a sweep.
 
@@ -62,6 +67,7 @@ def study_parts(
         setting: What all trials share, with the trained dense network.
         dense: The dense network, measured.
         trials: How many trials the study was begun with.
+        earlier: Trials of earlier studies that the sampler knows.
 
     Returns:
         What makes the sampler of each question, and what makes the ladder that trials climb, from its foot.
@@ -74,4 +80,4 @@ def study_parts(
         made = make_scheduler(config.scheduler, config.scheduler_options, aim, config.seed)
         return Ladder(made, setting.steps, costs)
 
-    return sampler_maker(config.sampler, space, aim, costs, config.seed, trials), ladder
+    return sampler_maker(config.sampler, space, aim, costs, config.seed, trials, earlier), ladder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from methods.network.preflight import Findings, examine
 from search.driver.feasible import check_methods
 from search.driver.reachable import require_reachable
 from search.driver.training_step import measure_training
+from search.driver.warm import Earlier, read_earlier
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives, require_reports
 from search.objectives.limits import parse_latency
 from search.records.outcome import DenseRow
@@ -38,6 +39,8 @@ from search.study.samplers.base import Aim, Axis, Limits, PointCost
 from search.study.samplers.choice import resolve_sampler
 from search.study.schedulers.making import make_scheduler
 from search.study.space import (
+    METHOD,
+    complete_point,
     count_points,
     first_points,
     fix_known_costs,
@@ -94,6 +97,7 @@ class Plan:
     params: int
     space: Space
     first: list[dict[str, Value]]
+    earlier: list[dict[str, Any]]
     recipe: Recipe
     steps: int
     device: str
@@ -299,10 +303,13 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         space, free = fix_known_costs(space, config.methods)
         beyond = [f"{name} decides by itself what it leaves: its trials may lie outside the limits" for name in free]
     _refuse_repeats(config, space)
-    first = within_limits(_first(config, space, limits, costs), space, limits, costs, costs.dense)
+    names = [objective.name for objective in objectives]
+    earlier = read_earlier(config, workload, space, steps, recipe.model_dump(mode="json"), names)
+    first = within_limits(_first(config, space, limits, costs, earlier), space, limits, costs, costs.dense)
     warnings = [
         *_weight_notes(config, fit),
         *beyond,
+        *earlier.notes,
         *check_methods(space, config.methods, config.shares, problem, round_to),
     ]
     return Plan(
@@ -313,6 +320,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         params=findings.dense.params,
         space=space,
         first=first,
+        earlier=earlier.tried,
         recipe=recipe,
         steps=steps,
         device=device,
@@ -325,6 +333,10 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         findings=findings,
         ignored=ignored,
     )
+
+
+def _without_method(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in point.items() if name != METHOD}
 
 
 def sketch_aim(objectives: Sequence[Objective]) -> Aim:
@@ -413,10 +425,23 @@ def _refuse_repeats(config: StudyConfig, space: Space) -> None:
         )
 
 
-def _first(config: StudyConfig, space: Space, limits: Limits, costs: PointCosts) -> list[dict[str, Value]]:
+def _first(
+    config: StudyConfig, space: Space, limits: Limits, costs: PointCosts, earlier: Earlier
+) -> list[dict[str, Value]]:
     """Return the points that are tried first: with sampler ``"defaults"`` all there are."""
+    own = [complete_point(space, str(point["method"]), _without_method(point)) for point in config.points]
+    if len(own) > config.trials:
+        raise InputError(f"points: {len(own)} are given, for {config.trials} trials; set trials = {len(own)} or more")
     if resolve_sampler(config.sampler, space) != "defaults":
-        return spread_points(space, config.methods, config.trials, config.seed, costs.band(limits))
+        known = {each["method"] for each in earlier.tried}
+        new = [method for method in config.methods if method not in known]  # the others were tried already
+        spread = spread_points(space, new, config.trials, config.seed, costs.band(limits)) if new else []
+        tried = [*own, *earlier.points]
+        named = {point[METHOD] for point in earlier.points}
+        more = [point for point in spread if point not in tried and point[METHOD] not in named]
+        return [*tried, *more][: config.trials]
+    if own:
+        raise InputError("points are not tried with sampler = 'defaults', whose points are all given; leave one out")
     points = first_points(space, config.methods, config.shares)
     if not points:
         why = "shares is empty" if not config.shares else "no method has values for all its parameters within [space]"

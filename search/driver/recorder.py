@@ -50,6 +50,7 @@ class Recorder:
         self._front = GrowingFront(objectives, dense, parse_drop(files.config().max_drop))
         self._best = 0.0
         self._flat = 0
+        self._seconds = 0.0
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._drawn: list[Future[None]] = []
 
@@ -96,7 +97,13 @@ class Recorder:
         if errors:
             self._listener.warning(f"{len(errors)} trials have no picture or are not in MLflow ({errors[0]})")
 
+    @property
+    def seconds(self) -> float:
+        """Seconds that all trials of the study took, one after the other."""
+        return self._seconds
+
     def _count(self, outcome: Outcome) -> None:
+        self._seconds += outcome.seconds
         if outcome.state == "complete" and not outcome.lacks(o.name for o in self._objectives):
             self._front.add(outcome.metrics)
         grown = self._front.hypervolume()

@@ -26,6 +26,7 @@ from search.driver.keeping import storage_url
 from search.driver.networks import keep_networks
 from search.driver.prepare import Plan, choose_device, dense_setting, plan, require_same
 from search.driver.recorder import Recorder
+from search.driver.warm import earlier_trials
 from search.fronts.front import Front
 from search.objectives import load_objectives, task_objectives
 from search.records.environment import versions
@@ -211,6 +212,8 @@ class Sweep:
                 self._listener.stage("testing and drawing the front")
                 front, paths = finish_front(files, planned.workload, setting)
                 tracker = tracked.result()
+                if (scale := front.scale_note()) is not None:
+                    self._listener.warning(scale)
                 if self.config.exports:
                     self._listener.stage("exporting the networks of the front")
                 exports = keep_networks(
@@ -306,12 +309,15 @@ class Sweep:
             lag = files.record()["lag"]
             study = _study(files)
             begun, space = files.config(), Space.from_json(files.record()["space"])
-            maker, ladder = study_parts(planned, space, setting, dense, begun.trials)
-            study.use(maker)
+            earlier = earlier_trials(files.record().get("earlier", ()))
+            maker, ladder = study_parts(planned, space, setting, dense, begun.trials, earlier)
+            study.use(maker, planned.limits)
             paused = {number: seen for number in files.paused_numbers() if (seen := files.paused(number)) is not None}
             for line in study.reconcile(finished, lag, paused, ladder()):
                 self._listener.warning(line)
-            ending = Ending(self.config, lambda: recorder.flat)
+            resources = self.config.resources
+            devices = planned.gpus_per_trial or resources.cpus_per_trial
+            ending = Ending(self.config, lambda: recorder.flat, spent=lambda: devices * recorder.seconds)
             known = {**paused, **finished}
             stop = partial(stop_paused, files)
             schedule = Schedule(study, total, lag, known.get, recorder.finished, ending, ladder(), stop)
@@ -389,6 +395,7 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
         "task": planned.workload.identity(),
         "space": planned.space.to_json(),
         "first": planned.first,
+        "earlier": planned.earlier,
         "lag": lag_for(slots),
         "recipe": planned.recipe.model_dump(mode="json"),
         "steps": planned.steps,

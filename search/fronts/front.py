@@ -405,6 +405,22 @@ class Front:
             front.add(member.metrics)
         return front.hypervolume()
 
+    def scale_note(self) -> str | None:
+        """Say so where the hypervolume tells nothing, for every network loses more than the scale reaches.
+
+        Returns:
+            A sentence with a scale that would tell them apart; ``None`` where the hypervolume is above 0.
+        """
+        whole = self.dense_value(self.quality)
+        if not self.members or whole is None or self.hypervolume() > 0:
+            return None
+        extent = abs(self.quality.ideal - self.quality.reference(self.dense))
+        least = min(abs(whole - member.metrics[self.quality.name]) / extent for member in self.members)
+        return (
+            f"every network loses more than {100 * self.worthless:g} points, so that the hypervolume is 0 and tells "
+            f"nothing; max_drop = {math.ceil(150 * least)} would tell them apart"
+        )
+
     def linear_hypervolume(self) -> float:
         """Return the volume between the worst and the ideal value of every objective, on linear scales.
 

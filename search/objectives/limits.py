@@ -178,11 +178,12 @@ def parse_drop(given: str | float) -> float:
     return points / 100
 
 
-def parse_budget(text: str) -> float:
+def parse_budget(text: str, name: str = "budget") -> float:
     """Read a budget of time.
 
     Args:
         text: What the user wrote: ``"8h"``, ``"90min"``, ``"300s"`` or ``"2d"``.
+        name: What it is called, for the message.
 
     Returns:
         Seconds, above 0.
@@ -197,7 +198,7 @@ def parse_budget(text: str) -> float:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{0,9})?)\s*(s|min|h|d)", str(text).strip())
     seconds = float(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]] if match else 0.0
     if seconds <= 0:
-        raise InputError(f"budget: {text!r} is no time; write a number with s, min, h or d, such as 8h or 90min")
+        raise InputError(f"{name}: {text!r} is no time; write a number with s, min, h or d, such as 8h or 90min")
     return seconds
 
 

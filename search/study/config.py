@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from methods.contract.recipe import LARGEST_SEED
 from search.records.formats import FORMATS, checked_formats
@@ -153,7 +153,13 @@ class StudyConfig(_Part):
         max_latency: Most time of one pass on the first target, a time (``"2ms"``) or a share (``"50%"``). A network is
             timed before it is trained, and refused if it is slower; no slower one has a place on the front.
         max_drop: Percentage points of quality at whose loss a network is worth nothing to the search.
+        points: Points of your own to try first, such as ``{ method = "magnitude", "sparsity.flops" = 0.3 }``; what a
+            point does not say has the authors' value.
+        warm_start: Earlier studies, by name or folder. The sampler knows trials of the same network, data and budget
+            from the start; of other studies the points of the front are tried first.
         budget: Time after which no further trial is begun (``"8h"``, ``"90min"``), counted from the start of each run.
+        device_budget: Time of devices after which no further trial is begun: of GPUs where trials have them, else of
+            cores, added up over all trials of the study.
         patience: Trials without growth of the front after which no further one is begun; ``None`` goes on.
         sampler: Who proposes points: ``"exact"`` (which ``"auto"`` is), one of Optuna's (``"tpe"``, ``"gp"``,
             ``"nsga2"``, ``"random"``), or ``package.module:Name``. ``"defaults"`` searches nothing:
@@ -197,7 +203,10 @@ class StudyConfig(_Part):
     max_params: Limit = None
     max_latency: str | None = None
     max_drop: str | float = 5.0
+    points: tuple[Mapping[str, Any], ...] = ()
+    warm_start: tuple[str, ...] = ()
     budget: str | None = None
+    device_budget: str | None = None
     patience: int | None = Field(None, ge=1)
     sampler: Sampler = "auto"
     scheduler: str = "none"
@@ -259,14 +268,23 @@ class StudyConfig(_Part):
 
         return checked_scheduler(name)
 
-    @field_validator("budget")
+    @field_validator("budget", "device_budget")
     @classmethod
-    def _readable_budget(cls, given: str | None) -> str | None:
+    def _readable_budget(cls, given: str | None, info: ValidationInfo) -> str | None:
         from search.objectives.limits import parse_budget
 
         if given is not None:
-            parse_budget(given)
+            parse_budget(given, str(info.field_name).replace("_", "-"))
         return given
+
+    @field_validator("points")
+    @classmethod
+    def _flat_points(cls, points: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+        flat = tuple(_flat_bounds(point) for point in points)
+        for number, point in enumerate(flat):
+            if "method" not in point:
+                raise InputError(f'points: number {number + 1} names no method, such as method = "magnitude"')
+        return flat
 
     @field_validator("max_drop")
     @classmethod
@@ -382,7 +400,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = (), **optio
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise InputError(f"--set {text!r} is not of the form key=value, such as --set finetune.epochs=5")
-        _put(tree, _path(key.strip()), _value(value.strip()), f"--set {text}")
+        _put(tree, _path(key.strip()), read_value(value.strip()), f"--set {text}")
     where = "configuration" if path is None else str(path)
     _check_depth(tree, where)
     return _validated(_resolved(tree, None), where)
@@ -474,8 +492,22 @@ def _path(key: str) -> list[str]:
     return [part.strip('"') for part in parts]
 
 
-def _value(text: str) -> Any:
-    """Read a value as TOML would, and as plain text where TOML would not."""
+def read_value(text: str) -> Any:
+    """Read a value as TOML would, and as plain text where TOML would not.
+
+    Args:
+        text: What was written behind ``=``.
+
+    Returns:
+        The value.
+
+    Raises:
+        _too_deep: An ``InputError``, if it nests too deep.
+
+    Example:
+        >>> read_value("0.3"), read_value("l1"), read_value("[1, 2]")
+        (0.3, 'l1', [1, 2])
+    """
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except RecursionError as error:

@@ -11,7 +11,11 @@ from typing import Any
 from methods import load_method
 from methods.contract.recipe import Recipe
 from search.study.recipe_space import RECIPE, recipe_space, split_recipe
+from search.study.samplers.slots import UNUSED, from_unit
 from spaces import Categorical, Condition, InputError, LayerGroup, Parameter, Space, Value, unknown_name
+
+EASY = 0.5
+"""Share of the FLOPs from which on nearly every method loses nearly nothing: no first point is spent there."""
 
 METHOD = "method"
 """Name of the parameter that chooses the method."""
@@ -264,6 +268,46 @@ def fixed_value(bound: object) -> Value | None:
     return bound if isinstance(bound, bool | int | float | str) else None
 
 
+def complete_point(space: Space, method: str, values: Mapping[str, object], strict: bool = True) -> dict[str, Value]:
+    """Make a whole point of what was said of it.
+
+    Args:
+        space: The whole space.
+        method: The method.
+        values: Some of its parameters, by its own names.
+        strict: Whether values that do not apply are an error, rather than passed over.
+
+    Returns:
+        The point: what was not said has the authors' value, or the middle of its range where they give none.
+
+    Raises:
+        InputError: If the method does not compete, a name or value is not allowed, or one does not apply.
+    """
+    competing = space[METHOD]
+    assert isinstance(competing, Categorical)
+    if method not in competing.choices:
+        raise InputError(unknown_name("method of this study:", method, map(str, competing.choices)))
+    own = [name.removeprefix(f"{method}.") for name in space if name.startswith(f"{method}.")]
+    for name in values:
+        if name not in own:
+            raise InputError(unknown_name(f"parameter of {method}:", name, own))
+
+    def choose(name: str, parameter: Parameter) -> Value:
+        if name == METHOD:
+            return method
+        given = values.get(name.removeprefix(f"{method}."))
+        if given is not None:
+            return parameter.check(name, given)
+        usual = parameter.only if parameter.default is None else parameter.default
+        return from_unit(parameter, UNUSED) if usual is None else usual
+
+    point = space.walk(choose)
+    idle = [name for name in values if f"{method}.{name}" not in point]
+    if idle and strict:
+        raise InputError(f"{method}.{idle[0]} does not apply: it needs {space.condition(f'{method}.{idle[0]}')}")
+    return point
+
+
 def refuse_idle_bounds(
     space: Space, points: Sequence[Mapping[str, Value]], bounds: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -333,7 +377,7 @@ def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) 
 
 
 def spread_points(
-    space: Space, methods: Sequence[str], trials: int, seed: int, band: tuple[float, float] = (0.05, 0.9)
+    space: Space, methods: Sequence[str], trials: int, seed: int, band: tuple[float, float] = (0.05, 1.0)
 ) -> list[dict[str, Value]]:
     """Choose the points that are tried before the search has learned anything: one per method, all over the band.
 
@@ -346,7 +390,7 @@ def spread_points(
         methods: Names of the methods that compete.
         trials: How many trials the study has; a third of them at most are spent here, but at least one.
         seed: Permutes methods and shares.
-        band: Least and largest share of the dense FLOPs that is searched.
+        band: Least and largest share of the dense FLOPs that is searched; of it the part below :data:`EASY` is covered.
 
     Returns:
         Valid points with the authors' values, at shares of the FLOPs that are spread evenly on a logarithmic scale.
@@ -354,6 +398,7 @@ def spread_points(
         allows.
     """
     low, high = band
+    high = max(min(high, EASY), min(high, 2 * low))
     count = min(len(methods), max(1, trials // 3))
     draw = Random(seed)
     order = draw.sample(list(methods), len(methods))[:count]

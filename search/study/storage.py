@@ -141,6 +141,22 @@ class Storage:
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return waiting[0] if waiting else None
 
+    def enqueue(self, point: Mapping[str, Any]) -> None:
+        """Have a point asked before the sampler proposes further ones.
+
+        Args:
+            point: A whole point of the study's space.
+        """
+        self._study.enqueue_trial(dict(point))
+
+    def count_waiting(self) -> int:
+        """Count the points that are queued and not asked yet.
+
+        Returns:
+            How many.
+        """
+        return len(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
     def add(self, number: int, trial: FrozenTrial, queued: FrozenTrial | None = None) -> None:
         """Write a trial that was asked, or that ended before this storage was there.
 
@@ -186,6 +202,17 @@ class Storage:
             return  # told before an interruption
         self.note(number, attributes)
         self._storage.set_trial_state_values(identity, state, values)
+
+    def constrain(self, number: int, excesses: Mapping[str, float]) -> None:
+        """Write by how much a trial breaks the limits of the study; nothing if it has ended.
+
+        Args:
+            number: Its number in our study.
+            excesses: By name of the limit, above 0 where it is broken.
+        """
+        kept = self._storage.get_trial(self._ids[number])
+        if not kept.state.is_finished():
+            set_constraints(self._storage, kept, excesses)
 
     def note(self, number: int, attributes: Mapping[str, Any]) -> None:
         """Write what is to be seen of a trial that has not ended; nothing if it has.
@@ -236,6 +263,19 @@ def finished_trial(
         user_attrs=dict(attributes),
         system_attrs=dict(system),
     )
+
+
+def set_constraints(storage: optuna.storages.BaseStorage, trial: FrozenTrial, excesses: Mapping[str, float]) -> None:
+    """Set a trial's constraints, as ``optuna.trial.Trial.set_constraint`` does; samplers and dashboards look at them.
+
+    Args:
+        storage: Where the trial is.
+        trial: The trial.
+        excesses: Value of each constraint, above 0 where it is broken.
+    """
+    for name, value in excesses.items():
+        if trial.constraints.get(name) != value:
+            storage.set_trial_system_attr(trial._trial_id, f"constraints:{name}", value)
 
 
 def ended_as(values: Sequence[float] | None, state: str) -> TrialState:

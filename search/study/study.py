@@ -25,13 +25,14 @@ from search.objectives import Objective, load_objectives
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.study.config import Sampler
+from search.study.samplers.base import Limits
 from search.study.samplers.choice import resolve_sampler
 from search.study.samplers.making import Maker
 from search.study.samplers.stock import stock_sampler
 from search.study.schedule import Schedule
 from search.study.schedulers.ladder import Ladder
 from search.study.space import METHOD
-from search.study.storage import Storage, ended_as, experimental, finished_trial
+from search.study.storage import Storage, ended_as, experimental, finished_trial, set_constraints
 from spaces import InputError, Space, Value
 from spaces.dialects import suggest, to_optuna
 
@@ -74,6 +75,7 @@ class Study:
         self._sampler = resolve_sampler(sampler, space)
         self._trials = trials
         self._maker: Maker | None = None
+        self._limits = Limits()
         self._first = [dict(point) for point in first]
         # Names and ids in it equal the numbers of the trials, so that no sampler can tell a copy from another.
         self._copy = optuna.create_study(
@@ -150,13 +152,15 @@ class Study:
             Storage.load(storage, name, _names(objectives), identity), space, objectives, seed, sampler, trials, first
         )
 
-    def use(self, maker: Maker) -> None:
+    def use(self, maker: Maker, limits: Limits | None = None) -> None:
         """Have another sampler propose points than one of Optuna's.
 
         Args:
             maker: Makes the sampler of each question, given its seed.
+            limits: Limits of the study, of which Optuna's tools and samplers are told as constraints.
         """
         self._maker = maker
+        self._limits = limits or Limits()
 
     @property
     def sampler(self) -> str:
@@ -247,6 +251,7 @@ class Study:
         if outcome.number in self._told:
             return  # told before an interruption
         values = self._values(outcome)
+        self._storage.constrain(outcome.number, self._limits.excesses(outcome.metrics))
         self._storage.tell(outcome.number, ended_as(values, outcome.state), values, _attributes(outcome))
         self._tell_copy(outcome)
 
@@ -345,6 +350,8 @@ class Study:
         """Tell the copy what came of a trial."""
         values = self._values(outcome)
         state = ended_as(values, outcome.state)
+        trial = self._copy.get_trials(deepcopy=False)[outcome.number]
+        set_constraints(self._copy._storage, trial, self._limits.excesses(outcome.metrics))
         self._copy.tell(outcome.number, values=values, state=state)
         self._told.add(outcome.number)
 

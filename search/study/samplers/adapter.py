@@ -39,15 +39,17 @@ class PortSampler(BaseSampler):
         space: The whole space, method included.
         aim: What is searched for.
         cost: The exact cost of any point.
+        earlier: Trials of earlier studies, with numbers below 0.
     """
 
-    def __init__(self, sampler: Sampler, space: Space, aim: Aim, cost: CostOf) -> None:
+    def __init__(self, sampler: Sampler, space: Space, aim: Aim, cost: CostOf, earlier: Sequence[Tried] = ()) -> None:
         self._sampler = sampler
         self._space = space
         self._aim = aim
         self._cost = cost
         self._distributions = to_optuna(space)
         self._observed: set[int] = set()
+        self._earlier = list(earlier)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Search:
         """Name the parameters that are proposed together: all.
@@ -72,7 +74,8 @@ class PortSampler(BaseSampler):
         Returns:
             Values of the parameters that apply.
         """
-        history = history_of(study, trial.number, self._space, [axis.name for axis in self._aim.axes])
+        names = [axis.name for axis in self._aim.axes]
+        history = [*self._earlier, *history_of(study, trial.number, self._space, names)]
         for tried in history:
             if tried.state != "running" and tried.number not in self._observed:
                 self._observed.add(tried.number)

@@ -86,6 +86,23 @@ class Limits:
             and (self.max_params is None or params <= self.max_params)
         )
 
+    def excesses(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Say by how much a network that was measured breaks each limit.
+
+        Args:
+            metrics: Its measurements by name.
+
+        Returns:
+            By name of the limit, as a share of it: above 0 where it is broken. Limits whose measurement is missing are
+            left out.
+        """
+        found = {}
+        for name, sign in (("min_flops", -1), ("max_flops", 1), ("max_params", 1), ("max_latency", 1)):
+            limit, value = getattr(self, name), metrics.get(name.partition("_")[2])
+            if limit is not None and value is not None:
+                found[name] = sign * (value - limit) / limit
+        return found
+
     @property
     def hard(self) -> bool:
         """Whether there is a limit that is known before training."""
@@ -119,7 +136,7 @@ class Tried:
     """One trial, as a sampler sees it.
 
     Attributes:
-        number: Its number in the study.
+        number: Its number in the study; below 0 for a trial of an earlier study of the same problem.
         method: The method that it tried.
         point: The method's parameters, by their own names.
         state: ``"complete"``, ``"failed"``, ``"stopped"`` by a scheduler at a rung, or ``"running"`` while nothing is

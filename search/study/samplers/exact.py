@@ -181,6 +181,8 @@ class ExactCostSampler:
         front = np.exp(mean) - FLOOR
         dense = _error(quality, quality.dense) if quality.dense is not None else float(error.min(initial=1.0))
         worst = dense + aim.drop * abs(quality.ideal - quality.worst)
+        if error.min() >= worst:  # nothing is within the drop: the best so far gives the scale
+            worst = 1.5 * float(error.min())
         gains = []
         for pool in pools:
             pool.savings = self._expected_savings(pool.features, at, savings[: len(complete)])
@@ -265,7 +267,7 @@ class ExactCostSampler:
                 saving[rows] = -np.log2(columns[target])
         knobs = np.zeros((len(units), self._knobs))
         own = [slot for slot, name in enumerate(slots.names) if name not in sparse]
-        knobs[:, : len(own)] = units[:, own] - UNUSED
+        knobs[:, : len(own)] = units[:, own] - (UNUSED if slots.default is None else slots.default[own])
         return Features(np.full(len(units), method), saving, deviation, knobs)
 
     def _modes(

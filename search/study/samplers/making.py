@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.samplers import BaseSampler
@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler
 from methods.contract.named import load_named
 from search.study.cost import PointCosts
 from search.study.samplers.adapter import LimitedSampler, PortSampler
-from search.study.samplers.base import Aim, Sampler
+from search.study.samplers.base import Aim, Sampler, Tried
 from search.study.samplers.choice import STOCK, resolve_sampler
 from search.study.samplers.exact import ExactCostSampler
 from search.study.samplers.stock import stock_sampler
@@ -27,7 +27,9 @@ Maker = Callable[[int], BaseSampler]
 """Makes the sampler of one question, given its seed."""
 
 
-def sampler_maker(name: str, space: Space, aim: Aim, costs: PointCosts, seed: int, trials: int) -> Maker:
+def sampler_maker(
+    name: str, space: Space, aim: Aim, costs: PointCosts, seed: int, trials: int, earlier: Sequence[Tried] = ()
+) -> Maker:
     """Prepare the sampler of a study.
 
     Args:
@@ -37,6 +39,7 @@ def sampler_maker(name: str, space: Space, aim: Aim, costs: PointCosts, seed: in
         costs: Costs of points.
         seed: Seed of the study.
         trials: How many trials the study was begun with.
+        earlier: Trials of earlier studies of the same problem; samplers of Optuna's are not told of them.
 
     Returns:
         What makes the sampler of each question. A sampler of Optuna's is made for every question; one of the port
@@ -52,7 +55,7 @@ def sampler_maker(name: str, space: Space, aim: Aim, costs: PointCosts, seed: in
         return stock
     kind = load_named("sampler", chosen, SAMPLERS, GROUP, _unfit)
     made = ExactCostSampler(aim, seed, costs) if kind is ExactCostSampler else _made(kind, chosen, aim, seed)
-    port = PortSampler(made, space, aim, costs)
+    port = PortSampler(made, space, aim, costs, earlier)
     return lambda question: port
 
 

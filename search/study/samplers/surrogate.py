@@ -32,8 +32,15 @@ BEND = 2.0
 MOST_FITTED = 96
 """Trials that the kernel's scales are fitted to; with more, evenly chosen ones, for the time grows with the cube."""
 
+TREND = np.array([0.0, 0.1, 0.4, 0.4])
+"""Usual coefficients of the mean: constant, octaves saved, octaves beyond :data:`BEND`, squared distance of a method's
+parameters from its authors' values. On recorded trials of digits the last is 0 to 0.5, by method."""
+
+TREND_WEIGHT = np.array([1e-3, 1.0, 1.0, 3.0])
+"""How many trials, about, each of them is worth against what is seen."""
+
 # logarithms of: shared curve, offset, own curve, knobs; lengths of saving, deviation, knobs; further noise
-PRIOR_MEAN: Floats = np.log([0.8, 0.25, 0.3, 0.4, 2.0, 2.0, 1.5, 0.15])
+PRIOR_MEAN: Floats = np.log([0.8, 0.25, 0.3, 0.2, 2.0, 2.0, 1.5, 0.15])
 PRIOR_SD = np.array([0.6, 0.6, 0.6, 0.6, 0.5, 0.6, 0.5, 0.6])
 
 
@@ -45,7 +52,8 @@ class Features:
         method: Number of the method, ``[points]``.
         saving: log2 of dense FLOPs over FLOPs, ``[points]``.
         deviation: log2 of dense width over width of each group, less the mean over groups, ``[points, groups]``.
-        knobs: The method's own parameters in -0.5..0.5, filled up with zeros, ``[points, most parameters]``.
+        knobs: The method's own parameters less the authors' values, in -1..1, filled up with zeros, ``[points, most
+            parameters]``.
     """
 
     method: NDArray[np.int64]
@@ -86,7 +94,7 @@ class Surrogate:
         target: log(error + FLOOR) there, ``[trials]``.
         noise: Variance of the target there, ``[trials]``.
         scales: Logarithms of the kernel's scales, in the order of :data:`PRIOR_MEAN`.
-        trend: Coefficients of the mean: constant, saving, saving beyond :data:`BEND`.
+        trend: Coefficients of the mean, in the order of :data:`TREND`.
     """
 
     at: Features
@@ -109,10 +117,11 @@ class Surrogate:
             The process.
         """
         target = np.log(error + FLOOR)
-        basis = _basis(at.saving)
-        # ridge regression; the constant is free
+        basis = _basis(at)
+        # ridge regression towards what is usual; the constant is free
         trend: Floats = np.asarray(
-            np.linalg.solve(basis.T @ basis + np.diag([1e-3, 0.3, 0.3]), basis.T @ target), dtype=np.float64
+            np.linalg.solve(basis.T @ basis + np.diag(TREND_WEIGHT), basis.T @ target + TREND_WEIGHT * TREND),
+            dtype=np.float64,
         )
         noise: Floats = np.full(len(target), 1e-4)
         if examples is not None:
@@ -128,7 +137,7 @@ class Surrogate:
         if len(chosen) > MOST_FITTED:
             chosen = np.unique(np.linspace(0, len(chosen) - 1, MOST_FITTED).astype(np.int64))
         at, noise = self.at[chosen], self.noise[chosen]
-        residual = self.target[chosen] - _basis(at.saving) @ self.trend
+        residual = self.target[chosen] - _basis(at) @ self.trend
 
         def loss(scales: Floats) -> float:
             covariance = kernel(at, at, scales)
@@ -169,9 +178,9 @@ class Surrogate:
         covariance = kernel(self.at, self.at, self.scales)
         covariance[np.diag_indices(len(self.at))] += self.noise + math.exp(2 * self.scales[7])
         factor = cho_factor(covariance, lower=True)
-        weights = cho_solve(factor, self.target - _basis(self.at.saving) @ self.trend)
+        weights = cho_solve(factor, self.target - _basis(self.at) @ self.trend)
         cross = kernel(at, self.at, self.scales)
-        mean = _basis(at.saving) @ self.trend + cross @ weights
+        mean = _basis(at) @ self.trend + cross @ weights
         shrunk = solve_triangular(factor[0], cross.T, lower=True)
         variance = np.exp(2 * self.scales[:4]).sum() - (shrunk**2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-6))
@@ -206,5 +215,6 @@ def _squares(one: Floats, two: Floats) -> Floats:
     return squares.clip(0.0)
 
 
-def _basis(saving: Floats) -> Floats:
-    return np.column_stack([np.ones_like(saving), saving, np.maximum(saving - BEND, 0.0)])
+def _basis(at: Features) -> Floats:
+    apart = (at.knobs**2).sum(1)
+    return np.column_stack([np.ones_like(at.saving), at.saving, np.maximum(at.saving - BEND, 0.0), apart])

@@ -536,3 +536,13 @@ def test_a_front_of_numbers_alone_is_text_in_a_notebook_and_cannot_be_drawn() ->
     assert bare._repr_html_() is None and bare.best()._repr_html_() is None
     with pytest.raises(ValueError, match="numbers alone; load_front gives one that can be drawn"):
         bare.plot()
+
+
+def test_a_hypervolume_of_nothing_is_said_with_a_scale_that_tells() -> None:
+    lossy = [outcome(n, metrics={"accuracy": 0.98 - drop, "flops": 100.0 * (n + 1), "params": 5.0, "seconds": 1.0})
+             for n, drop in enumerate((0.2, 0.1))]  # fmt: skip
+    front = Front("s", DENSE, lossy, load_objectives(("accuracy", "flops")))
+    said = front.scale_note()
+    assert front.hypervolume() == 0 and said is not None and said.endswith("max_drop = 15 would tell them apart")
+    wider = replace(front, worthless=0.15)
+    assert wider.hypervolume() > 0 and wider.scale_note() is None

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from methods import load_method, method_names
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
+from search.study.samplers.base import Limits
 from search.study.schedule import Schedule
 from search.study.space import first_points, method_space, refuse_idle_bounds, spread_points, study_space
 from search.study.storage import Storage, known_studies
@@ -55,7 +56,7 @@ def test_spread_points_are_one_per_method_over_the_whole_band(seed: int, trials:
     assert len(points) == min(len(METHODS), max(1, trials // 3))
     assert len({point["method"] for point in points}) == len(points)
     shares = sorted(float(point[f"{point['method']}.sparsity.flops"]) for point in points)
-    parts = [math.log(share / 0.05) / math.log(16) * len(points) for share in shares]
+    parts = [math.log(share / 0.05) / math.log(10) * len(points) for share in shares]  # 0.05 to 0.5
     assert [int(part) for part in parts] == list(range(len(points)))
     assert all(SPACE.check(point) == point for point in points)
 
@@ -418,6 +419,16 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     asked = runs(study, TRIALS, files)
     assert [spec.number for spec in asked] == list(range(TRIALS))
     assert [spec.point["sparsity.flops"] for spec in asked[1:3]] == [0.5, 0.25]
+
+
+def test_limits_are_constraints_to_optuna(tmp_path: Path) -> None:
+    study = created(tmp_path)
+    study.use(lambda seed: optuna.samplers.RandomSampler(seed=seed), Limits(min_flops=100, max_flops=400))
+    study.tell(outcome(study.ask().number))
+    study.tell(outcome(study.ask().number, error="ValueError: no"))
+    stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
+    assert stock.trials[0].constraints == {"max_flops": 0.25, "min_flops": -4.0}, "500 FLOPs"
+    assert stock.trials[1].constraints == {}
 
 
 def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
