@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no further sweep after so long")
     parser.add_argument("--table", type=Path, help="recorded trials to race on, instead of the synthetic truths")
+    parser.add_argument("--first", type=int, help="of the table, so many trials")
     parser.add_argument("--to", type=Path, required=True)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -110,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as store:
         methods = tuple(given.methods.split(","))
         planned, costs = space_and_costs(methods, given.allocation, given.model, given.data, given.trials, Path(store))
-        recorded = None if given.table is None else Recorded(planned, costs, read_table(given.table))
+        recorded = None if given.table is None else Recorded(planned, costs, read_table(given.table, given.first))
         best = 0.0 if recorded is None else recorded.ceiling()
         for seed in range(given.seeds):
             truth = recorded or Truth(planned, costs, seed)

@@ -30,17 +30,18 @@ from search.study.space import own_space
 TREES = 120
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
+def read_table(path: Path, first: int | None = None) -> list[dict[str, Any]]:
     """Read the recorded trials that have a network.
 
     Args:
         path: The table, compressed or not.
+        first: How many trials are read, from the first; ``None`` for all.
 
     Returns:
         One mapping per trial.
     """
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = [json.loads(line) for line in text.splitlines()[:first]]
     return [row for row in rows if row["state"] == "complete"]
 
 
@@ -181,8 +182,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
+    parser.add_argument("--first", type=int, help="look at so many trials")
     given = parser.parse_args()
-    rows = read_table(given.table)
+    rows = read_table(given.table, given.first)
     with tempfile.TemporaryDirectory() as store:
         planned, costs = space_and_costs(METHODS, "flops", "digits_resnet", "digits", 60, Path(store))
     truth = Recorded(planned, costs, rows)

@@ -6,6 +6,7 @@ import pytest
 
 from search.driver.ending import Ending
 from search.driver.sweep import Sweep
+from search.records.listener import NullListener
 from search.study.config import StudyConfig, load_config
 from search.study.schedule import Schedule
 from spaces import InputError
@@ -60,3 +61,15 @@ def test_more_trials_than_points_are_refused(tmp_path: Path) -> None:
     fixed = {"random": {"sparsity.flops": 0.5, "sparsity.tilt": 0.0}}
     with pytest.raises(InputError, match=r"trials = 3, but the space has only 1 point; set trials = 1"):
         Sweep(quick_config(tmp_path, trials=3, methods=["random"], space=fixed)).plan()
+
+
+def test_a_budget_shorter_than_one_trial_lets_that_one_end(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Listener(NullListener):
+        def warning(self, text: str) -> None:
+            heard.append(text)
+
+    front = Sweep(quick_config(tmp_path, name="s", device_budget="0.001s", methods=["random"]), Listener()).run()
+    assert len(front.outcomes) == 1
+    assert "the budget of 0.001s of devices is spent: 2 of 3 trials were not begun" in heard
