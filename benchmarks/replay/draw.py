@@ -48,9 +48,10 @@ def main() -> None:
         low, middle, high = np.quantile(curves, [0.25, 0.5, 0.75], axis=0)
         (drawn,) = axes.plot(trials, middle, label=NAMES[name])
         axes.fill_between(trials, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
+        known = [(goal[seed], curve) for seed, curve in zip(seeds, curves, strict=True) if seed in goal]
         reached = [
-            int(np.argmax(curve >= goal[seed])) + 1 if (curve >= goal[seed]).any() else len(curve) + 1
-            for seed, curve in zip(seeds, curves, strict=True)
+            int(np.argmax(curve >= wanted)) + 1 if (curve >= wanted).any() else len(curve) + 1
+            for wanted, curve in known
         ]
         worst = max(reached)
         cells = " | ".join(f"{middle[mark - 1]:.3f}" if mark <= len(trials) else "" for mark in MARKS)
@@ -59,7 +60,8 @@ def main() -> None:
         print(f"| {NAMES[name]} | {len(seeds)} | {cells} | {np.median(reached):g}, {shown} | {seconds:.3f} |")
     if "exact" in runs and "tpe" in runs:
         both = sorted(runs["exact"].keys() & runs["tpe"].keys())
-        for mark in MARKS:
+        shortest = min(len(runs[name][seed]["curve"]) for name in ("exact", "tpe") for seed in both)  # type: ignore[arg-type]
+        for mark in (each for each in MARKS if each <= shortest):
             ahead = sum(
                 float(runs["exact"][seed]["curve"][mark - 1]) > float(runs["tpe"][seed]["curve"][mark - 1])  # type: ignore[index]
                 for seed in both

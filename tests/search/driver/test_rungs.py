@@ -99,3 +99,9 @@ def test_a_scheduler_that_is_wrong_is_refused_before_anything_is_trained(tmp_pat
     with pytest.raises(InputError, match="keep = 3 is not a share"):
         Sweep(halving(tmp_path, scheduler_options={"keep": 3})).run()
     assert not (tmp_path / "dense").exists()
+
+
+@pytest.mark.slow
+def test_on_ray_a_sweep_ends_as_in_one_process(tmp_path: Path, whole: StudyFiles) -> None:
+    Sweep(halving(tmp_path, resources={"executor": "ray", "max_concurrent": 2})).run()
+    assert results(StudyFiles(tmp_path, "s")) == results(whole)
