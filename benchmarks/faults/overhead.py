@@ -39,7 +39,7 @@ def trial(config):
     time.sleep(seconds)
     tune.report({"accuracy": config["x0"], "flops": config["x1"], "began": began, "ended": time.time()})
 
-ray.init(num_cpus=slots, include_dashboard=False, log_to_driver=False)
+ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False)
 search = OptunaSearch(metric=["accuracy", "flops"], mode=["max", "min"], seed=0, study_name="plain",
                       storage=optuna.storages.RDBStorage(f"sqlite:///{store}/optuna.db"))
 callback = MLflowLoggerCallback(tracking_uri=f"sqlite:///{store}/mlflow.db", experiment_name="plain")
