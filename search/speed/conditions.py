@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from methods.contract.named import is_reference, known_names
 from spaces import InputError, unknown_name
 
-TARGETS = ("cpu", "cpu-compiled", "cuda", "cuda-eager", "onnxruntime", "openvino")
+TARGETS = ("cpu", "cpu-compiled", "cuda", "cuda-eager", "onnxruntime", "openvino", "tensorrt", "executorch")
 """Where and how networks can be timed: see ``search.speed.targets``."""
+
+ON_GPU = ("cuda", "cuda-eager", "tensorrt")
+"""Those of them that need a GPU."""
 
 GROUP = "paretoprune.targets"
 """The entry-point group in which other packages list targets."""
 
-CHANNEL_STEPS = {"cuda": 8, "cuda-eager": 8}
+CHANNEL_STEPS = {"cuda": 8, "cuda-eager": 8, "tensorrt": 8}
 CPU_CHANNEL_STEP = 8
 """Widths that are multiples of this are what a cut is worth something in; ``benchmarks/channel_steps.py``."""
 
@@ -71,13 +74,13 @@ def check_devices(targets: Sequence[str]) -> None:
     Raises:
         InputError: If there is no CUDA device and a target needs one.
     """
-    on_gpu = [name for name in targets if name.startswith("cuda")]
+    on_gpu = [name for name in targets if name in ON_GPU]
     if not on_gpu:
         return
     import torch
 
     if not torch.cuda.is_available():
-        others = ", ".join(name for name in TARGETS if not name.startswith("cuda"))
+        others = ", ".join(name for name in TARGETS if name not in ON_GPU)
         raise InputError(
             f"latency target {on_gpu[0]!r} needs a CUDA device, and torch finds none on this machine; "
             f"choose another target ({others})"

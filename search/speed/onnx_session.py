@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from methods.contract.inputs import Inputs, call, leaves, tensors
 
 if TYPE_CHECKING:
     from search.speed.interleaved import Run
@@ -22,7 +24,7 @@ class NotInstalled(Exception):
     """A library that a target needs, or the exporter, is not installed."""
 
 
-def onnx_run(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+def onnx_run(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     """Export a network and load it in ONNX Runtime.
 
     Args:
@@ -51,18 +53,41 @@ def onnx_run(model: nn.Module, inputs: Tensor, threads: int) -> Run:
     # Threads that spin for work would take the cores of the trials beside this one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: inputs.contiguous().numpy()}
+    feed = {
+        name: tensor.numpy() for name, tensor in by_name([each.name for each in session.get_inputs()], inputs).items()
+    }
 
     def run() -> Any:
         return session.run(None, feed)
 
     with torch.inference_mode():
-        wanted = model(inputs)
-    check_answer(torch.from_numpy(run()[0]), wanted)
+        wanted = leaves(call(model, inputs))
+    check_answer([torch.from_numpy(array) for array in run()], wanted)
     return run
 
 
-def onnx_bytes(model: nn.Module, inputs: Tensor) -> bytes:
+def by_name(names: Sequence[str], inputs: Inputs) -> dict[str, Tensor]:
+    """Give the inputs of an exported network to their names.
+
+    Args:
+        names: Names of its inputs, in its order.
+        inputs: The inputs; of a dict those of the same name, else one after the other.
+
+    Returns:
+        Contiguous tensors by name.
+
+    Raises:
+        ValueError: If the exported network takes another number of inputs.
+    """
+    if isinstance(inputs, dict) and set(names) == set(inputs):
+        return {name: inputs[name].contiguous() for name in names}
+    given = tensors(inputs)
+    if len(names) != len(given):
+        raise ValueError(f"the exported network takes {len(names)} inputs ({', '.join(names)}), given are {len(given)}")
+    return {name: tensor.contiguous() for name, tensor in zip(names, given, strict=True)}
+
+
+def onnx_bytes(model: nn.Module, inputs: Inputs) -> bytes:
     """Export a network to ONNX.
 
     Args:
@@ -72,31 +97,43 @@ def onnx_bytes(model: nn.Module, inputs: Tensor) -> bytes:
     Returns:
         The graph with its weights.
     """
-    with _quiet():
-        program: Any = torch.onnx.export(model, (inputs,), dynamo=True, verbose=False)
+    named = inputs if isinstance(inputs, dict) else {}
+    with without_noise():
+        program: Any = torch.onnx.export(
+            model, () if named else tuple(tensors(inputs)), kwargs=named, dynamo=True, verbose=False
+        )
     graph: bytes = program.model_proto.SerializeToString()
     return graph
 
 
-def check_answer(answer: Tensor, wanted: Tensor) -> None:
+def check_answer(answers: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
     """Make sure that what is timed is the same network.
 
     Args:
-        answer: What the target gave.
+        answers: What the target gave, output by output.
         wanted: What torch gives.
 
     Raises:
-        ValueError: If they differ by more than :data:`TOLERANCE` of the largest number.
+        ValueError: If an output is missing, or differs by more than :data:`TOLERANCE` of its largest number.
     """
-    scale = float(wanted.abs().max())
-    deviation = float((answer - wanted).abs().max())
-    if not deviation <= TOLERANCE * max(scale, 1e-6):
-        raise ValueError(f"the exported network deviates by {deviation:.3g} where torch gives up to {scale:.3g}")
+    if len(answers) != len(wanted):
+        raise ValueError(f"the exported network gives {len(answers)} outputs, torch {len(wanted)}")
+    for answer, right in zip(answers, wanted, strict=True):
+        if answer.shape != right.shape:
+            raise ValueError(f"the exported network gives {list(answer.shape)}, torch {list(right.shape)}")
+        scale = float(right.abs().max())
+        deviation = float((answer.to(right) - right).abs().max())
+        if not deviation <= TOLERANCE * max(scale, 1e-6):
+            raise ValueError(f"the exported network deviates by {deviation:.3g} where torch gives up to {scale:.3g}")
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """The exporter warns and logs about itself; what matters is checked by its answer."""
+def without_noise() -> Generator[None]:
+    """Keep exporters from warning and logging about themselves; what matters is checked by the answer.
+
+    Yields:
+        Nothing; runs the block.
+    """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

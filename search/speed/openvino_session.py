@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from search.speed.onnx_session import NotInstalled, check_answer, onnx_bytes
+from methods.contract.inputs import Inputs, call, leaves
+from search.speed.onnx_session import NotInstalled, by_name, check_answer, onnx_bytes
 
 if TYPE_CHECKING:
     from search.speed.interleaved import Run
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _MISSING = "is not installed; `pip install openvino onnx onnxscript`, or leave this target out"
 
 
-def openvino_run(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+def openvino_run(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     """Export a network to ONNX and compile it with OpenVINO for this CPU, in single precision.
 
     Args:
@@ -43,12 +44,14 @@ def openvino_run(model: nn.Module, inputs: Tensor, threads: int) -> Run:
     }
     compiled = core.compile_model(core.read_model(onnx_bytes(model, inputs)), "CPU", settings)
     request = compiled.create_infer_request()
-    feed = {0: inputs.contiguous().numpy()}
+    names = [port.get_any_name() for port in compiled.inputs]
+    feed = {place: tensor.numpy() for place, tensor in enumerate(by_name(names, inputs).values())}
 
     def run() -> Any:
         return request.infer(feed)
 
     with torch.inference_mode():
-        wanted = model(inputs)
-    check_answer(torch.from_numpy(run()[compiled.output(0)].copy()), wanted)
+        wanted = leaves(call(model, inputs))
+    given = run()
+    check_answer([torch.from_numpy(given[port].copy()) for port in compiled.outputs], wanted)
     return run

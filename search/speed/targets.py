@@ -8,6 +8,8 @@
 | ``cuda-eager`` | the network as it is, on the GPU: small networks mostly wait to be launched |
 | ``onnxruntime`` | the network exported to ONNX, in ONNX Runtime on the CPU |
 | ``openvino`` | the network exported to ONNX and compiled by OpenVINO, on the CPU |
+| ``tensorrt`` | the network exported to ONNX and built by TensorRT, on the GPU |
+| ``executorch`` | the network lowered to XNNPACK's kernels by ExecuTorch, on the CPU |
 
 Other packages add targets as entry points of the group ``paretoprune.targets``, and ``package.module:NAME`` names one
 in any module: an object of :class:`Target`.
@@ -29,12 +31,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.contract.inputs import Inputs, map_tensors, shapes_of
+from methods.contract.inputs import Inputs, call, map_tensors, move
 from methods.contract.named import load_named
 from search.speed.conditions import GROUP, Conditions
+from search.speed.executorch_session import executorch_run
 from search.speed.interleaved import Run, Watch
 from search.speed.onnx_session import NotInstalled, onnx_run
 from search.speed.openvino_session import openvino_run
+from search.speed.tensorrt_session import tensorrt_run
 from search.speed.tuner import eager, tune
 from search.speed.watches import DeviceWatch, HostWatch
 
@@ -49,7 +53,8 @@ class Target:
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
-        prepare: Makes one forward pass of a network on this device with these inputs; runs it at least once.
+        prepare: Makes one forward pass of a network on this device with these inputs (a tensor, or a tuple or dict of
+            tensors, as the network takes them) and this many threads; runs it at least once.
         failure: What it means that preparing fails, and what to do.
         whole: Whether a compiler sees the whole network, and rearranges layers itself.
         own_threads: Whether it computes on threads of its own: then time on the wall counts, for the processor time of
@@ -57,7 +62,7 @@ class Target:
     """
 
     device: str
-    prepare: Callable[[nn.Module, Tensor, int], Run]
+    prepare: Callable[[nn.Module, Any, int], Run]
     failure: str
     whole: bool = False
     own_threads: bool = False
@@ -69,7 +74,8 @@ def prepare(name: str, model: nn.Module, example: Inputs, setting: Conditions) -
     Args:
         name: A name in :data:`TARGETS`.
         model: The network; not changed.
-        example: One input, ``[1, ...]``; only its shape, precision and kind of numbers matter.
+        example: One input: a tensor ``[1, ...]``, or a tuple or dict of such tensors; only shapes, precision and kind
+            of numbers matter.
         setting: Batch size, threads and layout.
 
     Returns:
@@ -79,14 +85,12 @@ def prepare(name: str, model: nn.Module, example: Inputs, setting: Conditions) -
         Untimed: If it cannot be made.
     """
     target = load_target(name)
-    if not isinstance(example, Tensor):
-        raise Untimed(f"{name}: latency is measured for networks with one input, this one takes {shapes_of(example)}")
     try:
         network = copy.deepcopy(model).to(target.device).eval().requires_grad_(False)
-        inputs = like(example, setting.batch_size).to(target.device)
-        if setting.channels_last and inputs.ndim == 4:
+        inputs = move(like(example, setting.batch_size), target.device)
+        if setting.channels_last:
             network = network.to(memory_format=torch.channels_last)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = map_tensors(inputs, _channels_last)
         clock = watch(name, setting.threads)
 
         def whole(candidate: nn.Module) -> Run:
@@ -182,38 +186,42 @@ def threads_of(setting: Conditions) -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _eager(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _eager(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     def run() -> object:
         with torch.inference_mode():
-            return model(inputs)
+            return call(model, inputs)
 
     run()
     return run
 
 
-def _compiled(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+def _compiled(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     # As one graph: where the compiler would give up, it must say so and not time the network as it is.
-    compiled = torch.compile(model, dynamic=False, fullgraph=True)
+    compiled: Any = torch.compile(model, dynamic=False, fullgraph=True)
 
     def run() -> object:
         with torch.inference_mode():
-            return compiled(inputs)
+            return call(compiled, inputs)
 
     run()
     return run
 
 
-def _replayed(model: nn.Module, inputs: Tensor, threads: int) -> Run:
+def _replayed(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     # Capturing wants warm libraries, on a stream of its own (the recipe of torch's documentation).
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side), torch.inference_mode():
         for _ in range(3):
-            model(inputs)
+            call(model, inputs)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.inference_mode(), torch.cuda.graph(graph):
-        answer = model(inputs)
+        answer = call(model, inputs)
 
     def run() -> object:
         graph.replay()
@@ -259,6 +267,19 @@ TARGETS: Mapping[str, Target] = MappingProxyType({
         "cpu",
         openvino_run,
         "the network cannot be exported to ONNX, or OpenVINO cannot run it as torch does; leave this target out",
+        whole=True,
+        own_threads=True,
+    ),
+    "tensorrt": Target(
+        "cuda",
+        tensorrt_run,
+        "the network cannot be exported to ONNX, or TensorRT cannot build it; leave this target out",
+        whole=True,
+    ),
+    "executorch": Target(
+        "cpu",
+        executorch_run,
+        "ExecuTorch cannot lower the network, or does not run it as torch does; leave this target out",
         whole=True,
         own_threads=True,
     ),

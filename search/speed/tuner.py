@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.forms import EqualForms, FormsWithTail
-from methods.contract.inputs import Inputs, call, first_tensor
+from methods.contract.inputs import Inputs, call, first_tensor, take
 from methods.network.chains import chains, forms
 from methods.network.cost import count
 from methods.network.folding import fold_norms
@@ -300,20 +300,20 @@ def tune(
     return candidates[best], runs[best], Decision(*plans[best], decided[plans[best][0]], seconds)
 
 
-def eager(module: nn.Module, inputs: Tensor) -> Run:
+def eager(module: nn.Module, inputs: Inputs) -> Run:
     """Make a forward pass of a module as it is.
 
     Args:
         module: The module.
-        inputs: Its input.
+        inputs: Its inputs.
 
     Returns:
         The pass.
     """
-    return torch.inference_mode()(partial(module, inputs))
+    return torch.inference_mode()(partial(call, module, inputs))
 
 
-def deployment(network: nn.Module, inputs: Tensor, watch: Watch, setting: Conditions) -> dict[str, Any] | None:
+def deployment(network: nn.Module, inputs: Inputs, watch: Watch, setting: Conditions) -> dict[str, Any] | None:
     """Decide how an exported network runs on this machine, as plain data.
 
     Args:
@@ -330,15 +330,16 @@ def deployment(network: nn.Module, inputs: Tensor, watch: Watch, setting: Condit
     still = fold_norms(network)
     if not tunable_layers(still):
         return None
-    layouts = (False, True) if inputs.ndim == 4 else (False,)
+    first = first_tensor(inputs)
+    layouts = (False, True) if first.ndim == 4 else (False,)
     quick, _, decision = tune(still, inputs, eager, partial(eager, inputs=inputs), watch, layouts)
     return {
-        "device": inputs.device.type,
-        "precision": str(inputs.dtype).removeprefix("torch."),
+        "device": first.device.type,
+        "precision": str(first.dtype).removeprefix("torch."),
         "batch_size": setting.batch_size,
         "threads": setting.threads,
         "gathers": sum(int(getattr(module, "gathers", 0)) for module in network.modules()),
-        "flops": count(quick, inputs[:1]).flops,
+        "flops": count(quick, take(inputs, slice(0, 1))).flops,
         **decision.to_json(),
     }
 

@@ -97,8 +97,8 @@ class Latency(_Part):
 
     Attributes:
         targets: Where networks are timed: ``cpu``, ``cpu-compiled``, ``cuda``, ``cuda-eager``, ``onnxruntime``,
-            ``openvino``, a name of an installed package or ``package.module:NAME``; the first one gives the
-            objective ``latency``. ``None`` for a GPU where trials have one, else for the CPU.
+            ``openvino``, ``tensorrt``, ``executorch``, a name of an installed package or ``package.module:NAME``; the
+            first one gives the objective ``latency``. ``None`` for a GPU where trials have one, else for the CPU.
         batch_size: Inputs in one forward pass; latency is the time of that pass.
         threads: Threads on the CPU; ``None`` for the cores of a trial.
         channels_last: Whether images and weights lie in memory with channels last.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.speed.conditions import CHANNEL_STEPS, CPU_CHANNEL_STEP, Conditions, check_devices
+from search.speed.conditions import CHANNEL_STEPS, CPU_CHANNEL_STEP, ON_GPU, Conditions, check_devices
 from search.study.config import StudyConfig
 from spaces import InputError
 
@@ -25,10 +25,10 @@ def conditions(config: StudyConfig, device: str) -> Conditions | None:
         return None
     targets = wanted.targets or ("cuda" if device == "cuda" else "cpu",)
     check_devices(targets)
-    if device == "cpu" and resources.executor == "ray" and any(name.startswith("cuda") for name in targets):
+    if device == "cpu" and resources.executor == "ray" and any(name in ON_GPU for name in targets):
         raise InputError(
             f"latency targets {', '.join(targets)}: trials without a GPU cannot be timed on one; set "
-            "resources.gpus_per_trial to 1, or leave out the targets that begin with cuda"
+            "resources.gpus_per_trial to 1, or leave these targets out"
         )
     threads = wanted.threads or resources.cpus_per_trial
     alone = resources.executor == "inline" or resources.max_concurrent == 1

@@ -20,6 +20,7 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.magnitude import Magnitude
 from search.commands.cli import app
+from search.driver import reachable
 from search.fronts.front import Front
 from search.objectives import load_objectives
 from search.objectives.limits import parse_latency
@@ -378,3 +379,59 @@ def test_a_trial_is_timed_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     ).outcome
     assert turned.state == "complete" and "latency" not in turned.metrics, "the first target gives the objective"
     assert "latency" not in run_trial(setting(), TrialSpec(0, "magnitude", POINT, seed=0)).outcome.metrics
+
+
+# A hard limit
+
+
+def test_a_point_that_is_too_slow_is_refused_before_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def measure_pair(wanted: Conditions, dense: nn.Module, pruned: nn.Module, example: Tensor) -> Any:
+        timed.append(pruned[0].out_channels)  # type: ignore[index]
+        return {"cpu": timing(timed[-1] / 16)}, {}
+
+    class Untrainable(Split):
+        def epoch(self, batch_size: int, seed: int, start: int = 0) -> Any:
+            raise AssertionError("trained")
+
+    monkeypatch.setattr(trial_module, "measure_pair", measure_pair)
+    fields: dict[str, Any] = {"timed": Conditions(("cpu",)), "dense_latency": 0.016}
+    spec = TrialSpec(0, "magnitude", POINT, seed=0)
+    slow = run_trial(setting(**fields, max_latency=0.0105, train=Untrainable()), spec).outcome
+    assert slow.state == "infeasible" and timed == [11]
+    assert (
+        (slow.error or "")
+        .splitlines()[-1]
+        .endswith("too slow: 11 ms a pass on cpu, and max-latency allows 10.5 ms; nothing was trained")
+    )
+    quick = run_trial(setting(**fields, max_latency=0.0115), spec).outcome
+    assert quick.error is None and quick.metrics["latency"] == pytest.approx(0.011)
+    assert timed == [11, 11], "the widths decide the time: it is not measured again after training"
+
+
+def test_widths_that_only_training_decides_are_timed_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def measure_pair(wanted: Conditions, dense: nn.Module, pruned: nn.Module, example: Tensor) -> Any:
+        timed.append(pruned[0].out_channels)  # type: ignore[index]
+        return {"cpu": timing(timed[-1] / 16)}, {}
+
+    monkeypatch.setattr(trial_module, "measure_pair", measure_pair)
+    monkeypatch.setattr(Magnitude, "preview", lambda self, problem: None)
+    fields: dict[str, Any] = {"timed": Conditions(("cpu",)), "dense_latency": 0.016, "max_latency": 0.001}
+    done = run_trial(setting(**fields), TrialSpec(0, "magnitude", POINT, seed=0)).outcome
+    assert done.state == "complete" and done.metrics["latency"] == pytest.approx(0.011) and timed == [11]
+
+
+def test_a_limit_that_the_narrowest_network_exceeds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure_pair(wanted: Conditions, dense: nn.Module, pruned: nn.Module, example: Tensor) -> Any:
+        assert pruned[0].out_channels == 1  # type: ignore[index]
+        return {"cpu": timing(0.25)}, {}
+
+    monkeypatch.setattr(reachable, "measure_pair", measure_pair)
+    fields: dict[str, Any] = {"timed": Conditions(("cpu",)), "dense_latency": 0.016}
+    with pytest.raises(InputError, match=r"max-latency = 3.*ms cannot be reached on cpu: .* takes 4.*ms \(25% of"):
+        reachable.require_reachable(setting(**fields, max_latency=0.003))
+    reachable.require_reachable(setting(**fields, max_latency=0.005))
+    reachable.require_reachable(setting(**fields))

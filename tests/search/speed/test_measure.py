@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
+import math
+import re
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
 from search.speed import measure, targets
-from search.speed.conditions import TARGETS, Conditions, checked_targets
+from search.speed.conditions import TARGETS, Conditions, check_devices, checked_targets
 from search.speed.interleaved import Effort, Run, Samples, Watch
 from search.speed.measure import check_targets, measure_dense, measure_pair
-from search.speed.onnx_session import onnx_run
+from search.speed.onnx_session import by_name, check_answer, onnx_run
 from search.speed.targets import Untimed, like, prepare
+from search.speed.tensorrt_session import tensorrt_run
 from search.study.latency import channel_step, conditions
 from spaces import InputError
 from tests.search.cases import quick_config
@@ -286,3 +295,179 @@ def test_a_target_of_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         targets.load_target("my_targets:other")
     with pytest.raises(InputError, match="unknown latency target 'openvin'; did you mean 'openvino'"):
         checked_targets(["openvin"])
+
+
+class TwoInputs(nn.Module):
+    """Takes an image and numbers, by position or by name, and gives a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.numbers, self.head = nn.Conv2d(1, 4, 3), nn.Linear(5, 4), nn.Linear(4, 2)
+
+    def forward(self, image: Tensor, numbers: Tensor) -> dict[str, Tensor]:
+        both = self.image(image).mean((2, 3)) + self.numbers(numbers)
+        return {"out": self.head(both), "both": both}
+
+
+@pytest.mark.parametrize("target", ["cpu", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("named", [False, True])
+def test_networks_with_several_inputs_are_timed(target: str, named: bool) -> None:
+    if target == "openvino":
+        pytest.importorskip("openvino")
+    image, numbers = torch.zeros(1, 1, 8, 8), torch.zeros(1, 5)
+    example: Any = {"numbers": numbers, "image": image} if named else (image, numbers)  # not in the network's order
+    model = TwoInputs().eval()
+    run: Any = prepare(target, model, example, Conditions((target,), batch_size=2, channels_last=True))
+    found = list(run().values()) if target != "onnxruntime" else run()
+    inputs: Any = like(example, 2)
+    with torch.no_grad():
+        wanted = model(**inputs) if named else model(*inputs)
+    for one, other in zip(found, wanted.values(), strict=True):
+        torch.testing.assert_close(torch.as_tensor(one), other, atol=1e-4, rtol=1e-3)
+    timings, reasons = measure_pair(Conditions((target,), seconds=0.02), model, model, example)
+    assert list(timings) == [target] and reasons == {}
+
+
+def test_an_exported_network_with_fewer_inputs_is_no_measurement() -> None:
+    with pytest.raises(ValueError, match=r"takes 1 inputs \(image\), given are 2"):
+        by_name(["image"], (EXAMPLE, EXAMPLE))
+    with pytest.raises(ValueError, match="gives 1 outputs, torch 2"):
+        check_answer([EXAMPLE], [EXAMPLE, EXAMPLE])
+    with pytest.raises(ValueError, match=r"gives \[4\], torch \[1, 2, 4, 4\]"):
+        check_answer([torch.zeros(4)], [EXAMPLE])
+
+
+@pytest.mark.parametrize(
+    ("target", "missing", "said"),
+    [
+        ("tensorrt", "tensorrt", "tensorrt is not installed; `pip install tensorrt onnx onnxscript`"),
+        ("executorch", "executorch.exir", "executorch.exir is not installed; `pip install executorch`"),
+    ],
+)
+def test_without_the_package_of_a_target(target: str, missing: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    here = replace(targets.TARGETS[target], device="cpu")
+    monkeypatch.setattr(targets, "TARGETS", {**targets.TARGETS, target: here})
+    with pytest.raises(InputError, match=f"latency target {target}: {re.escape(said)}, or leave this target out"):
+        check_targets(Conditions((target,)), network(), EXAMPLE)
+
+
+def test_tensorrt_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"'tensorrt' needs a CUDA device.*\(cpu, .*openvino, executorch\)"):
+        check_devices(["cpu", "tensorrt"])
+
+
+class FakeEngine:
+    """Stands for TensorRT: builds an engine that runs the network it stands for, on addresses.
+
+    Args:
+        model: What it runs.
+        readable: Whether it reads the graph.
+        scale: What its answers are multiplied with.
+    """
+
+    TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
+    BuilderFlag = SimpleNamespace(TF32="tf32")
+
+    def __init__(self, model: nn.Module, readable: bool = True, scale: float = 1.0) -> None:
+        self.model, self.readable, self.scale = model, readable, scale
+        self.addresses: dict[str, int] = {}
+        self.num_io_tensors, self.cleared = 3, list[str]()
+
+    def __call__(self, *args: Any) -> FakeEngine:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self  # builders, networks, parsers and settings are this object, too
+
+    def parse(self, graph: bytes) -> bool:
+        onnx.load_from_string(graph)
+        return self.readable
+
+    def desc(self) -> str:
+        return "no operator Foo"
+
+    def clear_flag(self, flag: str) -> None:
+        self.cleared.append(flag)
+
+    def get_tensor_name(self, place: int) -> str:
+        return ["image", "numbers", "y"][place]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "out" if name == "y" else "in"
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self.addresses[name] = address
+
+    def execute_async_v3(self, stream: int) -> None:
+        def at(name: str, *shape: int) -> Any:
+            count = math.prod(shape)
+            return np.ctypeslib.as_array((ctypes.c_float * count).from_address(self.addresses[name])).reshape(shape)
+
+        inputs = torch.from_numpy(at("image", 2, 1, 8, 8)), torch.from_numpy(at("numbers", 2, 5))
+        with torch.no_grad():
+            at("y", 2, 2)[:] = self.scale * self.model(*inputs).numpy()
+
+
+class OneOutput(TwoInputs):
+    """The same with a tensor as answer."""
+
+    def forward(self, image: Tensor, numbers: Tensor) -> Any:
+        return super().forward(image, numbers)["out"]
+
+
+def test_tensorrt_is_given_the_inputs_and_must_answer_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = OneOutput().eval()
+    inputs = like((torch.zeros(1, 1, 8, 8), torch.zeros(1, 5)), 2)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    engine = FakeEngine(model)
+    monkeypatch.setitem(sys.modules, "tensorrt", engine)
+    run: Any = tensorrt_run(model, inputs, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(run()["y"], model(*inputs))
+    assert engine.cleared == ["tf32"]
+    monkeypatch.setitem(sys.modules, "tensorrt", FakeEngine(model, scale=2.0))
+    with pytest.raises(ValueError, match="the exported network deviates by"):
+        tensorrt_run(model, inputs, 1)
+    monkeypatch.setitem(sys.modules, "tensorrt", FakeEngine(model, readable=False))
+    with pytest.raises(ValueError, match="TensorRT cannot read the graph: no operator Foo"):
+        tensorrt_run(model, inputs, 1)
+
+
+def test_executorch_answers_as_torch_does() -> None:
+    pytest.importorskip("executorch.runtime")
+    model = TwoInputs().eval()
+    example: Any = (torch.zeros(1, 1, 8, 8), torch.zeros(1, 5))
+    run: Any = prepare("executorch", model, example, Conditions(("executorch",), batch_size=2))
+    with torch.no_grad():
+        wanted = model(*like(example, 2))
+    for one, other in zip(run(), wanted.values(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_executorch_is_given_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, lowered = network().eval(), list[Any]()
+
+    def lower(program: Any, partitioner: list[str]) -> Any:
+        lowered.append((program, partitioner))
+        return SimpleNamespace(to_executorch=lambda: SimpleNamespace(buffer=program))
+
+    def load(program: Any) -> Any:
+        method = SimpleNamespace(execute=lambda inputs: [program.module()(*inputs)])
+        return SimpleNamespace(load_method=lambda name: method if name == "forward" else None)
+
+    runtime = SimpleNamespace(get=lambda: SimpleNamespace(load_program=load))
+    for name, module in {
+        "executorch.exir": SimpleNamespace(to_edge_transform_and_lower=lower),
+        "executorch.backends.xnnpack.partition.xnnpack_partitioner": SimpleNamespace(XnnpackPartitioner=lambda: "x"),
+        "executorch.runtime": SimpleNamespace(Runtime=runtime),
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    run: Any = prepare("executorch", model, EXAMPLE, Conditions(("executorch",), batch_size=2))
+    with torch.no_grad():
+        torch.testing.assert_close(run()[0], model(like(EXAMPLE, 2)))
+    assert [partitioner for _, partitioner in lowered] == [["x"]]
