@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from search.commands.output import note, put
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
+    from search.fronts.off_the_shelf import OffTheShelf
     from search.report.study_view import StudyView
     from search.store.studies import StudyFiles
 
@@ -30,9 +32,19 @@ def report(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE.csv",
+            show_default=False,
+            help="Networks off the shelf beside the front, such as timm's results-imagenet.csv; may be repeated.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     directory: Directory = DIRECTORY,
 ) -> None:
     """Write one page about one study or several: front, widths, curves, importances, settings."""
+    from search.fronts.off_the_shelf import read_tables
     from search.report.plots import save
     from search.report.study_page import study_page
     from search.store.studies import StudyFiles
@@ -41,13 +53,14 @@ def report(
     if to is not None and to.suffix.lower() != ".html":
         raise InputError(f"--to {str(to)!r}: a report is a page, its name must end in .html")
     opened = [StudyFiles.open(directory, name) for name in names]
-    page = study_page([_view(files) for files in opened])
+    shelf = read_tables(beside) if beside else []
+    page = study_page([_view(files, shelf) for files in opened])
     path = save(page, to or opened[0].root / "report.html")
     put(str(path))
     note(f"{len(page.encode()) / 1000:.0f} kB; open it in a browser, nothing is loaded from elsewhere")
 
 
-def _view(files: StudyFiles) -> StudyView:
+def _view(files: StudyFiles, shelf: Sequence[OffTheShelf]) -> StudyView:
     from search.fronts.quantised import precisions
     from search.report.study_view import StudyView
     from search.store.quantised import read_quantised
@@ -60,4 +73,4 @@ def _view(files: StudyFiles) -> StudyView:
     space = Space.from_json(record["space"]) if "space" in record else None
     weights = {} if space is None else parameter_importances(space, front.outcomes, front.objectives)
     in_bits = precisions(front, read_quantised(files))
-    return StudyView(front, files.outcomes(), record, weights, read_confirmation(files), in_bits)
+    return StudyView(front, files.outcomes(), record, weights, read_confirmation(files), in_bits, shelf)

@@ -59,43 +59,15 @@ class Diagnosis:
             return None
         return self.training.megabytes(self.training.batch if self.steps is None else self.steps[1])
 
-    def _shares(self) -> list[tuple[float, float]]:
-        """Say which shares of FLOPs and parameters go when one group alone is reduced to a single unit."""
-        cost, dense = self.findings.cost, self.findings.dense
-        return [
-            (1 - cost.flops({name: 1}) / max(1, dense.flops), 1 - cost.params({name: 1}) / dense.params)
-            for name in cost.units
-        ]
-
     def to_json(self) -> dict[str, Any]:
         """Return everything in JSON's types.
 
         Returns:
             Proofs, groups, reasons, reachable costs, methods and guesses.
         """
-        found = self.findings
         return {
             "model": self.model,
-            "proofs": list(PROOFS),
-            "difference": found.difference,
-            "dense": {"flops": found.dense.flops, "params": found.dense.params},
-            "least": {"flops": found.least.flops, "params": found.least.params},
-            "reachable_flops_share": [found.least.flops / found.dense.flops, 1.0],
-            "reachable_params_share": [found.least.params / found.dense.params, 1.0],
-            "groups": [
-                {
-                    "name": group.name,
-                    "units": group.channels,
-                    "stage": group.stage,
-                    "flops_share": flops,
-                    "params_share": params,
-                    "modules": sorted({member.module for member in group.members}),
-                    "couplings": found.analysis.couplings.get(group.name, []),
-                }
-                for group, (flops, params) in zip(found.groups, self._shares(), strict=True)
-            ],
-            "stays": found.analysis.stays,
-            "left_out": found.left_out,
+            **describe_findings(self.findings),
             "methods": {name: {"applies": not why, "why": why} for name, why in self.methods.items()},
             "training": None if self.training is None else self.training.to_json(),
             "steps_per_trial": None if self.steps is None else self.steps[0],
@@ -103,6 +75,48 @@ class Diagnosis:
             "seconds_per_trial": self.seconds_per_trial,
             "megabytes_per_trial": self.megabytes,
         }
+
+
+def describe_findings(found: Findings) -> dict[str, Any]:
+    """Return what is proven of a network's channels in JSON's types.
+
+    Args:
+        found: What was proven.
+
+    Returns:
+        Proofs, costs that can be reached, groups, and the reasons for what stays whole.
+    """
+    return {
+        "proofs": list(PROOFS),
+        "difference": found.difference,
+        "dense": {"flops": found.dense.flops, "params": found.dense.params},
+        "least": {"flops": found.least.flops, "params": found.least.params},
+        "reachable_flops_share": [found.least.flops / found.dense.flops, 1.0],
+        "reachable_params_share": [found.least.params / found.dense.params, 1.0],
+        "groups": [
+            {
+                "name": group.name,
+                "units": group.channels,
+                "stage": group.stage,
+                "flops_share": flops,
+                "params_share": params,
+                "modules": sorted({member.module for member in group.members}),
+                "couplings": found.analysis.couplings.get(group.name, []),
+            }
+            for group, (flops, params) in zip(found.groups, _shares(found), strict=True)
+        ],
+        "stays": found.analysis.stays,
+        "left_out": found.left_out,
+    }
+
+
+def _shares(found: Findings) -> list[tuple[float, float]]:
+    """Say which shares of FLOPs and parameters go when one group alone is reduced to a single unit."""
+    cost, dense = found.cost, found.dense
+    return [
+        (1 - cost.flops({name: 1}) / max(1, dense.flops), 1 - cost.params({name: 1}) / dense.params)
+        for name in cost.units
+    ]
 
 
 def doctor(

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from search.driver.aim import study_parts
 from search.driver.chance import chance_warning
+from search.driver.doctor import describe_findings
 from search.driver.ending import Ending
 from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
@@ -399,6 +400,7 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
         "lag": lag_for(slots),
         "recipe": planned.recipe.model_dump(mode="json"),
         "steps": planned.steps,
+        "diagnosis": describe_findings(planned.findings),
         "versions": versions(),
     }
     while True:

@@ -15,6 +15,7 @@ from search.report.confirmation import write_spread
 from search.report.page import front_pictures, page
 from search.report.palette import shade_hex
 from search.report.quantised import precision_html
+from search.report.rivals import rivals_html
 from search.report.study_charts import (
     attribution_bars,
     curves_svg,
@@ -81,6 +82,8 @@ def _study(view: StudyView) -> Iterator[str]:
     yield section("The networks of the front", _table_note(front), front_table_html(front))
     if view.confirmation:
         yield section("The front over further seeds", _CONFIRMED, confirmation_html(view))
+    if view.shelf:
+        yield section("Should I prune at all?", _SHELF, rivals_html(front, view.shelf))
     if view.precisions:
         yield section("In 8 bits", _PRECISION, precision_html(view.front, view.precisions))
     yield from _pair_up([
@@ -96,6 +99,7 @@ def _study(view: StudyView) -> Iterator[str]:
         ("Parameters and what came of them", _PARALLEL, parallel_svgs(view)),
         ("Which method the front needs", _ATTRIBUTION, attribution_bars(view)),
         ("What decides", _IMPORTANCE, importance_bars(view)),
+        ("What can be pruned", _DIAGNOSIS, diagnosis_html(view)),
         ("Failed trials", "The last line of each traceback.", failures(view)),
         ("Settings", "All that decides the study.", settings(view)),
     )
@@ -113,6 +117,14 @@ def _pair_up(parts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 _CONFIRMED = (
     "Means of runs with further seeds, by which nothing was chosen, and their 95 % intervals (Student's t). A member "
     "that noise cannot tell from a cheaper one is merged with it."
+)
+_SHELF = (
+    "The best network of the table that costs no more than each of ours, and by how many points ours is better (on "
+    "the test set, where it was looked at). The table has accuracies on its own data: yours compares if it is the same."
+)
+_DIAGNOSIS = (
+    "Proven before anything was trained: each group was cut, compared with the network in which it was only silenced, "
+    "counted and rebuilt."
 )
 _PRECISION = (
     "Graphs of ONNX Runtime in single precision (open) and in 8 bits (full), timed in turns on one core: quality on "
@@ -329,6 +341,36 @@ def confirmation_html(view: StudyView) -> str:
         )
     head = f'<tr><th>trial</th><th class="w">method</th>{heads}<th class="w">verdict</th></tr>'
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def diagnosis_html(view: StudyView) -> str:
+    """Write what ``doctor`` found of the network before the sweep.
+
+    Args:
+        view: The study.
+
+    Returns:
+        A sentence, and a table of what stays whole; empty for a study that did not keep it.
+    """
+    found = view.record.get("diagnosis")
+    if not found:
+        return ""
+    units = sum(group["units"] for group in found["groups"])
+    flops, params = (100 * found[f"reachable_{name}_share"][0] for name in ("flops", "params"))
+    told = (
+        f"{len(found['groups'])} groups with {units} units can be pruned, down to {flops:.3g} % of the FLOPs and "
+        f"{params:.3g} % of the parameters; cut and silenced networks differ by at most {found['difference']:.1g}."
+    )
+    reasons: dict[str, list[str]] = {}
+    for name, why in {**found["stays"], **found["left_out"]}.items():
+        reasons.setdefault(why, []).append(name)
+    rows = "".join(
+        f'<tr><td class="w"><code>{escape(", ".join(names[:3]))}</code>'
+        f'{f" and {len(names) - 3} more" if len(names) > 3 else ""}</td><td class="w">{escape(why)}</td></tr>'
+        for why, names in reasons.items()
+    )
+    head = '<tr><th class="w">stays whole</th><th class="w">why</th></tr>'
+    return f"<p>{escape(told)}</p>" + (f"<table>{head}{rows}</table>" if rows else "")
 
 
 def failures(view: StudyView) -> str:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from search.fronts.front import Front, Member
+from search.fronts.off_the_shelf import OffTheShelf
 from search.fronts.quantised import Precision
 from search.fronts.scale import GrowingFront
 from search.records.outcome import Outcome
@@ -28,6 +29,7 @@ class StudyView:
         confirmation: What further seeds said of the front, as ``confirmations/confirmation.json`` holds it; empty if
             it was not confirmed.
         precisions: Networks of the front in 8 bits beside single precision, as far as they were quantised.
+        shelf: Networks of somebody's table, to set beside the front.
     """
 
     front: Front
@@ -36,6 +38,7 @@ class StudyView:
     importances: Importances = field(default_factory=dict)
     confirmation: Mapping[str, Any] = field(default_factory=dict)
     precisions: Sequence[Precision] = ()
+    shelf: Sequence[OffTheShelf] = ()
 
     @property
     def name(self) -> str:

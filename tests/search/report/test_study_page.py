@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from search.fronts.front import Front
+from search.fronts.off_the_shelf import OffTheShelf, read_tables, rivals
+from search.fronts.quantised import precisions
 from search.objectives import load_objectives
 from search.records.outcome import DenseRow, Outcome
 from search.records.timing import Timing
+from search.report.quantised import precision_table
 from search.report.study_charts import _unbroken
 from search.report.study_page import study_page
 from search.report.study_view import StudyView
 from search.report.views import ReportViews
+from spaces import InputError
 from tests.search.cases import outcome
 
 DENSE = DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_metrics={"accuracy": 0.97})
@@ -48,6 +53,79 @@ def view(name: str = "digits", **changes: Any) -> StudyView:
     record = {"config": {"model": HOSTILE, "trials": 6, "split": {"seed": 3}}, "versions": {"torch": "2.14"}}
     weights = {"increg": {"accuracy": {"penalty": 0.7, "sparsity.flops": 0.3}}}
     return replace(StudyView(front, outcomes, record, weights), **changes)
+
+
+def test_networks_off_the_shelf_stand_beside_the_front(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(
+        "model,top1,param_count\ntiny,91.5,0.00003\nsmall<b>,96.0,0.0001\nbig,99.0,5\n"
+    )
+    (tmp_path / "speed.csv").write_text("model,infer_gmacs\ntiny,0.0000001\nsmall<b>,0.00000025\nbig,1.0\n")
+    page = study_page([view(shelf=read_tables([tmp_path / "results.csv", tmp_path / "speed.csv"]))])
+    assert "Should I prune at all?" in page and "small&lt;b&gt;" in page and "small<b>" not in page
+    cells = re.findall(r"<tr>(.*?)</tr>", page.split("Should I prune at all?")[1].split("</table>")[0])[1:]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in cells]
+    # Trial 5 reaches 92 % of the test set with 200 FLOPs, tiny 91.5 % with 100; trial 1 94 % with 300, small 96 % with 250.
+    assert [(row[0], row[4], row[7]) for row in rows] == [
+        ("5", "tiny", "+0.50"),
+        ("1", "small&lt;b&gt;", "-2.00"),
+        ("0", "small&lt;b&gt;", "+0.00"),
+    ]
+    front = view().front
+    assert rivals(front, read_tables([tmp_path / "results.csv"]))[0] == "params"
+    assert rivals(front, [OffTheShelf("huge", 1.0, {"flops": 1e9})])[1][0].network is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n1,2\n", "has no column model, name, network with names"),
+        ("model,top1\nx,80\n", "no network has an accuracy"),
+        ("model,params,top1\nx,many,80\n", "no network has an accuracy"),
+        ("", "has no column"),
+        (None, "cannot be read as a table"),
+    ],
+)
+def test_a_table_that_says_nothing_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_tables([tmp_path / "t.csv"])
+
+
+def test_the_diagnosis_is_told(tmp_path: Path) -> None:
+    found = {
+        "groups": [{"name": "conv1", "units": 16}, {"name": "conv2", "units": 32}],
+        "reachable_flops_share": [0.021, 1.0],
+        "reachable_params_share": [0.03, 1.0],
+        "difference": 2e-15,
+        "stays": {"fc": HOSTILE, "fc2": HOSTILE},
+        "left_out": {},
+    }
+    page = study_page([view(record={**view().record, "diagnosis": found})])
+    assert "2 groups with 48 units can be pruned, down to 2.1 % of the FLOPs and 3 % of the parameters" in page
+    assert "fc, fc2" in page and HOSTILE not in page
+    assert "What can be pruned" not in study_page([view()])
+
+
+def test_both_precisions_are_drawn() -> None:
+    told = {
+        1: {
+            "metrics": {"accuracy": 0.94},
+            "test_metrics": {"accuracy": 0.93},
+            "latency": {"whole": 2e-3, "int8": 1e-3},
+            "bytes": {"whole": 4000, "int8": 1500},
+        },
+        3: {},  # not on the front
+    }
+    front = view().front
+    points = precisions(front, told)
+    assert [(each.trial, each.bits, each.leading) for each in points] == [(1, 8, True), (1, 32, True)]
+    told[1]["metrics"] = {"accuracy": 0.95}  # as good, and faster
+    assert [each.leading for each in precisions(front, told)] == [True, False]
+    page = study_page([view(precisions=points)])
+    assert "In 8 bits" in page and "trial 1 increg, 8 bits" in page and "2 kB" in page
+    table = precision_table(front, points)
+    assert table.columns[0].cells == ["•1", "•1"] and "In 8 bits" not in study_page([view()])
 
 
 def test_everything_known_is_on_the_page() -> None:
