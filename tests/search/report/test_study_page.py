@@ -64,7 +64,7 @@ def test_networks_off_the_shelf_stand_beside_the_front(tmp_path: Path) -> None:
     assert "Should I prune at all?" in page and "small&lt;b&gt;" in page and "small<b>" not in page
     cells = re.findall(r"<tr>(.*?)</tr>", page.split("Should I prune at all?")[1].split("</table>")[0])[1:]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in cells]
-    # Trial 5 reaches 92 % of the test set with 200 FLOPs, tiny 91.5 % with 100; trial 1 94 % with 300, small 96 % with 250.
+    # On the test set trial 5 reaches 92 % with 200 FLOPs, tiny 91.5 % with 100; trial 1 94 %, small 96 % with 250.
     assert [(row[0], row[4], row[7]) for row in rows] == [
         ("5", "tiny", "+0.50"),
         ("1", "small&lt;b&gt;", "-2.00"),
