@@ -131,7 +131,8 @@ def front(
         _draw(shown, plot)
     in_bits = precisions(shown, read_quantised(files))
     if as_json:
-        put_json(shown.to_json(members) | {"precisions": [each.to_json() for each in in_bits]})
+        told = {"precisions": [each.to_json() for each in in_bits]} if in_bits else {}
+        put_json(shown.to_json(members) | told)
     elif as_csv:
         put(shown.to_csv(members).rstrip("\n"))
     else:

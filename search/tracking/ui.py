@@ -19,13 +19,14 @@ import urllib.request
 import webbrowser
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
 from typing import IO
 from urllib.parse import quote
 
 from search.tracking.run_store import SERVERS, RunStore, experiment_name
-from search.tracking.ui_views import VIEW_TAG
+from search.tracking.ui_views import APP, START, VIEW_TAG
 from spaces import InputError
 
 SERVER_SETTINGS = {
@@ -69,7 +70,7 @@ def serve(
         return
     try:
         with _ended_by_sigterm(), running(store, host, port) as server:
-            _show(ui_url(server.base, name), open_browser, announce)
+            _show(ui_url(server.base, name, start=server.start), open_browser, announce)
             server.wait()
     except KeyboardInterrupt:  # the way to end it
         return
@@ -81,10 +82,12 @@ class Server:
     Attributes:
         base: Its address, without a slash at the end.
         process: Its main process, the leader of a process group.
+        start: Path of the page to open first.
     """
 
-    def __init__(self, base: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    def __init__(self, base: str, process: subprocess.Popen[bytes], log: IO[bytes], start: str = "/") -> None:
         self.base = base
+        self.start = start
         self.process = process
         self._log = log
 
@@ -148,6 +151,8 @@ def running(store: RunStore, host: str = "127.0.0.1", port: int = 5000) -> Gener
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     # In the environment, since a database's address may hold a password and command lines are public.
     settings = {**os.environ, **SERVER_SETTINGS, "MLFLOW_BACKEND_STORE_URI": store.uri}
+    own = _has_start_page()
+    command += ["--app-name", APP] if own else []
     if store.artifacts is not None:
         command += ["--artifacts-destination", store.artifacts]
     with tempfile.TemporaryFile() as log:
@@ -159,7 +164,7 @@ def running(store: RunStore, host: str = "127.0.0.1", port: int = 5000) -> Gener
             env=settings,
             start_new_session=True,
         )
-        server = Server(f"http://{_reachable(host)}:{port}", process, log)
+        server = Server(f"http://{_reachable(host)}:{port}", process, log, START if own else "/")
         try:
             server.wait_ready()
             yield server
@@ -167,13 +172,19 @@ def running(store: RunStore, host: str = "127.0.0.1", port: int = 5000) -> Gener
             server.end()
 
 
-def ui_url(base: str, experiment: str, view: str = "trials") -> str:
+def _has_start_page() -> bool:
+    """Whether MLflow can find our application; not where only an older version of this package is installed."""
+    return any(each.name == APP for each in entry_points(group="mlflow.app"))
+
+
+def ui_url(base: str, experiment: str, view: str = "trials", start: str = "/") -> str:
     """Return the address of an experiment's prepared view.
 
     Args:
         base: Address of an MLflow server, without a slash at the end.
         experiment: Name of the experiment.
         view: Name of a prepared view, ``sweeps`` or ``trials``.
+        start: Path of the page that goes on to it.
 
     Returns:
         The address; the server's first page where it does not (let us) see such an experiment.
@@ -187,7 +198,7 @@ def ui_url(base: str, experiment: str, view: str = "trials") -> str:
         return f"{base}/"
     tags = {tag["key"] for tag in found.get("tags", [])}
     share = f"viewStateShareKey={view}&" if f"{VIEW_TAG}{view}" in tags else ""
-    return f"{base}/#/experiments/{found['experiment_id']}/runs?{share}workflowType=machine_learning"
+    return f"{base}{start}#/experiments/{found['experiment_id']}/runs?{share}workflowType=machine_learning"
 
 
 def _show(url: str, open_browser: bool, announce: Callable[[str], None] | None) -> None:

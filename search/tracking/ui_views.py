@@ -9,6 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+APP = "paretoprune"
+"""The entry point by which MLflow finds :mod:`search.tracking.ui_app`."""
+
+START = "/paretoprune"
+"""The path of the start page there."""
+
 VIEW_TAG = "mlflow.sharedViewState."
 """An experiment's tags of this name hold views, as JSON."""
 
