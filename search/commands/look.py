@@ -121,15 +121,14 @@ def front(
     from search.report.quantised import precision_table
     from search.report.tables import front_table
     from search.store.quantised import read_quantised
-    from search.store.studies import StudyFiles
+    from search.store.studies import StudyFiles, load_front
 
     _only_one("--json", as_json, "--csv", as_csv)
-    files = StudyFiles.open(directory, study)
-    shown = files.front().filter(max_flops, min_accuracy, max_params, method, max_latency, limit or ())
+    shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method, max_latency, limit or ())
     members = shown.sorted(sort) if pick is None else (shown.pick(pick, drop),)
     if plot is not None:
         _draw(shown, plot)
-    in_bits = precisions(shown, read_quantised(files))
+    in_bits = precisions(shown, read_quantised(StudyFiles.open(directory, study)))
     if as_json:
         told = {"precisions": [each.to_json() for each in in_bits]} if in_bits else {}
         put_json(shown.to_json(members) | told)

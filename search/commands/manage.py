@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from search.commands.options import DIRECTORY, OUTPUT, Directory, Json, Quiet
-from search.commands.output import note, put, put_json
+from search.commands.output import note, put, put_json, put_tables
 from search.commands.run import run_and_show
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
     from search.driver.sweep import Sweep
     from search.records.listener import Listener
+    from search.report.fitted import FittedTable
+    from search.store.studies import StudyFiles
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study.")]
 
@@ -25,18 +29,49 @@ def list_studies(directory: Directory = DIRECTORY, as_json: Json = False) -> Non
     rows = []
     for name in study_names(directory):
         try:
-            status = StudyFiles(directory, name).status()
+            files = StudyFiles(directory, name)
+            status, described = files.status(), _described(files)
         except InputError as error:
             note(f"warning: {error}")
             continue
         finished = status["total"] - status["states"]["waiting"] - len(status["running"])
-        rows.append({"study": name, "finished": finished, "total": status["total"], "driver": status["driver"]})
+        row = {"study": name, "finished": finished, "total": status["total"], "driver": status["driver"]}
+        rows.append(row | described)
     if as_json:
         put_json(rows)
-        return
-    width = max((len(str(row["study"])) for row in rows), default=0)
-    for row in rows:
-        put(f"{row['study']:<{width}}  {row['finished']}/{row['total']} trials{'  running' if row['driver'] else ''}")
+    elif rows:
+        put_tables(_studies_table(rows))
+
+
+def _described(files: StudyFiles) -> dict[str, Any]:
+    """When a study was begun, the best quality of its front, and the bytes that it takes."""
+    front = files.front()
+    best = front.pick("best").metrics[front.quality.name] if front.members else None
+    return {
+        "created": files.record().get("created"),
+        "quality": front.quality.name,
+        "best": best,
+        "best_text": None if best is None else front.quality.format(best),
+        "bytes": sum(path.stat().st_size for path in files.root.rglob("*") if path.is_file()),
+    }
+
+
+def _studies_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:
+    """One row per study; the last columns go first where room is short."""
+    from search.report.fitted import Column, FittedTable
+
+    dates = [f"{datetime.fromtimestamp(row['created'], UTC):%Y-%m-%d %H:%M}" if row["created"] else "–" for row in rows]
+    return FittedTable(
+        "Studies",
+        [
+            Column("study", [row["study"] for row in rows], words=True),
+            Column("trials", [f"{row['finished']}/{row['total']}" for row in rows]),
+            Column("best", [row["best_text"] or "–" for row in rows]),
+            Column("begun (UTC)", dates, 2),
+            Column("size", [f"{row['bytes'] / 1e6:.1f} MB" for row in rows], 1),
+            Column("", ["running" if row["driver"] else "" for row in rows], words=True),
+        ],
+    )
 
 
 def enqueue(

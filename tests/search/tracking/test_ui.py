@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -8,19 +9,23 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from search.records.outcome import DenseRow, Outcome
+from search.tracking import ui
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker
 from search.tracking.ui import running, serve, ui_url
-from search.tracking.ui_views import prepared_views
+from search.tracking.ui_views import APP, START, prepared_views
 from spaces import InputError
 
 EXPERIMENT = {"experiment_id": "7", "tags": [{"key": "mlflow.sharedViewState.trials", "value": "{}"}]}
@@ -63,6 +68,7 @@ def test_page_opens_at_the_prepared_view(fake: str) -> None:
     assert ui_url(fake, "a/b c") == f"{page}viewStateShareKey=trials&workflowType=machine_learning"
     assert ui_url(fake, "a/b c", "charts") == f"{page}workflowType=machine_learning"  # has no such view
     assert ui_url(fake, "unknown") == f"{fake}/"
+    assert ui_url(fake, "a/b c", start=START).startswith(f"{fake}/paretoprune#/experiments/7/runs?")
 
 
 def test_a_server_of_the_users_is_only_announced(fake: str, tmp_path: Path) -> None:
@@ -190,3 +196,38 @@ def test_page_shows_parent_and_children(swept: Path, tmp_path: Path) -> None:
     for expected in ("0003 failed magnitude", "accuracy", "flops_share", "params_share", "pareto_rank", "method"):
         assert expected in text
     assert "Front of digits-001" in text and "0.9071" in text
+
+
+@pytest.mark.filterwarnings("ignore")  # importing MLflow's server warns of its own dependencies
+def test_the_start_page_goes_on_to_model_training() -> None:
+    from search.tracking.ui_app import SETTINGS, WithStartPage
+
+    asked: list[str] = []
+    sent: list[Any] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {}
+
+    application = WithStartPage(inner)
+    for kind, path in (("http", "/"), ("http", START), ("http", "/paretoprune/x"), ("lifespan", START)):
+        asyncio.run(application({"type": kind, "path": path}, receive, send))
+    assert asked == ["/", "/paretoprune/x", START], "all else is MLflow's"
+    page = sent[1]["body"].decode()
+    assert sent[0]["status"] == 200 and len(sent) == 2
+    assert 'setItem("mlflow.workflowType_v1", "\\"machine_learning\\"")' in page and len(SETTINGS) == 2
+    assert "location.replace('/' + location.hash)" in page
+
+
+def test_the_start_page_is_used_where_mlflow_can_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "entry_points", lambda group: [SimpleNamespace(name=APP)] if group == "mlflow.app" else [])
+    assert ui._has_start_page()
+    monkeypatch.setattr(ui, "entry_points", lambda group: [])
+    assert not ui._has_start_page()
+    declared = tomllib.loads((Path(ui.__file__).parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert declared["mlflow.app"] == {APP: "search.tracking.ui_app:app"}
