@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,12 @@ LIMITS = "Which networks"
 SEARCH = "What is searched"
 RUN = "Where it runs"
 OUTPUT = "Output"
+
+
+def _option(*names: str, metavar: str, panel: str, text: str, **others: Any) -> Any:
+    """Describe an option whose default is the configuration's, so that none is shown."""
+    return typer.Option(*names, metavar=metavar, show_default=False, help=text, rich_help_panel=panel, **others)
+
 
 Study = Annotated[
     str | None, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study; the latest if left out.")
@@ -32,12 +38,11 @@ Directory = Annotated[
 ]
 OptionalDirectory = Annotated[
     Path | None,
-    typer.Option(
+    _option(
         "--directory",
         metavar="DIR",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-        help="Where studies and runs are stored; the configuration's, mlruns by default.",
+        panel=OUTPUT,
+        text="Where studies and runs are stored; the configuration's, mlruns by default.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON, and nothing else, on stdout.")]
@@ -49,30 +54,27 @@ File = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         "--set",
         metavar="KEY=VALUE",
-        show_default=False,
-        help="Set any key of the configuration, such as finetune.epochs=5; may be repeated.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="Set any key of the configuration, such as finetune.epochs=5; may be repeated.",
     ),
 ]
 Model = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="NAME",
-        show_default=False,
-        help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
     ),
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="FILE|NAME",
-        show_default=False,
-        help="Trained weights: a file, or DEFAULT for torchvision's. With another number of classes the head is new.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="Trained weights: a file, or DEFAULT for torchvision's. With another number of classes the head is new.",
     ),
 ]
 FreezeBackbone = Annotated[
@@ -86,122 +88,93 @@ FreezeBackbone = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="NAME",
-        show_default=False,
-        help="Data: digits, mnist, cifar10, cifar100, imagefolder or package.module:function.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="Data: digits, mnist, cifar10, cifar100, imagefolder or package.module:function.",
     ),
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", show_default=False, help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH
-    ),
+    _option(metavar="DIR", panel=SEARCH, text="Where data sets lie or are downloaded to."),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(min=0, metavar="N", show_default=False, help="Decides everything random.", rich_help_panel=SEARCH),
+    _option(metavar="N", panel=SEARCH, text="Decides everything random.", min=0),
 ]
 Epochs = Annotated[
     float | None,
-    typer.Option(
+    _option(
         metavar="N",
-        show_default=False,
-        help="Epochs of training: of every trial in a sweep, of the dense network in `train`.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="Epochs of training: of every trial in a sweep, of the dense network in `train`.",
     ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        show_default=False,
-        help="Examples per step of training, of the dense network and of the trials.",
-        rich_help_panel=SEARCH,
+    _option(
+        metavar="N", panel=SEARCH, text="Examples per step of training, of the dense network and of the trials.", min=1
     ),
 ]
 Device = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="cpu|cuda",
-        show_default=False,
-        help="Where is trained; a GPU if there is one. Shares of a GPU: --gpus-per-trial.",
-        rich_help_panel=RUN,
+        panel=RUN,
+        text="Where is trained; a GPU if there is one. Shares of a GPU: --gpus-per-trial.",
     ),
 ]
 SearchedFlops = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="50%|20M",
-        show_default=False,
-        help="No network may cost more FLOPs: a share of the dense network, or a count.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="No network may cost more FLOPs: a share of the dense network, or a count.",
     ),
 ]
 LeastFlops = Annotated[
     str | None,
-    typer.Option(
-        metavar="10%|2M",
-        show_default=False,
-        help="No network may cost fewer FLOPs.",
-        rich_help_panel=SEARCH,
-    ),
+    _option(metavar="10%|2M", panel=SEARCH, text="No network may cost fewer FLOPs."),
 ]
 SearchedParams = Annotated[
     str | None,
-    typer.Option(
-        metavar="30%|1M",
-        show_default=False,
-        help="No network may have more parameters.",
-        rich_help_panel=SEARCH,
-    ),
+    _option(metavar="30%|1M", panel=SEARCH, text="No network may have more parameters."),
 ]
 SearchedLatency = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="2ms|50%",
-        show_default=False,
-        help="No network may be slower on the first target; timed before it is trained.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="No network may be slower on the first target; timed before it is trained.",
     ),
 ]
 MaxDrop = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="POINTS",
-        show_default=False,
-        help="Percentage points of quality at whose loss a network is worth nothing to the search.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="Percentage points of quality at whose loss a network is worth nothing to the search.",
     ),
 ]
 SamplerName = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="NAME",
-        show_default=False,
-        help="Who proposes points: exact (the default), tpe, gp, nsga2, random, defaults or package.module:Name.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="Who proposes points: exact (the default), tpe, gp, nsga2, random, defaults or package.module:Name.",
     ),
 ]
 SchedulerName = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="NAME",
-        show_default=False,
-        help="Who decides which trials go on past a rung: none (all do), mo-asha or package.module:Name.",
-        rich_help_panel=SEARCH,
+        panel=SEARCH,
+        text="Who decides which trials go on past a rung: none (all do), mo-asha or package.module:Name.",
     ),
 ]
 Budget = Annotated[
     str | None,
-    typer.Option(
-        metavar="8h|90min",
-        show_default=False,
-        help="Time after which no further trial is begun.",
-        rich_help_panel=SEARCH,
-    ),
+    _option(metavar="8h|90min", panel=SEARCH, text="Time after which no further trial is begun."),
 ]
 DeviceBudget = Annotated[
     str | None,
@@ -233,103 +206,68 @@ WarmStart = Annotated[
 ]
 Trials = Annotated[
     int | None,
-    typer.Option(
-        min=1, metavar="N", show_default=False, help="How many trials the study has in all.", rich_help_panel=SEARCH
-    ),
+    _option(metavar="N", panel=SEARCH, text="How many trials the study has in all.", min=1),
 ]
-CpusPerTrial = Annotated[
-    int | None, typer.Option(min=1, metavar="N", show_default=False, help="Cores of each trial.", rich_help_panel=RUN)
-]
+CpusPerTrial = Annotated[int | None, _option(metavar="N", panel=RUN, text="Cores of each trial.", min=1)]
 GpusPerTrial = Annotated[
     float | None,
-    typer.Option(
-        min=0,
-        metavar="N",
-        show_default=False,
-        help="GPUs of each trial; may be a fraction such as 0.25.",
-        rich_help_panel=RUN,
-    ),
+    _option(metavar="N", panel=RUN, text="GPUs of each trial; may be a fraction such as 0.25.", min=0),
 ]
-MaxConcurrent = Annotated[
-    int | None, typer.Option(min=1, metavar="N", show_default=False, help="Trials at a time.", rich_help_panel=RUN)
-]
+MaxConcurrent = Annotated[int | None, _option(metavar="N", panel=RUN, text="Trials at a time.", min=1)]
 Executor = Annotated[
     str | None,
-    typer.Option(
-        metavar="ray|inline|NAME",
-        show_default=False,
-        help="On Ray, or one by one on this machine.",
-        rich_help_panel=RUN,
-    ),
+    _option(metavar="ray|inline|NAME", panel=RUN, text="On Ray, or one by one on this machine."),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="auto|HOST:PORT|ray://HOST:PORT",
-        show_default=False,
-        help="A running Ray cluster; else RAY_ADDRESS, else a local one is started.",
-        rich_help_panel=RUN,
+        panel=RUN,
+        text="A running Ray cluster; else RAY_ADDRESS, else a local one is started.",
     ),
 ]
 Retries = Annotated[
     int | None,
-    typer.Option(
-        min=0,
-        metavar="N",
-        show_default=False,
-        help="How often a trial runs again whose worker was lost; 2 by default.",
-        rich_help_panel=RUN,
-    ),
+    _option(metavar="N", panel=RUN, text="How often a trial runs again whose worker was lost; 2 by default.", min=0),
 ]
 TrialTimeout = Annotated[
     float | None,
-    typer.Option(
-        min=0.001, metavar="SECONDS", show_default=False, help="How long a trial may take.", rich_help_panel=RUN
-    ),
+    _option(metavar="SECONDS", panel=RUN, text="How long a trial may take.", min=0.001),
 ]
 Storage = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="DIR|URI",
-        show_default=False,
-        help="Through which nodes without the directory send trials and keep checkpoints; else Ray carries the trials.",
-        rich_help_panel=RUN,
+        panel=RUN,
+        text="Through which nodes without the directory send trials and keep checkpoints; else Ray carries the trials.",
     ),
 ]
 WorkingDir = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="DIR",
-        show_default=False,
-        help="A folder of your modules that is sent to the nodes of a cluster, and this package with it.",
-        rich_help_panel=RUN,
+        panel=RUN,
+        text="A folder of your modules that is sent to the nodes of a cluster, and this package with it.",
     ),
 ]
 MovedWeights = Annotated[
     str | None,
-    typer.Option(
-        metavar="FILE",
-        show_default=False,
-        help="Where the weights of the dense network lie now.",
-        rich_help_panel=RUN,
-    ),
+    _option(metavar="FILE", panel=RUN, text="Where the weights of the dense network lie now."),
 ]
 TrackingUri = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="URI",
-        show_default=False,
-        help="MLflow store or server; else MLFLOW_TRACKING_URI, else a database in the directory.",
-        rich_help_panel=OUTPUT,
+        panel=OUTPUT,
+        text="MLflow store or server; else MLFLOW_TRACKING_URI, else a database in the directory.",
     ),
 ]
 Pick = Annotated[
     str | None,
-    typer.Option(
+    _option(
         metavar="knee|best|cheapest",
-        show_default=False,
-        help="One network: where the front bends, the most accurate, or the cheapest that is accurate enough.",
-        rich_help_panel=LIMITS,
+        panel=LIMITS,
+        text="One network: where the front bends, the most accurate, or the cheapest that is accurate enough.",
     ),
 ]
 Drop = Annotated[
