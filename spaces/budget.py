@@ -101,12 +101,12 @@ def _path(
     path = [(cost(narrow), narrow)]
     for widths, falling in ((dict(narrow), prices), (dict(wide), prices[::-1])):
         for price in falling:
-            widths = _settled(harm, cost, allowed, widths, price / dense)
+            widths = _settle(harm, cost, allowed, widths, price / dense)
             path.append((cost(widths), widths))
     return sorted(path, key=lambda point: point[0])
 
 
-def _settled(
+def _settle(
     harm: Mapping[str, Mapping[int, float]],
     cost: Cost,
     allowed: Mapping[str, Sequence[int]],

@@ -42,9 +42,9 @@ class LayerGroup:
         stage: The part of the network it belongs to (groups of one stage can share a ratio).
         depth: Where it lies between input (0.0) and output (1.0).
         energies: Share of the squared weights that each principal component of them holds, falling; empty where
-            nobody looked.
+            they were not looked at.
         damages: Width and damage of cutting the group alone to it, by ascending width up to the full one; empty where
-            nobody measured.
+            they were not measured.
     """
 
     name: str
@@ -257,7 +257,7 @@ class ByEnergy(Allocation):
             The ratio, below 1.
 
         Raises:
-            InputError: If nobody looked at the weights.
+            InputError: If the weights were not looked at.
         """
         if not group.energies:
             raise InputError("sparsity.mode = 'energy' needs the weights, which this method does not look at for that")
@@ -378,7 +378,7 @@ class ByDamage(Allocation):
             left of it.
 
         Raises:
-            InputError: If nobody measured damages, a stage is unknown, or the target cannot be reached.
+            InputError: If damages were not measured, a stage is unknown, or the target cannot be reached.
         """
         from spaces.budget import best_widths
 

@@ -5,7 +5,7 @@ hyperparameters: the same analysis serves every trial with the same settings. A 
 
     factors = problem.analyses.get("kronecker_factors", {"fisher": "mc", "samples": 2560, "seed": 0}, compute)
 
-and whoever made the problem decides whether it is computed now, remembered or read from disk. The result must
+and the maker of the problem decides whether it is computed now, remembered or read from disk. The result must
 depend on the network, the data and the settings alone: randomness comes from a seed among the settings, never
 from the trial's generator.
 """
@@ -19,14 +19,14 @@ from typing import Protocol
 from torch import Tensor
 
 Progress = Callable[[str, int, int], None]
-"""Hears, while something takes long, what is done now, how many parts of it are done, and of how many."""
+"""Called, while something takes long, with what is done now, how many parts of it are done, and of how many."""
 
 Settings = Mapping[str, str | int | float | bool | None]
 Tensors = dict[str, Tensor]
 
 
 def ignore_progress(what: str, done: int, total: int) -> None:
-    """Tell nobody how far something is.
+    """Report no progress.
 
     Args:
         what: What is done now, ignored.

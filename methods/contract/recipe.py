@@ -46,7 +46,7 @@ class Recipe(BaseModel):
         fp16: Whether layers compute in float16, for devices that have no bfloat16; the loss is scaled, and a step
             whose gradients overflow is left out.
         channels_last: Whether images and weights lie in memory with channels last while training.
-        recalibrate: Batches from which batch-norm statistics are estimated anew after a cut; 0 for none.
+        recalibrate: Batches from which batch-norm statistics are estimated again after a cut; 0 for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

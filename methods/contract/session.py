@@ -53,7 +53,7 @@ class Rung:
 
 
 class Paused(Exception):
-    """A trial was told at a rung not to go on; not an error.
+    """A trial was stopped or paused at a rung; not an error.
 
     Attributes:
         rung: The rung.

@@ -75,7 +75,7 @@ def read_counts(layer: nn.Conv2d, height: int, width: int) -> Tensor:
 
     Returns:
         ``[height, width]``, int64 on the CPU. Pixels that stand in for padding ("reflect", "circular",
-        "replicate") are counted for that as well; zeros around the image are nobody's.
+        "replicate") are counted for that as well; zeros around the image belong to none.
     """
     sides = zip((height, width), layer.kernel_size, layer.stride, layer.dilation, pads(layer), strict=True)
     rows, columns = (_line_counts(*side, layer.padding_mode) for side in sides)

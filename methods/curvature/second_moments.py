@@ -171,18 +171,18 @@ class _Squares:
     def entered(self, x: Tensor, y: Tensor) -> Tensor:
         self.read += x.sum(dtype=torch.float64)
         # A copy even where nothing is rotated: what comes later may change the input in place.
-        return self._turned(x, 0)
+        return self._rotate(x, 0)
 
     def reached(self, kept: Tensor, gradient: Tensor) -> None:
         self.written += gradient.sum(dtype=torch.float64)
-        self._calls.append((kept, self._turned(gradient, 1)))
+        self._calls.append((kept, self._rotate(gradient, 1)))
 
     def passed(self) -> None:
         if self._calls:
             self.squares += squared_gradients(self._layer, self._calls)
         self._calls.clear()
 
-    def _turned(self, x: Tensor, side: int) -> Tensor:
+    def _rotate(self, x: Tensor, side: int) -> Tensor:
         """Bring channels into the second dimension, and into the basis."""
         if isinstance(self._layer, nn.Linear):
             x = x.reshape(len(x), -1, x.shape[-1]).mT

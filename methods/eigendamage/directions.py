@@ -158,7 +158,7 @@ def meet_cost(rankings: Sequence[Ranking], cost: CostOf, target: float) -> list[
     position = bisect_left(thresholds, True, key=fits)
     if position == len(thresholds):
         raise ValueError(f"the target {target} cannot be met; the least cost is {cost(least(rankings))}")
-    return _filled(rankings, [ranking.above(thresholds[position]) for ranking in rankings], cost, target)
+    return _fill(rankings, [ranking.above(thresholds[position]) for ranking in rankings], cost, target)
 
 
 def least(rankings: Sequence[Ranking]) -> list[int]:
@@ -173,7 +173,7 @@ def least(rankings: Sequence[Ranking]) -> list[int]:
     return [ranking.allowed(0) for ranking in rankings]
 
 
-def _filled(rankings: Sequence[Ranking], counts: list[int], cost: CostOf, target: float) -> list[int]:
+def _fill(rankings: Sequence[Ranking], counts: list[int], cost: CostOf, target: float) -> list[int]:
     """Take back the best of what was removed while the cost stays within the target."""
     counts = list(counts)
     queue = [

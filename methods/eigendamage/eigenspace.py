@@ -82,7 +82,7 @@ def analyse(
         bases = eigenbases({
             name: Factors(factors[f"{name}.inputs"], factors[f"{name}.outputs"], sampling.samples) for name in layers
         })
-        thetas = _measured(bases) if measured else _predicted(bases)
+        thetas = _measure(bases) if measured else _predict(bases)
         return {
             f"{name}.{part}": tensor
             for name, basis in bases.items()
@@ -93,10 +93,10 @@ def analyse(
         core = core_of(model.get_submodule(name))
         return blocks(core.weight, groups_of(core)).cpu()
 
-    def _predicted(bases: Mapping[str, Basis]) -> dict[str, Tensor]:
+    def _predict(bases: Mapping[str, Basis]) -> dict[str, Tensor]:
         return {name: damage(_weight(name), basis) for name, basis in bases.items()}
 
-    def _measured(bases: Mapping[str, Basis]) -> dict[str, Tensor]:
+    def _measure(bases: Mapping[str, Basis]) -> dict[str, Tensor]:
         moments = collect_second_moments(
             model,
             sampling.batches(split, "variances in the eigenbasis, by example", progress),

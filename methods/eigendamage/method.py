@@ -457,5 +457,5 @@ class EigenDamage(Method):
 
 
 def _reestimate(problem: Problem, model: nn.Module, seed: int) -> None:
-    """Estimate batch norm anew, as often as the recipe says."""
+    """Estimate batch norm again, as often as the recipe says."""
     recalibrate(model, problem.train, problem.recipe.recalibrate, problem.recipe.batch_size, seed)

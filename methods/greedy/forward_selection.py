@@ -127,7 +127,7 @@ def forward_selection(
         objective_at: The loss to be used in a step, by its index.
         units: Units of the layer (``D``).
         rule: The step rule.
-        candidates: How many units are tried in a step, drawn anew each time.
+        candidates: How many units are tried in a step, newly drawn each time.
         generator: Where candidates are drawn from.
         repeats: How many times a unit may be chosen again in all (with rules that repeat), after which, and
             whenever a line search finds no descent, only new units are chosen, by uniform steps; the run then

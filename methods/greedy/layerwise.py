@@ -111,7 +111,7 @@ class Tuning:
     """What happens between layers.
 
     Attributes:
-        steps: Optimiser steps; with none, batch norm is estimated anew instead.
+        steps: Optimiser steps; with none, batch norm is estimated again instead.
         lr: Learning rate, constant, of plain gradient descent.
         keep_scale: Whether the factors of masks are constants in front of what is trained.
     """

@@ -211,7 +211,7 @@ class Replay:
         Returns:
             ``[masks, batch, ...]``.
         """
-        return self._replayed(masks.to(self._weight.device, self._weight.dtype), {})
+        return self._replay(masks.to(self._weight.device, self._weight.dtype), {})
 
     def stepped(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[Tensor]:
         """Run under ``keep mask + add e_c`` for each candidate ``c``, some of them at a time.
@@ -231,9 +231,9 @@ class Replay:
         for part in _parts(candidates, keep, add, at_once):
             known = {node: linear.stepped(present[node], reads[node], *part) for node, linear in self._linear.items()}
             masks = step_masks(mask, *part)
-            yield self._replayed(masks.to(self._weight.device, self._weight.dtype), known)
+            yield self._replay(masks.to(self._weight.device, self._weight.dtype), known)
 
-    def _replayed(self, masks: Tensor, known: dict[fx.Node, Tensor]) -> Tensor:
+    def _replay(self, masks: Tensor, known: dict[fx.Node, Tensor]) -> Tensor:
         """Run the suffix for all masks, stacked along the batch."""
         env: dict[fx.Node, Any] = {node: self._copies(node, len(masks)) for node in self._passed}
         self._interpreter.env = env

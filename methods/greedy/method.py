@@ -470,7 +470,7 @@ class Greedy(Method):
     def _finetune(
         self, problem: Problem, partial: Partial, history: Sequence[Record], extra: Mapping[str, float], seed: int
     ) -> Pruned:
-        """Fine-tune with what is left of the budget, or train anew."""
+        """Fine-tune with what is left of the budget, or train again."""
         recipe, keep_scale = problem.recipe, self.keep_scale
         if self.init_after_prune == "reinit":
             new = reinitialise(partial.model, derive_seed(seed, 2)).eval()

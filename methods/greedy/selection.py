@@ -363,7 +363,7 @@ def order(layer: Layer, judge: Judge, search: Search, heard: Callable[[int], Non
         layer: The layer.
         judge: What candidates are judged by.
         search: How units are selected.
-        heard: Called with every step, with the number of different units chosen before; ``None`` for nobody.
+        heard: Called with every step, with the number of different units chosen before; ``None`` for no reports.
 
     Returns:
         The ordering, of which every width is a prefix.

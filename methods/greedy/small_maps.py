@@ -111,18 +111,18 @@ class SmallMaps:
             plain: Tensor = self._convolution(x)
             return plain
         if size not in self._known:
-            self._known[size] = self._transformed(x, size)
-        y = self._applied(x.permute(2, 3, 0, 1).flatten(0, 1), size)
+            self._known[size] = self._transform(x, size)
+        y = self._apply_filters(x.permute(2, 3, 0, 1).flatten(0, 1), size)
         return y.view(height, width, *y.shape[1:]).permute(2, 3, 0, 1)
 
-    def _transformed(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _transform(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Prepare kernels and bias for one size of maps."""
         with torch.no_grad():
             own = self._convolution.bias
             bias = x.new_zeros(self._convolution.out_channels) if own is None else own.detach()
             return transform_kernels(self._convolution.weight, *size).to(x), bias
 
-    def _applied(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    def _apply_filters(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
         """Convolve ``[pixels, images, inputs]``."""
         kernels, bias = self._known[size]
         count, inputs, outputs = *pixels.shape[1:], len(bias)

@@ -269,7 +269,7 @@ class IncReg(Method):
             ranked.to_remove,
             ranked.rates,
             [*units.producers, *(units.affine if self.bn_affine_reg else ())],
-            # Consumers are silenced too, for an activation may carry something into a channel that nobody produces.
+            # Consumers are silenced too, for an activation may carry something into a channel that nothing produces.
             [*units.producers, *units.affine, *units.consumers],
             Shortcuts(model, ranked.groups, units.valid).close,
             ranked.measure,

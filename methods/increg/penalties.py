@@ -116,7 +116,7 @@ class Penalties(Hook):
 
     @property
     def _may_have_removed(self) -> bool:
-        """Whether a penalty can have reached the ceiling; nobody has to ask the device."""
+        """Whether a penalty can have reached the ceiling, without asking the device."""
         return (self.updates + 1) * self._largest_step >= self.penalty_max
 
     def _update(self) -> None:

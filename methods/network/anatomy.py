@@ -1,6 +1,6 @@
 """What of a dense network can be removed and what any choice of widths costs, found once and handed on.
 
-Both follow from the structure of the network alone. Whoever prunes a network many times finds them once; a
+Both follow from the structure of the network alone. A search that prunes a network many times finds them once; a
 fingerprint of all that they depend on says whether they are still those of the network at hand.
 """
 

@@ -224,7 +224,7 @@ def _is_replaced(before: nn.Module, after: nn.Module) -> bool:
 
 
 def _fixed_settings(module: nn.Module) -> Settings:
-    """What cutting channels never changes in a layer that can be built anew; of others only their tensors' names."""
+    """What cutting channels never changes in a layer that can be built again; of others only their tensors' names."""
     known = _SETTINGS.get(_kind(module))
     settings = {} if known is None else known(module)
     return {key: value for key, value in settings.items() if key not in WIDTHS} | {"tensors": list(_shapes(module))}

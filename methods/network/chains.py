@@ -179,7 +179,7 @@ def convolution(weight: Tensor, bias: Tensor | None, groups: int, place: dict[st
     """
     outputs, inputs = weight.shape[:2]
     layer = nn.Conv2d(inputs * groups, outputs, groups=groups, bias=bias is not None, device="meta", **place)
-    return _filled(layer, weight, bias, like)
+    return _fill(layer, weight, bias, like)
 
 
 def linear(weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Linear:
@@ -193,7 +193,7 @@ def linear(weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Linear:
     Returns:
         The layer in eval mode.
     """
-    return _filled(nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta"), weight, bias, like)
+    return _fill(nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta"), weight, bias, like)
 
 
 def blocks(weight: Tensor, groups: int) -> Tensor:
@@ -224,7 +224,7 @@ def undo_blocks(block: Tensor, kernel: tuple[int, ...]) -> Tensor:
     return block.transpose(2, 3).reshape(groups * outputs, inputs, *kernel).contiguous()
 
 
-def _filled(layer: L, weight: Tensor, bias: Tensor | None, like: Tensor) -> L:
+def _fill(layer: L, weight: Tensor, bias: Tensor | None, like: Tensor) -> L:
     with torch.no_grad():
         # A tensor of its own, with the plain strides: those of a 1x1 kernel are ambiguous, and kernels differ by them.
         plain = torch.empty(weight.shape, dtype=like.dtype, device=like.device)

@@ -47,7 +47,7 @@ def groups_after(groups: Sequence[ChannelGroup], kept: Kept) -> list[ChannelGrou
         kept: Units that were kept, by name of group.
 
     Returns:
-        The same groups in the same order with the units and channels that are left, counted anew.
+        The same groups in the same order with the units and channels that are left, counted again.
     """
     removed = removed_units(groups, {group.name: kept[group.name] for group in groups})
     structure = groups[0].structure.after(removed) if groups and groups[0].structure is not None else None

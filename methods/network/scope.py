@@ -90,7 +90,7 @@ def shrunk_slots(model: nn.Module, units: Units, mode: BnMode) -> tuple[list[Slo
 class Shortcuts:
     """Closes the lanes of parameter-free shortcuts into and out of units that are zero.
 
-    Such a shortcut would carry something into a channel that nobody produces any more.
+    Such a shortcut would carry something into a channel that nothing produces any more.
 
     Args:
         model: The network.

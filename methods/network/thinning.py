@@ -1,4 +1,4 @@
-"""Leaving units out of a network for one optimiser step: nobody reads them, and nothing of theirs moves.
+"""Leaving units out of a network for one optimiser step: nothing reads them, and nothing of theirs moves.
 
 What reads a unit that is left out does so with weight zero, exactly as if the unit had been cut. So no gradient
 reaches what produces it, and batch norms still see their true inputs, which they would not if its filters were
@@ -142,12 +142,12 @@ class Thinning:
         ]
 
     def forget(self) -> None:
-        """Look for the weights and the optimiser's memory anew: they have been replaced."""
+        """Look for the weights and the optimiser's memory again: they have been replaced."""
         self._still, self._memory, self._memory_still = [], [], []
 
     def _mark(self, kept: Tensor) -> None:
         """Mark what reads units that are left out, and what stands still with them."""
-        if not self._still:  # not earlier: training may lay the weights out anew
+        if not self._still:  # not earlier: training may lay the weights out again
             self._lay_out()
         self._left_out[:-1] = ~kept.flatten()
         torch.index_select(self._left_out, 0, self._read_index, out=self._unread_flat)

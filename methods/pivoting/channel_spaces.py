@@ -173,7 +173,7 @@ class _Walk:
         self.inputs: set[str] = set()
 
     def result(self, example: Inputs) -> ChannelSpaces:
-        """Walk, then number the joined spaces anew."""
+        """Walk, then number the joined spaces again."""
         shapes = _Shapes(self.model, self.graph)
         with torch.no_grad():
             names = [str(node.target) for node in self.graph.nodes if node.op == "placeholder"]
@@ -191,9 +191,9 @@ class _Walk:
             elif node.target not in _SIZES:
                 self._pin(node)
         self._pin_shared_tensors()
-        return self._numbered(answer)
+        return self._number_spaces(answer)
 
-    def _numbered(self, answer: Iterable[Part]) -> ChannelSpaces:
+    def _number_spaces(self, answer: Iterable[Part]) -> ChannelSpaces:
         roots = sorted({self._find(space) for space in range(len(self.parent))})
         number = {root: index for index, root in enumerate(roots)}
 

@@ -157,7 +157,7 @@ class Concentration(Hook):
     """Shrinks what lies outside the blocks after every step, and moves the blocks to where the scores are.
 
     A weight outside the blocks is multiplied with ``1 - d`` after each step, with ``d`` growing linearly to
-    ``decay``. Pivots are searched anew every ``interval`` steps, from where they are, until they retain
+    ``decay``. Pivots are searched again every ``interval`` steps, from where they are, until they retain
     :data:`ENOUGH` or the last quarter of the time has come.
 
     Args:

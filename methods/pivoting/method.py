@@ -281,14 +281,14 @@ class Pivoting(Method):
         plan = plan_for(blocked.layers.spaces, blocked.chosen, self.structure, self.tied)
         small, history, extra = blocked.model, list[Record](), {"unmixed": 0.0, "gathers_alone": 0.0}
         if plan.names:
-            plan, pivots, history, extra = self._pivoted(problem, blocked, plan, derive_seed(seed, 1))
+            plan, pivots, history, extra = self._find_pivots(problem, blocked, plan, derive_seed(seed, 1))
             small = compact(blocked.model, plan, pivots)
         extra |= _costs(problem, blocked, small) | {"side": float(side)}
         whole = {group.name: list(range(group.channels)) for group in groups}  # what had to go is gone
         pruned = cut_and_finetune(problem, groups, whole, model=small, history=history, extra=extra)
         return replace(pruned, kept=blocked.kept)
 
-    def _pivoted(
+    def _find_pivots(
         self, problem: Problem, blocked: _Blocked, plan: Plan, seed: int
     ) -> tuple[Plan, Pivots, list[Record], dict[str, float]]:
         """Find the pivots, at once or while training."""
@@ -323,7 +323,7 @@ class Pivoting(Method):
         """Train the network while its weight moves into the blocks."""
 
         def measure(masks: Mapping[str, Booleans]) -> Record:
-            return _measured(model, masks, problem, derive_seed(seed, 0))
+            return _measure_blocks(model, masks, problem, derive_seed(seed, 0))
 
         hook = Concentration(scores, plan, pivots, steps, self.pivot_interval, self.decay, measure)
         trainer = Trainer(
@@ -510,7 +510,7 @@ def _alike(name: str, choice: Choice) -> float:
     return 1 - choice.density
 
 
-def _measured(model: nn.Module, masks: Mapping[str, Booleans], problem: Problem, seed: int) -> Record:
+def _measure_blocks(model: nn.Module, masks: Mapping[str, Booleans], problem: Problem, seed: int) -> Record:
     """Evaluate what the network would be if everything outside the blocks were cut now."""
     recipe = problem.recipe
     blocks = copy.deepcopy(model)

@@ -146,7 +146,7 @@ def repair_mixing(
 
     Returns:
         The plan, with the columns of repaired layers tied to the shared order (``"free"``) or their blocks fixed
-        (``"shared_order"``); the pivots, searched anew from where they were if anything was repaired; and the
+        (``"shared_order"``); the pivots, searched again from where they were if anything was repaired; and the
         layers that could not be repaired.
     """
     for _ in plan.names:

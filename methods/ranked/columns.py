@@ -331,7 +331,7 @@ def cut_and_finetune_columns(
     history: Sequence[Record],
     extra: Mapping[str, float],
 ) -> Pruned:
-    """Cut channels that nothing reads, estimate batch norm anew and fine-tune; other zero columns stay zero.
+    """Cut channels that nothing reads, re-estimate batch norm and fine-tune; other zero columns stay zero.
 
     Args:
         problem: The dense network (the teacher, where the recipe distils), the data and the budget.

@@ -201,7 +201,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
         prox_every: Equation (3) is evaluated every so many steps; in between the factors stay as they are.
         min_keep: How many units may not vanish, by group (``[groups]``) or for all: those with the largest
             ``|v| / kappa``.
-        sticky: Whether a unit that vanished stays away: whoever reads it (``consumers``) is made blind to it.
+        sticky: Whether a unit that vanished stays away: what reads it (``consumers``) is made blind to it.
         consumers: Weights that read the units, by input channel.
         elementwise: Parameters whose numbers are shrunk one by one, each with its ``kappa``.
     """
@@ -236,7 +236,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
         """Squared norm of what was cut out of each unit's ``v`` in the middle of training."""
         self.levels: Callable[[Tensor], Tensor] | None = None
         """Thresholds by group, ``[groups, 1]``, of the :meth:`ratios`, in place of ``threshold``. A unit that vanished
-        may then come back, ``sticky`` or not. Not part of the state: whoever uses it sets it before every step."""
+        may then come back, ``sticky`` or not. Not part of the state: its user sets it before every step."""
         self._shown = Spread(slots, default=1.0)
         self._seen = Spread(consumers, default=1.0) if sticky and consumers else None
         self._elementwise: list[Tensor] = [parameter for parameter, _ in elementwise]

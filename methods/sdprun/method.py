@@ -24,14 +24,14 @@ What differs from the papers:
   threshold. The default is another algorithm, which keeps the optimiser, starts at the dense network, gives up the law
   (2), and trains the smaller network for the rest of the budget (``finish``).
 * Sparsity is an outcome in the papers. In the default the growth of the threshold is steered (``steer="flops"``): from
-  the norms of all units follows at which threshold a share of the FLOPs is left, and ``c`` is set anew every few
+  the norms of all units follows at which threshold a share of the FLOPs is left, and ``c`` is set again every few
   steps so that the FLOPs fall steadily, to the wanted share when ``const_frac`` of the budget is used. From then
   on the choice of channels stands.
 * The steered threshold is by default one of every group, at every step the quantile of the norms at which all groups
   have lost the same share of their units (``thresholds="even"``); with the papers' single one, the deep layers of a
   strongly pruned network end up empty.
 * The learning rate follows from the recipe (``lr_factor``): without momentum it takes a larger one to move as far.
-* Nobody reads a unit that is zero (``sticky``), also where an activation function or a shortcut would carry
+* Nothing reads a unit that is zero (``sticky``), also where an activation function or a shortcut would carry
   something on. In networks of batch norms and ReLU this changes nothing: a zero unit has zero gradients there.
 """
 
@@ -124,7 +124,7 @@ class SDPrun(Method):
             (``"inner_only"``).
         min_keep: How many units of each group stay in any case,
         min_share: and which share of them, rounded down.
-        prox_every: Units are shrunk anew every so many steps.
+        prox_every: Units are shrunk again every so many steps.
         threshold_warmup: Share of the budget with threshold 0 at the start; not in the papers.
         momentum: Momentum of the gradients; not in the papers. The learning rate is so much smaller.
         sticky: Whether a unit that became zero stays zero.
@@ -293,7 +293,7 @@ class SDPrun(Method):
     def prune(self, problem: Problem) -> Pruned:
         """Train until enough units are zero, take them away, and train on to the end of the budget.
 
-        Without steering, units go on vanishing; they are taken away, and batch norm is estimated anew, at the end.
+        Without steering, units go on vanishing; they are taken away, and batch norm is estimated again, at the end.
 
         Args:
             problem: The network, the data and the budget.

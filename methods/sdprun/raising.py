@@ -132,7 +132,7 @@ class Shared:
         self.optimizer, self.shares, self.plan = optimizer, shares, plan
 
     def before_step(self, step: int) -> None:
-        """Set ``c`` anew now and then, by the norms as they are.
+        """Set ``c`` again now and then, by the norms as they are.
 
         Args:
             step: Index of the step.

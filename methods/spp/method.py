@@ -1,6 +1,6 @@
 """SPP: each channel has a probability of its own of being left out, and only what arrives at 1 is removed.
 
-Every optimiser step trains another thinned network, drawn anew. The probabilities of weak channels rise from
+Every optimiser step trains another thinned network, newly drawn. The probabilities of weak channels rise from
 update to update, those of strong ones fall, so that a channel that becomes important comes back, and the rest
 of the network learns to do without the others long before they go. Then the network is cut and fine-tuned.
 
@@ -26,7 +26,7 @@ the thinned network in ``methods.network.thinning``. What differs from the paper
   momentum is lost and it decays on, a drift towards removal.
 * Gradients are those of the thinned network; the authors' code computes those of the inputs with all weights.
 * Accuracies are those of the network without the removed units, never of a drawn one, and batch norm is
-  estimated anew before they are taken.
+  estimated again before they are taken.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class SPP(Method):
         weight_decay: The same as a number; if given, the factor is not used.
         granularity: What a unit is: ``"filter"``, a coupled output channel; ``"column"``, a column of an unrolled
             convolution (the paper); or ``"in_channel"``, all columns of one input channel. The latter two save time in
-            theory only, but for channels that nobody reads any more; a FLOPs target counts them as saved.
+            theory only, but for channels that nothing reads any more; a FLOPs target counts them as saved.
         round_to: Widths are multiples of this.
     """
 

@@ -54,7 +54,7 @@ def with_damages(problem: Problem) -> list[LayerGroup]:
         "batch": BATCH,
         "ignored": ",".join(sorted(problem.ignored)),
     }
-    curves = problem.analyses.get("damage_curves", settings, lambda: _measured(problem))
+    curves = problem.analyses.get("damage_curves", settings, lambda: _measure_damages(problem))
     layers = []
     for number, group in enumerate(problem.groups):
         pairs = curves[str(number)].tolist()
@@ -74,7 +74,7 @@ def widths_of(group: ChannelGroup) -> list[int]:
     return sorted({max(1, round(group.channels * part / WIDTHS)) for part in range(WIDTHS)} - {group.channels})
 
 
-def _measured(problem: Problem) -> dict[str, Tensor]:
+def _measure_damages(problem: Problem) -> dict[str, Tensor]:
     """Cut every group alone to every width; rows of width and damage, by number of the group."""
     batches = list(islice(problem.train.epoch(BATCH, 0), BATCHES))
     dense = _loss(problem.model, batches, problem.task)

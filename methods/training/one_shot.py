@@ -1,4 +1,4 @@
-"""Pruning in one shot: score every unit once, keep the best, cut, estimate batch norm anew, fine-tune."""
+"""Pruning in one shot: score every unit once, keep the best, cut, re-estimate batch norm, fine-tune."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def cut_and_finetune(
     extra: Mapping[str, float] | None = None,
     hook: Callable[[torch.nn.Module], Hook] | None = None,
 ) -> Pruned:
-    """Cut a network, estimate batch norm anew and fine-tune with what is left of the budget.
+    """Cut a network, re-estimate batch norm and fine-tune with what is left of the budget.
 
     Args:
         problem: The dense network (the teacher, where the recipe distils), the data and the budget.

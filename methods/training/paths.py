@@ -6,7 +6,7 @@ barrier means one valley. A line may have a barrier where a curve has none.
 
 Timur Garipov, Pavel Izmailov, Dmitrii Podoprikhin, Dmitry Vetrov, Andrew Gordon Wilson: "Loss Surfaces, Mode
 Connectivity, and Fast Ensembling of DNNs", NeurIPS 2018, arXiv 1802.10026. As there, batch-norm statistics are
-estimated anew at every point of a path: between two networks they cannot be had by interpolation.
+estimated again at every point of a path: between two networks they cannot be had by interpolation.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def in_dense_shape(
 
     Returns:
         A network of the dense one's shape that computes what the smaller one does. Batch-norm statistics are the
-        dense network's: they must be estimated anew.
+        dense network's: they must be estimated again.
 
     Raises:
         InputError: If the pruned network is not the dense one less these units.

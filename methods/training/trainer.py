@@ -270,7 +270,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.hook.before_batch(self.step)
-        loss = self._backward(*self._mixed(*batch))
+        loss = self._backward(*self._mix(*batch))
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         if self.recipe.clip_norm is not None:
@@ -287,7 +287,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _mixed(self, inputs: Inputs, target: Target) -> tuple[Inputs, Target, Target | None, float]:
+    def _mix(self, inputs: Inputs, target: Target) -> tuple[Inputs, Target, Target | None, float]:
         """Mix the examples of a batch, if so asked: inputs, their targets, those of what was mixed in, own share."""
         recipe = self.recipe
         if recipe.mixup == recipe.cutmix == 0:
@@ -302,18 +302,18 @@ class Trainer:
         """Compute loss and gradients, piece by piece if so asked."""
         if self.recipe.accumulate == 1:
             loss = self._loss(inputs, target, other, own)
-            torch.autograd.backward(self._scaled(loss))
+            torch.autograd.backward(self._scale_loss(loss))
             return loss.detach()
         total = torch.zeros((), device=self.device)
         count = self.recipe.accumulate
         others = [None] * count if other is None else pieces(other, count)
         for x, y, z in zip(pieces(inputs, count), pieces(target, count), others, strict=True):
             loss = self._loss(x, y, z, own) * (batch_size(x) / batch_size(inputs))
-            torch.autograd.backward(self._scaled(loss))
+            torch.autograd.backward(self._scale_loss(loss))
             total += loss.detach()
         return total
 
-    def _scaled(self, loss: Tensor) -> Tensor:
+    def _scale_loss(self, loss: Tensor) -> Tensor:
         return loss if self._scaler is None else self._scaler.scale(loss)
 
     def _loss(self, inputs: Inputs, target: Target, other: Target | None, own: float) -> Tensor:

@@ -37,7 +37,7 @@ def summary(sweep: Sweep) -> list[str]:
         facts.append(("time", f"{write_duration(told.seconds)}; of the workers' time: {spent}"))
         pictures = [_short(path) for path in sweep.summary.files.values() if path.suffix in PICTURES]
         facts.append(("plots", "  ".join(pictures)))
-    if failed := _failed(sweep):
+    if failed := _list_failed(sweep):
         first = _command("show", sweep.name, failed[0], directory=sweep.config.directory)
         facts.append(("failed", f"trials {', '.join(map(str, failed))}; why: {first}"))
     page = _command(
@@ -86,7 +86,7 @@ def _has_kept(sweep: Sweep) -> bool:
     return sweep.name is not None and sweep.name in study_names(sweep.config.directory)
 
 
-def _failed(sweep: Sweep) -> list[int]:
+def _list_failed(sweep: Sweep) -> list[int]:
     from search.store.studies import StudyFiles
 
     outcomes = StudyFiles.open(sweep.config.directory, sweep.name).outcomes()

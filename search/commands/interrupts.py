@@ -49,7 +49,7 @@ def interrupted_once(echo: float = ECHO) -> Generator[None]:
     Signals that the caller has set to be ignored stay ignored: a job in the background of a shell, or under nohup.
 
     Args:
-        echo: Seconds after the first signal in which others are not heard.
+        echo: Seconds after the first signal in which others are not first_at.
 
     Yields:
         Nothing; runs the block.
@@ -57,16 +57,16 @@ def interrupted_once(echo: float = ECHO) -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
         yield
         return
-    heard: float | None = None
+    first_at: float | None = None
 
     def hear(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
+        nonlocal first_at
         now = time.monotonic()
-        if heard is None:
-            heard = now
+        if first_at is None:
+            first_at = now
             note("stopping: the last epoch is kept, workers and databases are being closed; once more to stop at once")
             raise Interrupted(number)
-        if now - heard >= echo:
+        if now - first_at >= echo:
             note("stopped at once; finished trials are kept")
             os._exit(128 + number)
 

@@ -187,10 +187,10 @@ def _numbers(files: StudyFiles, trial: int | None, pick: str | None, drop: float
 def _fail_if_lost(cards: list[dict[str, Any]]) -> None:
     """Say which formats do not count, and why; the others are written."""
     lost = [
-        f"error: trial {card['trial']} has no {name} that counts: {told['reason']}"
+        f"error: trial {card['trial']} has no {name} that counts: {answer['reason']}"
         for card in cards
-        for name, told in card["formats"].items()
-        if not told["verified"]
+        for name, answer in card["formats"].items()
+        if not answer["verified"]
     ]
     if lost:
         note("\n".join(lost))
@@ -208,11 +208,11 @@ def _table(cards: list[dict[str, Any]]) -> Table:
     table.add_column("differs by", justify="right", no_wrap=True)
     for card in cards:
         head = [str(card["trial"]), card["method"], f"{card['flops_share']:.1%}"]
-        for name, told in card["formats"].items():
-            file = told.get("file")
+        for name, answer in card["formats"].items():
+            file = answer.get("file")
             size = f"{card['files'][file]['bytes'] / 1e3:,.0f} kB" if file else "–"
             table.add_row(
-                *head, name, size, f"{told['largest_difference']:.1e}" if told["verified"] else "does not count"
+                *head, name, size, f"{answer['largest_difference']:.1e}" if answer["verified"] else "does not count"
             )
             head = ["", "", ""]
     return table

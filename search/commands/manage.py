@@ -172,12 +172,12 @@ def rerun(
     files = StudyFiles.open(directory, study)
     keeping.give_up(files, trial)
 
-    def continued(listener: Listener) -> Sweep:
+    def continue_sweep(listener: Listener) -> Sweep:
         from search.driver.sweep import Sweep
 
         return Sweep.resume(files.name, directory, listener)
 
-    run_and_show(continued, quiet, as_json)
+    run_and_show(continue_sweep, quiet, as_json)
 
 
 def mirror(

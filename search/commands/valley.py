@@ -57,11 +57,11 @@ def valley(
     check_still(plot)
     files = StudyFiles.open(directory, study)
     outcome = files.outcome(trial)
-    heard = choose_listener(quiet, sys.stderr)
+    listener = choose_listener(quiet, sys.stderr)
     try:
-        paths = trial_valley(files, trial, heard, points, steps, seed)
+        paths = trial_valley(files, trial, listener, points, steps, seed)
     finally:
-        heard.close()
+        listener.close()
     save(valley_figure(paths.profiles, f"Trial {trial} · {outcome.method}", ("dense", "pruned")), plot)
     if as_json:
         profiles = {name: [list(pair) for pair in pairs] for name, pairs in paths.profiles.items()}

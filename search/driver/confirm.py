@@ -76,11 +76,11 @@ def confirm(
         lock.acquire()
     except Timeout as error:
         raise InputError(f"study {files.name!r} is being confirmed by another process") from error
-    heard = listener or choose_listener()
+    watcher = listener or choose_listener()
     try:
-        return _confirm(files, front, parts, heard, workload)
+        return _confirm(files, front, parts, watcher, workload)
     finally:
-        heard.close()
+        watcher.close()
         lock.release()
 
 
@@ -103,7 +103,7 @@ def _confirm(
             if member.trial not in part.numbers():
                 listener.stage(f"trial {member.trial} ({member.method}) with seed {index + 1} of {len(parts)}")
                 pool.run_one(setting, spec, part)
-            reruns[member.trial][index] = _checked(part, spec)
+            reruns[member.trial][index] = _read_checked(part, spec)
     judged = judge(front, reruns, len(parts))
     standing = [each.member.trial for each in judged.confirmed]
     listener.stage(f"testing {len(standing)} member{'s' * (len(standing) != 1)} that stand{'s' * (len(standing) == 1)}")
@@ -118,7 +118,7 @@ def _confirm(
     return confirmation
 
 
-def _checked(part: RerunFiles, spec: TrialSpec) -> Outcome:
+def _read_checked(part: RerunFiles, spec: TrialSpec) -> Outcome:
     """Read a rerun, and refuse one of another point."""
     outcome = part.outcome(spec.number)
     if (outcome.method, outcome.point, outcome.seed) != (spec.method, spec.point, spec.seed):
@@ -126,10 +126,10 @@ def _checked(part: RerunFiles, spec: TrialSpec) -> Outcome:
             f"{part.folder(spec.number)} is the rerun of another point or seed; remove the folder, and "
             f"`paretoprune confirm {part.name}` runs it again"
         )
-    return _untested(outcome)
+    return _without_test(outcome)
 
 
-def _untested(outcome: Outcome) -> Outcome:
+def _without_test(outcome: Outcome) -> Outcome:
     """Leave out what an earlier run read from the test set: verdicts are made without it."""
     return replace(outcome, test_metrics={})
 

@@ -136,7 +136,7 @@ def doctor(
         methods: Names of the methods that are asked for; all of them by default.
         ignored: Names of modules whose output channels must stay.
         name: How to call the network; its class by default.
-        progress: Is told what is being done.
+        progress: Called with what is being done.
         steps: Steps of a trial, and examples in each, to guess its time and memory; None where no data are known.
 
     Returns:

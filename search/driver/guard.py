@@ -1,4 +1,4 @@
-"""A listener whose mistakes stay its own: a sweep is not ended by whoever watches it."""
+"""A listener whose mistakes stay its own: a sweep is not ended by what watches it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class GuardedListener:
             if what not in self._failed:
                 self._failed.add(what)
                 name = type(self._listener).__name__
-                LOGGER.exception("%s.%s failed; the sweep goes on, and further failures of it are not told", name, what)
+                LOGGER.exception("%s.%s failed; the sweep goes on, and its further failures are not logged", name, what)
 
     def stage(self, text: str) -> None:
         """Pass on a stage.

@@ -83,9 +83,9 @@ def keep_networks(
         return sum(spent)
     members = {member.trial: member for member in front.members}
     for card in cards:
-        for name, told in card["formats"].items():
-            if not told["verified"]:
-                listener.warning(f"trial {card['trial']} has no {name} that counts: {told['reason']}")
+        for name, found in card["formats"].items():
+            if not found["verified"]:
+                listener.warning(f"trial {card['trial']} has no {name} that counts: {found['reason']}")
         if any(card["formats"].get(name, {}).get("verified") for name in ("pt2", "onnx")):
             tracker.log_model(card["trial"], model_source(files, members[card["trial"]]))
     return sum(spent)
@@ -114,11 +114,11 @@ def add_quantised(files: StudyFiles, folders: Sequence[Path]) -> list[dict[str, 
     cards = []
     for folder in folders:
         card = read_object(folder / "card.json")
-        card["formats"]["int8"] = told = _quantised(folder, card, workload, batches, study_inputs(files))
-        if told["file"] is not None:
-            card["files"] |= describe_files(folder, [told["file"]])
+        card["formats"]["int8"] = found = _quantise(folder, card, workload, batches, study_inputs(files))
+        if found["file"] is not None:
+            card["files"] |= describe_files(folder, [found["file"]])
             card["bytes"] = sum(each["bytes"] for each in card["files"].values())
-            measured = {name: told[name] for name in ("metrics", "test_metrics", "latency", "bytes")}
+            measured = {name: found[name] for name in ("metrics", "test_metrics", "latency", "bytes")}
             write_quantised(files, card["trial"], measured)
         write_json(folder / "card.json", card)
         write_atomically(folder / "card.md", card_page(card))
@@ -126,7 +126,7 @@ def add_quantised(files: StudyFiles, folders: Sequence[Path]) -> list[dict[str, 
     return cards
 
 
-def _quantised(
+def _quantise(
     folder: Path, card: Mapping[str, Any], workload: Workload, batches: Sequence[Inputs], inputs: Inputs
 ) -> dict[str, Any]:
     """Write and measure one graph in 8 bits."""

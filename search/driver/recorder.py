@@ -1,4 +1,4 @@
-"""Passes each finished trial on: to whoever watches, to its picture, to MLflow. Nothing here delays a trial."""
+"""Passes each finished trial on: to the listener, to the picture, to MLflow. Nothing here delays a trial."""
 
 from __future__ import annotations
 

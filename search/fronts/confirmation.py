@@ -230,7 +230,7 @@ def judge(front: Front, reruns: Mapping[int, Mapping[int, Outcome]], seeds: int)
     """
     found = [ConfirmedMember(member, reruns.get(member.trial, {})) for member in front.members]
     names = [objective.name for objective in front.objectives]
-    judged = [each for each in found if len(_measured(each, names)) > 1]
+    judged = [each for each in found if len(_find_measured(each, names)) > 1]
     cost = front.cost
 
     def order(each: ConfirmedMember) -> tuple[float, int]:
@@ -269,7 +269,7 @@ def judge(front: Front, reruns: Mapping[int, Mapping[int, Outcome]], seeds: int)
     return Confirmation(front, seeds, tuple(members))
 
 
-def _measured(each: ConfirmedMember, names: Sequence[str]) -> list[int]:
+def _find_measured(each: ConfirmedMember, names: Sequence[str]) -> list[int]:
     """List the seeds that measured every objective."""
     return [index for index, outcome in each.complete.items() if not outcome.lacks(names)]
 
@@ -290,7 +290,7 @@ def _better(one: ConfirmedMember, other: ConfirmedMember, objective: Objective) 
         objective: What they are compared by.
 
     Returns:
-        Whether it is; not if that cannot be told.
+        Whether it is; not if that cannot be decided.
     """
     name, sign = objective.name, 1.0 if objective.maximise else -1.0
     left, right = one.complete, other.complete

@@ -1,6 +1,6 @@
 """The Pareto front of a study: which pruned networks no other one beats, and how to choose among them.
 
-Everything that is told of a front (columns, orders, limits, picks) is made from the objectives of its study and the
+Everything that is shown of a front (columns, orders, limits, picks) is made from the objectives of its study and the
 metrics of its task. Light to import: pandas is imported by the function that needs it, and what draws is handed in, for
 pictures are made of fronts and not the other way round.
 """
@@ -178,9 +178,9 @@ class Front:
 
     @cached_property
     def _ties(self) -> dict[int, tuple[Member, ...]]:
-        places = {tuple(values): member.trial for member, values in self._placed(self.members)}
+        places = {tuple(values): member.trial for member, values in self._with_values(self.members)}
         found: dict[int, list[Member]] = {}
-        for member, values in self._placed(self.dominated):
+        for member, values in self._with_values(self.dominated):
             if tuple(values) in places:
                 found.setdefault(places[tuple(values)], []).append(member)
         return {trial: tuple(sorted(ties, key=lambda tie: tie.trial)) for trial, ties in found.items()}
@@ -204,7 +204,7 @@ class Front:
         """Return the values of the objectives, ``[members, objectives]``."""
         return [[member.metrics[objective.name] for objective in self.objectives] for member in members]
 
-    def _placed(self, members: Sequence[Member]) -> zip[tuple[Member, list[float]]]:
+    def _with_values(self, members: Sequence[Member]) -> zip[tuple[Member, list[float]]]:
         return zip(members, self._values(members), strict=True)
 
     def _goodness(self, member: Member) -> float:
@@ -247,17 +247,17 @@ class Front:
             ("max-params", "params", "<=", max_params),
             ("max-latency", "latency", "<=", max_latency),
             ("min-accuracy", "accuracy", ">=", min_accuracy),
-            *((f"limit {text!r}", *self._parsed(text)) for text in limits),
+            *((f"limit {text!r}", *self._parse_limit(text)) for text in limits),
         ]
         for option, name, relation, text in asked:
             if text is None:
                 continue
-            limit = self._described(name, option).parse_limit(text, self.dense, option)
+            limit = self._describe(name, option).parse_limit(text, self.dense, option)
             holds = _HOLDS[relation]
             kept = [each for each in kept if name in each.metrics and holds(each.metrics[name], limit)]
         return replace(self, outcomes=kept)
 
-    def _parsed(self, text: str) -> tuple[str, str, str]:
+    def _parse_limit(self, text: str) -> tuple[str, str, str]:
         found = _LIMIT.fullmatch(text)
         if found is None:
             raise InputError(
@@ -266,7 +266,7 @@ class Front:
             )
         return found[1], found[2], found[3]
 
-    def _described(self, name: str, asked: str) -> Objective:
+    def _describe(self, name: str, asked: str) -> Objective:
         """Look up what a name stands for, and refuse what was not measured."""
         if name in ("latency", "efficiency") and not self.timed:
             raise InputError(
@@ -301,7 +301,7 @@ class Front:
             The members; equal ones stay in the order of their FLOPs.
         """
         if by in ("latency", "efficiency") and not self.timed:
-            self._described(by, f"sort {by}")
+            self._describe(by, f"sort {by}")
         return tuple(sorted(self.members, key=_look_up("order", by, self.orders)))
 
     def knee(self) -> Member:

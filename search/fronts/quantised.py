@@ -59,16 +59,16 @@ def precisions(front: Front, stored: Mapping[int, Mapping[str, Any]]) -> list[Pr
     """
     found = []
     for member in front.members:
-        told = stored.get(member.trial)
-        if told is None:
+        entry = stored.get(member.trial)
+        if entry is None:
             continue
-        times, sizes = told["latency"], told["bytes"]
+        times, sizes = entry["latency"], entry["bytes"]
         found += [
             Precision(
                 member.trial, member.method, 32, member.metrics, member.test_metrics, times["whole"], sizes["whole"]
             ),
             Precision(
-                member.trial, member.method, 8, told["metrics"], told["test_metrics"], times["int8"], sizes["int8"]
+                member.trial, member.method, 8, entry["metrics"], entry["test_metrics"], times["int8"], sizes["int8"]
             ),
         ]
     return _with_leaders(sorted(found, key=lambda each: each.latency), front)

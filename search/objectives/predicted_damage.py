@@ -3,7 +3,7 @@
 It tells good networks from small ones as accuracy does, but needs no fine-tuning: the analysis of the dense network is
 shared by all trials, and a trial then only decides and cuts. A study whose objectives fine-tuning does not change (say
 ``predicted_damage,flops``) therefore has a budget of no steps, unless ``finetune.epochs`` is given. Its accuracies are
-those after the cut, batch norm estimated anew. Such a study is a sketch: fast enough for hundreds of trials, whose
+those after the cut, batch norm estimated again. Such a study is a sketch: fast enough for hundreds of trials, whose
 front says what is worth a study with accuracy.
 
 A quadratic form predicts well as long as little is removed, and ranks beyond that. Damages of different methods, or of

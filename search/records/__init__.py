@@ -1,1 +1,1 @@
-"""Records of trials: what is stored, told and shown. No torch."""
+"""Records of trials: what is stored, reported and shown. No torch."""

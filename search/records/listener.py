@@ -1,4 +1,4 @@
-"""What a sweep tells whoever watches it: the terminal, a notebook, or nobody."""
+"""What a sweep reports while it runs: to the terminal, to a notebook, or to nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Measurement(Protocol):
 
     @property
     def relative(self) -> bool:
-        """Whether a value is best told as a share of the dense network's."""
+        """Whether a value is best given as a share of the dense network's."""
 
     def format(self, value: float) -> str:
         """Write a value.

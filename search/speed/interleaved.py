@@ -47,7 +47,7 @@ class Effort:
         block: A run is repeated in each round until it takes so many seconds: clocks have ticks.
         least_rounds: Rounds at least.
         most_rounds: Rounds at most.
-        attempts: How often a measurement with too large a spread is begun anew, the first time included.
+        attempts: How often a measurement with too large a spread is begun again, the first time included.
     """
 
     seconds: float = 2.0

@@ -102,7 +102,7 @@ def check_targets(setting: Conditions, dense: nn.Module, example: Inputs) -> Non
 
 @contextmanager
 def turn() -> Generator[None]:
-    """Wait until nobody else measures on this machine; a process that dies gives its turn away.
+    """Wait until no other process measures on this machine; a process that dies gives its turn away.
 
     Yields:
         Nothing; runs the block.
@@ -114,7 +114,7 @@ def turn() -> Generator[None]:
 
 
 def turn_file() -> Path:
-    """Name the lock that whoever measures holds.
+    """Name the lock that a measuring process holds.
 
     Returns:
         The file, one for each user of the machine.

@@ -227,7 +227,7 @@ def failed_outcome(
 
 
 def problem_of(setting: Setting, seed: int) -> Problem:
-    """State what methods are given, with nobody who watches.
+    """State what methods are given, without reports.
 
     Args:
         setting: What all trials share.
