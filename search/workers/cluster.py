@@ -15,7 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before ray is imported: nothing is sent anywhere
+# Before ray is imported: no output of its own, no loggers, interrupts as usual, nothing sent anywhere.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 
@@ -69,8 +74,14 @@ def start_ray(resources: Resources) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                runtime_env={"worker_process_setup_hook": _warm_up},
                 _temp_dir=_short_directory(),
             )
+
+
+def _warm_up() -> None:
+    """Import what every trial needs as soon as a worker's process is there, before it has work."""
+    import search.trials.trial  # noqa: F401  (torch comes with it)
 
 
 def is_running() -> bool:
@@ -238,3 +249,16 @@ def _own_handlers() -> Generator[None]:
         for number, handler in before.items():
             if main and handler is not None:
                 signal.signal(number, handler)
+
+
+def named_error(error: Exception) -> str:
+    """Find what is to be told of an error that holds the traceback of another process.
+
+    Args:
+        error: What Ray raised.
+
+    Returns:
+        The last line that names an error, else the first line.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return next((line for line in reversed(lines) if "Error:" in line), lines[0])

@@ -1,26 +1,31 @@
-"""Runs trials on Ray: one machine's cores and GPUs, or a cluster that grows and shrinks.
+"""Runs trials on Ray Tune: one machine's cores and GPUs, or a cluster that grows and shrinks.
 
-Each slot is a process of Ray's (an actor) that holds its CPUs and its share of a GPU, imports torch once, and runs one
-trial after another. What is tried is decided by the schedule. A worker writes its trial into the study's folder before
-the driver hears of it; one that does not see that folder sends the files (``search.workers.parcels``). After an
-interruption the study and its files say what is left to do: nothing of Ray is restored.
+Tune schedules resources and workers, whose processes it uses again; what is tried is decided by the schedule, of which
+the searcher here is a thin mask. A worker writes its trial into the study's folder before Tune hears of it; one that
+does not see that folder sends the files (``search.workers.parcels``). We never restore a Tuner: after an interruption
+the study and its files say what is left to do.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import shutil
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 import ray.exceptions
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
 
 from search.records.errors import RunError
 from search.records.outcome import Outcome, State
@@ -31,14 +36,13 @@ from search.store.studies import StudyFiles
 from search.study.config import Resources
 from search.study.schedule import Schedule
 from search.trials.trial import Setting
-from search.workers.cluster import is_running, start_ray, stop_ray
-from search.workers.crew import LOOKED_EVERY, Crew, named_error
-from search.workers.finish import ended_leg, finish_trial, time_limit, timeout_text, write_failure
+from search.workers.cluster import cluster_address, is_running, named_error, start_ray, stop_ray, wait_for_room
+from search.workers.finish import ended_leg, finish_trial, time_limit, write_failure
 from search.workers.parcels import Parcel, Storage, pack, scratch_files, unpack
 from spaces import InputError
 
-GRACE = 30.0
-"""Seconds beyond its limit after which a trial's worker is killed that has not ended itself."""
+LITTLE = 16 * 2**20
+"""Bytes below which a disk counts as full where Tune's error does not say so."""
 
 Part = TypeVar("Part")
 Done = TypeVar("Done")
@@ -62,11 +66,7 @@ def ray_pool(
     if mine:
         start_ray(resources)
     try:
-        pool = RayPool(resources, gpus_per_trial, say)
-        try:
-            yield pool
-        finally:
-            pool.close()
+        yield RayPool(resources, gpus_per_trial, say)
     finally:
         if mine:
             stop_ray()
@@ -111,56 +111,6 @@ class _Report:
     failure: tuple[int | None, str | None, str | None] | None = None
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A trial that is with a worker, and since when."""
-
-    worker: Any
-    spec: TrialSpec
-    started: float
-
-
-class _Worker:
-    """One slot: the process in which trials run."""
-
-    def __init__(self) -> None:
-        import search.trials.trial  # noqa: F401  (torch comes with it, while the driver trains the dense network)
-
-    def ready(self) -> None:
-        """Answer: the process is there and has its imports."""
-
-    def run(self, setting: Setting, errand: _Errand, spec: TrialSpec) -> _Report:
-        """Run one trial; ``setting`` is a fresh copy, so that no trial can spoil what others share."""
-        files, at_home = _files_here(errand)
-        if not at_home:
-            setting = _without_disk(setting, files)
-        storage = None if at_home else errand.storage
-        try:
-            with time_limit(files, spec, errand.timeout):
-                outcome = finish_trial(setting, spec, files, storage)
-        except OSError as error:  # the trial's files cannot be written: what stops one worker stops all
-            return _Report(failure=(error.errno, error.strerror, error.filename))
-        if setting.device == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()  # the process is used again and must not hoard what other trials need
-        if at_home:
-            return _Report()
-        if outcome.state == "paused":
-            return _Report(paused=outcome)
-        try:
-            if storage is None:
-                return _Report(pack(files, spec.number))
-            storage.send(files, spec.number)
-            return _Report(stored=True)
-        finally:
-            shutil.rmtree(files.folder(spec.number), ignore_errors=True)
-
-    def call(self, function: Callable[[Part], Done], part: Part) -> Done:
-        """Do a piece of other work."""
-        return function(part)
-
-
 class RayPool:
     """A :class:`search.workers.pool.Pool` of Ray's workers; made by :func:`ray_pool`.
 
@@ -174,8 +124,13 @@ class RayPool:
         self, resources: Resources, gpus_per_trial: float, say: Callable[[str], None] = lambda text: None
     ) -> None:
         self._resources, self._say = resources, say
-        self._crew = Crew(_Worker, resources, gpus_per_trial, say)
-        self.slots = self._crew.slots
+        self._demand = {"cpu": resources.cpus_per_trial, "gpu": gpus_per_trial}
+        self._of_cluster = cluster_address(resources) is not None
+        patience = () if self._of_cluster else (0.0,)
+        room = wait_for_room(resources.cpus_per_trial, gpus_per_trial, say, *patience)
+        most = resources.max_concurrent
+        # What is asked for beyond the room makes a cluster grow, where it can.
+        self.slots = room if most is None else most if self._of_cluster else min(room, most)
 
     def run(
         self, schedule: Schedule, setting: Setting, files: StudyFiles, on_started: Callable[[TrialSpec], None]
@@ -186,7 +141,7 @@ class RayPool:
             schedule: Hands out trials and takes their outcomes.
             setting: What all trials share; placed in Ray's object store once.
             files: Where finished trials are.
-            on_started: Called when a trial is handed to a worker.
+            on_started: Called when a trial is handed to Tune.
         """
         token, address = uuid.uuid4().hex, self._resources.storage
         storage = None if address is None else Storage(address, token)
@@ -195,11 +150,48 @@ class RayPool:
         errand = _Errand(files, token, self._resources.trial_timeout, storage)
         write_json(errand.probe, {"token": token})
         try:
-            _Run(self._crew, schedule, setting, errand, self._resources.retries, on_started, self._say).until_done()
+            self._tune(schedule, setting, errand, on_started)
         finally:
             errand.probe.unlink(missing_ok=True)
             if storage is not None:
                 storage.clear()
+
+    def _tune(
+        self, schedule: Schedule, setting: Setting, errand: _Errand, on_started: Callable[[TrialSpec], None]
+    ) -> None:
+        """Let Tune ask the schedule for trials and run them, until it has no more."""
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        scratch = errand.files.root / "tune"  # Tune must write somewhere; nothing in it is needed afterwards
+        errors = _Errors()
+        searcher = _ScheduleSearcher(
+            schedule, errand, setting.steps, on_started, self._resources.retries, self._say, errors
+        )
+        most = self._resources.max_concurrent if self._of_cluster else self.slots
+        try:
+            tune.run(
+                tune.with_parameters(_trial_on_worker, setting=setting, errand=errand),
+                name=errand.files.name,
+                resources_per_trial=self._demand,
+                search_alg=searcher,
+                scheduler=errors,
+                num_samples=-1,  # the searcher says when there is no more
+                max_concurrent_trials=most,
+                reuse_actors=True,
+                trial_name_creator=_name_leg,
+                trial_dirname_creator=_name_leg,
+                storage_path=str(scratch),
+                verbose=0,
+                raise_on_failed_trial=False,
+                _remote=False,  # also through Ray's client: the schedule stays here
+            )
+        except Exception as error:
+            if scratch.exists() and shutil.disk_usage(scratch).free < LITTLE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch)) from error
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if searcher.failure is not None:
+            raise searcher.failure
 
     def spread(self, function: Callable[[Part], Done], parts: Sequence[Part]) -> list[Done]:
         """Do other work than trials on the workers of this machine, when no trial runs.
@@ -214,142 +206,172 @@ class RayPool:
         Raises:
             RunError: If a worker dies.
         """
-        self._crew.take_in()
-        idle = self._crew.idle
-        if self._crew.of_cluster or not idle or len(parts) < 2:  # elsewhere, what the parts name may not be there
+        if self._of_cluster or self.slots < 2 or len(parts) < 2:  # elsewhere, what the parts name may not be there
             return [function(part) for part in parts]
-        results = [idle[n % len(idle)].call.remote(function, part) for n, part in enumerate(parts)]
+        task: Any = ray.remote(num_cpus=self._demand["cpu"], max_retries=0)(_call)
         try:
-            return list(ray.get(results))
+            return list(ray.get([task.remote(function, part) for part in parts]))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
             raise RunError(f"a worker was lost: {named_error(error)}") from error
 
-    def close(self) -> None:
-        """End all workers."""
-        self._crew.close()
+
+def _call(function: Callable[[Part], Done], part: Part) -> Done:
+    return function(part)
 
 
-class _Run:
-    """The trials of one schedule on the workers of a pool."""
+def _name_leg(trial: Any) -> str:
+    """Name a trial of Tune, which is one leg of ours: its number, and the step that it pauses at."""
+    until = trial.config["until"]
+    return f"trial_{trial.config['number']:04d}" + ("" if until is None else f"_to_{until}")
+
+
+def _trial_on_worker(config: Mapping[str, Any], setting: Setting, errand: _Errand) -> None:
+    """Run one leg of a trial in a worker's process; ``setting`` is a copy, which no other trial sees."""
+    spec = TrialSpec(**config)
+    tune.report({"number": spec.number, "done": True, "report": _run_leg(setting, errand, spec)})
+
+
+def _run_leg(setting: Setting, errand: _Errand, spec: TrialSpec) -> _Report:
+    """Run one leg, write it, and send it home if the study's folder is not here."""
+    files, at_home = _files_here(errand)
+    if not at_home:
+        setting = _without_disk(setting, files)
+    storage = None if at_home else errand.storage
+    try:
+        with time_limit(files, spec, errand.timeout):
+            outcome = finish_trial(setting, spec, files, storage)
+    except OSError as error:  # the trial's files cannot be written: what stops one worker stops all
+        return _Report(failure=(error.errno, error.strerror, error.filename))
+    if setting.device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()  # the process is used again and must not hoard what other trials need
+    if at_home:
+        return _Report()
+    if outcome.state == "paused":
+        return _Report(paused=outcome)
+    try:
+        if storage is None:
+            return _Report(pack(files, spec.number))
+        storage.send(files, spec.number)
+        return _Report(stored=True)
+    finally:
+        shutil.rmtree(files.folder(spec.number), ignore_errors=True)
+
+
+class _Errors(FIFOScheduler):
+    """Keeps why trials of Tune ended in an error; the searcher, which is told next, is not told why."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._found: dict[str, Exception] = {}
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Note the error of a trial."""
+        error = trial.get_pickled_error()
+        if isinstance(error, Exception):
+            self._found[trial.trial_id] = error
+
+    def pop(self, trial_id: str) -> Exception | None:
+        """Return the error of a trial, once."""
+        return self._found.pop(trial_id, None)
+
+
+class _ScheduleSearcher(Searcher):
+    """Shows the schedule to Tune as a search algorithm."""
 
     def __init__(
         self,
-        crew: Crew,
         schedule: Schedule,
-        setting: Setting,
         errand: _Errand,
-        retries: int,
+        steps: int,
         on_started: Callable[[TrialSpec], None],
+        retries: int,
         say: Callable[[str], None],
+        errors: _Errors,
     ) -> None:
-        self._crew, self._schedule, self._errand = crew, schedule, errand
-        self._steps = setting.steps
-        self._shared = (ray.put(setting), ray.put(errand))
-        self._retries, self._on_started, self._say = retries, on_started, say
-        self._jobs: dict[Any, _Job] = {}
+        super().__init__(metric="number", mode="max")
+        self.failure: OSError | RunError | None = None
+        self._schedule, self._errand, self._steps = schedule, errand, steps
+        self._on_started, self._retries, self._say, self._errors = on_started, retries, say, errors
         self._again: deque[TrialSpec] = deque()
         self._lost: Counter[int] = Counter()
+        self._live: dict[str, tuple[TrialSpec, float]] = {}
 
-    def until_done(self) -> None:
-        """Run trials until none is left."""
-        while True:
-            self._crew.take_in()
-            while self._crew.idle and (spec := self._next()) is not None:
-                self._begin(self._crew.idle.popleft(), spec)
-            if not self._jobs and not self._again and self._schedule.exhausted:
-                return
-            self._await_news()
-
-    def _next(self) -> TrialSpec | None:
-        return self._again.popleft() if self._again else self._schedule.next()
-
-    def _begin(self, worker: Any, spec: TrialSpec) -> None:
-        self._jobs[worker.run.remote(*self._shared, spec)] = _Job(worker, spec, time.time())
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Hand out the next leg of a trial, ``None`` while there is none, or say that there are no more."""
+        finished: Any = Searcher.FINISHED  # a word that Tune knows, outside the type it declares
+        if self.failure is not None:
+            return finished  # type: ignore[no-any-return]
+        spec = self._again.popleft() if self._again else self._schedule.next()
+        if spec is None:
+            # While trials run one of them may be lost, and must then be run again.
+            return finished if self._schedule.exhausted and not self._live else None
+        self._live[trial_id] = (spec, time.time())
         self._on_started(spec)
+        return asdict(spec)
 
-    def _await_news(self) -> None:
-        """Wait until a trial ends, a worker has started, or it is time to look around."""
-        awaited = [*self._jobs, *self._crew.starting]
-        if not awaited:
-            self._crew.wait_for_nodes()
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Take what came of a leg."""
+        live = self._live.pop(trial_id, None)
+        if live is None:
             return
-        self._crew.nodes_are_back()
-        ended, _ = ray.wait(awaited, num_returns=1, timeout=LOOKED_EVERY)
-        for reference in ended:
-            if reference in self._jobs:
-                self._settle(reference, self._jobs.pop(reference))
-        self._end_overdue()
-
-    def _settle(self, reference: Any, job: _Job) -> None:
-        """Take what came of a trial; its worker gets the next one first."""
-        number, files = job.spec.number, self._errand.files
         try:
-            report: _Report = ray.get(reference)
-        except (ray.exceptions.RayTaskError, ray.exceptions.RaySystemError) as error:
-            raise RunError(
-                f"trial {number} could not be run by a worker: {named_error(error)}; are the modules of your network, "
-                "data and methods on every node? --working-dir sends them"
-            ) from error
-        except ray.exceptions.RayError as error:
-            self._take_loss(job, error)
-            return
-        if report.failure is not None:
+            self._settle(*live, None if result is None else result.get("report"), self._errors.pop(trial_id))
+        except (OSError, RunError) as failure:  # Tune must end its trials first
+            self.failure = failure
+
+    def _settle(self, spec: TrialSpec, started: float, report: _Report | None, error: Exception | None) -> None:
+        """Fetch a leg's files where that is needed, and tell the schedule."""
+        files, number = self._errand.files, spec.number
+        if report is not None and report.failure is not None:
             raise OSError(*report.failure)
-        if (spec := self._next()) is not None:
-            self._begin(job.worker, spec)
-        else:
-            self._crew.idle.append(job.worker)
-        if report.paused is not None:
+        if report is not None and report.paused is not None:
             files.write_paused(report.paused)
-        elif report.parcel is not None:
+        elif report is not None and report.parcel is not None:
             unpack(files, number, report.parcel)
             files.remove_paused(number)
-        elif report.stored and self._errand.storage is not None:
+        elif report is not None and report.stored and self._errand.storage is not None:
             self._errand.storage.fetch(files, number)
             files.remove_paused(number)
-        ended = ended_leg(files, job.spec, self._steps)
-        if ended is None:
-            raise RunError(f"trial {number} has ended, but {files.folder(number)} is not there")
-        self._schedule.finish(ended)
-
-    def _take_loss(self, job: _Job, error: Exception) -> None:
-        """Run a trial again whose worker was lost, unless it has an outcome; give it up after some times."""
-        self._crew.dismiss(job.worker)
-        self._crew.hire()
-        files, number, timeout = self._errand.files, job.spec.number, self._errand.timeout
-        if (ended := ended_leg(files, job.spec, self._steps)) is not None:
+        if (ended := ended_leg(files, spec, self._steps)) is not None:
             self._schedule.finish(ended)
-            return
-        if timeout is not None and time.time() - job.started >= timeout:
-            self._give_up(job, timeout_text(timeout), "timed_out")
-            return
-        self._lost[number] += 1
-        count, (why, state) = self._lost[number], _reason(error)
-        if count > self._retries:
-            self._give_up(job, f"the worker's process ended before the trial did, {count} times ({why})", state)
-            return
-        self._say(
-            f"the worker of trial {number} was lost ({why}); the trial runs again from its last epoch "
-            f"({count} of {self._retries})"
-        )
-        self._again.append(job.spec)
+        elif report is not None:
+            raise RunError(f"trial {number} has ended, but {files.folder(number)} is not there")
+        else:
+            self._take_loss(spec, started, error)
 
-    def _end_overdue(self) -> None:
-        """Kill the workers of trials that are beyond their limit and have not ended themselves."""
-        timeout = self._errand.timeout
-        if timeout is None:
+    def _take_loss(self, spec: TrialSpec, started: float, error: Exception | None) -> None:
+        """Run a trial again whose worker was lost; give it up after some times."""
+        if isinstance(error, ray.exceptions.RayTaskError):  # the worker is alive: it could not begin
+            raise RunError(
+                f"trial {spec.number} could not be run by a worker: {named_error(error)}; are the modules of your "
+                "network, data and methods on every node? --working-dir sends them"
+            ) from error
+        self._lost[spec.number] += 1
+        count, (why, state) = self._lost[spec.number], _reason(error)
+        if count <= self._retries:
+            self._say(
+                f"the worker of trial {spec.number} was lost ({why}); the trial runs again from its last epoch "
+                f"({count} of {self._retries})"
+            )
+            self._again.append(spec)
             return
-        late = time.time() - timeout - GRACE
-        for reference, job in [item for item in self._jobs.items() if item[1].started < late]:
-            del self._jobs[reference]
-            self._crew.dismiss(job.worker)
-            self._crew.hire()
-            self._give_up(job, timeout_text(timeout), "timed_out")
+        text = f"the worker's process ended before the trial did, {count} times ({why})"
+        self._schedule.finish(write_failure(self._errand.files, spec, started, text, state))
 
-    def _give_up(self, job: _Job, text: str, state: State) -> None:
-        self._schedule.finish(write_failure(self._errand.files, job.spec, job.started, text, state))
+    def save(self, checkpoint_path: str) -> None:
+        """Tune wants to save; the study and its files are the record."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Tune wants to restore; see :meth:`save`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle nothing: Tune stores the searcher beside its trials, and a database cannot be stored so."""
+        return {}
 
 
 def _files_here(errand: _Errand) -> tuple[StudyFiles, bool]:
@@ -368,7 +390,7 @@ def _without_disk(setting: Setting, files: StudyFiles) -> Setting:
     return replace(setting, analyses=replace(setting.analyses, folder=files.directory / "analyses"))
 
 
-def _reason(error: Exception) -> tuple[str, State]:
+def _reason(error: Exception | None) -> tuple[str, State]:
     """Say why a worker was lost, as far as Ray knows."""
     text = str(error).lower()
     if isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in text:

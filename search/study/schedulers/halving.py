@@ -35,7 +35,7 @@ class MultiObjectiveHalving:
         aim: What is searched for.
         seed: Not used: nothing is random.
         rungs: Shares of a trial's budget at which it is judged, ascending.
-        keep: Share of the trials at a rung that goes on from it.
+        keep: Share of the trials at a rung that goes on from it, rounded up.
         watch: The number that is read at a rung: ``"val_loss"`` or ``"loss"``, of which less is better, or the quality
             that is searched for.
         methods: Methods that are judged; trials of others run to their end. Empty for all.
@@ -126,9 +126,8 @@ class MultiObjectiveHalving:
         """Number the trials that go on from a rung of a method."""
         there = [each for each in trials if each.method == method and len(each.rungs) > rung]
         there = [each for each in there if each.cost is not None and math.isfinite(self._read(each, rung))]
-        count = math.floor(len(there) * self._keep)
-        if count == 0:
-            return set()
+        # Rounded up: the first trial of a method goes to its end, so that none of them is left without a network.
+        count = math.ceil(len(there) * self._keep)
         values = np.array([
             [self._read(each, rung), *(math.log(max(getattr(each.cost, name), 1)) for name in self._costs)]
             for each in there

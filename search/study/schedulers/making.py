@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from methods.contract.named import is_reference, known_names, load_named
-from search.study.samplers.base import Aim
-from search.study.schedulers.base import Scheduler
 from spaces import InputError, unknown_name
+
+if TYPE_CHECKING:  # a name is checked wherever a configuration is read, and that needs no torch
+    from search.study.samplers.base import Aim
+    from search.study.schedulers.base import Scheduler
 
 SCHEDULERS: Mapping[str, str] = {
     "none": "search.study.schedulers.none:NoScheduler",

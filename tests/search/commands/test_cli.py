@@ -563,6 +563,7 @@ def test_help_shows_an_example_that_works(
     _replace_module(monkeypatch, "search.tracking.ui", serve=lambda *given, announce: served.append(given))
     monkeypatch.setattr("search.driver.mirror.mirror_study", lambda *_: Delivery(9, 0, None))
     monkeypatch.setattr("search.driver.keeping.check", lambda *_: [])
+    monkeypatch.setattr("search.driver.queueing.enqueue_point", lambda files, method, values: (values, []))
     way = Profile((0.0, 1.0), (0.1, 0.2))
     _replace_module(monkeypatch, "search.driver.valley", trial_valley=lambda *_: Paths(way, way))
     monkeypatch.setattr("search.driver.league.League.run", lambda *_: [])

