@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -130,16 +130,19 @@ def sweep(
         tracking_uri=tracking_uri,
     )
 
-    def begun(listener: Listener) -> Sweep:
-        launch = None if dry_run else Launch(config.resources)  # Ray starts while torch is imported
-        from search.driver.sweep import Sweep
+    with ExitStack() as leaving:  # Ray is stopped whatever the sweep is refused for
 
-        return Sweep(config, listener, launch=launch)
+        def begun(listener: Listener) -> Sweep:
+            # Ray starts while torch is imported.
+            launch = None if dry_run else leaving.enter_context(Launch(config.resources))
+            from search.driver.sweep import Sweep
 
-    if dry_run:
-        _tell_plan(begun, quiet, as_json)
-    else:
-        run_and_show(begun, quiet, as_json)
+            return Sweep(config, listener, launch=launch)
+
+        if dry_run:
+            _tell_plan(begun, quiet, as_json)
+        else:
+            run_and_show(begun, quiet, as_json)
 
 
 def train(
@@ -224,13 +227,15 @@ def resume(
         "tracking_uri": tracking_uri,
     }
 
-    def continued(listener: Listener) -> Sweep:
-        launch = Launch(with_places(files.config(), moved).resources)
-        from search.driver.sweep import Sweep
+    with ExitStack() as leaving:
 
-        return Sweep.resume(files.name, directory, listener, trials, moved, launch)
+        def continued(listener: Listener) -> Sweep:
+            launch = leaving.enter_context(Launch(with_places(files.config(), moved).resources))
+            from search.driver.sweep import Sweep
 
-    run_and_show(continued, quiet, as_json)
+            return Sweep.resume(files.name, directory, listener, trials, moved, launch)
+
+        run_and_show(continued, quiet, as_json)
 
 
 def _tell_plan(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None:

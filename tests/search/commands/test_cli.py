@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -261,7 +262,7 @@ def fake_sweep(store: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeSweep]:
 
     monkeypatch.setattr(FakeSweep, "made", [])
     _replace_module(monkeypatch, "search.driver.sweep", Sweep=FakeSweep, train_dense=train_dense)
-    _replace_module(monkeypatch, "search.workers.launch", Launch=lambda resources: None)
+    _replace_module(monkeypatch, "search.workers.launch", Launch=lambda resources: nullcontext())
     return FakeSweep
 
 

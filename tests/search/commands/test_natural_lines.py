@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,7 @@ def test_natural_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch
         raise InputError("that is enough")
 
     monkeypatch.setattr(sweep, "Sweep", note)
-    monkeypatch.setattr(launch, "Launch", lambda resources: None)
+    monkeypatch.setattr(launch, "Launch", lambda resources: nullcontext())
     monkeypatch.setattr(sweep, "train_dense", note)
     call("sweep --epochs 3 --batch-size 32 --device cpu --set finetune.epochs=4")
     call("train --epochs 3 --device cuda")
