@@ -39,11 +39,11 @@ class Launch:
 
     def close(self) -> None:
         """Stop what was started, once."""
-        self._thread.shutdown(wait=True)
         if self._started.exception() is None and (stop := self._started.result()) is not None:
             self._started = Future()
             self._started.set_result(None)
-            stop()
+            stop()  # first: Ray's processes are killed when the thread ends that has started them
+        self._thread.shutdown(wait=True)
 
 
 def _start(resources: Resources) -> Callable[[], None] | None:
