@@ -221,7 +221,7 @@ Executor = Annotated[
 Address = Annotated[
     str | None,
     _option(
-        metavar="auto|HOST:PORT|ray://HOST:PORT",
+        metavar="auto|HOST:PORT",
         panel=RUN,
         text="A running Ray cluster; else RAY_ADDRESS, else a local one is started.",
     ),

@@ -27,18 +27,6 @@ UNSEARCHED = frozenset({"batch_size", "accumulate", "milestones"})
 """Fields that decide how many steps an epoch has, or that no single value describes."""
 
 
-def is_recipe_name(name: str) -> bool:
-    """Tell whether a parameter is a field of the recipe.
-
-    Args:
-        name: Name of a parameter, without the method's prefix.
-
-    Returns:
-        Whether it is.
-    """
-    return name.startswith(START)
-
-
 def split_recipe(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split what belongs to the recipe from what belongs to the method.
 
@@ -52,8 +40,8 @@ def split_recipe(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
         >>> split_recipe({"recipe.lr": 0.02, "target_flops": 0.5})
         ({'lr': 0.02}, {'target_flops': 0.5})
     """
-    recipe = {name.removeprefix(START): value for name, value in values.items() if is_recipe_name(name)}
-    return recipe, {name: value for name, value in values.items() if not is_recipe_name(name)}
+    recipe = {name.removeprefix(START): value for name, value in values.items() if name.startswith(START)}
+    return recipe, {name: value for name, value in values.items() if not name.startswith(START)}
 
 
 def trial_recipe(recipe: Recipe, point: Mapping[str, Value]) -> Recipe:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -166,12 +166,13 @@ def wait_for_room(
 
 def _connect(address: str, working_dir: str | None) -> None:
     """Connect to a running cluster, within a bounded time."""
-    client = address.startswith(CLIENT)
-    if client and find_spec("grpc") is None:
-        raise RunError(f"Ray at {address!r} is reached through Ray's client, which needs: pip install 'ray[client]'")
+    if address.startswith(CLIENT):  # Tune would move to the cluster, away from the schedule and its databases
+        raise RunError(
+            f"Ray at {address!r}: Ray Tune does not run through Ray's client; start the sweep on a node of the cluster "
+            "with --address auto, or submit it with `ray job submit`"
+        )
     if address != "auto" and not _answers(address):
-        hint = "is its client server (port 10001) running there?" if client else "is `ray start --head` running there?"
-        raise RunError(f"nothing answers at Ray's address {address!r}; {hint}")
+        raise RunError(f"nothing answers at Ray's address {address!r}; is `ray start --head` running there?")
     os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(int(PATIENCE)))
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if working_dir is not None:
@@ -180,9 +181,9 @@ def _connect(address: str, working_dir: str | None) -> None:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        hint = "; copy ~/.ray/auth_token from the head node" if "auth" in str(error).lower() else ""
-        with suppress(Exception):  # a client that is half connected would refuse the next attempt
-            ray.shutdown()
+        hint = ""
+        if "auth" in str(error).lower() or os.environ.get("RAY_AUTH_MODE") is None:
+            hint = "; if it asks for a token, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its head node"
         raise RunError(f"Ray at {address!r} cannot be reached: {first}{hint}") from error
 
 
@@ -201,11 +202,9 @@ def _code_to_send(working_dir: str) -> dict[str, Any]:
 
 def _answers(address: str) -> bool:
     """Whether something listens at HOST:PORT."""
-    host, _, port = address.removeprefix(CLIENT).rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise InputError(
-            f"Ray's address {address!r} is not allowed: give auto, HOST:PORT such as 10.0.0.1:6379, or ray://HOST:10001"
-        )
+        raise InputError(f"Ray's address {address!r} is not allowed: give auto, or HOST:PORT such as 10.0.0.1:6379")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
             return True

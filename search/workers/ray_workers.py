@@ -182,7 +182,6 @@ class RayPool:
                 storage_path=str(scratch),
                 verbose=0,
                 raise_on_failed_trial=False,
-                _remote=False,  # also through Ray's client: the schedule stays here
             )
         except Exception as error:
             if scratch.exists() and shutil.disk_usage(scratch).free < LITTLE:

@@ -143,3 +143,11 @@ def test_no_room_is_said() -> None:
         assert cluster.wait_for_room(8, 0, said.append, patience=60, every=0.02) == 8
         timer.join()
         assert time.monotonic() - began < 60 and len(said) == 1 and "waiting up to 60 s" in said[0]
+
+
+def test_rays_client_is_refused_with_the_way_to_go() -> None:
+    from search.records.errors import RunError
+    from search.workers.cluster import start_ray
+
+    with pytest.raises(RunError, match=r"does not run through Ray's client; .* --address auto, or submit it"):
+        start_ray(Resources(address="ray://127.0.0.1:10001"))
