@@ -270,7 +270,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     make_scheduler(config.scheduler, config.scheduler_options, sketch_aim(objectives), config.seed)
     if is_reference(config.resources.executor):  # ours are imported when they are needed: Ray takes a second
         load_executor(config.resources.executor)
-    device, gpus = choose_device(config)
+    device, gpus = _choose_device(config)
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
     workload = workload or _load_workload(config, task)
     (model, fit), example = workload.fitted(), workload.data.example
@@ -536,7 +536,7 @@ def _dense_threads(flops: int) -> int:
     return 1 if flops < SMALL else torch.get_num_threads()
 
 
-def choose_device(config: StudyConfig) -> tuple[str, float]:
+def _choose_device(config: StudyConfig) -> tuple[str, float]:
     """Decide where trials compute; a GPU is used where there is one.
 
     Args:

@@ -25,7 +25,7 @@ from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
 from search.driver.keeping import storage_url
 from search.driver.networks import keep_networks
-from search.driver.prepare import Plan, choose_device, dense_setting, plan, require_same
+from search.driver.prepare import Plan, dense_setting, plan, require_same
 from search.driver.recorder import Recorder
 from search.driver.warm import earlier_trials
 from search.fronts.front import Front
@@ -177,9 +177,6 @@ class Sweep:
             launch = stack.enter_context(self._launch or Launch(self.config.resources))
             pools = stack.enter_context(ExitStack())
             threads = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="begin"))
-            early = self.config.resources.executor == "ray"  # workers import torch while the driver reads data
-            gpus = choose_device(self.config)[1]
-            hiring = threads.submit(self._open_pool, pools, launch, gpus) if early else None
             planned = self.plan()
             for warning in planned.warnings:
                 self._listener.warning(warning)
@@ -190,7 +187,8 @@ class Sweep:
             opening = threads.submit(self._open_tracker, store)
             if self._must_track(store):
                 opening.result()
-            pool = self._open_pool(pools, launch, gpus) if hiring is None else hiring.result()
+            launch.wait()  # what it failed with is raised here
+            pool = pools.enter_context(open_pool(self.config.resources, planned.gpus_per_trial, self._listener.warning))
             self._listener.stage("dense network")
             dense_began = time.perf_counter()
             known = None if self._files is None else self._files.dense().latency
@@ -232,11 +230,6 @@ class Sweep:
                 tracker.finish_sweep(ranks(front), paths, front.hypervolume(), note(front), numbers)
                 leaving.result()
         return front
-
-    def _open_pool(self, pools: ExitStack, launch: Launch, gpus: float) -> Pool:
-        """Start the workers; what the launch failed with is raised here."""
-        launch.wait()
-        return pools.enter_context(open_pool(self.config.resources, gpus, self._listener.warning))
 
     def _checked_store(self) -> RunStore:
         """Look whether MLflow's store can be used; only a new study refuses a place that the user has just named."""
