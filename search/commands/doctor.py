@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from search.commands.options import SEARCH, Data, Json, Quiet, names
+from search.commands.options import DATA_FOLDER, SEARCH, Data, DataFolder, Json, Network, Quiet, names
 from search.commands.output import note, put_json, put_tables
 from spaces import InputError
 
 
 def doctor(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            show_default=False,
-            help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
-        ),
-    ],
+    model: Network,
     data: Data = None,
-    data_root: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH)
-    ] = Path("data"),
+    data_root: DataFolder = DATA_FOLDER,
     methods: Annotated[
         str | None,
         typer.Option(

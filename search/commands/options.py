@@ -98,6 +98,18 @@ DataRoot = Annotated[
     Path | None,
     _option(metavar="DIR", panel=SEARCH, text="Where data sets lie or are downloaded to."),
 ]
+Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        show_default=False,
+        help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
+    ),
+]
+DataFolder = Annotated[
+    Path, typer.Option(metavar="DIR", help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH)
+]
+DATA_FOLDER = Path("data")
 Seed = Annotated[
     int | None,
     _option(metavar="N", panel=SEARCH, text="Decides everything random.", min=0),

@@ -9,23 +9,14 @@ from typing import Annotated
 
 import typer
 
-from search.commands.options import OUTPUT, RUN, SEARCH, Data, Json
+from search.commands.options import DATA_FOLDER, OUTPUT, RUN, SEARCH, Data, DataFolder, Json, Network
 from search.commands.output import note, put_json, put_tables
 
 
 def profile(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            show_default=False,
-            help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
-        ),
-    ],
+    model: Network,
     data: Data = None,
-    data_root: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH)
-    ] = Path("data"),
+    data_root: DataFolder = DATA_FOLDER,
     target: Annotated[
         str,
         typer.Option(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from search.commands.options import SEARCH, Data, Json, Model
+from search.commands.options import DATA_FOLDER, Data, DataFolder, Json, Model
 from search.commands.output import put_json, put_tables
 from spaces.errors import InputError
 
@@ -32,10 +31,7 @@ def space(
     method: Annotated[str, typer.Argument(metavar="METHOD", show_default=False, help="Name of the method.")],
     model: Model = None,
     data: Data = None,
-    data_root: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH),
-    ] = Path("data"),
+    data_root: DataFolder = DATA_FOLDER,
     as_json: Json = False,
 ) -> None:
     """Show the parameters of a method for a network: kind, range, choices, and when each applies."""
@@ -69,9 +65,7 @@ def models(
 
 
 def data(
-    data_root: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where data sets lie or are downloaded to.", rich_help_panel=SEARCH)
-    ] = Path("data"),
+    data_root: DataFolder = DATA_FOLDER,
     as_json: Json = False,
 ) -> None:
     """List the data sets that can be named as DATA, and the forms of other names."""
