@@ -119,9 +119,9 @@ def write_hugging_face(folder: Path) -> None:
     """
     from transformers import ResNetConfig
 
-    ResNetConfig(
-        embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], layer_type="basic", num_labels=len(CLASSES)
-    ).save_pretrained(folder)
+    config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], layer_type="basic")
+    config.num_labels = len(CLASSES)
+    config.save_pretrained(folder)
 
 
 def ways(to: Path, images: int) -> dict[str, Way]:
