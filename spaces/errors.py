@@ -21,6 +21,43 @@ class InputError(ValueError):
     """A value, name or file given by the user cannot be used; the message says why and what would do."""
 
 
+def first_line(error: BaseException) -> str:
+    r"""Shorten what an exception of somebody else's says to fit into a sentence.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        The first line of its message; the name of its class if it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no such file\nTraceback ..."))
+        'no such file'
+        >>> first_line(KeyError())
+        'KeyError'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+
+
+def kind_and_line(error: BaseException) -> str:
+    """Name an exception of somebody else's and shorten what it says.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        The name of its class, and the first line of its message if it has one.
+
+    Example:
+        >>> kind_and_line(ZeroDivisionError("division by zero"))
+        'ZeroDivisionError: division by zero'
+        >>> kind_and_line(StopIteration())
+        'StopIteration'
+    """
+    name, said = type(error).__name__, first_line(error)
+    return f"{name}: {said}" if str(error).strip() else name
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
     """Say that a name is not known, and which ones are.
 

@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import InputError, unknown_name
+from spaces.errors import InputError, kind_and_line, unknown_name
 
 ROOMS = ("methods", "search", "spaces", "paretoprune")
 """Our packages, whose names a user's modules cannot have."""
@@ -120,7 +120,7 @@ def call_named(function: Callable[..., Any], reference: str, kind: str, **argume
     except InputError:
         raise
     except Exception as error:  # anything may go wrong in somebody else's function
-        raise InputError(f"{kind} {reference!r} failed: {_first_line(error)}") from error
+        raise InputError(f"{kind} {reference!r} failed: {kind_and_line(error)}") from error
 
 
 def _import(subject: str, reference: str, check: Check) -> Any:
@@ -140,12 +140,12 @@ def _import(subject: str, reference: str, check: Check) -> Any:
             ) from error
         missing = isinstance(error, ModuleNotFoundError)
         if not missing or error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise InputError(f"{subject}: importing {module_name} failed: {_first_line(error)}") from error
+            raise InputError(f"{subject}: importing {module_name} failed: {kind_and_line(error)}") from error
         raise InputError(
             f"{subject}: there is no module {error.name!r}; it must be installed or lie in {os.getcwd()}"
         ) from error
     except Exception as error:  # anything may go wrong in somebody else's module
-        raise InputError(f"{subject}: importing {module_name} failed: {_first_line(error)}") from error
+        raise InputError(f"{subject}: importing {module_name} failed: {kind_and_line(error)}") from error
     found: Any = module
     for part in parts:
         if not hasattr(found, part):
@@ -163,11 +163,6 @@ def _taken_name(error: ImportError) -> str | None:
     ours = Path(__file__).resolve().parent.parent.parent
     here = [Path(name).with_suffix(".py"), Path(name)] if name in ROOMS else []
     return name if any(path.exists() and path.resolve() != ours / name for path in here) else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from methods.network.copying import copy_network
 from methods.network.cost import Cost, CostModel, count
 from methods.network.structure import shared_names
 from spaces import InputError
+from spaces.errors import first_line
 
 EXACT_UP_TO = 150_000_000
 """Networks with more parameters are proven in their own precision: in float64 they would take too much memory."""
@@ -183,8 +184,7 @@ class _Prover:
         except InputError:
             raise
         except Exception as error:  # a network may fail in any way
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            return f"the cut network fails: {said[0]}"
+            return f"the cut network fails: {first_line(error)}"
 
     def _equals_masked(self, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]) -> str | None:
         smaller, silent = cut(self._shaken, groups, kept).eval(), masked(self._shaken, groups, kept).eval()
@@ -222,8 +222,7 @@ class _Prover:
             try:
                 _train(copy_network(self._model), own)
             except RuntimeError:
-                said = str(error).strip().splitlines()[0]
-                raise InputError(f"{type(self._model).__name__} cannot be trained: {said}") from error
+                raise InputError(f"{type(self._model).__name__} cannot be trained: {first_line(error)}") from error
             raise
         return None
 

@@ -18,6 +18,7 @@ from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import test_for
 from methods.network.sizes import SizedCall
 from methods.network.structure import Factors, Structure, cut_network, learn_stale
+from spaces.errors import first_line
 
 HALF = 0.5
 """The share of units that is removed first, in both modes."""
@@ -221,8 +222,7 @@ def _said(error: Exception) -> str:
     """Say in which module a network failed, and how."""
     owner, line = failing_frame(error)
     place = "" if owner is None else f"in the forward pass of a {type(owner).__name__}, line {line}: "
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    return f"the network does not run without some of its channels ({place}{said[0]})"
+    return f"the network does not run without some of its channels ({place}{first_line(error)})"
 
 
 def failing_frame(error: Exception) -> tuple[nn.Module | None, int]:

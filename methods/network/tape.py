@@ -27,6 +27,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from methods.contract.inputs import Inputs, call
 from methods.network.layers import ZeroPadShortcut
 from spaces import InputError
+from spaces.errors import first_line
 
 LARGEST_TABLE = 4_000_000
 """Index tables with more entries are not read."""
@@ -196,9 +197,8 @@ def record(model: nn.Module, example: Inputs, training: bool, seconds: float) ->
             "smaller example"
         ) from error
     except Exception as error:  # a network may fail in any way
-        said = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"{type(model).__name__} cannot be traced with an input of shape {_shapes(example)}: {said[0]}"
+            f"{type(model).__name__} cannot be traced with an input of shape {_shapes(example)}: {first_line(error)}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(kept)

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from methods.contract.inputs import Inputs, arguments, call
 from methods.network.layers import ZeroPadShortcut
 from methods.pivoting.block_matrices import Axis, Part
+from spaces.errors import kind_and_line
 
 Layout = tuple[Part, ...]
 """What the channels of a tensor are: stretches that follow spaces (``Part.slot`` is the number of the space)."""
@@ -117,7 +118,7 @@ def channel_spaces(model: nn.Module, example: Inputs) -> ChannelSpaces:
     try:
         return _Walk(still, _trace(still)).result(example)
     except _UNTRACEABLE as error:
-        return _apart(still, example, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return _apart(still, example, kind_and_line(error))
 
 
 class _Tracer(fx.Tracer):

@@ -15,6 +15,7 @@ from typing import Any
 from search.artefacts.card import card_page
 from search.store.files import write_atomically
 from spaces import InputError
+from spaces.errors import first_line
 
 TAGS = {"classification": "image-classification", "segmentation": "image-segmentation"}
 """What the Hub calls the tasks here; others have no name there that always fits."""
@@ -98,8 +99,9 @@ def push(folder: Path, repository: str) -> str:
         interface.create_repo(repository, private=True, exist_ok=True)
         return str(interface.upload_folder(repo_id=repository, folder_path=str(folder)))
     except Exception as error:  # no connection, nobody logged in, no right to write: the library has an error for each
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{repository} could not be sent to the Hugging Face Hub ({said}); {later}") from error
+        raise InputError(
+            f"{repository} could not be sent to the Hugging Face Hub ({first_line(error)}); {later}"
+        ) from error
 
 
 def _metadata(card: Mapping[str, Any], repository: str) -> dict[str, Any]:

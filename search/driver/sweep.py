@@ -416,8 +416,7 @@ def _study(files: StudyFiles) -> Study:
     """Open the Optuna study of a folder; make it if it is not there, or not there any more."""
     config, record = files.config(), files.record()
     url = storage_url(files.directory)
-    begin = Study.load if files.name in known_studies(url) else Study.create
-    return begin(
+    return Study.open(
         url,
         files.name,
         Space.from_json(record["space"]),
@@ -427,6 +426,7 @@ def _study(files: StudyFiles) -> Study:
         config.trials,
         record.get("first", ()),
         record.get("id", ""),
+        new=files.name not in known_studies(url),
     )
 
 

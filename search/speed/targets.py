@@ -41,6 +41,7 @@ from search.speed.openvino_session import openvino_run
 from search.speed.tensorrt_session import tensorrt_run
 from search.speed.tuner import eager, tune
 from search.speed.watches import DeviceWatch, HostWatch
+from spaces.errors import kind_and_line
 
 
 class Untimed(Exception):
@@ -108,7 +109,7 @@ def prepare(name: str, model: nn.Module, example: Inputs, setting: Conditions) -
             raise Untimed(
                 f"{name}: a batch of {setting.batch_size} does not fit into memory; choose a smaller latency.batch_size"
             ) from error
-        raise Untimed(f"{name}: {target.failure} ({_first_line(error)})") from error
+        raise Untimed(f"{name}: {target.failure} ({_short_line(error)})") from error
 
 
 def like(example: Inputs, batch_size: int) -> Any:
@@ -239,9 +240,8 @@ def _out_of_memory(error: Exception) -> bool:
     return any(words in said for words in ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc"))
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no message"]
-    text = f"{type(error).__name__}: {lines[0].strip()}"
+def _short_line(error: Exception) -> str:
+    text = kind_and_line(error)
     return text if len(text) <= 300 else text[:299] + "…"
 
 

@@ -44,7 +44,7 @@ LISTED = 8
 
 
 class Study:
-    """Asks for points and takes in what came of them; made by :meth:`create` and :meth:`load`.
+    """Asks for points and takes in what came of them; made by :meth:`open`.
 
     Args:
         storage: The trials in Optuna's storage.
@@ -88,7 +88,7 @@ class Study:
             self._remember(trial)
 
     @classmethod
-    def create(
+    def open(
         cls,
         storage: str,
         name: str,
@@ -99,8 +99,10 @@ class Study:
         trials: int,
         first: Iterable[Mapping[str, Value]] = (),
         identity: str = "",
+        *,
+        new: bool,
     ) -> Self:
-        """Make a new study; a name that the storage has already is an ``InputError``.
+        """Make a study, or open one that is there.
 
         Args:
             storage: Optuna storage URL.
@@ -109,48 +111,21 @@ class Study:
             objectives: The objectives, or names of ours.
             seed: Seed of the study.
             sampler: Who proposes points.
-            trials: How many trials the study shall have.
-            first: Points to try first.
+            trials: How many trials the study shall have, or was begun with.
+            first: Points to try first; the same whenever the study is opened.
             identity: Tells this study from others that have had the same name.
+            new: Whether it is made. A new name that the storage has already, and any other that it does not have, is an
+                ``InputError``.
 
         Returns:
             The study.
         """
-        kept = Storage.create(storage, name, _directions(objectives), _names(objectives), identity)
+        names = _names(objectives)
+        if new:
+            kept = Storage.create(storage, name, _directions(objectives), names, identity)
+        else:
+            kept = Storage.load(storage, name, names, identity)
         return cls(kept, space, objectives, seed, sampler, trials, first)
-
-    @classmethod
-    def load(
-        cls,
-        storage: str,
-        name: str,
-        space: Space,
-        objectives: Sequence[str | Objective],
-        seed: int,
-        sampler: Sampler,
-        trials: int,
-        first: Iterable[Mapping[str, Value]] = (),
-        identity: str = "",
-    ) -> Self:
-        """Open a study; one that the storage does not have is an ``InputError``.
-
-        Args:
-            storage: Optuna storage URL.
-            name: Name of the study.
-            space: The whole space, method included.
-            objectives: The objectives, or names of ours.
-            seed: Seed of the study.
-            sampler: Who proposes points.
-            trials: How many trials the study was begun with.
-            first: Points to try first, as :meth:`create` was given them.
-            identity: As :meth:`create` was given it.
-
-        Returns:
-            The study.
-        """
-        return cls(
-            Storage.load(storage, name, _names(objectives), identity), space, objectives, seed, sampler, trials, first
-        )
 
     def use(self, maker: Maker, limits: Limits | None = None) -> None:
         """Have another sampler propose points than one of Optuna's.

@@ -37,6 +37,7 @@ from search.study.build import build_method
 from search.study.recipe_space import trial_recipe
 from search.trials.kinds import failure_kind, require_finite
 from spaces import InputError
+from spaces.errors import kind_and_line
 
 
 @dataclass(frozen=True)
@@ -308,8 +309,7 @@ def _number(objective: Objective, measure: Measure, context: MeasureContext) -> 
     except InputError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(f"objective {objective.name!r} failed: {type(error).__name__}: {first}") from error
+        raise InputError(f"objective {objective.name!r} failed: {kind_and_line(error)}") from error
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"objective {objective.name!r} gave {value!r}, which is not a finite number")
     return float(value)

@@ -28,6 +28,7 @@ from search.records.errors import RunError
 from search.records.paths import resolve_path
 from search.study.config import Resources
 from spaces import InputError
+from spaces.errors import first_line
 
 PATIENCE = 60.0
 """Seconds within which a cluster must answer, and have room for a trial."""
@@ -180,11 +181,10 @@ def _connect(address: str, working_dir: str | None) -> None:
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         hint = ""
         if "auth" in str(error).lower() or os.environ.get("RAY_AUTH_MODE") is None:
             hint = "; if it asks for a token, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its head node"
-        raise RunError(f"Ray at {address!r} cannot be reached: {first}{hint}") from error
+        raise RunError(f"Ray at {address!r} cannot be reached: {first_line(error)}{hint}") from error
 
 
 def _code_to_send(working_dir: str) -> dict[str, Any]:

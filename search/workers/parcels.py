@@ -17,6 +17,7 @@ from search.records.text import without_credentials
 from search.store.files import create_folder
 from search.store.studies import StudyFiles
 from spaces import InputError
+from spaces.errors import first_line
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -106,7 +107,7 @@ class Storage:
             self._system.rm_file(path)
         except Exception as error:  # every file system of fsspec raises errors of its own
             raise InputError(
-                f"storage {without_credentials(self._address)!r} cannot be written: {_first_line(error)}"
+                f"storage {without_credentials(self._address)!r} cannot be written: {first_line(error)}"
             ) from error
 
     def send(self, files: StudyFiles, number: int) -> None:
@@ -194,11 +195,7 @@ def _open_filesystem(address: str) -> tuple[AbstractFileSystem, str]:
         system, root = fsspec.core.url_to_fs(address)
     except Exception as error:  # unknown protocols, missing packages, wrong options: each library its own error
         raise InputError(
-            f"storage {without_credentials(address)!r} cannot be used: {_first_line(error)}; give a directory that "
+            f"storage {without_credentials(address)!r} cannot be used: {first_line(error)}; give a directory that "
             "all nodes see, or an address of fsspec such as s3://bucket/runs"
         ) from error
     return system, str(root)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -31,28 +31,16 @@ ENDED: Mapping[TrialState, Literal["failed", "stopped"]] = {TrialState.FAIL: "fa
 """What we call the ends of trials without a network."""
 
 
-class PortSampler(BaseSampler):
-    """Lets a sampler of the port propose the points of an Optuna study.
+class _WholePoints(BaseSampler):
+    """What samplers of whole points have in common: all parameters are suggested together."""
 
-    Args:
-        sampler: Who proposes; hears once of every trial that is told.
-        space: The whole space, method included.
-        aim: What is searched for.
-        cost: The exact cost of any point.
-        earlier: Trials of earlier studies, with numbers below 0.
-    """
-
-    def __init__(self, sampler: Sampler, space: Space, aim: Aim, cost: CostOf, earlier: Sequence[Tried] = ()) -> None:
-        self._sampler = sampler
+    def __init__(self, space: Space, cost: CostOf) -> None:
         self._space = space
-        self._aim = aim
         self._cost = cost
         self._distributions = to_optuna(space)
-        self._observed: set[int] = set()
-        self._earlier = list(earlier)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Search:
-        """Name the parameters that are proposed together: all.
+        """Name the parameters that are suggested together: all, for points are proposed and limited as a whole.
 
         Args:
             study: The study.
@@ -62,6 +50,25 @@ class PortSampler(BaseSampler):
             Their distributions.
         """
         return self._distributions
+
+
+class PortSampler(_WholePoints):
+    """Lets a sampler of the port propose the points of an Optuna study.
+
+    Args:
+        sampler: Who proposes; it observes every finished trial once.
+        space: The whole space, method included.
+        aim: What is searched for.
+        cost: The exact cost of any point.
+        earlier: Trials of earlier studies, with numbers below 0.
+    """
+
+    def __init__(self, sampler: Sampler, space: Space, aim: Aim, cost: CostOf, earlier: Sequence[Tried] = ()) -> None:
+        super().__init__(space, cost)
+        self._sampler = sampler
+        self._aim = aim
+        self._observed: set[int] = set()
+        self._earlier = list(earlier)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Search) -> dict[str, Any]:
         """Propose a point.
@@ -101,7 +108,7 @@ class PortSampler(BaseSampler):
         return random.sample_independent(study, trial, param_name, param_distribution)
 
 
-class LimitedSampler(BaseSampler):
+class LimitedSampler(_WholePoints):
     """Moves what one of Optuna's samplers suggests into the limits of a study.
 
     Args:
@@ -113,24 +120,10 @@ class LimitedSampler(BaseSampler):
     """
 
     def __init__(self, inner: BaseSampler, space: Space, aim: Aim, cost: CostOf, dense: PointCost) -> None:
+        super().__init__(space, cost)
         self._inner = inner
-        self._space = space
         self._limits = aim.limits
-        self._cost = cost
         self._dense = dense
-        self._distributions = to_optuna(space)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Search:
-        """Name the parameters that are suggested together: all, for limits concern whole points.
-
-        Args:
-            study: The study.
-            trial: The trial that is asked.
-
-        Returns:
-            Their distributions.
-        """
-        return self._distributions
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Search) -> dict[str, Any]:
         """Suggest a point within the limits.

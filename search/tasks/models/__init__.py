@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from methods.contract.named import call_named, is_reference, known_names, load_named
 from spaces import InputError, unknown_name
+from spaces.errors import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -209,10 +210,11 @@ def _check(model: nn.Module, name: str, outputs: int, example: Inputs, task: Tas
         with torch.no_grad():
             answer = call(model, repeat(take(example, slice(1)), 2))
     except Exception as error:  # a network may fail in any way on inputs it is not made for
-        said = str(error).strip().splitlines() or [type(error).__name__]
         shape = shapes_of(example)
         given = shape[1:] if isinstance(example, torch.Tensor) else shape
-        raise InputError(f"model {name!r} does not take inputs of shape {given}: {said[0]}{_hint(given)}") from error
+        raise InputError(
+            f"model {name!r} does not take inputs of shape {given}: {first_line(error)}{_hint(given)}"
+        ) from error
     finally:
         for module, training in modes:
             module.training = training

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from search.tasks.image_format import IMAGENET, ImageFormat
 from search.tasks.models.weights import WRAPPER, read_weights
 from spaces import InputError, unknown_name
+from spaces.errors import first_line
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
@@ -76,8 +77,7 @@ def hf_model(place: str, classes: int) -> nn.Module:
     try:
         return Logits(transformers.AutoModelForImageClassification.from_config(config))
     except (ImportError, TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"no network can be built from {_file(place)}: {said[0]}") from error
+        raise InputError(f"no network can be built from {_file(place)}: {first_line(error)}") from error
 
 
 def hf_input(place: str) -> tuple[int, ...]:
@@ -144,8 +144,7 @@ def _config(transformers: Any, place: str) -> Any:
     try:
         return transformers.CONFIG_MAPPING[kind].from_dict(described)
     except Exception as error:  # of the library's own validation
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{_file(place)} is not a configuration of {kind}: {said[0]}") from error
+        raise InputError(f"{_file(place)} is not a configuration of {kind}: {first_line(error)}") from error
 
 
 def _read_json(file: Path, place: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from search.tasks.image_format import INTERPOLATIONS, ImageFormat
 from spaces import InputError, unknown_name
+from spaces.errors import first_line
 
 
 def timm_model(name: str, classes: int) -> nn.Module:
@@ -48,10 +49,9 @@ def timm_weights(name: str) -> Mapping[str, Tensor]:
         with redirect_stdout(sys.stderr):
             trained: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # of the library that downloads: no connection, no such file, no permission
-        said = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"the trained weights of timm:{name} cannot be loaded ({said[0]}); download them where there is a "
-            "connection and give the file as weights"
+            f"the trained weights of timm:{name} cannot be loaded ({first_line(error)}); download them where "
+            "there is a connection and give the file as weights"
         ) from error
     return trained.state_dict()
 

@@ -234,7 +234,7 @@ def test_a_trial_without_its_latency_is_kept_but_not_told_as_complete(tmp_path: 
     objectives = ("accuracy", "latency")
     space = study_space(("random",), GROUPS, "flops", {})
     url = f"sqlite:///{tmp_path}/optuna.db"
-    study = Study.create(url, "s", space, objectives, 0, "random", 2)
+    study = Study.open(url, "s", space, objectives, 0, "random", 2, new=True)
     files = StudyFiles(tmp_path, "s")
     config = quick_config(tmp_path, name="s", objectives=list(objectives))
     files.create({"config": config.model_dump(mode="json"), "dense": DENSE.to_json()})

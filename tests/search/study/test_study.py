@@ -32,7 +32,7 @@ SPACE = study_space(METHODS, GROUPS, "flops", {})
 def created(directory: Path, seed: int = 3, sampler: str = "tpe", space: Space = SPACE) -> Study:
     first = first_points(space, METHODS, SHARES)[:4] if space is SPACE else []
     url = f"sqlite:///{directory}/optuna.db"
-    return Study.create(url, "s", space, ("accuracy", "flops"), seed, sampler, 24, first)
+    return Study.open(url, "s", space, ("accuracy", "flops"), seed, sampler, 24, first, new=True)
 
 
 def test_first_points_are_the_authors_values_at_halvings() -> None:
@@ -220,7 +220,7 @@ def test_a_study_can_be_loaded_again_and_by_stock_optuna(tmp_path: Path) -> None
     study.tell(outcome(study.ask().number, error="Traceback\nValueError: no"))
     open_spec = study.ask()
     url = f"sqlite:///{tmp_path}/optuna.db"
-    again = Study.load(url, "s", SPACE, ("accuracy", "flops"), 3, "tpe", 24)
+    again = Study.open(url, "s", SPACE, ("accuracy", "flops"), 3, "tpe", 24, new=False)
     assert again.told() == 2
     assert again.asked() == [open_spec]
     stock = optuna.load_study(storage=url, study_name="s")
@@ -257,9 +257,8 @@ def result(spec: TrialSpec) -> Outcome:
 def opened(directory: Path, sampler: str = "tpe") -> Study:
     """Open or create the study, as a driver does when it starts."""
     url = f"sqlite:///{directory}/optuna.db"
-    begin = Study.load if "s" in known_studies(url) else Study.create
-    first = FIRST[:2]
-    return begin(url, "s", FEW, ("accuracy", "flops"), 3, sampler, TRIALS, first, "id")
+    first, new = FIRST[:2], "s" not in known_studies(url)
+    return Study.open(url, "s", FEW, ("accuracy", "flops"), 3, sampler, TRIALS, first, "id", new=new)
 
 
 FEW = study_space(("magnitude", "random"), GROUPS, "flops", {})
@@ -392,9 +391,9 @@ def test_a_kill_while_a_trial_is_written_gives_the_same_point_again(
 
 def test_another_study_of_the_same_name_is_not_taken_for_ours(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/optuna.db"
-    Study.create(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS, (), "one")
+    Study.open(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS, (), "one", new=True)
     with pytest.raises(InputError, match="has another study of the name 's'; `paretoprune rename s NEW`"):
-        Study.load(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS, (), "two")
+        Study.open(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS, (), "two", new=False)
 
 
 def test_a_creation_that_was_cut_short_is_completed(tmp_path: Path) -> None:
@@ -413,7 +412,7 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
         old.enqueue_trial(point)
     trial = old.ask()  # killed after the first of its parameters
     trial.suggest_categorical("method", ["magnitude", "random"])
-    study = Study.load(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS)
+    study = Study.open(url, "s", FEW, ("accuracy", "flops"), 3, "tpe", TRIALS, new=False)
     files: dict[int, Outcome] = {}
     study.reconcile(files, 3)
     asked = runs(study, TRIALS, files)
@@ -444,7 +443,7 @@ def test_names_that_are_taken_or_unknown(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="already has a study 's'"):
         created(tmp_path)
     with pytest.raises(InputError, match="has no study 'zzz'"):
-        Study.load(f"sqlite:///{tmp_path}/optuna.db", "zzz", SPACE, ("accuracy", "flops"), 3, "tpe", 24)
+        Study.open(f"sqlite:///{tmp_path}/optuna.db", "zzz", SPACE, ("accuracy", "flops"), 3, "tpe", 24, new=False)
 
 
 @pytest.mark.parametrize("sampler", ["gp", "nsga2", "random", "tpe"])
