@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from search.driver.prepare import dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
 from search.study.config import load_config
 from search.trials.trial import run_trial

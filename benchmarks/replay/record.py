@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks.replay.synthetic import METHODS
 from methods import load_method
-from search.driver.prepare import dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
 from search.study.config import load_config
 from search.study.samplers.slots import Slots

@@ -10,7 +10,9 @@ import torch
 
 from methods.contract.method import Problem
 from paretoprune import load_config
-from search.driver.prepare import Plan, dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.plan import Plan
+from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
 from search.trials.trial import Finished, Setting, run_trial
 from spaces import Value

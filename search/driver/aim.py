@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from search.driver.prepare import Plan
+from search.driver.plan import Plan
 from search.objectives import load_objectives
 from search.objectives.limits import parse_drop
 from search.records.outcome import DenseRow

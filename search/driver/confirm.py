@@ -9,7 +9,8 @@ from filelock import FileLock, Timeout
 
 from methods.contract.recipe import derive_seed
 from methods.network.architecture import rebuild
-from search.driver.prepare import dense_setting, plan, require_same
+from search.driver.dense_setting import dense_setting
+from search.driver.prepare import plan, require_same
 from search.fronts.confirmation import Confirmation, judge
 from search.fronts.front import Front
 from search.objectives.quality import measure_quality

@@ -31,7 +31,9 @@ from methods.network.architecture import describe, rebuild
 from methods.network.channels import cut
 from methods.network.initial import reinitialise
 from methods.training.trainer import Diverged, Trainer
-from search.driver.prepare import Plan, dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.plan import Plan
+from search.driver.prepare import plan
 from search.objectives import MeasureContext, load_objectives
 from search.objectives.quality import measure_quality
 from search.records.environment import versions

@@ -1,41 +1,31 @@
-"""What a study needs before its first trial: data, trained dense network, channel groups, space."""
+"""What a study needs before its first trial is planned: data, network, channel groups, space; nothing is trained."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from methods import load_method
-from methods.contract.loop import LoopTask
 from methods.contract.method import Problem
 from methods.contract.named import is_reference
-from methods.contract.recipe import Recipe
 from methods.contract.task import Task
 from methods.network.anatomy import Anatomy
-from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 from methods.network.preflight import Findings, examine
 from search.driver.feasible import check_methods
-from search.driver.reachable import require_reachable
-from search.driver.training_step import measure_training
+from search.driver.plan import Plan
 from search.driver.warm import Earlier, read_earlier
-from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives, require_reports
-from search.objectives.limits import parse_latency
-from search.records.outcome import DenseRow
-from search.report.notebook import plan_html
-from search.speed.conditions import Conditions
-from search.speed.measure import check_targets, measure_dense
-from search.store.analyses import StoredAnalyses, analysis_identity
+from search.objectives import Objective, load_objectives, require_reports
 from search.store.studies import IN_HAND, StudyFiles
 from search.study.config import StudyConfig
 from search.study.cost import PointCosts
 from search.study.latency import channel_step, conditions
-from search.study.limits import limit_words, read_limits, within_limits
-from search.study.samplers.base import Aim, Axis, Limits, PointCost
+from search.study.limits import read_limits, within_limits
+from search.study.samplers.base import Aim, Axis, Limits
 from search.study.samplers.choice import resolve_sampler
 from search.study.schedulers.making import make_scheduler
 from search.study.space import (
@@ -48,189 +38,14 @@ from search.study.space import (
     spread_points,
     study_space,
 )
-from search.tasks.dense import dense_network
 from search.tasks.identity import differences, study_identity
 from search.tasks.models.weights import Fit
 from search.tasks.named_tasks import load_task
 from search.tasks.recipes import resolve_recipe
-from search.tasks.workload import Workload, task_identity
-from search.trials.trial import Setting, measure_metrics
+from search.tasks.workload import Workload
 from search.workers.pool import load_executor
 from spaces import InputError, LayerGroup, Space, Uniform, Value
 from spaces.sparsity import HIGHEST_RATIO
-
-Record = dict[str, float]
-
-SMALL = 5_000_000
-"""FLOPs below which a step is so short that threads wait for each other longer than they compute."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a sweep will do, known before anything is trained.
-
-    Attributes:
-        config: The resolved configuration.
-        workload: Network and data.
-        groups: Prunable channel groups.
-        cost: Exact FLOPs of any choice of widths.
-        params: Parameters of the dense network.
-        space: The whole space, method included.
-        first: The points that are tried first.
-        recipe: How every trial fine-tunes.
-        steps: Budget of every trial in optimiser steps.
-        device: Where trials compute, ``"cpu"`` or ``"cuda"``.
-        gpus_per_trial: GPUs that each trial takes.
-        timed: How trials are timed; ``None`` if they are not.
-        round_to: Kept widths are multiples of this in every method that is given its sparsity.
-        limits: What every network must keep to.
-        problem: What methods are given, with a dense network that is not trained.
-        warnings: What methods warn of.
-        findings: What was proven of the network's channels.
-        ignored: Names of modules whose channels all stay: the user's, and those that failed a proof.
-    """
-
-    config: StudyConfig
-    workload: Workload
-    groups: list[ChannelGroup]
-    cost: CostModel
-    params: int
-    space: Space
-    first: list[dict[str, Value]]
-    earlier: list[dict[str, Any]]
-    recipe: Recipe
-    steps: int
-    device: str
-    gpus_per_trial: float
-    timed: Conditions | None
-    round_to: int
-    limits: Limits
-    problem: Problem
-    warnings: list[str]
-    findings: Findings
-    ignored: frozenset[str]
-
-    @property
-    def smallest(self) -> int:
-        """FLOPs with one unit left in every group: less is not reachable by removing channels."""
-        return self.cost.flops(dict.fromkeys(self.cost.units, 1))
-
-    def guess(self) -> dict[str, Any]:
-        """Time a step of training on this machine's CPU, and guess what a trial takes there.
-
-        Returns:
-            What :func:`search.report.diagnosis.training_lines` says.
-        """
-        training = measure_training(self.problem.model, self.problem.example)
-        batch = self.recipe.batch_size
-        return {
-            "training": None if training is None else training.to_json(),
-            "steps_per_trial": self.steps,
-            "batch_size": batch,
-            "seconds_per_trial": None if training is None else training.seconds * batch * self.steps,
-            "megabytes_per_trial": None if training is None else training.megabytes(batch),
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan in JSON's types.
-
-        Returns:
-            Configuration, sizes, reachable shares of FLOPs and parameters, and the space.
-        """
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "dense": {"flops": self.cost.dense, "params": self.params},
-            "reachable_flops_share": [self.smallest / self.cost.dense, 1.0],
-            "reachable_params_share": [self.findings.least.params / self.findings.dense.params, 1.0],
-            "groups": [{"name": group.name, "channels": group.channels, "stage": group.stage} for group in self.groups],
-            "trials": self.config.trials,
-            "steps_per_trial": self.steps,
-            "recipe": self.recipe.model_dump(mode="json"),
-            "device": self.device,
-            "latency": None if self.timed is None else asdict(self.timed),
-            "round_to": self.round_to,
-            "warnings": self.warnings,
-            "least": {"flops": self.findings.least.flops, "params": self.findings.least.params},
-            "stays": self.findings.analysis.stays,
-            "left_out": self.findings.left_out,
-            "couplings": self.findings.analysis.couplings,
-            "space": self.space.to_json(),
-        }
-
-    def lines(self) -> list[str]:
-        """Say the plan in a few lines.
-
-        Returns:
-            Lines of text.
-        """
-        channels = sum(group.channels for group in self.groups)
-        share = self.smallest / self.cost.dense
-        return [
-            f"model     {self.config.model}: {self.cost.dense:,} FLOPs, {self.params:,} parameters, "
-            f"{channels} prunable channels in {len(self.groups)} groups",
-            f"data      {self._data_line()}",
-            f"methods   {', '.join(self.config.methods)}; objectives {', '.join(self.config.objectives)}",
-            f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
-            f"reachable {share:.1%} to 100% of the dense FLOPs",
-            *_channel_lines(self.findings),
-            f"space     {len(self.space)} parameters",
-            *self._limit_lines(),
-            *self._timing_lines(),
-            *(f"warning   {warning}" for warning in self.warnings),
-        ]
-
-    def _data_line(self) -> str:
-        """Name the data and count its examples."""
-        data, task = self.workload.data, self.workload.task
-        if isinstance(task, LoopTask):
-            return f"read by the loop of {self.config.task}: {task.steps_per_epoch} steps in an epoch"
-        purpose = "" if self.config.task == "classification" else f"for {task.name}, "
-        return (
-            f"{self.config.data}: {purpose}{data.train.examples} training, {data.validation.examples} validation, "
-            f"{data.test.examples} test examples"
-        )
-
-    def _repr_html_(self) -> str:
-        """Show the plan in a notebook."""
-        return plan_html(self.lines())
-
-    def _limit_lines(self) -> list[str]:
-        words = limit_words(self.limits, PointCost(self.cost.dense, self.params))
-        return [f"limits    {words}"] if words else []
-
-    def _timing_lines(self) -> list[str]:
-        """Say how latency is measured and what widths are multiples of, where that is not the usual."""
-        lines = []
-        if self.timed is not None:
-            threads = f"{self.timed.threads} thread{'s' * (self.timed.threads > 1)}"
-            lines.append(f"latency   {', '.join(self.timed.targets)}; batch of {self.timed.batch_size}, {threads}")
-        if self.round_to > 1:
-            free = [name for name in self.config.methods if not load_method(name).rounds_widths]
-            but = f" (but {', '.join(free)}, which choose their own)" if free else ""
-            lines.append(f"widths    multiples of {self.round_to}{but}")
-        return lines
-
-
-def _channel_lines(findings: Findings) -> list[str]:
-    """Say what was proven, and what stays whole for another reason than that it is the network's output."""
-    share = findings.least.params / findings.dense.params
-    lines = [
-        f"proven    groups were cut, compared, counted, rebuilt and trained; down to {share:.1%} of the parameters"
-    ]
-    reasons: dict[str, list[str]] = {}
-    for name, why in findings.analysis.stays.items():
-        if "the network's output" not in why:
-            reasons.setdefault(why, []).append(name)
-    for why, names in reasons.items():
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        lines.append(f"whole     {names[0]}{more}: {why}")
-    if findings.analysis.couplings:
-        first = next(iter(findings.analysis.couplings))
-        lines.append(
-            f"coupled   {len(findings.analysis.couplings)} groups pass sums over their channels ({first}), "
-            "where the units that are left change when one goes"
-        )
-    return lines
 
 
 def prove_channels(model: torch.nn.Module, example: Any, ignored: Sequence[str]) -> tuple[Findings, frozenset[str]]:
@@ -461,79 +276,6 @@ def _floor(cost: CostModel, layers: Sequence[LayerGroup], round_to: int) -> floa
     if round_to == 1:
         return 0.0
     return cost.flops(Uniform(ratio=HIGHEST_RATIO).keep(layers, cost.flops, round_to)) / cost.dense
-
-
-def dense_setting(
-    plan: Plan, report: Callable[[Record, int], None], latency: float | None = None
-) -> tuple[Setting, DenseRow]:
-    """Get the trained dense network: the user's, or trained once and cached.
-
-    Args:
-        plan: The plan.
-        report: Called with each epoch's record and the number of epochs, if there is training.
-        latency: Latency of the dense network, where the study has measured it before: the latencies of all its
-            trials are relative to it.
-
-    Returns:
-        What all trials share, and the front's first row.
-    """
-    config, data = plan.config, plan.workload.data
-    transferred = config.weights is not None and bool(plan.workload.fitted()[1].head)
-    recipe, epochs = resolve_recipe(config.dense, "transfer" if transferred else "dense", config.data)
-    if plan.timed is not None:
-        check_targets(plan.timed, plan.workload.build(), data.example)  # before hours are spent on training
-    objectives = load_objectives(config.objectives, plan.workload.task)
-    if any(objective not in OBJECTIVES.values() for objective in objectives):
-        # Somebody else's measurement is tried on the untrained network, for the same reason.
-        untrained = MeasureContext(plan.workload.build().eval(), data.example, data.validation, plan.workload.task)
-        measure_metrics(untrained, objectives)
-    torch.set_num_threads(_dense_threads(plan.cost.dense))
-    trained = dense_network(
-        plan.workload,
-        recipe,
-        epochs,
-        config.seed,
-        config.directory,
-        report=lambda record: report(record, math.ceil(epochs)),
-        device=plan.device,
-    )
-    if plan.timed is not None and latency is None:
-        latency = measure_dense(plan.timed, trained.model, data.example).median
-    limit = None
-    if latency is not None and config.max_latency is not None:
-        limit = parse_latency(config.max_latency, latency, "max-latency")
-    task = plan.workload.task
-    parts = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()} | task_identity(task)
-    setting = Setting(
-        model=trained.model,
-        example=data.example,
-        train=data.train,
-        validation=data.validation,
-        recipe=plan.recipe,
-        steps=plan.steps,
-        objectives=config.objectives,
-        ignored=plan.ignored,
-        threads=config.resources.cpus_per_trial,
-        device=plan.device,
-        analyses=StoredAnalyses(config.directory / "analyses", analysis_identity(trained.model, parts)),
-        round_to=plan.round_to,
-        timed=plan.timed,
-        dense_latency=latency,
-        task=task,
-        max_latency=limit,
-        anatomy=plan.problem.known,
-    )
-    require_reachable(setting)
-    # One thread, as in the trials: a validation example on the edge must not fall to the other side here.
-    torch.set_num_threads(setting.threads)
-    context = MeasureContext(trained.model, data.example, data.validation, setting.task)
-    metrics = measure_metrics(context, load_objectives(config.objectives, task)) | {"seconds": trained.seconds}
-    return setting, DenseRow(metrics if latency is None else metrics | {"latency": latency})
-
-
-def _dense_threads(flops: int) -> int:
-    """Choose threads for training the dense network, which has the machine to itself."""
-    return 1 if flops < SMALL else torch.get_num_threads()
 
 
 def _choose_device(config: StudyConfig) -> tuple[str, float]:

@@ -19,13 +19,15 @@ from typing import Any, Self
 
 from search.driver.aim import study_parts
 from search.driver.chance import chance_warning
+from search.driver.dense_setting import dense_setting
 from search.driver.doctor import describe_findings
 from search.driver.ending import Ending
 from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
 from search.driver.keeping import storage_url
 from search.driver.networks import keep_networks
-from search.driver.prepare import Plan, dense_setting, plan, require_same
+from search.driver.plan import Plan
+from search.driver.prepare import plan, require_same
 from search.driver.recorder import Recorder
 from search.driver.warm import earlier_trials
 from search.fronts.front import Front

@@ -11,7 +11,8 @@ from methods.contract.data import Split
 from methods.contract.recipe import check_seed
 from methods.training.evaluation import recalibrate
 from methods.training.paths import Paths, in_dense_shape, paths_between
-from search.driver.prepare import dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.prepare import plan
 from search.records.listener import Listener
 from search.store.studies import StudyFiles
 from search.trials.trial import problem_of

@@ -60,7 +60,7 @@ def test_every_method_that_predicts_says_so_by_its_preview() -> None:
 
 
 def test_a_promise_that_is_not_kept_fails_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from search.driver.prepare import dense_setting
+    from search.driver.dense_setting import dense_setting
     from search.trials import trial
 
     whole = trial._prune

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from search.driver.prepare import dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.prepare import plan
 from search.study.config import load_config
 from search.tasks.dense import HeadOnly
 from search.tasks.models import build_model

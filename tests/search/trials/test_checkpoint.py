@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from methods.contract.session import Decision, Paused, Rung, Saved
-from search.driver.prepare import dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.trials.checkpoint import Checkpoints, checkpoint_folder

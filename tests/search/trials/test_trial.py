@@ -13,7 +13,8 @@ from methods.contract.method import Problem, Pruned
 from methods.magnitude import Magnitude
 from methods.network.channels import analyse
 from methods.network.cost import CostModel
-from search.driver.prepare import dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
 from search.trials.trial import Setting, run_trial
 from tests.search.cases import quick_config
@@ -33,7 +34,8 @@ sys.meta_path.insert(0, Absent())
 from dataclasses import replace
 from pathlib import Path
 from search.study.config import load_config
-from search.driver.prepare import dense_setting, plan
+from search.driver.prepare import plan
+from search.driver.dense_setting import dense_setting
 from search.trials.trial import run_trial
 from search.records.trial_spec import TrialSpec
 

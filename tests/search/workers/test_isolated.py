@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from search.driver.prepare import dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.prepare import plan
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
