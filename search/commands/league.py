@@ -94,7 +94,8 @@ def league(
         if config.name is None:
             raise InputError("a league needs a name, by which it is gone on with: --name NAME")
         with redirect_stdout(sys.stderr):
-            from search.driver.league import League, split_outside
+            from search.driver.arms import split_outside
+            from search.driver.league import League
 
             wanted = list(config.methods) if arms is None else split_outside(arms)
             job = League(config, wanted, config.name, seeds, own_dense, say=note)

@@ -9,44 +9,34 @@ fine-tuning together.
 from __future__ import annotations
 
 import math
-import re
 import time
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from torch import nn
 
 from methods import load_method, method_names
-from methods.contract.data import Split
-from methods.contract.recipe import Recipe, derive_seed
-from methods.network.architecture import describe, rebuild
-from methods.network.channels import cut
-from methods.network.initial import reinitialise
-from methods.training.trainer import Diverged, Trainer
+from methods.contract.recipe import derive_seed
+from search.driver.arms import Arm, read_arm
 from search.driver.dense_setting import dense_setting
+from search.driver.league_rows import Job, row_line, run_row
 from search.driver.plan import Plan
 from search.driver.prepare import plan
-from search.objectives import MeasureContext, load_objectives
 from search.objectives.quality import measure_quality
 from search.records.environment import versions
 from search.records.league import BASELINE, DENSE, SMALLER, LeagueRow, in_order, read_csv, write_csv
 from search.records.trial_spec import TrialSpec
 from search.store.files import json_text, read_object, write_atomically, write_json
-from search.store.weights import save_weights
 from search.study.config import StudyConfig
 from search.study.recipe_space import RECIPE
 from search.study.space import METHOD, first_points, study_space
 from search.tasks.recipes import resolve_recipe
-from search.trials.trial import Setting, measure_metrics, problem_of, run_trial
-from spaces import FlopsTarget, InputError, Value, unknown_name
+from spaces import InputError, Value, unknown_name
 
 CONTROLS = (BASELINE, "random", SMALLER)
 """What is in every league."""
@@ -58,94 +48,6 @@ CHECKED = ("validation", "test", "flops", "params")
 """What a repeated row must have in common with the kept one."""
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What competes.
-
-    Attributes:
-        label: As the user wrote it: ``greedy``, ``increg[preset=paper]``, ``sdprun[const_frac=0.2, finish=recipe]``.
-        method: Name of the method; :data:`search.records.league.SMALLER` for that control.
-        bounds: Values of parameters and fields, and perhaps a ``preset``.
-    """
-
-    label: str
-    method: str
-    bounds: Mapping[str, Value]
-
-
-def read_arm(text: str) -> Arm:
-    """Read what competes.
-
-    Args:
-        text: A method's name, and in brackets values of its parameters, with commas.
-
-    Returns:
-        The arm.
-
-    Raises:
-        InputError: If this is not of that form.
-
-    Example:
-        >>> read_arm("sdprun[const_frac=0.2, finish=recipe]").bounds
-        {'const_frac': 0.2, 'finish': 'recipe'}
-    """
-    found = re.fullmatch(r"\s*([^\s\[\]]+?)\s*(?:\[(.*)\])?\s*", text, flags=re.DOTALL)
-    if found is None:
-        raise InputError(f"arm {text!r} is not of the form method or method[parameter=value, ...]")
-    bounds: dict[str, Value] = {}
-    for part in split_outside(found[2] or ""):
-        key, equals, value = part.partition("=") if "[" not in part.partition("=")[0] else part.rpartition("=")
-        if not equals or not key.strip():
-            raise InputError(f"arm {text!r}: {part.strip()!r} is not of the form parameter=value")
-        bounds[key.strip()] = _value(value.strip())
-    return Arm(text.strip(), found[1], bounds)
-
-
-def split_outside(text: str) -> list[str]:
-    """Split at commas that are in no brackets.
-
-    Args:
-        text: Parts with commas between them.
-
-    Returns:
-        The parts that are not empty, stripped.
-
-    Example:
-        >>> split_outside("increg, sdprun[const_frac=0.2, momentum=0.9]")
-        ['increg', 'sdprun[const_frac=0.2, momentum=0.9]']
-    """
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "[") - (character == "]")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _value(text: str) -> Value:
-    """Read a value as TOML would, and as plain text where TOML would not."""
-    try:
-        read = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return read if isinstance(read, bool | int | float | str) else text
-
-
-@dataclass(frozen=True)
-class _Job:
-    """All that one row needs, fit to be sent to another process."""
-
-    row: LeagueRow
-    spec: TrialSpec | None
-    setting: Setting
-    test: Split
-    dense_recipe: Recipe
-    dense_steps: int
-    folder: Path
 
 
 class League:
@@ -266,10 +168,10 @@ class League:
         for seed in sorted({row.seed for row in chosen}):
             jobs = {job.row.key: job for job in self._jobs(seed, self.folder / "again")}
             for row in (each for each in chosen if each.seed == seed):
-                again = _run(jobs[row.key])
+                again = run_row(jobs[row.key])
                 pairs = [(getattr(row, name), getattr(again, name)) for name in CHECKED]
                 same = all(math.isclose(a, b, abs_tol=TOLERANCE) or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
-                self._say(f"{'same' if same else 'DIFFERENT'}: {_line(again)}")
+                self._say(f"{'same' if same else 'DIFFERENT'}: {row_line(again)}")
                 if not same:
                     wrong.append((row, again))
         return wrong
@@ -289,7 +191,7 @@ class League:
             rows[row.key] = row
             ordered = in_order(rows.values(), [arm.label for arm in self.arms])
             write_atomically(self.csv, write_csv(ordered, self.about()))
-            self._say(_line(row))
+            self._say(row_line(row))
 
         for job in self._jobs(seed, self.folder / "weights"):
             if job.row.key in rows:
@@ -299,9 +201,9 @@ class League:
             elif time.monotonic() >= ends:
                 break
             elif pool is None:
-                keep(_run(job))
+                keep(run_row(job))
             else:
-                running.add(pool.submit(_run, job))
+                running.add(pool.submit(run_row, job))
                 while len(running) >= workers:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -309,7 +211,7 @@ class League:
         for future in running:
             keep(future.result())
 
-    def _jobs(self, seed: int, folder: Path) -> Iterator[_Job]:
+    def _jobs(self, seed: int, folder: Path) -> Iterator[Job]:
         """Yield the rows of one seed: the dense network, which is complete, and what is to be run."""
         config = self.config.model_copy(update={"seed": self.config.seed + seed}) if self.own_dense else self.config
         planned = plan(config.model_copy(update={"methods": (BASELINE,), "sampler": "auto", "space": {}}))
@@ -329,7 +231,7 @@ class League:
             seconds=dense.metrics["seconds"],
             steps=float(steps),
         )
-        yield _Job(row, None, setting, test, recipe, steps, folder)
+        yield Job(row, None, setting, test, recipe, steps, folder)
         outcomes: set[str] = set()
         for share, arm in self._shares_of_arms():
             waiting, spec = LeagueRow(arm.label, share, seed), None
@@ -345,7 +247,7 @@ class League:
                         waiting = replace(waiting, share=math.nan)
                 except InputError as refused:
                     waiting = replace(waiting, error=str(refused))
-            yield _Job(waiting, spec, setting, test, recipe, steps, folder)
+            yield Job(waiting, spec, setting, test, recipe, steps, folder)
 
     def _shares_of_arms(self) -> list[tuple[float, Arm]]:
         """List what is run with every seed: all arms at one share, then at the next."""
@@ -391,97 +293,3 @@ class League:
                 raise InputError(
                     f"league {self.name!r} was begun with {key} = {before.get(key)!r}, not {value!r}; give another name"
                 )
-
-
-def _run(job: _Job) -> LeagueRow:
-    """Run one row; a failure is a row as well."""
-    if job.row.error:
-        return replace(job.row, state="failed")
-    return _run_smaller(job) if job.spec is None else _run_method(job, job.spec)
-
-
-def _run_method(job: _Job, spec: TrialSpec) -> LeagueRow:
-    finished = run_trial(job.setting, spec)
-    outcome = finished.outcome
-    if outcome.state == "failed" or finished.architecture is None:
-        last = (outcome.error or "").strip().splitlines()[-1:]
-        return replace(job.row, state="failed", error="".join(last), point=dict(spec.point), seconds=outcome.seconds)
-    layers = load_method(spec.method).layers
-    model = rebuild(job.setting.model, finished.architecture, finished.weights, layers)
-    quality = job.setting.objectives[0]
-    _keep_network(job, finished.architecture, model)
-    return replace(
-        job.row,
-        validation=outcome.metrics[quality],
-        test=measure_quality(model.eval(), job.test, job.setting.task).get(quality, math.nan),
-        before=outcome.extra.get(f"{quality}_cut", math.nan),
-        flops=outcome.metrics["flops"],
-        params=outcome.metrics["params"],
-        seconds=outcome.seconds,
-        steps=outcome.extra["steps"],
-        channel_share=outcome.extra.get("channel_share", math.nan),
-        point=dict(spec.point),
-    )
-
-
-def _run_smaller(job: _Job) -> LeagueRow:
-    """Train a narrower network from the beginning, for the steps of the dense network and of fine-tuning together."""
-    clock = time.perf_counter()
-    torch.set_num_threads(job.setting.threads)
-    setting = job.setting.placed()
-    seed = derive_seed(job.row.seed, 1)
-    problem = problem_of(setting, seed)
-    groups, cost = problem.groups, problem.cost
-    keep = FlopsTarget(flops=job.row.share).keep([group.layer for group in groups], cost.flops, setting.round_to)
-    narrow = cut(setting.model, groups, {name: list(range(width)) for name, width in keep.items()})
-    model: nn.Module = reinitialise(narrow, derive_seed(seed, 0))
-    steps = job.dense_steps + setting.steps
-    trainer = Trainer(
-        model,
-        setting.train,
-        job.dense_recipe if job.dense_steps else setting.recipe,
-        steps,
-        derive_seed(seed, 1),
-        teacher=setting.model,
-        task=setting.task,
-    )
-    try:
-        trainer.run()
-    except Diverged as error:
-        return replace(job.row, state="failed", error=str(error), seconds=time.perf_counter() - clock)
-    seconds = time.perf_counter() - clock
-    context = MeasureContext(model, setting.example, setting.validation, setting.task)
-    metrics = measure_metrics(
-        context, [each for each in load_objectives(setting.objectives, setting.task) if not each.reported_by]
-    )
-    model.cpu()
-    quality = setting.objectives[0]
-    _keep_network(job, describe(job.setting.model.cpu(), model), model)
-    return replace(
-        job.row,
-        validation=metrics[quality],
-        test=measure_quality(model, job.test, setting.task).get(quality, math.nan),
-        flops=metrics["flops"],
-        params=metrics["params"],
-        seconds=seconds,
-        steps=float(steps),
-    )
-
-
-def _keep_network(job: _Job, architecture: dict[str, Any], model: nn.Module) -> None:
-    """Store a network: its architecture and its weights."""
-    arm, share, seed = job.row.key
-    name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", f"{arm}-{share}-{seed}")
-    job.folder.mkdir(parents=True, exist_ok=True)
-    write_json(job.folder / f"{name}.json", architecture)
-    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    save_weights(weights, job.folder / f"{name}.safetensors")
-
-
-def _line(row: LeagueRow) -> str:
-    """Say a row in a line."""
-    share = "" if math.isnan(row.share) else f" at {row.share:.4g}"
-    start = f"seed {row.seed}  {row.arm}{share}"
-    if row.state == "failed":
-        return f"{start}  failed: {row.error}"
-    return f"{start}  test {row.test:.4f}  validation {row.validation:.4f}  {row.flops:,.0f} FLOPs  {row.seconds:.1f} s"

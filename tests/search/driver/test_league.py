@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from search.commands.cli import app
-from search.driver.league import CONTROLS, League, read_arm, split_outside
+from search.driver.arms import read_arm, split_outside
+from search.driver.league import CONTROLS, League
 from search.records.league import DENSE, LeagueRow, read_csv, write_csv
 from search.report.league import league_table
 from search.store.files import write_atomically
