@@ -20,7 +20,7 @@ import torch
 from search.driver.dense_setting import dense_setting
 from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.trials.trial import run_trial
 
 POINT = {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from search.objectives.base import MeasureContext, Objective
     from search.records.listener import NullListener
     from search.store.studies import StudyFiles, load_front
-    from search.study.config import StudyConfig, load_config
+    from search.study.config import StudyConfig
+    from search.study.config_file import load_config
     from search.tasks.lightning_loop import lightning_callback
     from search.tasks.trainer_loop import trainer_callback
     from spaces.errors import InputError
@@ -75,7 +76,7 @@ _HOMES = {
     "confirm": "search.driver.confirm",
     "doctor": "search.driver.doctor",
     "lightning_callback": "search.tasks.lightning_loop",
-    "load_config": "search.study.config",
+    "load_config": "search.study.config_file",
     "load_front": "search.store.studies",
     "load_method": "methods",
     "method_names": "methods",

@@ -10,7 +10,7 @@ import pytest
 
 from methods import METHODS, load_method
 from search.commands.cli import COMMANDS
-from search.study.config import load_config
+from search.study.config_file import load_config
 from spaces import LayerGroup
 
 ROOT = Path(__file__).parent.parent

@@ -30,7 +30,7 @@ from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.store.files import json_text
 from search.store.studies import StudyFiles
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.study.schedule import Schedule, lag_for
 from search.trials.trial import failed_outcome
 

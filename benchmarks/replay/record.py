@@ -23,7 +23,7 @@ from methods import load_method
 from search.driver.dense_setting import dense_setting
 from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.study.samplers.slots import Slots
 from search.study.space import own_space
 from search.study.study import trial_seed

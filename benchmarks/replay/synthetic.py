@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.driver.prepare import plan
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.study.cost import PointCosts
 from search.study.samplers.base import Aim, Axis, Limits
 from search.study.samplers.slots import Floats, Slots

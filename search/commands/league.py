@@ -86,7 +86,7 @@ def league(
             raise InputError(f"{csv} is no file")
         rows, about = read_csv(csv.read_text(encoding="utf-8"), str(csv))
     else:
-        from search.study.config import load_config
+        from search.study.config_file import load_config
 
         config = load_config(
             file, overrides or (), name=name, model=model, data=data, data_root=data_root, directory=directory

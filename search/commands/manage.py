@@ -94,7 +94,7 @@ def enqueue(
         InputError: If the point is not one of the study's space.
     """
     from search.store.studies import StudyFiles
-    from search.study.config import read_value
+    from search.study.config_file import read_value
 
     files = StudyFiles.open(directory, study)
     given = {}

@@ -90,7 +90,7 @@ def sweep(
     as_json: options.Json = False,
 ) -> None:
     """Search for the best pruned networks, and show their Pareto front."""
-    from search.study.config import load_config
+    from search.study.config_file import load_config
     from search.workers.launch import Launch
 
     config = load_config(
@@ -163,7 +163,7 @@ def train(
 ) -> None:
     """Train the dense network alone; sweeps with the same settings then start from it."""
     from search.report.progress import dense_numbers
-    from search.study.config import load_config
+    from search.study.config_file import load_config
 
     natural = options.natural("dense", epochs, batch_size, device)
     config = load_config(
@@ -208,7 +208,7 @@ def resume(
 ) -> None:
     """Go on with an interrupted study, or add trials to a finished one."""
     from search.store.studies import StudyFiles
-    from search.study.config import with_places
+    from search.study.config_file import with_places
     from search.workers.launch import Launch
 
     files = StudyFiles.open(directory, study)  # before torch is loaded: a wrong name is told at once

@@ -22,7 +22,7 @@ from search.driver.sweep import Sweep
 from search.fronts.front import Front
 from search.records.listener import Listener
 from search.store.studies import IN_HAND
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.study.space import METHOD, first_points, study_space
 from search.tasks.data.arrays import user_data
 from search.tasks.data.own_loop import own_loop_data

@@ -37,7 +37,8 @@ from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
 from search.report.listeners import choose_listener
 from search.store.studies import StudyFiles, study_names
-from search.study.config import StudyConfig, places, with_places
+from search.study.config import StudyConfig, places
+from search.study.config_file import with_places
 from search.study.schedule import Schedule, lag_for
 from search.study.storage import is_damaged, known_studies, set_aside_damaged
 from search.study.study import Study

@@ -8,7 +8,7 @@ from typing import Any
 
 from methods.contract.named import is_reference, known_names
 from search.records.paths import resolve_path
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.study.keys import meanings, toml
 from search.tasks.data.sets import DATA
 from search.tasks.models import MODELS

@@ -11,7 +11,7 @@ import pytest
 from methods import load_method
 from methods.contract.method import Method
 from methods.contract.named import call_named, load_named
-from search.study.config import load_config
+from search.study.config_file import load_config
 from spaces import InputError
 
 MINE = """

@@ -15,7 +15,8 @@ from search.commands.cli import COMMANDS, app
 from search.commands.hints import command_hint
 from search.store.files import write_json
 from search.store.studies import StudyFiles
-from search.study.config import StudyConfig, load_config
+from search.study.config import StudyConfig
+from search.study.config_file import load_config
 from search.study.keys import list_keys
 from search.tasks.data.sets import DATA
 from search.tasks.models import MODELS

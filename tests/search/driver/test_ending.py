@@ -7,7 +7,8 @@ import pytest
 from search.driver.ending import Ending
 from search.driver.sweep import Sweep
 from search.records.listener import NullListener
-from search.study.config import StudyConfig, load_config
+from search.study.config import StudyConfig
+from search.study.config_file import load_config
 from search.study.schedule import Schedule
 from spaces import InputError
 from tests.search.cases import outcome, quick_config

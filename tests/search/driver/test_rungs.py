@@ -11,7 +11,8 @@ import pytest
 from search.driver.sweep import Sweep
 from search.records.outcome import Outcome
 from search.store.studies import StudyFiles
-from search.study.config import StudyConfig, load_config
+from search.study.config import StudyConfig
+from search.study.config_file import load_config
 from search.workers.inline import InlinePool
 from spaces import InputError
 from tests.search.cases import quick_config

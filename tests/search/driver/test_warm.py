@@ -13,7 +13,8 @@ from search.driver.queueing import enqueue_point
 from search.driver.sweep import Sweep
 from search.driver.warm import adapt_point, read_earlier
 from search.store.studies import StudyFiles
-from search.study.config import StudyConfig, load_config
+from search.study.config import StudyConfig
+from search.study.config_file import load_config
 from search.study.space import study_space
 from spaces import InputError, LayerGroup
 from tests.search.cases import quick_config

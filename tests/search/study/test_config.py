@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from search.driver.keeping import storage_url
 from search.store.studies import StudyFiles, study_names
-from search.study.config import StudyConfig, checked_name, load_config, places, with_places
+from search.study.config import StudyConfig, checked_name, places
+from search.study.config_file import load_config, with_places
 from search.tracking.run_store import RunStore
 from spaces import InputError
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from search.driver.dense_setting import dense_setting
 from search.driver.prepare import plan
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.tasks.dense import HeadOnly
 from search.tasks.models import build_model
 from search.tasks.recipes import default_recipe

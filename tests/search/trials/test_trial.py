@@ -33,7 +33,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from dataclasses import replace
 from pathlib import Path
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.driver.prepare import plan
 from search.driver.dense_setting import dense_setting
 from search.trials.trial import run_trial

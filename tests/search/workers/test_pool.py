@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from search.study.config import EXECUTORS, Resources, load_config
+from search.study.config import EXECUTORS, Resources
+from search.study.config_file import load_config
 from search.workers.inline import InlinePool
 from search.workers.pool import PLACES, Pool, load_executor, open_pool
 from spaces import InputError

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from methods.network.preflight import TOLERANCE, examine
-from search.study.config import load_config
+from search.study.config_file import load_config
 from search.tasks.layer_groups import network_and_example
 from search.tasks.models import build_fitted, build_model
 from search.tasks.models.formats import image_format
