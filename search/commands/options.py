@@ -91,7 +91,7 @@ Data = Annotated[
     _option(
         metavar="NAME",
         panel=SEARCH,
-        text="Data: digits, mnist, cifar10, cifar100, imagefolder or package.module:function.",
+        text="Data: digits, mnist, cifar10, cifar100, imagefolder, hf:FOLDER or package.module:function.",
     ),
 ]
 DataRoot = Annotated[

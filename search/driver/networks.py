@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from methods.contract.inputs import Inputs
 from search.artefacts.card import card_page, describe_files
 from search.artefacts.export import INPUTS, export_front, study_inputs
 from search.artefacts.inputs import some_inputs, write_inputs
-from search.artefacts.programs import NotExportable
+from search.artefacts.programs import NotExportable, capture, write_pt2
 from search.artefacts.quantise import OnnxNetwork, measure_quantised, quantise
 from search.artefacts.verify import Job, run_clean, write_arrays
 from search.driver.prepare import plan
@@ -30,6 +30,9 @@ from search.tracking.models import ModelSource
 from search.tracking.tracker import Tracker
 from search.workers.pool import LendingPool, Pool
 from spaces import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 INT8 = "model.int8.onnx"
 CALIBRATION_BATCH = 32
@@ -183,6 +186,30 @@ def register_network(files: StudyFiles, number: int, name: str, alias: str | Non
         tracker.close()
 
 
+def write_program(model: nn.Module, inputs: Inputs, path: Path) -> int | None:
+    """Write a network as a program of ``torch.export``.
+
+    Args:
+        model: The network in eval mode, on the CPU.
+        inputs: At least two inputs.
+        path: The file, ending in ``.pt2``.
+
+    Returns:
+        The batch size that it is bound to; ``None`` where it takes any.
+
+    Raises:
+        InputError: If the network cannot be written; names the operation.
+    """
+    try:
+        captured = capture(model, inputs)
+        write_pt2(captured, path)
+    except NotExportable as error:
+        raise InputError(
+            f"MLflow keeps networks as programs, and this one cannot be written as one: {error}"
+        ) from error
+    return captured.batch
+
+
 def member_tests(front: Front, member: Member) -> dict[str, float]:
     """Return what the test set said of a network.
 
@@ -214,6 +241,7 @@ def model_source(files: StudyFiles, member: Member) -> ModelSource:
         name=f"{files.name}-{member.trial:04d}",
         build=member.model,
         inputs=study_inputs(files),
+        write=write_program,
         params={name: str(value) for name, value in params.items()},
         metrics={**outcome.metrics, **tests},
     )

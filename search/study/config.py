@@ -119,7 +119,7 @@ class StudyConfig(_Part):
             Hugging Face; ``None`` trains it. If they are for
             another number of outputs the head is new, and the network is trained like a trial.
         freeze_backbone: Whether only a new head is trained then.
-        data: A name of ours or ``package.module:function``.
+        data: A name of ours, ``hf:FOLDER`` (of Hugging Face's datasets) or ``package.module:function``.
         data_root: Where data sets lie or are downloaded to; a relative path starts at the file it is written in.
         split: Sizes and seed of train, validation and test.
         task: What the network is for: ``"classification"``, ``"segmentation"``, ``"regression"`` or

@@ -75,9 +75,10 @@ def _resolve_paths(tree: dict[str, Any], base: Path | None) -> dict[str, Any]:
     for key in ("data_root", "directory"):
         if isinstance(tree.get(key), str | Path):
             found[key] = resolve_path(tree[key], base)
-    model = tree.get("model")
-    if isinstance(model, str) and model.startswith(HF):
-        found["model"] = f"{HF}{resolve_file(model.removeprefix(HF), base)}"
+    for key in ("model", "data"):
+        name = tree.get(key)
+        if isinstance(name, str) and name.startswith(HF):
+            found[key] = f"{HF}{resolve_file(name.removeprefix(HF), base)}"
     weights = tree.get("weights")
     if isinstance(weights, str | Path) and is_weight_file(str(weights)):
         found["weights"] = str(resolve_file(weights, base))

@@ -2,15 +2,22 @@
 
 What is stored is a program of ``torch.export``, so that ``mlflow.pytorch.load_model`` and ``mlflow.pyfunc.load_model``
 need torch and MLflow, and none of the code that the network was made by. MLflow is imported when a model is written.
+
+A network that takes one tensor and gives one is run by MLflow's own loader. For one of several inputs (by position or
+by name) or several outputs it has none: such a model brings a file of its own, ``network_of_arrays.py``.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
+import logging
 import re
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +26,25 @@ from typing import TYPE_CHECKING, Any
 from spaces import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.models import Model, ModelSignature
     from torch import nn
 
     from methods.contract.inputs import Inputs
 
 KIND = "pruned network"
 """MLflow's ``model_type`` of these models."""
+
+EXAMPLES = 4
+"""Inputs of the example: more than one, so that the batch size stays free."""
+
+LOADER = Path(__file__).with_name("network_of_arrays.py")
+"""What a model of several inputs or outputs brings to be run by ``mlflow.pyfunc``; it knows these two files."""
+
+PROGRAM, ARGUMENTS = "model.pt2", "arguments.json"
 
 
 @dataclass(frozen=True)
@@ -37,13 +55,16 @@ class ModelSource:
         name: What the model is called; characters that MLflow does not take become ``-``.
         build: Gives the network in eval mode, on the CPU.
         inputs: A few real inputs.
+        write: Writes a network, called with such inputs, as a program of ``torch.export``; gives the batch size that
+            it is bound to, ``None`` for any.
         params: What made it, as text by name.
         metrics: What it reaches.
     """
 
     name: str
-    build: Any
+    build: Callable[[], nn.Module]
     inputs: Inputs
+    write: Callable[[nn.Module, Inputs, Path], int | None]
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -89,7 +110,7 @@ def log_model(client: MlflowClient, experiment_id: str, run_id: str, source: Mod
     try:
         with tempfile.TemporaryDirectory(prefix="paretoprune-model-") as scratch:
             folder = Path(scratch) / "model"
-            _save(source.build(), source.inputs, folder, Model(model_id=model_id, run_id=run_id))
+            _save(source, folder, Model(model_id=model_id, run_id=run_id))
             client.log_model_artifacts(model_id, str(folder))
     except BaseException:
         client.finalize_logged_model(model_id, "FAILED")
@@ -134,52 +155,103 @@ def register(client: MlflowClient, model_id: str, run_id: str, name: str, alias:
     return str(made.version)
 
 
-def _save(model: nn.Module, inputs: Inputs, folder: Path, described: Any) -> None:
+def _save(source: ModelSource, folder: Path, described: Model) -> None:
     """Write a folder in MLflow's format."""
-    import mlflow.pytorch
+    import torch
 
-    arrays = _arrays(inputs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's talk of itself
-        mlflow.pytorch.save_model(
-            model,
+    from methods.contract.inputs import call, take
+
+    model, program = source.build(), folder.with_name("network")
+    program.mkdir()
+    with _quiet():
+        import mlflow.pyfunc  # which warns of itself, too
+
+        batch = source.write(model, source.inputs, program / PROGRAM)
+        inputs = take(source.inputs, slice(batch or EXAMPLES))
+        with torch.inference_mode():
+            answer = call(model, inputs)
+        names = _input_names(model, inputs)
+        example = _arrays(inputs, names)
+        plain = isinstance(inputs, torch.Tensor) and isinstance(answer, torch.Tensor)
+        if not plain:
+            called = {"names": names, "keywords": isinstance(inputs, Mapping)}
+            (program / ARGUMENTS).write_text(json.dumps(called), encoding="utf-8")
+        described.add_flavor("pytorch", model_data=f"data/{program.name}", pytorch_version=str(torch.__version__))
+        mlflow.pyfunc.save_model(
             str(folder),
             mlflow_model=described,
-            signature=_signature(model, inputs),
-            input_example=arrays[0] if len(arrays) == 1 else list(arrays),
+            data_path=str(program),
+            loader_module="mlflow.pytorch" if plain else LOADER.stem,
+            code_paths=None if plain else [str(LOADER)],
+            signature=_signature(example, answer, batch or -1),
+            input_example=example,
             pip_requirements=[f"torch=={_public_version('torch')}", f"mlflow=={version('mlflow')}", "numpy", "pandas"],
-            serialization_format="pt2",
         )
 
 
-def _arrays(inputs: Inputs) -> list[Any]:
-    """A few inputs as arrays: more than one, so that the batch size stays free."""
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Exporter and MLflow talk of themselves; a sweep has a display of its own."""
+    logger = logging.getLogger("mlflow.pyfunc")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _input_names(model: nn.Module, inputs: Inputs) -> list[str]:
+    """Name the inputs: by their keywords, or as the parameters of the forward pass are called."""
     import torch
 
-    if isinstance(inputs, dict):
-        raise InputError("MLflow's format for torch programs takes positional inputs, and this network has named ones")
-    several: Sequence[torch.Tensor] = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
-    return [tensor[:4].numpy() for tensor in several]
+    if isinstance(inputs, Mapping):
+        return list(inputs)
+    count = 1 if isinstance(inputs, torch.Tensor) else len(inputs)
+    single = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    named = [name for name, each in inspect.signature(model.forward).parameters.items() if each.kind in single]
+    return named[:count] if len(named) >= count else [f"input_{place}" for place in range(count)]
 
 
-def _signature(model: nn.Module, inputs: Inputs) -> Any:
-    """Types and shapes of inputs and outputs, any number of examples."""
+def _arrays(inputs: Inputs, names: Sequence[str]) -> Any:
+    """Inputs as arrays: one, or several by name."""
+    import torch
+
+    from methods.contract.inputs import tensors
+
+    if isinstance(inputs, torch.Tensor):
+        return inputs.numpy()
+    return {name: tensor.numpy() for name, tensor in zip(names, tensors(inputs), strict=True)}
+
+
+def _signature(example: Any, answer: Any, batch: int) -> ModelSignature:
+    """Types and shapes of inputs and outputs; a batch of -1 is any."""
     import numpy as np
-    import torch
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
-    from torch.utils._pytree import tree_leaves
 
-    def spec(array: Any, name: str | None = None) -> Any:
-        return TensorSpec(np.dtype(array.dtype), (-1, *array.shape[1:]), name)
+    def schema(several: Mapping[str | None, Any]) -> Schema:
+        return Schema([
+            TensorSpec(np.dtype(array.dtype), (batch, *array.shape[1:]), name) for name, array in several.items()
+        ])
 
-    arrays = _arrays(inputs)
-    with torch.inference_mode():
-        outputs = tree_leaves(model(*(torch.from_numpy(array) for array in arrays)))
-    named = len(arrays) > 1
-    ins = [spec(array, f"input_{place}" if named else None) for place, array in enumerate(arrays)]
-    outs = [spec(each.numpy(), f"output_{place}" if len(outputs) > 1 else None) for place, each in enumerate(outputs)]
-    return ModelSignature(inputs=Schema(ins), outputs=Schema(outs))
+    return ModelSignature(
+        inputs=schema(example if isinstance(example, Mapping) else {None: example}), outputs=schema(_outputs(answer))
+    )
+
+
+def _outputs(answer: Any) -> dict[str | None, Any]:
+    """Name the outputs: by their keys, or by their places."""
+    import torch
+
+    if isinstance(answer, torch.Tensor):
+        return {None: answer.numpy()}
+    several = (
+        answer.items() if isinstance(answer, Mapping) else ((f"output_{n}", each) for n, each in enumerate(answer))
+    )
+    return {name: tensor.numpy() for name, tensor in several}
 
 
 def _public_version(package: str) -> str:

@@ -29,7 +29,7 @@ def origin() -> dict[str, str]:
 
 def _commit() -> str:
     """Return the commit of this code, empty when it does not run from a git checkout."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return ""
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]

@@ -9,6 +9,7 @@ from search.tasks.listing import entry_point_names, first_sentence
 from search.tasks.recipes import default_recipe
 
 FORMS = {
+    "hf:FOLDER": "a folder of Hugging Face's datasets: of save_to_disk, of parquet files, or of images",
     "package.module:function": "your own: a function that gives (inputs, labels); see search/tasks/data/arrays.py",
 }
 """Other names, and what they stand for."""

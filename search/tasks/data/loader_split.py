@@ -1,23 +1,20 @@
-"""Splits of image files: decoded and augmented by workers, normalised on the device."""
+"""Splits of images: decoded and augmented by workers, normalised on the device."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
 from methods.contract.data import Batch
 from methods.contract.recipe import derive_seed
 from search.tasks.data.augmentations import ResizedCrop
-from search.tasks.data.hashes import content_hash
+from search.tasks.data.images import LabelledImages
 from search.tasks.data.normalise import Normalisation
 from search.tasks.data.splits import Augment, Augmentation
 from search.tasks.image_format import IMAGENET, ImageFormat
@@ -27,34 +24,8 @@ Key = tuple[int, int]
 """Index of an image, and the seed of its augmentation."""
 
 
-@dataclass(frozen=True)
-class ImageFiles:
-    """Image files and their labels.
-
-    Attributes:
-        folder: Folder that holds them.
-        paths: Paths of the images below ``folder``.
-        labels: ``[images]``, int64.
-    """
-
-    folder: Path
-    paths: tuple[str, ...]
-    labels: Tensor
-
-    def part(self, index: Tensor) -> ImageFiles:
-        """Select some of the images.
-
-        Args:
-            index: Which ones, ``[n]``.
-
-        Returns:
-            Those images, in this order.
-        """
-        return ImageFiles(self.folder, tuple(self.paths[i] for i in index.tolist()), self.labels[index])
-
-
 class LoaderSplit:
-    """One part of a data set as image files (a :class:`methods.contract.data.Split`).
+    """One part of a data set as images that are read when they are needed (a :class:`methods.contract.data.Split`).
 
     For training, a random part of 8 to 100 % of the area is resized to a square and half of the images are
     mirrored (Szegedy et al. 2015, arXiv 1409.4842). Otherwise the image is resized so that the shorter side
@@ -62,7 +33,7 @@ class LoaderSplit:
     its own, so that the number of workers makes no difference.
 
     Args:
-        files: The images.
+        images: The images.
         side: Side of the square that networks see, in pixels.
         workers: Processes that decode images, 0 to decode in this process; by default as many as torch may
             use threads, so that a trial stays within its cores.
@@ -74,14 +45,14 @@ class LoaderSplit:
 
     def __init__(
         self,
-        files: ImageFiles,
+        images: LabelledImages,
         side: int,
         workers: int | None = None,
         device: str = "cpu",
         augmentation: Augmentation | Augment | None = None,
         form: ImageFormat = IMAGENET,
     ) -> None:
-        self.files, self.side, self.workers, self.device = files, side, workers, torch.device(device)
+        self.images, self.side, self.workers, self.device = images, side, workers, torch.device(device)
         self.form = form
         self.augmentation = None if isinstance(augmentation, ResizedCrop) else augmentation  # the usual one
         like = torch.empty((1, 3, side, side), dtype=torch.uint8, device=device)
@@ -90,7 +61,7 @@ class LoaderSplit:
     @property
     def examples(self) -> int:
         """How many examples the split holds."""
-        return len(self.files.paths)
+        return len(self.images.labels)
 
     def to(self, device: str) -> LoaderSplit:
         """Return the split with its batches on a device.
@@ -101,7 +72,7 @@ class LoaderSplit:
         Returns:
             The same images, handed out there.
         """
-        return LoaderSplit(self.files, self.side, self.workers, device, self.augmentation, self.form)
+        return LoaderSplit(self.images, self.side, self.workers, device, self.augmentation, self.form)
 
     def steps(self, batch_size: int) -> int:
         """Return how many batches one shuffled epoch has (an incomplete last batch is left out).
@@ -154,16 +125,16 @@ class LoaderSplit:
         yield from self._loaded(self._still(), keys)
 
     def fingerprint(self) -> str:
-        """Return a hash of what the split holds: paths, labels and the files' contents.
+        """Return a hash of what the split holds: names, labels and contents of the images.
 
         Returns:
-            Hexadecimal digits; equal for equal files below the folder, labels and size of images.
+            Hexadecimal digits; equal for equal images, labels and size.
         """
         own: tuple[object, ...] = () if self.augmentation is None else (self.augmentation,)
         own += () if self.form == IMAGENET else (self.form,)
-        digest = hashlib.sha256(repr((self.side, self.files.paths, *own)).encode())
-        digest.update(self.files.labels.numpy().data)
-        digest.update(content_hash(self.files.folder, self.files.paths).encode())
+        digest = hashlib.sha256(repr((self.side, self.images.key(), *own)).encode())
+        digest.update(self.images.labels.numpy().data)
+        digest.update(self.images.content().encode())
         return digest.hexdigest()
 
     @property
@@ -185,7 +156,7 @@ class LoaderSplit:
     def _images(self, transform: v2.Compose, keys: Any) -> Iterator[tuple[Any, Any]]:
         """Yield images of uint8 and labels, on the device."""
         loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-            _Decoded(self.files, transform),
+            _Decoded(self.images, transform),
             batch_sampler=keys,
             num_workers=torch.get_num_threads() if self.workers is None else self.workers,
             pin_memory=self.device.type == "cuda",
@@ -198,14 +169,14 @@ class LoaderSplit:
 class _Decoded(Dataset[tuple[Tensor, int]]):
     """Images by key; runs in workers."""
 
-    def __init__(self, files: ImageFiles, transform: v2.Compose) -> None:
-        self.files, self.transform = files, transform
+    def __init__(self, images: LabelledImages, transform: v2.Compose) -> None:
+        self.images, self.transform = images, transform
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         index, seed = key
-        image = default_loader(str(self.files.folder / self.files.paths[index]))
+        image = self.images.read(index)
         with seeded_defaults(seed):  # torchvision's transforms draw from torch's global generator
-            return self.transform(image), int(self.files.labels[index])
+            return self.transform(image), int(self.images.labels[index])
 
 
 class ShuffledKeys:

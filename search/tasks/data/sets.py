@@ -32,6 +32,9 @@ DATA: dict[str, str] = {
 FROM_FILES = ("imagefolder",)
 """Data sets whose images are resized and normalised as the network needs it: their loaders take ``form``."""
 
+HF = "hf:"
+"""What stands before a folder of Hugging Face's ``datasets``."""
+
 GROUP = "paretoprune.data"
 """The entry-point group in which other packages list functions that return arrays."""
 
@@ -47,8 +50,9 @@ def load_data(
     """Load a data set and split it.
 
     Args:
-        name: A name in :data:`DATA`, or ``package.module:function`` for a function of the user's that returns
-            arrays (see :mod:`search.tasks.data.arrays`).
+        name: A name in :data:`DATA`, ``hf:FOLDER`` (see :mod:`search.tasks.data.hf_datasets`), or
+            ``package.module:function`` for a function of the user's that returns arrays (see
+            :mod:`search.tasks.data.arrays`).
         root: Where data sets lie, or are downloaded to.
         split: Sizes of the validation and test parts, and the seed that draws them.
         task: What the data are for; classification by default, and always for the data sets of ours.
@@ -74,8 +78,12 @@ def load_data(
         loader: Callable[..., Data] = getattr(import_module(module), function)
         own = {"form": form} if name in FROM_FILES and form is not None else {}
         return loader(root, split, change, **own)
+    if name.startswith(HF):
+        from search.tasks.data.hf_datasets import hf_data
+
+        return hf_data(name.removeprefix(HF), split, task, change, form)
     if is_reference(name) or name in known_names({}, GROUP):
         from search.tasks.data.arrays import user_data
 
         return user_data(load_named("data", name, {}, GROUP), name, split, task, change)
-    raise InputError(unknown_name("data", name, [*known_names(DATA, GROUP), "package.module:function"]))
+    raise InputError(unknown_name("data", name, [*known_names(DATA, GROUP), "hf:FOLDER", "package.module:function"]))

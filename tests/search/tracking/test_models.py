@@ -6,16 +6,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.models import Model
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from methods.contract.inputs import Inputs
+from methods.contract.inputs import call as call_network
 from paretoprune import Sweep
 from search.commands.cli import app
+from search.driver.networks import write_program
 from search.store.studies import StudyFiles
 from search.tracking.models import ModelSource, log_model
 from spaces import InputError
@@ -131,14 +136,96 @@ def test_a_network_is_registered_under_an_alias(store: Path) -> None:
 
 
 class Named(nn.Module):
-    def forward(self, image: Tensor, age: Tensor) -> Tensor:
-        return image + age
+    """Two inputs, one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, image: Tensor, age: Tensor) -> Any:
+        return self.layer(image) + age
 
 
-def test_named_inputs_are_refused_in_a_sentence_and_leave_no_ready_model(store: Path) -> None:
+class TwoAnswers(Named):
+    """Two inputs, two outputs."""
+
+    def forward(self, image: Tensor, age: Tensor) -> Any:
+        return {"out": self.layer(image), "aux": age}
+
+
+class Fixed(nn.Module):
+    """One input at a time."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.reshape(1, 3)
+
+
+def logged(store: Path, model: nn.Module, inputs: Inputs) -> str:
     run = client(store).create_run("1")
-    source = ModelSource("named", Named, {"image": torch.zeros(2, 3), "age": torch.zeros(2, 3)})
-    with pytest.raises(InputError, match="takes positional inputs"):
+    return log_model(client(store), "1", run.info.run_id, ModelSource("net", lambda: model, inputs, write_program))
+
+
+SEVERAL = (
+    STRANGER.partition("stored = ")[0]
+    + """
+stored = numpy.load(arrays)
+names = ("image", "age")
+for batch in (slice(0, 1), slice(0, 6)):
+    given = {name: stored[name][batch] for name in names}
+    tensors = {name: torch.from_numpy(array) for name, array in given.items()}
+    program = mlflow.pytorch.load_model(model)
+    called = program(**tensors) if "keywords" in stored else program(*tensors.values())
+    function = mlflow.pyfunc.load_model(model)
+    assert set(function.metadata.get_input_schema().input_names()) == set(names)
+    assert set(function.input_example) == set(names)
+    for answer in (called, function.predict(given)):
+        found = answer if isinstance(answer, dict) else {"out": answer}
+        for name, array in found.items():
+            array = array.detach().numpy() if isinstance(array, torch.Tensor) else array
+            assert abs(array - stored[f"wanted_{name}"][batch]).max() <= 1e-5
+print("the same")
+"""
+)
+
+
+@pytest.mark.parametrize("form", ["by name", "by position", "several outputs"])
+def test_networks_of_several_inputs_load_by_mlflow_alone(store: Path, tmp_path: Path, form: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    image, age = torch.randn(6, 3, generator=draw), torch.randn(6, 2, generator=draw)
+    model = (TwoAnswers() if form == "several outputs" else Named()).eval()
+    inputs: Inputs = (image, age) if form == "by position" else {"age": age, "image": image}
+    with torch.no_grad():
+        answer = call_network(model, inputs)
+    wanted = answer if isinstance(answer, dict) else {"out": answer}
+    stored = {f"wanted_{name}": tensor.numpy() for name, tensor in wanted.items()}
+    stored |= {} if isinstance(inputs, tuple) else {"keywords": np.ones(1)}
+    np.savez(tmp_path / "arrays.npz", image=image.numpy(), age=age.numpy(), **stored)
+    model_id = logged(store, model, inputs)
+    arguments = [f"sqlite:///{store}/mlflow.db", f"models:/{model_id}", str(tmp_path / "arrays.npz")]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", SEVERAL, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == "the same\n", done.stderr
+
+
+def test_a_network_that_is_bound_to_one_input_says_so_in_its_signature(store: Path) -> None:
+    model = client(store).get_logged_model(logged(store, Fixed().eval(), torch.ones(4, 3)))
+    described = Model.load(str(model.artifact_location).removeprefix("file://"))
+    assert described.signature is not None
+    assert described.signature.inputs.inputs[0].shape == (1, 3)
+
+
+class Sorted(nn.Module):
+    """Cannot be captured: what is done depends on the values."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image if bool((image > 0).all()) else -image
+
+
+def test_what_cannot_be_written_is_refused_in_a_sentence_and_leaves_no_ready_model(store: Path) -> None:
+    run = client(store).create_run("1")
+    source = ModelSource("sorted", lambda: Sorted().eval(), torch.zeros(2, 3), write_program)
+    with pytest.raises(InputError, match="this one cannot be written as one: torch.export"):
         log_model(client(store), "1", run.info.run_id, source)
     found = client(store).search_logged_models(["1"], f"source_run_id = '{run.info.run_id}'")
     assert [str(model.status) for model in found] == ["FAILED"]
