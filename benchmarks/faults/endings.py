@@ -1,7 +1,9 @@
 """Try every way in which a sweep can be stopped or disturbed, and print how each ended.
 
-Run ``python -m benchmarks.faults.endings``; cases that need a mount (a full disk, a read-only store) need root.
-Prints a Markdown table: what was done, the exit code, and the last line that the program wrote.
+Run ``python -m benchmarks.faults.endings [NAME ...]``; cases that need a mount (a full disk, a read-only store) need
+root.
+Prints a Markdown table: what was done, the exit code, the processes that are left five seconds later, and the last line
+that the program wrote.
 """
 
 from __future__ import annotations
@@ -19,35 +21,73 @@ from search.store.studies import StudyFiles
 
 LONG = ["--methods", "magnitude", "--set", "finetune.epochs=20"]
 SHORT = ["--methods", "magnitude", "--set", "finetune.epochs=1"]
-COMMON = ["--trials", "3", "--seed", "5", "--executor", "inline", "--set", "dense.epochs=1"]
+COMMON = ["--trials", "3", "--seed", "5", "--set", "dense.epochs=1", "--set", "exports=[]"]
+INLINE = ["--executor", "inline"]
+RAY = ["--executor", "ray", "--max-concurrent", "1"]
+
+MARK = "PARETOPRUNE_FAULTS"
+"""Variable of the environment by which processes of a case are found."""
+
+Ended = tuple[int, str]
+"""Exit code and last line."""
 
 
-def run(store: Path, *words: str, shell: str = "") -> tuple[int, str]:
-    """Run the product, with something of the shell behind it; return exit code and last line."""
+def run(store: Path, *words: str, shell: str = "", before: str = "") -> Ended:
+    """Run the product, with something of the shell around it; return exit code and last line."""
     line = subprocess.list2cmdline([sys.executable, "-m", "paretoprune", *words, "--directory", str(store)])
-    done = subprocess.run(["bash", "-c", f"{line} {shell}"], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(["bash", "-c", f"{before} {line} {shell}"], capture_output=True, text=True, timeout=600)
     return done.returncode, _last(done.stderr or done.stdout)
 
 
-def stopped_by(number: signal.Signals) -> Callable[[Path], tuple[int, str]]:
-    """Make a case: a signal once the second trial runs."""
+def stopped_by(number: signal.Signals, where: list[str], times: int = 1) -> Callable[[Path], Ended]:
+    """Make a case: a signal once the second trial runs, a second one while the sweep winds down."""
 
-    def case(store: Path) -> tuple[int, str]:
-        words = [sys.executable, "-m", "paretoprune", "sweep", "--name", "s", *COMMON, *LONG, "--directory", str(store)]
+    def case(store: Path) -> Ended:
+        words = [sys.executable, "-m", "paretoprune", "sweep", "--name", "s", *COMMON, *where, *LONG]
+        words += ["--directory", str(store)]
         driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed)
         while driver.poll() is None and not (store / "studies" / "s" / "trials" / "0000").exists():
             time.sleep(0.1)
         driver.send_signal(number)
+        for _ in range(times - 1):
+            time.sleep(1.05)  # sooner, it is taken for an echo of the first
+            driver.send_signal(number)
         _, said = driver.communicate(timeout=120)
         return driver.returncode, _last(said)
 
     return case
 
 
-def closed_stderr(store: Path) -> tuple[int, str]:
-    """The reader of stderr goes away after two lines."""
-    code, _ = run(store, "sweep", "--name", "s", *COMMON, *SHORT, shell="2> >(head -2 >/dev/null)")
-    return code, f"{len(StudyFiles.open(store, 's').numbers())} of 3 trials finished"
+def without_reader(shell: str, before: str = "") -> Callable[[Path], Ended]:
+    """Make a case: a stream whose reader goes away, or that is closed from the start."""
+
+    def case(store: Path) -> Ended:
+        code, _ = run(store, "sweep", "--name", "s", *COMMON, *INLINE, *SHORT, shell=shell, before=before)
+        return code, f"{len(StudyFiles.open(store, 's').numbers())} of 3 trials finished"
+
+    return case
+
+
+def full_log(store: Path) -> Ended:
+    """What is written to stderr goes into a file on a full disk."""
+    logs = store.parent / "logs"
+    logs.mkdir()
+    with _mounted(logs, "-t", "tmpfs", "-o", "size=8k", "tmpfs"):
+        shell = f"2>{logs}/log; code=$?; wc -c <{logs}/log >&2; exit $code"
+        (logs / "other").write_bytes(bytes(4096))
+        code, size = run(store, "sweep", "--name", "s", *COMMON, *INLINE, *SHORT, shell=shell)
+    return code, f"{len(StudyFiles.open(store, 's').numbers())} of 3 trials finished, the log ends at {size} bytes"
+
+
+def plain_terminal(store: Path) -> Ended:
+    """A terminal that knows Latin-1 alone, and one that knows ASCII alone."""
+    run(store, "sweep", "--name", "s", *COMMON, *INLINE, *SHORT)
+    codes = [
+        run(store, *words.split(), before=before)[0]
+        for words in ("front s", "compare s s", "status s", "show s 0")
+        for before in ("PYTHONIOENCODING=latin-1", "PYTHONUTF8=0 LC_ALL=C PYTHONIOENCODING=ascii")
+    ]
+    return max(codes), "front, compare, status and show answered"
 
 
 def hostile(name: str, *more: str) -> Callable[[Path], tuple[int, str]]:
@@ -55,7 +95,7 @@ def hostile(name: str, *more: str) -> Callable[[Path], tuple[int, str]]:
 
     def case(store: Path) -> tuple[int, str]:
         method = ["--methods", f"benchmarks.faults.hostile:{name}", "--set", "finetune.epochs=1", *more]
-        code, said = run(store, "sweep", "--name", "s", *COMMON, "--trials", "1", *method)
+        code, said = run(store, "sweep", "--name", "s", *COMMON, *INLINE, "--trials", "1", *method)
         starts = 1
         while code < 0 or code > 130:
             code, said = run(store, "resume", "s")
@@ -66,18 +106,28 @@ def hostile(name: str, *more: str) -> Callable[[Path], tuple[int, str]]:
     return case
 
 
-def full_disk(store: Path) -> tuple[int, str]:
-    """The store lies on a disk of 3 MB."""
-    with _mounted(store, "-t", "tmpfs", "-o", "size=3m", "tmpfs"):
-        return run(store, "sweep", "--name", "s", *COMMON, *SHORT)
+def full_disk(where: list[str]) -> Callable[[Path], Ended]:
+    """Make a case: the store lies on a disk of 3 MB."""
+
+    def case(store: Path) -> Ended:
+        with _mounted(store, "-t", "tmpfs", "-o", "size=3m", "tmpfs"):
+            return run(store, "sweep", "--name", "s", *COMMON, *where, *SHORT)
+
+    return case
 
 
-def read_only(store: Path) -> tuple[int, str]:
+def read_only(store: Path) -> Ended:
     """A finished store becomes read-only and is looked at."""
-    run(store, "sweep", "--name", "s", *COMMON, *SHORT)
+    run(store, "sweep", "--name", "s", *COMMON, *INLINE, *SHORT)
     with _mounted(store, "--bind", "-o", "ro", str(store)):
-        codes = [run(store, *words.split())[0] for words in ("status s", "front s", "show s 0", "list")]
-        return max(codes), "status, front, show and list answered"
+        codes = [run(store, *words.split())[0] for words in ("status s", "front s", "show s 0", "list", "check s")]
+        return max(codes), "status, front, show, list and check answered"
+
+
+def begun_read_only(store: Path) -> Ended:
+    """A sweep is to be kept where nothing can be written."""
+    with _mounted(store, "-t", "tmpfs", "-o", "ro", "tmpfs"):
+        return run(store, "sweep", "--name", "s", *COMMON, *INLINE, *SHORT)
 
 
 class _mounted:
@@ -93,17 +143,46 @@ class _mounted:
         subprocess.run(["umount", "-l", str(self._place)], check=True)
 
 
-CASES: dict[str, Callable[[Path], tuple[int, str]]] = {
-    "SIGINT": stopped_by(signal.SIGINT),
-    "SIGTERM": stopped_by(signal.SIGTERM),
-    "SIGHUP": stopped_by(signal.SIGHUP),
-    "the reader of stderr goes away": closed_stderr,
+CASES: dict[str, Callable[[Path], Ended]] = {
+    "SIGINT": stopped_by(signal.SIGINT, INLINE),
+    "SIGTERM": stopped_by(signal.SIGTERM, INLINE),
+    "SIGHUP": stopped_by(signal.SIGHUP, INLINE),
+    "SIGINT twice": stopped_by(signal.SIGINT, INLINE, 2),
+    "SIGINT, Ray": stopped_by(signal.SIGINT, RAY),
+    "SIGTERM, Ray": stopped_by(signal.SIGTERM, RAY),
+    "SIGHUP, Ray": stopped_by(signal.SIGHUP, RAY),
+    "SIGINT twice, Ray": stopped_by(signal.SIGINT, RAY, 2),
+    "the reader of stderr goes away": without_reader("2> >(head -2 >/dev/null)"),
+    "the reader of stdout goes away": without_reader("| head -1; exit ${PIPESTATUS[0]}"),
+    "stdin, stdout and stderr are closed": without_reader("<&- >&- 2>&-"),
+    "the log file's disk is full": full_log,
+    "a terminal of Latin-1 or ASCII": plain_terminal,
     "a trial that aborts": hostile("Aborts"),
     "a trial that exits": hostile("Exits"),
     "a trial that hangs, --trial-timeout 20": hostile("Hangs", "--trial-timeout", "20"),
-    "a full disk": full_disk,
+    "a trial that asks for too much memory": hostile("Hogs"),
+    "a trial that the kernel kills for its memory": hostile("Killed"),
+    "a full disk": full_disk(INLINE),
+    "a full disk, Ray": full_disk(RAY),
     "a read-only store is looked at": read_only,
+    "a read-only store is to be written": begun_read_only,
 }
+
+
+def _left(mark: str) -> int:
+    """Count the processes of a case, at most five seconds after its end."""
+    until = time.monotonic() + 5
+    while True:
+        found = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                own = folder.name != str(os.getpid())
+                found += own and f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.2)
 
 
 def _heed() -> None:
@@ -120,17 +199,18 @@ def _last(text: str) -> str:
 def main() -> None:
     """Run the cases and print the table."""
     wanted = sys.argv[1:] or list(CASES)
-    print("| what was done | exit code | last word |\n|---|---|---|", flush=True)
+    print("| what was done | exit code | processes left | last word |\n|---|---|---|---|", flush=True)
     for name in wanted:
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             store = Path(scratch, "mlruns")
             store.mkdir()
+            os.environ[MARK] = scratch
             try:
                 code, said = CASES[name](store)
             except (OSError, subprocess.SubprocessError) as error:
-                print(f"| {name} | not tried | {error} |", flush=True)
+                print(f"| {name} | not tried | | {error} |", flush=True)
                 continue
-            print(f"| {name} | {code} | {said.replace(scratch, '')} |", flush=True)
+            print(f"| {name} | {code} | {_left(scratch)} | {said.replace(scratch, '')} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def summary(sweep: Sweep) -> list[str]:
         spent = ", ".join(f"{what} {share:.0%}" for what, share in {**shares, "overhead": told.overhead}.items())
         facts.append(("time", f"{write_duration(told.seconds)}; of the workers' time: {spent}"))
         pictures = [_short(path) for path in sweep.summary.files.values() if path.suffix in PICTURES]
-        facts.append(("plots", "  ".join(pictures)))
+        if pictures:  # of several drivers of a study one draws
+            facts.append(("plots", "  ".join(pictures)))
     if failed := _list_failed(sweep):
         first = _command("show", sweep.name, failed[0], directory=sweep.config.directory)
         facts.append(("failed", f"trials {', '.join(map(str, failed))}; why: {first}"))

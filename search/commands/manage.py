@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from search.commands.options import DIRECTORY, OUTPUT, Directory, Json, Quiet
+from search.commands.options import DIRECTORY, OUTPUT, Directory, Json, Quiet, StudyStorage
 from search.commands.output import note, put, put_json, put_tables
 from search.commands.run import run_and_show
 from spaces.errors import InputError
@@ -149,13 +149,14 @@ def delete(
     study: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=OUTPUT)] = False,
     directory: Directory = DIRECTORY,
+    study_storage: StudyStorage = None,
 ) -> None:
     """Remove a study, with its networks; its runs in MLflow stay."""
     from search.driver import keeping
 
     if not yes:
         typer.confirm(f"Remove study {study} of {directory} and all its networks?", abort=True, err=True)
-    note(f"removed {' and '.join(keeping.delete(directory, study))}; its runs in MLflow stay")
+    note(f"removed {' and '.join(keeping.delete(directory, study, study_storage))}; its runs in MLflow stay")
 
 
 def rerun(

@@ -266,6 +266,15 @@ MovedWeights = Annotated[
     str | None,
     _option(metavar="FILE", panel=RUN, text="Where the weights of the dense network lie now."),
 ]
+StudyStorage = Annotated[
+    str | None,
+    _option(
+        "--study-storage",
+        metavar="URL",
+        panel=OUTPUT,
+        text="Optuna's storage, such as postgresql+psycopg://USER@HOST/DATABASE, which several drivers may share.",
+    ),
+]
 TrackingUri = Annotated[
     str | None,
     _option(

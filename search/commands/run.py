@@ -82,6 +82,7 @@ def sweep(
     working_dir: options.WorkingDir = None,
     directory: options.OptionalDirectory = None,
     tracking_uri: options.TrackingUri = None,
+    study_storage: options.StudyStorage = None,
     quiet: options.Quiet = False,
     dry_run: Annotated[
         bool,
@@ -128,6 +129,7 @@ def sweep(
         working_dir=working_dir,
         directory=directory,
         tracking_uri=tracking_uri,
+        study_storage=study_storage,
     )
 
     with ExitStack() as leaving:  # Ray is stopped whatever the sweep is refused for
@@ -203,6 +205,7 @@ def resume(
     working_dir: options.WorkingDir = None,
     directory: options.Directory = options.DIRECTORY,
     tracking_uri: options.TrackingUri = None,
+    study_storage: options.StudyStorage = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -225,6 +228,7 @@ def resume(
         "storage": storage,
         "working_dir": working_dir,
         "tracking_uri": tracking_uri,
+        "study_storage": study_storage,
     }
 
     with ExitStack() as leaving:

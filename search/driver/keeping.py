@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from search.records.paths import resolve_path
+from search.records.text import without_credentials
 from search.store.databases import is_sound
 from search.store.files import remove_folder
 from search.store.studies import StudyFiles, study_names
-from search.study.config import checked_name
+from search.study.config import StudyConfig, checked_name
 from search.study.storage import (
     database_file,
     delete_study,
@@ -33,12 +34,25 @@ def storage_url(directory: Path) -> str:
     return sqlite_url(resolve_path(directory) / "optuna.db")
 
 
-def delete(directory: Path, name: str) -> list[str]:
+def study_url(config: StudyConfig) -> str:
+    """Name the Optuna storage of a study.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        The storage that was named, else that of the run store.
+    """
+    return config.study_storage or storage_url(config.directory)
+
+
+def delete(directory: Path, name: str, study_storage: str | None = None) -> list[str]:
     """Remove a study: its folder and its trials in Optuna's storage.
 
     Args:
         directory: The run store.
         name: Name of the study.
+        study_storage: Its Optuna storage, where that is neither the run store's nor known to the study.
 
     Returns:
         What was removed, in words. MLflow's runs stay.
@@ -46,7 +60,9 @@ def delete(directory: Path, name: str) -> list[str]:
     Raises:
         InputError: If there is no such study, or a driver is at work on it.
     """
-    url, removed = storage_url(directory), []
+    removed = []
+    known = StudyFiles(directory, name).config().study_storage if name in study_names(directory) else None
+    url = study_storage or known or storage_url(directory)
     in_optuna = not is_damaged(url) and name in known_studies(url)
     if name in study_names(directory):
         files = StudyFiles(directory, name)
@@ -57,7 +73,7 @@ def delete(directory: Path, name: str) -> list[str]:
         raise InputError(unknown_name("study", name, study_names(directory)))
     if in_optuna:
         delete_study(url, name)
-        removed.append(f"its trials in {database_file(url)}")
+        removed.append(f"its trials in {database_file(url) or without_credentials(url)}")
     return removed
 
 
@@ -72,7 +88,8 @@ def rename(directory: Path, old: str, new: str) -> None:
     Raises:
         InputError: If the name is taken or not allowed, or a driver is at work on the study.
     """
-    files, url = StudyFiles.open(directory, old), storage_url(directory)
+    files = StudyFiles.open(directory, old)
+    url = study_url(files.config())
     _require_idle(files)
     target = files.root.with_name(checked_name(new))
     in_optuna = [] if is_damaged(url) else known_studies(url)
@@ -95,15 +112,16 @@ def check(files: StudyFiles) -> list[str]:
         What is wrong, each with its cure; nothing if all is well.
     """
     problems = list(files.damaged().values())
-    url = storage_url(files.directory)
+    url = study_url(files.config())
     path = database_file(url)
+    where = path or without_credentials(url)
     cure = f"`paretoprune resume {files.name}` mends it"
-    if path is None or not path.exists():
-        return [*problems, f"Optuna's database {path} is gone; {cure} from the files"]
-    if not is_sound(path, ("studies", "trials")):
-        return [*problems, f"Optuna's database {path} is damaged; {cure} from the files"]
+    if path is not None and not path.exists():
+        return [*problems, f"Optuna's database {where} is gone; {cure} from the files"]
+    if path is not None and not is_sound(path, ("studies", "trials")):
+        return [*problems, f"Optuna's database {where} is damaged; {cure} from the files"]
     if files.name not in known_studies(url):
-        return [*problems, f"Optuna's database {path} does not have the study; {cure} from the files"]
+        return [*problems, f"Optuna's database {where} does not have the study; {cure} from the files"]
     trials = read_trials(url, files.name)
     finished = set(files.numbers())
     problems += [

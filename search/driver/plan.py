@@ -15,7 +15,7 @@ from methods.network.preflight import Findings
 from search.driver.training_step import measure_training
 from search.report.notebook import plan_html
 from search.speed.conditions import Conditions
-from search.study.config import StudyConfig
+from search.study.config import StudyConfig, places
 from search.study.limits import limit_words
 from search.study.samplers.base import Limits, PointCost
 from search.tasks.workload import Workload
@@ -95,7 +95,7 @@ class Plan:
             Configuration, sizes, reachable shares of FLOPs and parameters, and the space.
         """
         return {
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json") | places(self.config),
             "dense": {"flops": self.cost.dense, "params": self.params},
             "reachable_flops_share": [self.smallest / self.cost.dense, 1.0],
             "reachable_params_share": [self.findings.least.params / self.findings.dense.params, 1.0],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from search.driver.keeping import storage_url
+from search.driver.keeping import study_url
 from search.driver.prepare import plan
 from search.store.studies import StudyFiles
 from search.study.cost import PointCosts
@@ -30,7 +30,7 @@ def enqueue_point(files: StudyFiles, method: str, values: Mapping[str, object]) 
     """
     space = Space.from_json(files.record()["space"])
     point, notes = complete_point(space, method, values), []
-    url = storage_url(files.directory)
+    url = study_url(files.config())
     if files.name not in known_studies(url):
         raise InputError(
             f"Optuna's database does not have study {files.name!r}; `paretoprune resume {files.name}` mends that"

@@ -29,6 +29,7 @@ class Recorder:
         total: How many trials there will be.
         listener: Hears of progress.
         tracker: Mirrors the trials to MLflow, once it is open.
+        publishes: Whether this driver draws the trials and sends them to MLflow: of several, one does.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Recorder:
         total: int,
         listener: Listener,
         tracker: Future[Tracker | Away],
+        publishes: bool = True,
     ) -> None:
+        self._publishes = publishes
         self._files = files
         self._dense = dense
         self._objectives = objectives
@@ -62,7 +65,8 @@ class Recorder:
         """
         for outcome in outcomes:
             self._count(outcome)
-            self._drawn.append(self._pictures.submit(self._publish, outcome))
+            if self._publishes:
+                self._drawn.append(self._pictures.submit(self._publish, outcome))
 
     def started(self, spec: TrialSpec) -> None:
         """Hear that a trial began.
@@ -88,7 +92,8 @@ class Recorder:
         self._listener.trial_finished(outcome, self._front.hypervolume(), self._front.members)
         for reason in outcome.untimed.values():
             self._listener.warning(f"trial {outcome.number} is kept without this latency: {reason}")
-        self._drawn.append(self._pictures.submit(self._publish, outcome))
+        if self._publishes:
+            self._drawn.append(self._pictures.submit(self._publish, outcome))
 
     def close(self) -> None:
         """Wait for the pictures; a picture that could not be drawn is a warning, not a loss."""

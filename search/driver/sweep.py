@@ -24,7 +24,7 @@ from search.driver.doctor import describe_findings
 from search.driver.ending import Ending
 from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
-from search.driver.keeping import storage_url
+from search.driver.keeping import study_url
 from search.driver.networks import keep_networks
 from search.driver.plan import Plan
 from search.driver.prepare import plan, require_same
@@ -35,24 +35,29 @@ from search.objectives import load_objectives, task_objectives
 from search.records.environment import versions
 from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
+from search.records.text import without_credentials
 from search.report.listeners import choose_listener
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, places
 from search.study.config_file import with_places
 from search.study.schedule import Schedule, lag_for
-from search.study.storage import is_damaged, known_studies, set_aside_damaged
+from search.study.storage import BEAT, is_damaged, is_shared, known_studies, set_aside_damaged
 from search.study.study import Study
 from search.tasks.identity import study_identity
 from search.tasks.workload import Workload
-from search.tracking.away import Away
+from search.tracking.away import Away, Elsewhere
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker
 from search.trials.trial import Setting
-from search.workers.finish import stop_paused
+from search.workers.finish import ended_leg, stop_paused
 from search.workers.launch import Launch
 from search.workers.pool import Pool, open_pool
 from search.workers.progress import watch_progress
+from search.workers.shared import SharedSchedule
 from spaces import InputError, Space
+
+JOINED_WITHIN = 60.0
+"""Seconds within which the driver that leads has made the study that another one joins."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,13 @@ class Sweep:
         total = files.total()
         if trials is not None and trials < total:
             raise InputError(f"study {files.name!r} has {total} trials already; --trials {trials} is less")
-        config = with_places(files.config(), moved or {})
+        before = files.config()
+        config = with_places(before, moved or {})
+        if places(config)["study_storage"] != before.study_storage and files.driven():
+            raise InputError(
+                f"study {files.name!r} is being run over {before.study_storage or 'its own database'}; give the same "
+                "--study-storage, or wait until it ends"
+            )
         files.write_places(places(config))
         sweep = cls(config.model_copy(update={"trials": trials or total, "name": files.name}), listener, launch=launch)
         sweep._files = files
@@ -168,14 +179,30 @@ class Sweep:
     def run(self) -> Front:
         """Run all trials that are not finished, then finish the front.
 
+        Where the study's storage is shared and another driver is at work, its trials are run together with that one,
+        which then finishes the front; should it have ended, this one does.
+
         Returns:
             The front.
         """
+        front, whole = self._run()
+        files = self._files
+        if whole or files is None or files.led() or files.is_finished():
+            return front
+        moved = {"study_storage": self.config.study_storage}
+        last = Sweep.resume(files.name, files.directory, self._listener, None, moved)
+        last._workload = self._workload
+        front, _ = last._run()
+        self.summary = last.summary
+        return front
+
+    def _run(self) -> tuple[Front, bool]:
+        """Run the trials; the second value tells whether the front was finished, too."""
         began = time.perf_counter()
         with ExitStack() as stack:
             stack.callback(self._listener.close)
             if self._files is None and self.config.name is not None:
-                _refuse_taken(self.config.directory, self.config.name)  # before anything is trained
+                _refuse_taken(self.config, self.config.name)  # before anything is trained
             self._listener.stage("loading data and network")
             launch = stack.enter_context(self._launch or Launch(self.config.resources))
             pools = stack.enter_context(ExitStack())
@@ -205,12 +232,16 @@ class Sweep:
             self._set_aside_damaged_database()
             files = self._files = self._files or _create_files(planned, dense, pool.slots)
             files.network = getattr(self._workload, "network", None)
-            stack.enter_context(files.lock())
+            leads = self._take_part(files, stack)
             earlier = set(files.numbers())
-            tracked = threads.submit(self._begin_mirror, opening, files, dense)
+            tracked = threads.submit(self._begin_mirror if leads else _stand_aside, opening, files, dense)
             stack.callback(self._deliver, tracked)
             with _ended(tracked):
-                self._trials(pool, files, planned, setting, dense, tracked)
+                own = self._trials(pool, files, planned, setting, dense, tracked, leads)
+                if not leads:
+                    busy = {"trials": own, "dense": dense_seconds * pool.slots, "exports": 0.0}
+                    self.summary = Summary(time.perf_counter() - began, pool.slots, busy, {})
+                    return files.front(), False
                 self._listener.stage("testing and drawing the front")
                 front, paths = finish_front(files, planned.workload, setting)
                 tracker = tracked.result()
@@ -223,7 +254,7 @@ class Sweep:
                 )
                 leaving = threads.submit(_leave, pools, launch)
                 tracker.log_dense(front.dense)
-                trials = sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
+                trials = own or sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
                 # While the dense network trains there is no trial that a worker could run.
                 busy = {"trials": trials, "dense": dense_seconds * pool.slots, "exports": exports}
                 self.summary = Summary(time.perf_counter() - began, pool.slots, busy, paths)
@@ -232,7 +263,20 @@ class Sweep:
                 numbers |= knee_numbers(front)
                 tracker.finish_sweep(ranks(front), paths, front.hypervolume(), note(front), numbers)
                 leaving.result()
-        return front
+                files.write_finished()
+        return front, True
+
+    def _take_part(self, files: StudyFiles, stack: ExitStack) -> bool:
+        """Claim the study, or join the driver that has; tell whether this one leads: tests, draws and mirrors."""
+        try:
+            stack.enter_context(files.lock())
+        except InputError:
+            if not is_shared(study_url(self.config)):
+                raise
+            stack.enter_context(files.join())
+            self._listener.stage(f"joining the other drivers of {files.name}")
+            return False
+        return True
 
     def _checked_store(self) -> RunStore:
         """Look whether MLflow's store can be used; only a new study refuses a place that the user has just named."""
@@ -287,49 +331,60 @@ class Sweep:
         setting: Setting,
         dense: DenseRow,
         tracker: Future[Tracker | Away],
-    ) -> None:
-        """Run every trial that is not finished."""
-        total = self.config.trials
-        recorder = Recorder(
-            files, dense, load_objectives(self.config.objectives, setting.task), total, self._listener, tracker
-        )
+        leads: bool,
+    ) -> float:
+        """Run every trial that is not finished; return the seconds of those that this driver ran beside others."""
+        total, wanted = self.config.trials, load_objectives(self.config.objectives, setting.task)
+        recorder = Recorder(files, dense, wanted, total, self._listener, tracker, leads)
         with ExitStack() as stack:
             stack.callback(recorder.close)
-            files.remove_leftovers()
-            for line in files.set_aside_damaged():
-                self._listener.warning(line)
-            done = files.outcomes()
-            recorder.resumed(done)
-            wanted = load_objectives(self.config.objectives, setting.task)
-            self._listener.sweep_started(files.name, total, len(done), dense, wanted)
-            finished = {outcome.number: outcome for outcome in done}
-            lag = files.record()["lag"]
-            study = _study(files)
+            lag, url = files.record()["lag"], study_url(self.config)
+            study = _study(files, url, leads)
             begun, space = files.config(), Space.from_json(files.record()["space"])
             earlier = earlier_trials(files.record().get("earlier", ()))
             maker, ladder = study_parts(planned, space, setting, dense, begun.trials, earlier)
             study.use(maker, planned.limits)
-            paused = {number: seen for number in files.paused_numbers() if (seen := files.paused(number)) is not None}
-            for line in study.reconcile(finished, lag, paused, ladder()):
-                self._listener.warning(line)
+            with study.storage.exclusive():  # what other drivers write meanwhile is in both records or in none
+                files.remove_leftovers()
+                for line in files.set_aside_damaged():
+                    self._listener.warning(line)
+                finished = {outcome.number: outcome for outcome in files.outcomes()}
+                waiting = {n: seen for n in files.paused_numbers() if (seen := files.paused(n)) is not None}
+                for line in study.reconcile(finished, lag, waiting, ladder()):
+                    self._listener.warning(line)
+            recorder.resumed(list(finished.values()))
+            self._listener.sweep_started(files.name, total, len(finished), dense, wanted)
             resources = self.config.resources
             devices = planned.gpus_per_trial or resources.cpus_per_trial
             ending = Ending(self.config, lambda: recorder.flat, spent=lambda: devices * recorder.seconds)
-            known = {**paused, **finished}
-            stop = partial(stop_paused, files)
-            schedule = Schedule(study, total, lag, known.get, recorder.finished, ending, ladder(), stop)
+            known = {**waiting, **finished}
+            made = (study, total, lag, known.get, recorder.finished, ending, ladder(), partial(stop_paused, files))
+            schedule: Schedule
+            if is_shared(url):
+                schedule = stack.enter_context(
+                    SharedSchedule(
+                        *made,
+                        claims=study.storage,
+                        ended=lambda spec: ended_leg(files, spec, setting.steps),
+                        on_elsewhere=recorder.started,
+                        beat=BEAT,
+                    )
+                )
+            else:
+                schedule = Schedule(*made)
             if not schedule.done:
                 with watch_progress(files, self._listener):
                     pool.run(schedule, setting, files, recorder.started)
             if not schedule.done and ending.reason is not None:
-                waiting = len(files.paused_numbers())
-                rest = f", {waiting} wait at a rung" if waiting else ""
-                begun_not = total - len(files.numbers()) - waiting
+                held = len(files.paused_numbers())
+                rest = f", {held} wait at a rung" if held else ""
+                begun_not = total - len(files.numbers()) - held
                 self._listener.warning(f"{ending.reason}: {begun_not} of {total} trials were not begun{rest}")
+            return schedule.seconds if isinstance(schedule, SharedSchedule) else 0.0
 
     def _set_aside_damaged_database(self) -> None:
         """Give Optuna a new database where the old one cannot be read; studies are taken up again from their files."""
-        if (aside := set_aside_damaged(storage_url(self.config.directory))) is not None:
+        if (aside := set_aside_damaged(study_url(self.config))) is not None:
             self._listener.warning(
                 f"Optuna's database was damaged and is now {aside.name}; each study is taken up again from its files "
                 "when it is resumed"
@@ -340,6 +395,13 @@ class Sweep:
         if (warning := tracker.result().close().warning) is not None:
             later = "" if self.name is None else f"; `paretoprune mirror {self.name}` sends what is missing"
             self._listener.warning(f"{warning}{later}")
+
+
+def _stand_aside(opening: Future[Tracker | Away], files: StudyFiles, dense: DenseRow) -> Elsewhere:
+    """Leave MLflow to the driver that leads."""
+    tracker = opening.result()
+    tracker.close(timeout=5.0)
+    return Elsewhere(tracker.store)
 
 
 def _leave(pools: ExitStack, launch: Launch) -> None:
@@ -415,10 +477,17 @@ def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
         return files
 
 
-def _study(files: StudyFiles) -> Study:
-    """Open the Optuna study of a folder; make it if it is not there, or not there any more."""
+def _study(files: StudyFiles, url: str, leads: bool) -> Study:
+    """Open the Optuna study of a folder; the driver that leads makes it if it is not there, or not there any more."""
     config, record = files.config(), files.record()
-    url = storage_url(files.directory)
+    until = time.monotonic() + JOINED_WITHIN
+    while (missing := files.name not in known_studies(url)) and not leads:
+        if time.monotonic() > until:
+            raise InputError(
+                f"study {files.name!r} is being run by another process, but not over {without_credentials(url)}; give "
+                "the --study-storage that the other one was given"
+            )
+        time.sleep(1.0)
     return Study.open(
         url,
         files.name,
@@ -429,20 +498,21 @@ def _study(files: StudyFiles) -> Study:
         config.trials,
         record.get("first", ()),
         record.get("id", ""),
-        new=files.name not in known_studies(url),
+        new=missing,
     )
 
 
-def _refuse_taken(directory: Path, name: str) -> None:
-    if name in study_names(directory):
-        raise InputError(
-            f"study {name!r} exists; continue it with `paretoprune resume {name}` or choose another --name"
-        )
-    url = storage_url(directory)
+def _refuse_taken(config: StudyConfig, name: str) -> None:
+    url = study_url(config)
+    if name in study_names(config.directory):
+        how = "continue or join" if is_shared(url) else "continue"
+        raise InputError(f"study {name!r} exists; {how} it with `paretoprune resume {name}` or choose another --name")
     if not is_damaged(url) and name in known_studies(url):
+        where = f"storage {without_credentials(url)}" if is_shared(url) else f"database in {config.directory}"
+        more = " --study-storage URL" if is_shared(url) else ""
         raise InputError(
-            f"Optuna's database in {directory} still has a study {name!r}, whose folder is gone; remove it with "
-            f"`paretoprune delete {name}`, or choose another --name"
+            f"Optuna's {where} still has a study {name!r}, whose folder is gone; remove it with "
+            f"`paretoprune delete {name}{more}`, or choose another --name"
         )
 
 
@@ -452,5 +522,5 @@ def _free_name(config: StudyConfig, data: str) -> str:
     both = model if model.startswith(data) else f"{data}-{model}"  # digits_resnet says it already
     stem = re.sub(r"[^A-Za-z0-9]+", "-", both).strip("-")[:60]
     folders = (path.name for path in (config.directory / "studies").glob("*"))  # also such as are no studies
-    taken = {*folders, *known_studies(storage_url(config.directory))}
+    taken = {*folders, *known_studies(study_url(config))}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n:03d}") not in taken)

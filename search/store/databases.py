@@ -1,4 +1,4 @@
-"""SQLite databases that may be damaged: found out, moved out of the way."""
+"""SQLite databases that may be damaged: found out, moved out of the way; and places where none can be kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from pathlib import Path
 
 SUFFIXES = ("", "-journal", "-wal", "-shm")
 """Files that make up one SQLite database."""
+
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "beegfs", "glusterfs", "ncpfs"})
+"""File systems of other machines, over which locks of files may not hold."""
+
+LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuse.bindfs", "fuse.mergerfs", "fuse.lxcfs", "fuse.ntfs-3g"})
+"""File systems in user space that lie on a disk of this machine; all others may lie anywhere."""
+
+MOUNTS = Path("/proc/mounts")
 
 
 def is_sound(path: Path, tables: Collection[str] = ()) -> bool:
@@ -32,6 +40,34 @@ def is_sound(path: Path, tables: Collection[str] = ()) -> bool:
     except sqlite3.DatabaseError:
         return False
     return answer == ("ok",) and (not found or set(tables) <= found)
+
+
+def network_file_system(folder: Path, mounts: Path = MOUNTS) -> str | None:
+    """Say on which network file system a folder lies.
+
+    Args:
+        folder: The folder, absolute; it need not exist.
+        mounts: The table of mounts, as Linux writes it.
+
+    Returns:
+        Its kind and where it is mounted, such as ``"nfs4 (/home)"``; ``None`` for a local disk, or where the system
+        has no such table.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    found, deepest = None, -1
+    for line in lines:  # a later mount hides an earlier one at the same place
+        _, place, kind, *_ = line.split(" ")
+        at = Path(place.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"))
+        if folder.is_relative_to(at) and len(at.parts) >= deepest:
+            found, deepest = (kind, at), len(at.parts)
+    if found is None:
+        return None
+    kind, at = found
+    remote = kind in NETWORK or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)
+    return f"{kind} ({at})" if remote else None
 
 
 def lock_database(path: Path) -> AbstractContextManager[object]:

@@ -11,9 +11,10 @@ import os
 import re
 import shutil
 import time
+import uuid
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -530,25 +531,42 @@ class StudyFiles:
                 f"study {self.name!r} is being run by another process; `paretoprune status {self.name}` shows it"
             ) from error
 
+    @contextmanager
+    def join(self) -> Generator[None]:
+        """Show, until the context ends, that this process works on the study beside the driver that holds the lock.
+
+        Yields:
+            Nothing; runs the block.
+        """
+        import filelock
+
+        folder = self.root / "drivers"
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.lock"):  # of processes that were killed
+            if not _is_locked(old):
+                old.unlink(missing_ok=True)
+        path = folder / f"{uuid.uuid4().hex}.lock"
+        try:
+            with filelock.FileLock(path, mode=0o666):
+                yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    def led(self) -> bool:
+        """Tell whether some process holds the lock of the study; nothing is written, nor a driver kept away.
+
+        Returns:
+            Whether one does: the only driver, or of several the one that also tests, draws and mirrors.
+        """
+        return _is_locked(self.root / "driver.lock")
+
     def driven(self) -> bool:
         """Tell whether a driver is at work on the study now; nothing is written, nor a driver kept away.
 
         Returns:
-            True while some process holds the lock.
+            True while some process does.
         """
-        import fcntl
-
-        try:
-            handle = os.open(self.root / "driver.lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)  # lets go of the lock, too
-        return False
+        return self.led() or any(_is_locked(path) for path in (self.root / "drivers").glob("*.lock"))
 
     def write_running(self, numbers: Sequence[int], total: int) -> None:
         """Note which trials are with workers now.
@@ -558,6 +576,18 @@ class StudyFiles:
             total: How many trials the study shall have.
         """
         write_json(self.root / "driver.json", {"running": sorted(numbers), "total": total})
+
+    def write_finished(self) -> None:
+        """Note that the front of all trials so far is tested, drawn, exported and mirrored."""
+        write_json(self.root / "finished.json", {"trials": self.numbers()})
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing is left to do for the trials that there are.
+
+        Returns:
+            Whether :meth:`write_finished` was called since the last of them ended.
+        """
+        return bool(_note(self.root / "finished.json").get("trials") == self.numbers())
 
     def total(self) -> int:
         """Read how many trials the study shall have.
@@ -601,6 +631,23 @@ class StudyFiles:
             "driver": driven,
             "running": running,
         }
+
+
+def _is_locked(path: Path) -> bool:
+    """Look whether another process holds the lock of a file."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)  # lets go of the lock, too
+    return False
 
 
 def study_names(directory: Path) -> list[str]:

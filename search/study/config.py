@@ -168,6 +168,8 @@ class StudyConfig(_Part):
         directory: Where studies and runs are stored; a relative path starts at the file it is written in.
         tracking_uri: Where MLflow runs are logged; ``None`` for the environment's or the store in
             ``directory``.
+        study_storage: Optuna's storage: ``postgresql+psycopg://USER:PASSWORD@HOST/DATABASE``, which several drivers of
+            one study may share, or ``sqlite:////PATH``; ``None`` for ``optuna.db`` in ``directory``.
     """
 
     name: str | None = None
@@ -210,6 +212,7 @@ class StudyConfig(_Part):
     exports: tuple[str, ...] = tuple(FORMATS)
     directory: Path = Path("mlruns")
     tracking_uri: str | None = None
+    study_storage: str | None = None
 
     @field_validator("name")
     @classmethod
@@ -220,6 +223,11 @@ class StudyConfig(_Part):
     @classmethod
     def _without_tilde(cls, path: Path) -> Path:
         return expand_home(path)
+
+    @field_validator("study_storage")
+    @classmethod
+    def _known_storage(cls, url: str | None) -> str | None:
+        return url if url is None else checked_storage(url)
 
     @field_validator("methods")
     @classmethod
@@ -330,7 +338,35 @@ def checked_name(name: str) -> str:
     return name
 
 
-PLACES = ("data_root", "weights", "tracking_uri")
+def checked_storage(url: str) -> str:
+    """Check the address of a storage for Optuna.
+
+    Args:
+        url: What was given.
+
+    Returns:
+        The address as Optuna takes it.
+
+    Raises:
+        InputError: If it is of no kind that a study can be kept in.
+
+    Example:
+        >>> checked_storage("postgresql://anna@db/runs")
+        'postgresql+psycopg://anna@db/runs'
+    """
+    kind, separator, rest = url.partition("://")
+    if separator and kind in ("postgres", "postgresql", "postgresql+psycopg") and rest:
+        return f"postgresql+psycopg://{rest}"
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        path = url.removeprefix("sqlite:///")
+        return url if path.startswith(("/", "file:")) else f"sqlite:///{resolve_file(path)}"
+    raise InputError(
+        f"study storage {without_credentials(url)!r} is not allowed: give postgresql+psycopg://USER:PASSWORD@HOST/"
+        "DATABASE, which several drivers may share, or sqlite:////PATH on a local disk"
+    )
+
+
+PLACES = ("data_root", "weights", "tracking_uri", "study_storage")
 """Keys of the configuration, beside those of ``resources``, that say where a study runs and not what it is."""
 
 
@@ -344,7 +380,7 @@ def places(config: StudyConfig) -> dict[str, Any]:
         The values of :data:`PLACES` and of ``resources``, in JSON's types.
     """
     stored = config.model_dump(mode="json", include={*PLACES, "resources"})
-    for table, key in ((stored, "tracking_uri"), (stored["resources"], "storage")):
+    for table, key in ((stored, "tracking_uri"), (stored, "study_storage"), (stored["resources"], "storage")):
         if table[key] is not None:
             table[key] = without_credentials(table[key])
     return stored

@@ -4,24 +4,39 @@ Which of them are ours, under which number, is written with each trial (:data:`N
 Optuna itself are left alone and never counted. A trial is written by one transaction, its point included, so that a
 kill leaves it whole or not at all. Of several trials with one number the last counts; the others were superseded,
 since Optuna does not reopen what has ended.
+
+A database on a server (PostgreSQL) may be shared by several drivers of one study. What they write then lies between
+:meth:`Storage.exclusive`, a trial is run by the driver that has claimed it, and a claim whose driver does not beat any
+more is free again. A server that goes away is waited for.
 """
 
 from __future__ import annotations
 
+import hashlib
+import time
 import warnings
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import quote, unquote
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.store.databases import is_sound, lock_database, set_aside
+from search.records.errors import RunError, StoreWarning
+from search.records.text import without_credentials
+from search.store.databases import is_sound, lock_database, network_file_system, set_aside
 from spaces import InputError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 NUMBER = "number"
 """Attribute of our trials: the number in our study, which is the name of the trial's folder."""
@@ -29,8 +44,54 @@ NUMBER = "number"
 IDENTITY = "paretoprune"
 """Attribute of our studies: their identity, as it stands in ``study.json``."""
 
+CLAIM = "driver"
+"""Attribute of a trial: the driver that runs it; empty when that driver has let go of it."""
+
 TABLES = ("studies", "trials")
 """Tables by which a database is known to be Optuna's."""
+
+SERVERS = ("postgresql+psycopg://",)
+"""Beginnings of the addresses of databases that several drivers may share."""
+
+BEAT = 10
+"""Seconds between two signs of life of a driver for the trials that it runs."""
+
+GRACE = 60
+"""Seconds without such a sign after which a driver counts as dead, and its trials are free."""
+
+PATIENCE = 300.0
+"""Seconds that a database on a server may be away."""
+
+SAID_AFTER = 5.0
+"""Seconds after which that is said."""
+
+
+def is_shared(url: str) -> bool:
+    """Say whether several drivers may use a storage at once.
+
+    Args:
+        url: Optuna storage URL.
+
+    Returns:
+        Whether it is a database on a server.
+
+    Example:
+        >>> is_shared("postgresql+psycopg://anna@db/runs"), is_shared("sqlite:////runs/optuna.db")
+        (True, False)
+    """
+    return url.startswith(SERVERS)
+
+
+def _patient(
+    method: Callable[Concatenate[Storage, Given], Answer],
+) -> Callable[Concatenate[Storage, Given], Answer]:
+    """Have a method called again, from its beginning, until the server answers."""
+
+    @wraps(method)
+    def call(self: Storage, /, *args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        return self._wait_for_server(lambda: method(self, *args, **kwargs))
+
+    return call
 
 
 class Storage:
@@ -43,6 +104,12 @@ class Storage:
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
         self._storage = study._storage
+        backend = getattr(self._storage, "_backend", self._storage)
+        # Of a database on a server alone: that of a file has one driver, and no server that could go away.
+        self._engine: Engine | None = None
+        if isinstance(backend, optuna.storages.RDBStorage) and is_shared(backend.url):
+            self._engine = backend.engine
+        self._held = False
         # Studies of earlier versions ran every trial there was, under Optuna's own numbers.
         self._numbered = IDENTITY in study.user_attrs
         self._ids = {number: trial._trial_id for number, trial in self.trials().items()}
@@ -67,11 +134,11 @@ class Storage:
             InputError: If there is a study of that name.
         """
         try:
-            study = optuna.create_study(storage=_opened(url), study_name=name, directions=directions)
+            study = optuna.create_study(storage=_opened(url, often=True), study_name=name, directions=directions)
         except optuna.exceptions.DuplicatedStudyError as error:
             raise InputError(
-                f"Optuna's storage {url} already has a study {name!r}; choose another --name, or remove it with "
-                f"`paretoprune delete {name}`"
+                f"Optuna's storage {without_credentials(url)} already has a study {name!r}; choose another --name, or "
+                f"remove it with `paretoprune delete {name}`"
             ) from error
         return cls._complete(study, objectives, identity)
 
@@ -92,14 +159,14 @@ class Storage:
             InputError: If there is no study of that name, or only another one.
         """
         try:
-            study = optuna.load_study(storage=_opened(url), study_name=name)
+            study = optuna.load_study(storage=_opened(url, often=True), study_name=name)
         except KeyError as error:
-            raise InputError(f"Optuna's storage {url} has no study {name!r}") from error
+            raise InputError(f"Optuna's storage {without_credentials(url)} has no study {name!r}") from error
         found = study.user_attrs.get(IDENTITY)
         if found is not None and found != identity:
             raise InputError(
-                f"Optuna's storage {url} has another study of the name {name!r}; `paretoprune rename {name} NEW` gives "
-                "the one in this folder another name"
+                f"Optuna's storage {without_credentials(url)} has another study of the name {name!r}; `paretoprune "
+                f"rename {name} NEW` gives the one in this folder another name"
             )
         return cls._complete(study, objectives, identity)
 
@@ -113,6 +180,7 @@ class Storage:
                 study.set_metric_names(list(objectives))
         return cls(study)
 
+    @_patient
     def trials(self) -> dict[int, FrozenTrial]:
         """Return our trials that were asked.
 
@@ -123,6 +191,7 @@ class Storage:
         found = {number: trial for trial in asked if (number := self._number(trial)) is not None}
         return dict(sorted(found.items()))
 
+    @_patient
     def foreign(self) -> list[int]:
         """List the trials that others added and ran.
 
@@ -132,6 +201,7 @@ class Storage:
         asked = (t for t in self._study.get_trials(deepcopy=False) if t.state != TrialState.WAITING)
         return [trial.number for trial in asked if self._number(trial) is None]
 
+    @_patient
     def waiting(self) -> FrozenTrial | None:
         """Return the point that was queued first and not asked yet.
 
@@ -141,6 +211,7 @@ class Storage:
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return waiting[0] if waiting else None
 
+    @_patient
     def enqueue(self, point: Mapping[str, Any]) -> None:
         """Have a point asked before the sampler proposes further ones.
 
@@ -149,6 +220,7 @@ class Storage:
         """
         self._study.enqueue_trial(dict(point))
 
+    @_patient
     def count_waiting(self) -> int:
         """Count the points that are queued and not asked yet.
 
@@ -165,27 +237,119 @@ class Storage:
             trial: State, parameters, values and attributes.
             queued: The waiting trial that it was made of, if any.
         """
-        if queued is None:
-            template = optuna.trial.create_trial(
-                state=trial.state,
-                values=trial.values,
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs={**trial.user_attrs, NUMBER: number},
-                system_attrs=trial.system_attrs,
-            )
-            self._ids[number] = self._storage.create_new_trial(self._study._study_id, template_trial=template)
-            return
-        # The state comes last: until then the point waits in the queue, and would be taken up again.
-        identity = queued._trial_id
-        self._storage.set_trial_user_attr(identity, NUMBER, number)
-        for name, distribution in trial.distributions.items():
-            if name not in queued.params:
-                value = distribution.to_internal_repr(trial.params[name])
-                self._storage.set_trial_param(identity, name, value, distribution)
-        self._storage.set_trial_state_values(identity, TrialState.RUNNING)
-        self._ids[number] = identity
+        attempts = 0
 
+        def write() -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts > 1 and self._has(number, trial):
+                return  # the server had written it before it went away
+            if queued is None:
+                template = optuna.trial.create_trial(
+                    state=trial.state,
+                    values=trial.values,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    user_attrs={**trial.user_attrs, NUMBER: number},
+                    system_attrs=trial.system_attrs,
+                )
+                self._ids[number] = self._storage.create_new_trial(self._study._study_id, template_trial=template)
+                return
+            # The state comes last: until then the point waits in the queue, and would be taken up again.
+            identity = queued._trial_id
+            self._storage.set_trial_user_attr(identity, NUMBER, number)
+            for name, distribution in trial.distributions.items():
+                if name not in queued.params:
+                    value = distribution.to_internal_repr(trial.params[name])
+                    self._storage.set_trial_param(identity, name, value, distribution)
+            self._storage.set_trial_state_values(identity, TrialState.RUNNING)
+            self._ids[number] = identity
+
+        self._wait_for_server(write)
+
+    def find(self, number: int) -> FrozenTrial | None:
+        """Look whether another driver has asked a trial already.
+
+        Args:
+            number: Its number in our study.
+
+        Returns:
+            The trial; ``None`` if it is for this driver to ask.
+        """
+        if self._engine is None:
+            return None
+        kept = self.trials().get(number)
+        if kept is not None:
+            self._ids[number] = kept._trial_id
+        return kept
+
+    @contextmanager
+    def exclusive(self) -> Generator[None]:
+        """Keep other drivers from asking, telling and claiming while the block runs; it may be nested.
+
+        Yields:
+            Nothing; runs the block. The storage of a file has one driver, and nothing to keep away.
+        """
+        if self._engine is None or self._held:
+            yield
+            return
+        connection = self._lock(self._engine)
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            _let_go(connection)
+
+    @_patient
+    def claim(self, number: int, driver: str, is_gone: Callable[[str], bool]) -> bool:
+        """Take a trial for a driver to run, unless another one runs it.
+
+        Args:
+            number: Its number in our study.
+            driver: Names the driver.
+            is_gone: Tells whether a driver is known to have ended; one that has not beaten for :data:`GRACE` seconds
+                counts as ended in any case.
+
+        Returns:
+            Whether the trial is this driver's now.
+        """
+        with self.exclusive():
+            identity = self._ids[number]
+            kept = self._storage.get_trial(identity)
+            if kept.state.is_finished():
+                return False
+            holder = kept.user_attrs.get(CLAIM)
+            free = not holder or holder == driver or is_gone(holder)
+            if not free and identity not in self._beating()._get_stale_trial_ids(self._study._study_id):
+                return False
+            # The beat comes first: a claim without one would never grow stale.
+            self._beating().record_heartbeat(identity)
+            self._storage.set_trial_user_attr(identity, CLAIM, driver)
+            return True
+
+    def beat(self, numbers: Collection[int]) -> None:
+        """Give a sign of life for trials that this driver runs.
+
+        Args:
+            numbers: Their numbers in our study.
+        """
+        for number in numbers:
+            self._beating().record_heartbeat(self._ids[number])
+
+    def release(self, number: int, driver: str) -> None:
+        """Let another driver run a trial that this one has claimed and does not run to its end.
+
+        Args:
+            number: Its number in our study.
+            driver: Names this driver.
+        """
+        with self.exclusive():
+            kept = self._storage.get_trial(self._ids[number])
+            if not kept.state.is_finished() and kept.user_attrs.get(CLAIM) == driver:
+                self._storage.set_trial_user_attr(kept._trial_id, CLAIM, "")
+
+    @_patient
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] | None, attributes: Mapping[str, Any]
     ) -> None:
@@ -203,6 +367,7 @@ class Storage:
         self.note(number, attributes)
         self._storage.set_trial_state_values(identity, state, values)
 
+    @_patient
     def constrain(self, number: int, excesses: Mapping[str, float]) -> None:
         """Write by how much a trial breaks the limits of the study; nothing if it has ended.
 
@@ -214,6 +379,7 @@ class Storage:
         if not kept.state.is_finished():
             set_constraints(self._storage, kept, excesses)
 
+    @_patient
     def note(self, number: int, attributes: Mapping[str, Any]) -> None:
         """Write what is to be seen of a trial that has not ended; nothing if it has.
 
@@ -228,6 +394,58 @@ class Storage:
         for name, value in attributes.items():
             if kept.user_attrs.get(name) != value:
                 self._storage.set_trial_user_attr(identity, name, value)
+
+    def _has(self, number: int, trial: FrozenTrial) -> bool:
+        """Look whether a trial is written, as it is to be."""
+        kept = self.trials().get(number)
+        if kept is None or kept.params != trial.params or kept.state != trial.state:
+            return False
+        self._ids[number] = kept._trial_id
+        return True
+
+    def _beating(self) -> optuna.storages._heartbeat.BaseHeartbeat:
+        assert isinstance(self._storage, optuna.storages._heartbeat.BaseHeartbeat)
+        return self._storage
+
+    @_patient
+    def _lock(self, engine: Engine) -> Connection:
+        """Wait for the study's lock on the server; it goes with the connection."""
+        from sqlalchemy import text
+
+        digest = hashlib.sha256(self._study.study_name.encode()).digest()
+        connection = engine.connect()
+        try:
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(:key)"), {"key": int.from_bytes(digest[:8], "big", signed=True)}
+            )
+        except BaseException:
+            _let_go(connection)
+            raise
+        return connection
+
+    def _wait_for_server(self, act: Callable[[], Answer]) -> Answer:
+        """Do something with the database, again and again while its server is away."""
+        began, said = time.monotonic(), False
+        while True:
+            try:
+                return act()
+            except Exception as error:
+                away = time.monotonic() - began
+                if self._engine is None or (reason := _reason_away(error)) is None:
+                    raise
+                where = without_credentials(self._engine.url.render_as_string(hide_password=True))
+                if away > PATIENCE:
+                    raise RunError(
+                        f"the study's storage {where} has not answered for {away:.0f} s ({reason}); start it, and go on"
+                    ) from error
+                if away > SAID_AFTER and not said:
+                    said = True
+                    warnings.warn(
+                        f"the study's storage {where} does not answer ({reason}); waiting up to {PATIENCE:.0f} s",
+                        StoreWarning,
+                        stacklevel=2,
+                    )
+                time.sleep(min(1.0, 0.1 + away))
 
     def _number(self, trial: FrozenTrial) -> int | None:
         number = trial.user_attrs.get(NUMBER, None if self._numbered else trial.number)
@@ -414,15 +632,78 @@ def database_file(url: str) -> Path | None:
     return Path(unquote(path.removeprefix("file:").partition("?")[0]) if path.startswith("file:") else path)
 
 
-def _opened(url: str) -> optuna.storages.RDBStorage:
-    """Open a storage; SQLite with patience for a reader that holds it."""
+def _opened(url: str, often: bool = False) -> optuna.storages.RDBStorage:
+    """Open a storage; SQLite with patience for a reader that holds it, a server with connections that are kept."""
     # Optuna reports each trial, and each parameter that a sampler draws alone; our listeners do the former.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = database_file(url)
     if path is None:
-        return optuna.storages.RDBStorage(url)
+        return _open_server(url, often)
+    if (system := network_file_system(path.parent)) is not None:
+        raise InputError(
+            f"{path.parent} is on {system}, over which SQLite's locks cannot be trusted; give the study another "
+            "storage with --study-storage: postgresql+psycopg://USER@HOST/DATABASE, or sqlite:////PATH on a local disk"
+        )
     with lock_database(path):  # a new database gets its tables from one process
         return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+def _open_server(url: str, often: bool) -> optuna.storages.RDBStorage:
+    """Open a storage on a server; its tables are made by one process."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    public = without_credentials(url)
+    # A machine that vanishes says nothing: within about a minute the connection counts as lost.
+    patience = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    try:
+        engine = create_engine(url, connect_args=patience, poolclass=NullPool)
+        with experimental(), engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(0)"))
+            return optuna.storages.RDBStorage(
+                url,
+                engine_kwargs={
+                    "connect_args": patience,
+                    **({"pool_pre_ping": True} if often else {"poolclass": NullPool}),
+                },
+                heartbeat_interval=BEAT,
+                grace_period=GRACE,
+            )
+    except ImportError as error:
+        raise InputError(
+            f"the study's storage {public} needs psycopg, which is not installed: pip install 'psycopg[binary]>=3.2'"
+        ) from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = _reason_away(error) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunError(
+            f"the study's storage {public} cannot be used ({without_credentials(reason)}); is the server up, and are "
+            "user and password right? They are never stored: give them in --study-storage each time, or as PGUSER and "
+            "PGPASSWORD, or in ~/.pgpass"
+        ) from error
+
+
+def _reason_away(error: BaseException) -> str | None:
+    """Say why a database on a server cannot be reached; ``None`` if that is not what went wrong."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DBAPIError) and (
+            cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
+        ):
+            lines = str(cause.orig).strip().splitlines() or [type(cause.orig).__name__]
+            return without_credentials(lines[0])
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _let_go(connection: Connection) -> None:
+    """Close a connection, and with it its lock; the server may have closed it already."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with suppress(SQLAlchemyError):
+        connection.close()
 
 
 def sqlite_url(path: Path) -> str:

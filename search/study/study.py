@@ -206,16 +206,21 @@ class Study:
         return len(self._told)
 
     def ask(self) -> TrialSpec:
-        """Ask for the next trial.
+        """Ask for the next trial; what another driver of the study has asked under its number is taken as it is.
 
         Returns:
             Its specification.
         """
         number = len(self._copy.get_trials(deepcopy=False))
-        queued = None if number < len(self._first) else self._storage.waiting()
-        trial = self._draw(number, queued)
-        self._storage.add(number, trial, queued)
-        return self._spec(trial)
+        with self._storage.exclusive():
+            kept = self._storage.find(number)
+            if kept is None:
+                queued = None if number < len(self._first) else self._storage.waiting()
+                trial = self._draw(number, queued)
+                self._storage.add(number, trial, queued)
+                return self._spec(trial)
+        self._remember(_running(kept))
+        return self._spec(self._copy.get_trials(deepcopy=False)[number])
 
     def tell(self, outcome: Outcome) -> None:
         """Tell what came of a trial.
@@ -226,8 +231,9 @@ class Study:
         if outcome.number in self._told:
             return  # told before an interruption
         values = self._values(outcome)
-        self._storage.constrain(outcome.number, self._limits.excesses(outcome.metrics))
-        self._storage.tell(outcome.number, ended_as(values, outcome.state), values, _attributes(outcome))
+        with self._storage.exclusive():
+            self._storage.constrain(outcome.number, self._limits.excesses(outcome.metrics))
+            self._storage.tell(outcome.number, ended_as(values, outcome.state), values, _attributes(outcome))
         self._tell_copy(outcome)
 
     def pause(self, outcome: Outcome) -> None:
@@ -236,7 +242,13 @@ class Study:
         Args:
             outcome: The trial, its last record that of the rung.
         """
-        self._storage.note(outcome.number, {f"rung_{name}": value for name, value in outcome.history[-1].items()})
+        with self._storage.exclusive():
+            self._storage.note(outcome.number, {f"rung_{name}": value for name, value in outcome.history[-1].items()})
+
+    @property
+    def storage(self) -> Storage:
+        """The trials in Optuna's storage."""
+        return self._storage
 
     def _reconcile_trial(self, number: int, kept: FrozenTrial | None, outcome: Outcome | None) -> str | None:
         """Add a trial to the copy, and to the storage where that lacks it or differs; say what was mended."""

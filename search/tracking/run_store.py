@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from search.records.paths import resolve_path
 from search.records.text import without_credentials
-from search.store.databases import is_sound, lock_database, set_aside
+from search.store.databases import is_sound, lock_database, network_file_system, set_aside
 from spaces import InputError
 
 DEFAULT_EXPERIMENT = "paretoprune"
@@ -192,6 +192,11 @@ class RunStore:
         """Take and give back the write lock; creates an empty file where there is none."""
         if not path.name or path.name == ":memory:":
             raise InputError(f"the tracking URI {self.uri!r} names no file; give 'sqlite:////absolute/path/mlflow.db'")
+        if (system := network_file_system(path.parent)) is not None:
+            raise InputError(
+                f"{path.parent} is on {system}, over which SQLite's locks cannot be trusted; give MLflow a "
+                "server, or a database on a local disk, with --tracking-uri"
+            )
         try:
             with closing(sqlite3.connect(path, timeout=PROBE_SECONDS, isolation_level=None)) as connection:
                 connection.execute("BEGIN IMMEDIATE")

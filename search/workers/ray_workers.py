@@ -304,7 +304,11 @@ class _ScheduleSearcher(Searcher):
         finished: Any = Searcher.FINISHED  # a word that Tune knows, outside the type it declares
         if self.failure is not None:
             return finished  # type: ignore[no-any-return]
-        spec = self._again.popleft() if self._again else self._schedule.next()
+        try:
+            spec = self._again.popleft() if self._again else self._schedule.next()
+        except (OSError, RunError) as failure:  # Tune must end its trials first
+            self.failure = failure
+            return finished  # type: ignore[no-any-return]
         if spec is None:
             # While trials run one of them may be lost, and must then be run again.
             return finished if self._schedule.exhausted and not self._live else None
