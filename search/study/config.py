@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from methods.contract.recipe import LARGEST_SEED
 from search.records.formats import FORMATS, checked_formats
-from search.records.paths import expand_home
+from search.records.paths import expand_home, resolve_file
 from search.records.text import without_credentials
 from search.speed.conditions import checked_targets
 from search.tasks.data.sizes import SplitSizes
