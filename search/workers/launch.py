@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -26,6 +28,7 @@ class Launch:
     def wait(self) -> None:
         """Wait until it is there; what kept it from starting is raised here."""
         self._started.result()
+        _take_signals_back()
 
     def __enter__(self) -> Self:
         """Own it until the context ends."""
@@ -44,6 +47,16 @@ class Launch:
             self._started.set_result(None)
             stop()  # first: Ray's processes are killed when the thread ends that has started them
         self._thread.shutdown(wait=True)
+
+
+def _take_signals_back() -> None:
+    """Give signals to the process's own handlers again: Ray's libraries take them, and end the process with a stack."""
+    if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
+        return
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        handler = signal.getsignal(number)  # what Python knows, which is not what has been put in its place
+        if handler is not None:
+            signal.signal(number, handler)
 
 
 def _start(resources: Resources) -> Callable[[], None] | None:

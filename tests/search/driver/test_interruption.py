@@ -62,7 +62,8 @@ def test_killed_at_random_moments_and_resumed_equals_never_interrupted(tmp_path:
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 8
 
 
-def test_interrupts_end_with_130_a_front_and_a_way_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupts_end_with_their_code_a_front_and_a_way_on(number: int, code: int, tmp_path: Path) -> None:
     driver = subprocess.Popen(
         command(tmp_path, "sweep", "--name", "stopped", *ARGUMENTS),
         stderr=subprocess.PIPE,
@@ -72,11 +73,11 @@ def test_interrupts_end_with_130_a_front_and_a_way_on(tmp_path: Path) -> None:
     trials = tmp_path / "studies" / "stopped" / "trials"
     while driver.poll() is None and not list(trials.glob("[0-9]*/outcome.json")):
         time.sleep(0.05)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(number)
     time.sleep(0.2)
-    driver.send_signal(signal.SIGINT)  # impatience must not leave processes or tracebacks behind
+    driver.send_signal(number)  # impatience must not leave processes or tracebacks behind
     shown, said = driver.communicate(timeout=60)
-    assert driver.returncode == 130
+    assert driver.returncode == code
     assert "Pareto front of stopped" in shown
     assert "paretoprune resume stopped" in said and "Traceback" not in said
     assert StudyFiles.open(tmp_path, "stopped").status()["driver"] is False

@@ -8,7 +8,8 @@ import pytest
 
 from search.records.errors import RunError
 from search.study import storage
-from search.study.config import checked_storage, load_config, places
+from search.study.config import checked_storage, places
+from search.study.config_file import load_config
 from search.study.storage import known_studies
 from spaces import InputError
 
