@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from methods.contract.classification import Classification
 from methods.contract.recipe import Recipe
-from methods.contract.task import Classification
 from methods.contract.testing import IMAGE, blobs, build_seeded, chain_network
 from methods.network.cost import count
 from search.objectives.base import MeasureContext, Objective

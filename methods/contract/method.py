@@ -24,11 +24,12 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 
 from methods.contract.analyses import Analyses, Fresh, Progress, ignore_progress
+from methods.contract.classification import Classification
 from methods.contract.data import Split
 from methods.contract.inputs import Inputs
 from methods.contract.recipe import Recipe
 from methods.contract.session import Session, Uninterrupted
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from methods.network.anatomy import Anatomy
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel

@@ -24,8 +24,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from methods.contract.classification import Classification
 from methods.contract.inputs import Target
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 
 Fisher = Literal["mc", "exact", "empirical"]
 """Targets drawn from the network's own predictions, all outcomes weighted by them, or the targets of the data."""

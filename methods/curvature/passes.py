@@ -16,9 +16,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from methods.contract.classification import Classification
 from methods.contract.data import Batch
 from methods.contract.inputs import batch_size, call, first_tensor
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from methods.curvature.finite import not_finite, origin
 from methods.curvature.fisher import Gradients
 from methods.training.evaluation import evaluation_mode

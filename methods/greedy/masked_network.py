@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from methods.contract.classification import Classification
 from methods.contract.inputs import Inputs, arguments, batch_size, call, repeat, take
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from methods.greedy.rank_one import Linearised
 from methods.greedy.readers import Reader, readers
 from methods.greedy.small_maps import faster

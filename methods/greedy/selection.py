@@ -15,10 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from methods.contract.classification import Classification
 from methods.contract.data import Batch, Split
 from methods.contract.inputs import Target, batch_size, first_tensor, repeat
 from methods.contract.recipe import derive_seed
-from methods.contract.task import Classification, Sums, Task
+from methods.contract.task import Sums, Task
 from methods.curvature.covariances import collect_factors
 from methods.curvature.finite import origin
 from methods.curvature.passes import full_precision

@@ -10,9 +10,10 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from methods.contract.classification import Classification
 from methods.contract.data import Batch
 from methods.contract.inputs import Inputs, call
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from methods.network.cost import layer_flops
 from methods.pivoting.block_matrices import Booleans, Floats, Structure, mask, single
 from methods.pivoting.blocking import DENSE, Choice, Shape, choices

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from methods.contract.classification import Classification
 from methods.contract.data import Split
 from methods.contract.inputs import call
 from methods.contract.method import Record
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from methods.pivoting.block_matrices import Booleans, Floats, Pivots
 from methods.pivoting.pivoted_network import Plan, expand_mask
 from methods.pivoting.pivots import search

@@ -11,11 +11,12 @@ from math import fsum
 import torch
 from torch import Tensor, nn
 
+from methods.contract.classification import Classification
 from methods.contract.data import Split
 from methods.contract.inputs import Inputs, call
 from methods.contract.loop import LoopTask
 from methods.contract.recipe import derive_seed
-from methods.contract.task import Classification, Sums, Task
+from methods.contract.task import Sums, Task
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from methods.contract.classification import Classification
 from methods.contract.data import Split
 from methods.contract.inputs import call
 from methods.contract.recipe import Recipe, derive_seed
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from methods.network.channels import ChannelGroup, cut, masked
 from methods.network.compaction import expand, positions
 from methods.network.layers import ZeroPadShortcut

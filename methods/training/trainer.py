@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.contract.classification import Classification
 from methods.contract.data import Batch, Split
 from methods.contract.inputs import Inputs, Target, batch_size, call, map_tensors, pieces
 from methods.contract.loop import LoopTask
 from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from methods.training.averaging import RunningAverage
 from methods.training.evaluation import Evaluation, evaluate, recalibrate
 from methods.training.features import FeatureMatch, Features

@@ -19,7 +19,7 @@ GROUP = "paretoprune.tasks"
 """Entry points of packages that bring tasks."""
 
 TASKS: Mapping[str, str] = MappingProxyType({
-    "classification": "methods.contract.task:Classification",
+    "classification": "methods.contract.classification:Classification",
     "regression": "search.tasks.regression:Regression",
     "segmentation": "search.tasks.segmentation:Segmentation",
 })

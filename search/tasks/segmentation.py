@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.contract.classification import distill_softmax, draw_labels, softmax_residual
 from methods.contract.inputs import Target
-from methods.contract.task import Metric, Sums, Task, distill_softmax, draw_labels, softmax_residual
+from methods.contract.task import Metric, Sums, Task
 from spaces import InputError
 
 IGNORED = 255

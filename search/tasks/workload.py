@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from methods.contract.classification import Classification
 from methods.contract.inputs import Inputs, call, dtypes_of, shapes_of
 from methods.contract.loop import LoopTask
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from search.tasks.data.own_loop import own_loop_data
 from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
@@ -33,7 +34,9 @@ def task_identity(task: Task) -> dict[str, Any]:
     kind, options = type(task), {name: repr(value) for name, value in sorted(vars(task).items())}
     if kind is Classification and not options:
         return {}
-    return {"task": f"{kind.__module__}.{kind.__qualname__} {options}"}
+    # Results are stored under the place where our own classification was defined first.
+    home = "methods.contract.task" if kind is Classification else kind.__module__
+    return {"task": f"{home}.{kind.__qualname__} {options}"}
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.analyses import Analyses, Fresh, Progress, ignore_progress
+from methods.contract.classification import Classification
 from methods.contract.data import Split
 from methods.contract.inputs import Inputs, move
 from methods.contract.method import Problem, Pruned, Report, ignore_record
 from methods.contract.recipe import Recipe
 from methods.contract.session import Paused, Session, Uninterrupted
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from methods.network.anatomy import Anatomy
 from methods.network.architecture import describe
 from methods.network.channels import cut

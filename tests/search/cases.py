@@ -42,3 +42,10 @@ def quick_config(directory: Path, **changes: Any) -> StudyConfig:
         "exports": [],
     }
     return StudyConfig.model_validate(fields | changes)
+
+
+def toml(directory: Path, text: str) -> Path:
+    """Write a configuration into a folder."""
+    path = directory / "study.toml"
+    path.write_text(text)
+    return path

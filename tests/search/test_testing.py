@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from methods.contract.task import Classification
+from methods.contract.classification import Classification
 from methods.contract.testing import check_layer, check_task
 from methods.pivoting.arrangement import PivotSpec
 from methods.pivoting.blocks import keep_blocks

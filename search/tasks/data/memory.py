@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from methods.contract.classification import Classification
 from methods.contract.inputs import Inputs, Target, batch_size, take, tensors
-from methods.contract.task import Classification, Task
+from methods.contract.task import Task
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.data.splits import Augment, Augmentation, TensorSplit

@@ -66,7 +66,7 @@ def load_data(
     Raises:
         InputError: If the name is unknown, the data cannot be had, or it cannot be split as asked.
     """
-    from methods.contract.task import Classification
+    from methods.contract.classification import Classification
     from search.tasks.data.augmentations import named_augmentation
 
     task = Classification() if task is None else task

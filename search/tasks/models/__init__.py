@@ -106,8 +106,8 @@ def build_fitted(
         InputError: If the name is unknown, the network cannot be built, does not take such inputs, gives
             another number of classes, or the weights do not fit.
     """
+    from methods.contract.classification import Classification
     from methods.contract.inputs import is_inputs, zeros
-    from methods.contract.task import Classification
     from search.tasks.models.initialise import seeded_defaults
     from search.tasks.models.weight_files import SUFFIXES, is_weight_file
     from search.tasks.models.weights import Fit, fit_weights, load_weights

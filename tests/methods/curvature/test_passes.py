@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.contract.classification import draw_labels
 from methods.contract.data import Batch
-from methods.contract.task import draw_labels
 from methods.curvature.covariances import collect_factors
 from methods.curvature.finite import origin
 from methods.curvature.passes import full_precision

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.contract.classification import Classification
 from methods.contract.loop import LoopHooks, LoopTask, require_batches
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
-from methods.contract.task import Classification, Metric
+from methods.contract.task import Metric
 from methods.eigendamage.method import EigenDamage
 from methods.greedy.method import Greedy
 from methods.increg.method import IncReg

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.contract.classification import Classification
 from methods.contract.data import Batch
 from methods.contract.method import Record
-from methods.contract.task import Classification
 from methods.training.mixing import mix_inputs
 from methods.training.trainer import (
     Diverged,

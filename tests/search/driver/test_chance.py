@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.contract.task import Classification, Task
+from methods.contract.classification import Classification
+from methods.contract.task import Task
 from search.driver.chance import chance_warning
 from search.tasks.data.splits import TensorSplit
 from search.tasks.regression import Regression

@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from search.commands.cli import app
-from search.driver.arms import read_arm, split_outside
 from search.driver.league import CONTROLS, League
 from search.records.league import DENSE, LeagueRow, read_csv, write_csv
 from search.report.league import league_table
@@ -106,23 +105,3 @@ def test_a_failure_is_a_row(tmp_path: Path) -> None:
     assert "nothing" in rows["eigendamage[variant=nothing]"].error
     assert rows["increg"].state == "failed" and "within 1 steps" in rows["increg"].error
     assert rows["magnitude"].state == "complete"
-
-
-@pytest.mark.parametrize(
-    ("text", "method", "bounds"),
-    [
-        ("increg", "increg", {}),
-        (" a.b:C [x=1, y = two, z=true] ", "a.b:C", {"x": 1, "y": "two", "z": True}),
-        ("greedy[tol_scale[8x8]=0.5]", "greedy", {"tol_scale[8x8]": 0.5}),
-    ],
-)
-def test_arms_are_read(text: str, method: str, bounds: dict[str, object]) -> None:
-    arm = read_arm(text)
-    assert (arm.method, dict(arm.bounds), arm.label) == (method, bounds, text.strip())
-    assert split_outside(f"{text},other") == [text.strip(), "other"]
-
-
-@pytest.mark.parametrize("text", ["", "a b", "a[b", "a[b]", "a[=1]"])
-def test_arms_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(InputError, match="arm "):
-        read_arm(text)

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from methods.contract.task import Classification, Metric
+from methods.contract.classification import Classification
+from methods.contract.task import Metric
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives
 from search.objectives.seconds import UNKNOWN_TRAINING_SECONDS
 from search.objectives.testing import check_objective

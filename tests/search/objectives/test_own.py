@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from methods.contract.task import Classification, Metric
+from methods.contract.classification import Classification
+from methods.contract.task import Metric
 from search.driver.sweep import Sweep
 from search.objectives import OBJECTIVES, load_objectives
 from search.report.plane import planes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from methods.contract.task import Classification
+from methods.contract.classification import Classification
 from search.study.config_file import load_config
 from search.tasks.named_tasks import METRICS, TASKS, load_task, metric_names
 from search.tasks.segmentation import Segmentation

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from methods.contract.task import Classification, Task
+from methods.contract.classification import Classification
+from methods.contract.task import Task
 from search.tasks.data.arrays import user_data
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes

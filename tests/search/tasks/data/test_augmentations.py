@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.contract.task import Classification
+from methods.contract.classification import Classification
 from search.tasks.data.augmentations import PaddedCrop, ResizedCrop, UserAugmentation, named_augmentation
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from methods.contract.task import Classification
+from methods.contract.classification import Classification
 from search.tasks.data.arrays import user_data
 from search.tasks.data.datasets import DatasetSplit
 from search.tasks.data.parts import Data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from methods.contract.task import Classification
+from methods.contract.classification import Classification
 from search.tasks.data.augmentations import named_augmentation
 from search.tasks.data.rand_augment import InTurn, RandAugmented
 from search.tasks.segmentation import Segmentation
