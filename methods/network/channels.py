@@ -11,7 +11,7 @@ Coupled structures as in Fang et al., DepGraph, 2023, arXiv 2301.12900; found he
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,29 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.contract.inputs import Inputs, move
+from methods.contract.inputs import Inputs
 from methods.network.copying import copy_network
+from methods.network.followed import Followed, classes_of_data, follow_network, owners_of, pin_fixed, resolutions_of
+from methods.network.kept_numbers import calls_with_sizes, counting_attributes
 from methods.network.labels import Classes, test_for
-from methods.network.own_calls import READS, mode_of
-from methods.network.propagation import Propagation, reads_input
-from methods.network.rules import products
-from methods.network.rules.following import calls_summing, follow
-from methods.network.sizes import SizedCall, SummingCall, key_of, sizes_in, tensors_in
 from methods.network.structure import (
-    OWN_HEADS,
-    OWN_INNER,
-    OWN_WIDTHS,
-    Attribute,
     Structure,
     cut_network,
     mask_network,
 )
-from methods.network.survival import Survival, repeat_examples
-from methods.network.tape import LEAVES, Tape, Value, record, tensor_names
+from methods.network.survival import Survival
 from spaces import InputError, LayerGroup, unknown_name
-
-SECONDS = 120.0
-"""Longest time that one pass of a network may be followed."""
 
 Side = Literal["out", "in"]
 Kept = Mapping[str, Sequence[int]]
@@ -190,8 +179,8 @@ def analyse(
     for name in (*ignored, *frozen):
         if name not in names:
             raise InputError(unknown_name("module", name, (n for n in names if n)))
-    followed = _follow(model, example)
-    _pin_fixed(followed, model, ignored, frozen)
+    followed = follow_network(model, example)
+    pin_fixed(followed, model, ignored, frozen)
     groups, structure = _groups(followed)
     groups, structure, lost = Survival(model, example, structure).narrow_down(groups)
     last = max(1, len(groups) - 1)
@@ -268,102 +257,15 @@ def _removed(groups: Sequence[ChannelGroup], kept: Kept) -> set[int]:
     return removed
 
 
-# --- following the network --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """A network's passes and their labels."""
-
-    model: nn.Module
-    state: Propagation
-    tapes: list[Tape]
-
-    @property
-    def order(self) -> dict[str, int]:
-        """When each module first ran."""
-        order: dict[str, int] = {}
-        for tape in self.tapes:
-            for run in tape.modules:
-                order.setdefault(run.name, len(order))
-        return order
-
-
-def _follow(model: nn.Module, example: Any) -> _Followed:
-    """Run the network in both modes, and carry labels through both passes."""
-    copied = copy_network(model)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    one = move(example, device)
-    tapes = [record(copied, repeat_examples(one, 2), training, SECONDS) for training in (False, True)]
-    grows = _growing(copied, one, tapes[0])
-    names = tensor_names(copied)
-    state = Propagation(names, dict(copied.named_modules()), grows=grows)
-    for tape in tapes:
-        follow(state, tape)
-    if state.seen_heads or state.seen_positions:  # once more, now that it is known what heads and images are
-        heads, positions = state.seen_heads, frozenset(state.seen_positions)
-        state = Propagation(names, dict(copied.named_modules()), heads=heads, positions=positions, grows=grows)
-        for tape in tapes:
-            follow(state, tape)
-    return _Followed(copied, state, tapes)
-
-
-def _growing(model: nn.Module, example: Any, tape: Tape) -> frozenset[int]:
-    """List the products of the pass that do not look at the input and yet are made once for every example."""
-
-    def sizes(each: Tape) -> dict[int, Any]:
-        ops = enumerate(each.ops)
-        return {k: [v.shape for v in op.outputs] for k, op in ops if op.name in products.RULES and not reads_input(op)}
-
-    two = sizes(tape)
-    if not two:
-        return frozenset()
-    three = sizes(record(model, repeat_examples(example, 3), False, SECONDS))
-    return frozenset(k for k, shapes in two.items() if three.get(k, shapes) != shapes)
-
-
-def _pin_fixed(followed: _Followed, model: nn.Module, ignored: Collection[str], frozen: Collection[str]) -> None:
-    """Pin what the user wants to keep, and what is frozen."""
-    state = followed.state
-    allowed = {name for name in frozen}
-    saved = model.state_dict().keys()
-    buffers = dict(model.named_buffers())
-    for name in buffers.keys() - set(saved):
-        buffer = buffers[name]
-        for k, dim in enumerate(state.tensors.get(name, ())):
-            # Where it is the same for every channel, the first of them say all; else only a file could.
-            if not bool((buffer == buffer.narrow(k, 0, 1)).all()):
-                state.classes.pin(dim.labels, f"{name} is a buffer that is not saved")
-    for name, parameter in model.named_parameters():
-        labels = state.tensors.get(name)
-        if labels is None:
-            continue
-        owner = name.rpartition(".")[0]
-        made = [dim for k, dim in enumerate(labels) if (name, k) not in state.reads]
-        if any(_within(owner, above) for above in ignored):
-            for dim in made:
-                state.classes.pin(dim.labels, f"{owner} is to be ignored")
-        if not parameter.requires_grad and parameter.ndim > 1 and not any(_within(owner, above) for above in allowed):
-            for dim in made:
-                state.classes.pin(dim.labels, f"{owner or name} is frozen")
-
-
-def _within(name: str, above: str) -> bool:
-    return name == above or not above or name.startswith(f"{above}.")
-
-
-# --- from classes to groups -------------------------------------------------------------------------------------
-
-
-def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
+def _groups(followed: Followed) -> tuple[list[ChannelGroup], Structure]:
     """Sort classes into groups: those whose units look the same everywhere."""
     state = followed.state
-    sized, summing, inexact = _calls(followed)
+    sized, summing, inexact = calls_with_sizes(followed)
     places: dict[int, list[tuple[str, int, int]]] = defaultdict(list)  # of each class: tensor, dimension, how often
     first: dict[int, tuple[int, str, int]] = {}  # of each class: its first producer and the place there
     order = followed.order
-    seen_in_data = _classes_of_data(followed)
-    owners = _owners(followed)
+    seen_in_data = classes_of_data(followed)
+    owners = owners_of(followed)
     for name, dims in state.tensors.items():
         for k, dim in enumerate(dims):
             labels = state.classes.live(dim.labels)
@@ -397,7 +299,7 @@ def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
         tensors={name: tuple(dim.labels for dim in dims) for name, dims in state.tensors.items()},
         reads=frozenset(state.reads),
         tables=tuple({name: labels for name, labels in state.tables}.items()),
-        attributes=tuple(_attributes(followed)),
+        attributes=tuple(counting_attributes(followed)),
         widths=tuple({each.module: each for each in reversed(state.widths)}.values()),
         sized=tuple(sized),
         stale=frozenset(),
@@ -405,7 +307,7 @@ def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
         terms=tuple(state.terms[: state.terms_in_first]),
         inexact=tuple(inexact),
     ).mapped(settle)
-    sizes = _resolutions(followed.tapes[0])
+    sizes = resolutions_of(followed.tapes[0])
     groups = []
     taken: dict[str, int] = defaultdict(int)
     for group, members in zip(chosen, _members(followed, structure, chosen, order), strict=True):
@@ -424,156 +326,8 @@ def _groups(followed: _Followed) -> tuple[list[ChannelGroup], Structure]:
     return groups, structure
 
 
-def _calls(followed: _Followed) -> tuple[list[SizedCall], list[SummingCall], list[str]]:
-    """List the calls that have sizes or sum over channels; the same call of a module that runs twice must agree."""
-    state = followed.state
-    sized: dict[tuple[str, str, str], SizedCall] = {}
-    summing: dict[tuple[str, str, str], SummingCall] = {}
-    sums = calls_summing(state)
-    for tape in followed.tapes:
-        mode = mode_of(tape.training)
-        for made in tape.calls:
-            key = (made.module, mode, key_of(made))
-            found = SizedCall(*key, tuple(sizes_in(made, state)))
-            if key not in sized:
-                sized[key] = found
-            elif not _agree(sized[key], found, state) and made.function in READS:
-                sized[key] = SizedCall(*key, ())
-            elif not _agree(sized[key], found, state):
-                why = f"{made.function} in {made.module or 'the network itself'} has other sizes when it runs again"
-                for size in (*sized[key].sizes, *found.sizes):
-                    for labels in (size.labels if size.source is None else None, size.stop, size.source):
-                        state.classes.pin(labels, why)
-            if made in sums:
-                arguments = [*tensors_in(made.args, state), *tensors_in(made.kwargs, state)]
-                summing[key] = SummingCall(*key, tuple(arguments), tuple(tensors_in(made.output, state)))
-    inexact = {c.op.module for c in state.couplings if c.op.call is None}
-    return [call for call in sized.values() if call.sizes], list(summing.values()), sorted(inexact)
-
-
-def _agree(one: SizedCall, other: SizedCall, state: Propagation) -> bool:
-    if [size.path for size in one.sizes] != [size.path for size in other.sizes]:
-        return False
-    for a, b in zip(one.sizes, other.sizes, strict=True):
-        for left, right in ((a.labels, b.labels), (a.stop, b.stop)):
-            if (left is None) != (right is None):
-                return False
-            if left is not None and right is not None and a.source is None:
-                if not np.array_equal(state.classes.find(left), state.classes.find(right)):
-                    return False
-    return True
-
-
-def _classes_of_data(followed: _Followed) -> set[int]:
-    """List the classes of channels that carry something of the input."""
-    state, found = followed.state, set()
-    for value, dims in state.dims.items():
-        if value.from_input:
-            for dim in dims:
-                if dim.labels is not None:
-                    found.update(np.unique(state.classes.find(dim.labels)).tolist())
-    for widths in state.widths:  # heads and states live inside a layer
-        for labels in (widths.inputs, widths.outputs, widths.groups):
-            if labels is not None:
-                found.update(np.unique(state.classes.find(labels)).tolist())
-    return found
-
-
-def _owners(followed: _Followed) -> dict[tuple[str, int], str]:
-    """Say which module each dimension of a parameter belongs to: the layer, also where it is computed from parts."""
-    modules = dict(followed.model.named_modules())
-    owners = {}
-    for name, dims in followed.state.tensors.items():
-        owner = name.rpartition(".")[0]
-        while ".parametrizations" in f".{owner}" or (owner and isinstance(modules.get(owner), nn.ParameterList)):
-            owner = owner.rpartition(".")[0]
-        parent = owner.rpartition(".")[0]
-        if isinstance(modules.get(parent), nn.MultiheadAttention):
-            owner = parent
-        for k in range(len(dims)):
-            owners[name, k] = owner
-    return owners
-
-
-_COUNTS: tuple[tuple[type[nn.Module], str, str], ...] = (
-    (nn.modules.conv._ConvNd, "in_channels", "inputs"),
-    (nn.modules.conv._ConvNd, "out_channels", "outputs"),
-    (nn.modules.conv._ConvNd, "groups", "groups"),
-    (nn.Linear, "in_features", "inputs"),
-    (nn.Linear, "out_features", "outputs"),
-    (nn.RNNBase, "input_size", "inputs"),
-)
-"""Attributes of layers that count their channels."""
-
-
-def _attributes(followed: _Followed) -> list[Attribute]:
-    """List the numbers that modules keep of their widths."""
-    state, found = followed.state, []
-    modules = dict(followed.model.named_modules())
-    for widths in state.widths:
-        module = modules[widths.module]
-        for kind, name, which in _COUNTS:
-            labels = getattr(widths, which)
-            if isinstance(module, kind) and labels is not None:
-                found.append(Attribute(widths.module, name, (labels,)))
-        if isinstance(module, nn.RNNBase) and widths.outputs is not None:
-            found.append(Attribute(widths.module, "hidden_size", (widths.outputs[: module.hidden_size],)))
-    for run in (run for tape in followed.tapes for run in tape.modules):
-        module, dims = run.module, state.get(run.inputs[0]) if run.inputs else []
-        channels = dims[1].labels if len(dims) > 1 else None
-        if isinstance(module, nn.modules.batchnorm._NormBase) and channels is not None:
-            found.append(Attribute(run.name, "num_features", (channels,)))
-        elif isinstance(module, nn.GroupNorm) and channels is not None:
-            found.append(Attribute(run.name, "num_channels", (channels,)))
-            if module.num_groups == module.num_channels:
-                found.append(Attribute(run.name, "num_groups", (channels,)))
-        elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
-            last = tuple(dim.labels for dim in dims[len(dims) - len(module.normalized_shape) :])
-            found.append(Attribute(run.name, "normalized_shape", last, tuple_=True))
-        elif isinstance(module, nn.Embedding):
-            found.append(Attribute(run.name, "embedding_dim", (state.get(run.outputs[0])[-1].labels,)))
-        elif isinstance(module, nn.PReLU) and module.num_parameters > 1:
-            found.append(Attribute(run.name, "num_parameters", (channels,)))
-    unique = {(one.module, one.name): one for one in [*_own_numbers(followed), *found]}
-    return list(unique.values())
-
-
-def _own_numbers(followed: _Followed) -> Iterator[Attribute]:
-    """List the widths and numbers of heads that modules which are not torch's layers keep."""
-    state = followed.state
-    split: dict[str, list[Classes]] = defaultdict(list)  # channels in the results of a module's own changes of shape
-    for made in (made for tape in followed.tapes for made in tape.calls):
-        if made.function in {"view", "reshape", "unflatten"} and isinstance(made.output, Value):
-            split[made.module] += [dim.labels for dim in state.get(made.output) if dim.labels is not None]
-    inside: dict[str, list[Classes]] = defaultdict(list)  # channels that the layers of a module take and make
-    for widths in state.widths:
-        both = (each for each in (widths.inputs, widths.outputs) if each is not None)
-        inside[widths.module.rpartition(".")[0]] += both
-    for run in (run for tape in followed.tapes for run in tape.modules):
-        if isinstance(run.module, LEAVES):  # cut by rules of their own
-            continue
-        numbers = {name: value for name, value in vars(run.module).items() if type(value) is int and value > 1}
-        taken, given = (
-            [dim.labels for value in values for dim in state.get(value) if dim.labels is not None]
-            for values in (run.inputs, run.outputs)
-        )
-        for name, value in numbers.items():
-            if name in OWN_HEADS:
-                candidates = [each for each in split[run.name] if len(np.unique(each)) == len(each)]
-            elif name in OWN_INNER:
-                outer = {state.classes.find(each).tobytes() for each in (*taken, *given)}
-                candidates = sorted(inside[run.name], key=lambda each: state.classes.find(each).tobytes() in outer)
-            elif name in OWN_WIDTHS:
-                candidates = [*([*given, *taken] if "out" in name else [*taken, *given]), *inside[run.name]]
-            else:
-                continue
-            live = (each for each in candidates if len(each) == value and state.classes.live(each) is not None)
-            if (labels := next(live, None)) is not None:
-                yield Attribute(run.name, name, (labels,), own=True)
-
-
 def _members(
-    followed: _Followed, structure: Structure, chosen: Sequence[Sequence[int]], order: Mapping[str, int]
+    followed: Followed, structure: Structure, chosen: Sequence[Sequence[int]], order: Mapping[str, int]
 ) -> list[list[Member]]:
     """List the modules that take part in each group, with the channels of each unit."""
     sides: dict[tuple[str, Side], Classes] = {}
@@ -584,7 +338,7 @@ def _members(
             if labels is not None and not (passes and widths.groups is not None and len(widths.groups) == len(labels)):
                 sides.setdefault((widths.module, side), labels)  # type: ignore[arg-type]
         by_module.add(widths.module)
-    owners = _owners(followed)
+    owners = owners_of(followed)
     for name, dims in structure.tensors.items():
         for k, labels in enumerate(dims):
             owner = owners[name, k]
@@ -605,17 +359,7 @@ def _members(
     return [sorted(members, key=lambda m: (order.get(m.module, len(order)), m.side)) for members in found]
 
 
-def _resolutions(tape: Tape) -> dict[str, str]:
-    """Say at which resolution each module works."""
-    sizes: dict[str, str] = {}
-    for run in tape.modules:
-        if run.outputs:
-            shape = run.outputs[0].shape
-            sizes.setdefault(run.name, "x".join(map(str, shape[2:] if len(shape) == 4 else (1, 1))))
-    return sizes
-
-
-def _stays(followed: _Followed, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> dict[str, str]:
+def _stays(followed: Followed, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> dict[str, str]:
     """Say why layers keep channels."""
     state = followed.state
     units = {unit for group in groups for unit in group.units}
@@ -634,7 +378,7 @@ def _alone(root: int, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -
     return next(iter(lost.values()), "its channels are a single unit, or have no layer of their own that makes them")
 
 
-def _couplings(followed: _Followed, groups: Sequence[ChannelGroup]) -> dict[str, list[str]]:
+def _couplings(followed: Followed, groups: Sequence[ChannelGroup]) -> dict[str, list[str]]:
     """Say which modules sum over the channels of a group without weights."""
     state, found = followed.state, {}
     for group in groups:
