@@ -19,7 +19,7 @@ import torch
 
 from methods.contract.classification import Classification
 from methods.contract.recipe import Recipe
-from methods.contract.testing import IMAGE, blobs, build_seeded, chain_network
+from methods.contract.sample_problem import IMAGE, blobs, build_seeded, chain_network
 from methods.network.cost import count
 from search.objectives.base import MeasureContext, Objective
 from search.objectives.testing import check_objective as on_any_network

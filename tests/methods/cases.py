@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from methods.contract.testing import CLASSES, IMAGE, TensorSplit, blobs
-from methods.contract.testing import build_seeded as seeded
+from methods.contract.sample_problem import CLASSES, IMAGE, TensorSplit, blobs
+from methods.contract.sample_problem import build_seeded as seeded
 from methods.network.layers import ZeroPadShortcut
 
 __all__ = ["CLASSES", "IMAGE", "NETS", "TensorSplit", "blobs", "seeded"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from methods.contract.recipe import Recipe
-from methods.contract.testing import IMAGE, blobs, build_seeded, chain_network
+from methods.contract.sample_problem import IMAGE, blobs, build_seeded, chain_network
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.trials.trial import Setting
