@@ -7,8 +7,6 @@ pictures are made of fronts and not the other way round.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import re
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from search.fronts.dominance import hypervolume, knee, non_dominated
 from search.fronts.member import Member, Rebuild
+from search.fronts.rows import Rows, csv_text
 from search.fronts.scale import DROP, GrowingFront
 from search.objectives import OBJECTIVES, Objective, shown_objectives
 from search.records.outcome import DenseRow, Outcome
@@ -450,37 +449,11 @@ class Front:
             ``NAME_share`` of the dense network's, the :meth:`drop`, ``test_NAME`` for the metrics of the task, and the
             parameters as ``point.NAME`` (``None`` where a method has none such).
         """
-        rows = self.members if members is None else members
-        names = sorted({name for member in rows for name in member.point})
-        dense = Member(-1, "dense", {}, self.dense.metrics, self.dense, self.dense.test_metrics)
-        first = self._record(dense, names) | {"trial": None, "drop": 0.0}
-        first |= {"noisy": None} if self.timed else {}
-        return [{key: first[key] for key in first}, *(self._record(member, names) for member in rows)]
+        return self._rows.records(self.members if members is None else members)
 
-    def _record(self, member: Member, names: Sequence[str]) -> dict[str, Any]:
-        """Return one flat row."""
-        qualities = [objective for objective in self.shown.values() if objective.quality]
-        row: dict[str, Any] = {"trial": member.trial, "method": member.method}
-        row |= {objective.name: member.metrics.get(objective.name) for objective in qualities}
-        row |= {"drop": self.drop(member) if self.quality.name in member.metrics else None}
-        for objective in self.shown.values():
-            if not objective.quality:
-                row |= self._told(member, objective)
-        tested = [objective.name for objective in qualities if objective.trained]
-        row |= {f"test_{name}": member.test_metrics.get(name) for name in tested}
-        return row | {f"point.{name}": member.point.get(name) for name in names}
-
-    def _told(self, member: Member, objective: Objective) -> dict[str, Any]:
-        """Return a cost of a network with what belongs to it, by key."""
-        value = member.metrics.get(objective.name)
-        told: dict[str, Any] = {
-            objective.name: round(value) if objective.style == "count" and value is not None else value
-        }
-        if objective.relative and objective.name != "seconds":
-            told[f"{objective.name}_share"] = member.share(objective.name)
-        if objective.name == "latency":
-            told |= {"efficiency": member.efficiency, "noisy": member.noisy}
-        return told
+    @property
+    def _rows(self) -> Rows:
+        return Rows(self.shown, self.quality, self.dense, self.timed, self.drop)
 
     def table(self) -> pandas.DataFrame:
         """Return the front as a data frame, the dense network first.
@@ -525,7 +498,7 @@ class Front:
             A mapping in JSON's types. What was not measured is left out; ``ties`` names the trials that reach exactly
             the same, where there are any.
         """
-        row = {key: value for key, value in self._record(member, ()).items() if key != "drop" and value is not None}
+        row = {key: value for key, value in self._rows.record(member).items() if key != "drop" and value is not None}
         if member.latency is None:
             row.pop("noisy", None)
         tested = {key: row.pop(key) for key in list(row) if key.startswith("test_")}
@@ -542,12 +515,7 @@ class Front:
         Returns:
             The text; missing values are empty.
         """
-        rows = self.records(members)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        return csv_text(self.records(members))
 
     # Pictures
 
