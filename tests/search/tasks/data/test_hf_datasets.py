@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from methods.contract.task import Classification, Task
+from methods.contract.classification import Classification
+from methods.contract.task import Task
 from search.study.config_file import load_config
 from search.tasks.data.datasets import DatasetSplit
 from search.tasks.data.loader_split import LoaderSplit
