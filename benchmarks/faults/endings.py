@@ -35,8 +35,8 @@ Ended = tuple[int, str]
 def run(store: Path, *words: str, shell: str = "", before: str = "") -> Ended:
     """Run the product, with something of the shell around it; return exit code and last line."""
     line = subprocess.list2cmdline([sys.executable, "-m", "paretoprune", *words, "--directory", str(store)])
-    done = subprocess.run(["bash", "-c", f"{before} {line} {shell}"], capture_output=True, text=True, timeout=600)
-    return done.returncode, _last(done.stderr or done.stdout)
+    done = subprocess.run(["bash", "-c", f"{before} {line} {shell}"], capture_output=True, timeout=600)
+    return done.returncode, _last((done.stderr or done.stdout).decode(errors="replace"))
 
 
 def stopped_by(number: signal.Signals, where: list[str], times: int = 1) -> Callable[[Path], Ended]:

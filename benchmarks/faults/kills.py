@@ -190,8 +190,7 @@ def two_nodes(draw: random.Random) -> Generator[Victim]:
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": ""}
 
     def start(*words: str) -> None:
-        line = ["ray", "start", *words, "--include-dashboard=false"]
-        subprocess.run(line, check=True, env=environment, capture_output=True)
+        subprocess.run(["ray", "start", *words], check=True, env=environment, capture_output=True)
 
     def raylets() -> list[int]:
         return [pid for pid, _, line in _processes() if "/raylet/raylet " in line and "CPU,1" in line]
@@ -204,7 +203,8 @@ def two_nodes(draw: random.Random) -> Generator[Victim]:
             start(f"--address={HEAD}", "--num-cpus=1")
         return hit
 
-    start("--head", "--node-ip-address=127.0.0.1", f"--port={HEAD.rpartition(':')[2]}", "--num-cpus=0")
+    port = HEAD.rpartition(":")[2]
+    start("--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")
     try:
         for _ in range(2):
             start(f"--address={HEAD}", "--num-cpus=1")

@@ -65,6 +65,12 @@ PATIENCE = 300.0
 SAID_AFTER = 5.0
 """Seconds after which that is said."""
 
+OPENED_WITHIN = 20.0
+"""Seconds within which a server that is being started must answer when a storage is opened."""
+
+STARTING = ("refused", "starting up", "shutting down", "recovery", "closed the connection", "terminating connection")
+"""What is said of a server that may be there in a moment, unlike one that knows no such user."""
+
 
 def is_shared(url: str) -> bool:
     """Say whether several drivers may use a storage at once.
@@ -657,30 +663,33 @@ def _open_server(url: str, often: bool) -> optuna.storages.RDBStorage:
     public = without_credentials(url)
     # A machine that vanishes says nothing: within about a minute the connection counts as lost.
     patience = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-    try:
-        engine = create_engine(url, connect_args=patience, poolclass=NullPool)
-        with experimental(), engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(0)"))
-            return optuna.storages.RDBStorage(
-                url,
-                engine_kwargs={
-                    "connect_args": patience,
-                    **({"pool_pre_ping": True} if often else {"poolclass": NullPool}),
-                },
-                heartbeat_interval=BEAT,
-                grace_period=GRACE,
-            )
-    except ImportError as error:
-        raise InputError(
-            f"the study's storage {public} needs psycopg, which is not installed: pip install 'psycopg[binary]>=3.2'"
-        ) from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = _reason_away(error) or (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunError(
-            f"the study's storage {public} cannot be used ({without_credentials(reason)}); is the server up, and are "
-            "user and password right? They are never stored: give them in --study-storage each time, or as PGUSER and "
-            "PGPASSWORD, or in ~/.pgpass"
-        ) from error
+    until = time.monotonic() + OPENED_WITHIN
+    while True:
+        try:
+            engine = create_engine(url, connect_args=patience, poolclass=NullPool)
+            with experimental(), engine.connect() as connection:
+                connection.execute(text("SELECT pg_advisory_xact_lock(0)"))
+                kept = {"pool_pre_ping": True} if often else {"poolclass": NullPool}
+                return optuna.storages.RDBStorage(
+                    url,
+                    engine_kwargs={"connect_args": patience, **kept},
+                    heartbeat_interval=BEAT,
+                    grace_period=GRACE,
+                )
+        except ImportError as error:
+            raise InputError(
+                f"the study's storage {public} needs psycopg, which is not here: pip install 'psycopg[binary]>=3.2'"
+            ) from error
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = _reason_away(error) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if any(words in reason for words in STARTING) and time.monotonic() < until:
+                time.sleep(0.5)
+                continue
+            raise RunError(
+                f"the study's storage {public} cannot be used ({without_credentials(reason)}); is the server up, and "
+                "are user and password right? They are never stored: give them in --study-storage each time, or as "
+                "PGUSER and PGPASSWORD, or in ~/.pgpass"
+            ) from error
 
 
 def _reason_away(error: BaseException) -> str | None:

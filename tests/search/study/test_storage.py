@@ -22,8 +22,9 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch:
         known_studies(url)
 
 
-def test_a_server_that_is_away_is_said_without_the_password() -> None:
+def test_a_server_that_is_away_is_said_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("psycopg")
+    monkeypatch.setattr(storage, "OPENED_WITHIN", 0.0)
     with pytest.raises(RunError, match="127.0.0.1:1/runs cannot be used") as refused:
         known_studies("postgresql+psycopg://anna:p%40ss@127.0.0.1:1/runs?application_name=x")
     assert (
