@@ -21,8 +21,8 @@ from search.store.studies import StudyFiles
 
 EPOCHS, KILLED_AT = 20, 15
 
-LOGGED = "--logged"
-"""Argument of this program with which it runs the product."""
+LOG = "PARETOPRUNE_EPOCHS"
+"""Variable of the environment that names the file in which epochs are noted."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,15 @@ class Continued:
 
 def _run(store: Path, words: list[str], kill_at: int | None = None) -> list[int]:
     """Run the product; list the epochs whose ends it keeps, and kill it at one of them."""
-    log = store / "epochs.log"
+    log, customs = store / "epochs.log", store / "customs"
     log.write_text("")
-    line = [sys.executable, "-m", "benchmarks.faults.continuation", LOGGED, str(log), *words, "--directory", str(store)]
-    driver = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    customs.mkdir(exist_ok=True)
+    # Read by every Python that starts: a trial that is taken up after a kill runs in a process of its own.
+    (customs / "sitecustomize.py").write_text("import benchmarks.faults.continuation as c\nc.log_epochs()\n")
+    paths = os.pathsep.join([str(customs), str(Path(__file__).parents[2])])
+    line = [sys.executable, "-m", "paretoprune", *words, "--directory", str(store)]
+    environment = os.environ | {"PYTHONPATH": paths, LOG: str(log)}
+    driver = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     while driver.poll() is None:
         if kill_at is not None and log.read_text().count("\n") >= kill_at:
             driver.kill()
@@ -62,12 +67,11 @@ def _run(store: Path, words: list[str], kill_at: int | None = None) -> list[int]
     return [int(epoch) for epoch in log.read_text().split()]
 
 
-def _run_logged(log: Path, words: list[str]) -> None:
-    """Run the product in this process, with a line in a file for every epoch that is kept."""
+def log_epochs() -> None:
+    """Have this process write a line into a file for every epoch of a trial that is kept."""
     from methods.contract.session import Saved
-    from search.commands.cli import main as product
 
-    keep = Saved._keep
+    keep, log = Saved._keep, Path(os.environ[LOG])
 
     def logged(self: Saved, name: str, state: dict[str, Any]) -> None:
         keep(self, name, state)
@@ -76,8 +80,6 @@ def _run_logged(log: Path, words: list[str]) -> None:
                 file.write(f"{state['history'][-1]['epoch']:g}\n")
 
     Saved._keep = logged  # type: ignore[method-assign]
-    sys.argv = ["paretoprune", *words]
-    product()
 
 
 def kill_and_continue(method: str, store: Path) -> Continued:
@@ -111,9 +113,6 @@ def main() -> None:
     """Try the methods and print the table."""
     from methods import method_names
 
-    if sys.argv[1:2] == [LOGGED]:
-        _run_logged(Path(sys.argv[2]), sys.argv[3:])
-        return
     print("| method | kept | trained then | trained twice | history equal | weights equal |\n|---|---|---|---|---|---|")
     for method in sys.argv[1:] or method_names():
         with tempfile.TemporaryDirectory() as scratch:

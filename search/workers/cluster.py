@@ -170,7 +170,8 @@ def _connect(address: str, working_dir: str | None) -> None:
     if address.startswith(CLIENT):  # Tune would move to the cluster, away from the schedule and its databases
         raise RunError(
             f"Ray at {address!r}: Ray Tune does not run through Ray's client; start the sweep on a node of the cluster "
-            "with --address auto, or submit it with `ray job submit`"
+            "with --address auto, or submit it: `ray job submit --address http://HEAD:8265 -- paretoprune sweep ... "
+            "--address auto`"
         )
     if address != "auto" and not _answers(address):
         raise RunError(f"nothing answers at Ray's address {address!r}; is `ray start --head` running there?")
