@@ -13,8 +13,7 @@ from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from search.report.fitted import FittedTable
     from search.store.studies import StudyFiles
 
 
@@ -197,22 +196,28 @@ def _fail_if_lost(cards: list[dict[str, Any]]) -> None:
         raise typer.Exit(FAILED)
 
 
-def _table(cards: list[dict[str, Any]]) -> Table:
+def _table(cards: list[dict[str, Any]]) -> FittedTable:
     """One row per network and format."""
-    from rich.table import Table
+    from search.report.fitted import Column, FittedTable
 
-    table = Table(box=None, header_style="bold")
-    for title in ("trial", "method", "FLOPs", "format"):
-        table.add_column(title, justify="right" if title in ("trial", "FLOPs") else "left", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("differs by", justify="right", no_wrap=True)
+    rows = []
     for card in cards:
         head = [str(card["trial"]), card["method"], f"{card['flops_share']:.1%}"]
         for name, answer in card["formats"].items():
             file = answer.get("file")
             size = f"{card['files'][file]['bytes'] / 1e3:,.0f} kB" if file else "–"
-            table.add_row(
-                *head, name, size, f"{answer['largest_difference']:.1e}" if answer["verified"] else "does not count"
-            )
+            differs = f"{answer['largest_difference']:.1e}" if answer["verified"] else "does not count"
+            rows.append([*head, name, size, differs])
             head = ["", "", ""]
-    return table
+    trials, methods, shares, formats, sizes, differ = zip(*rows, strict=True)
+    return FittedTable(
+        "",
+        [
+            Column("trial", trials),
+            Column("method", methods, 3, words=True),
+            Column("FLOPs", shares, 2),
+            Column("format", formats, words=True),
+            Column("size", sizes, 1),
+            Column("differs by", differ),
+        ],
+    )

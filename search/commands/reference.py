@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
 
 from search.commands.options import DATA_FOLDER, Data, DataFolder, Json, Model
-from search.commands.output import put_json, put_tables
+from search.commands.output import note, put_json, put_tables
 from spaces.errors import InputError
 
 
@@ -79,32 +80,34 @@ def config(
         str | None,
         typer.Argument(metavar="PART", show_default=False, help="Only keys with this in their name, such as finetune."),
     ] = None,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """List every key of a configuration with its default and its meaning; --set and study.toml take them all."""
     from search.study.config import StudyConfig
     from search.study.keys import list_keys
 
-    found = [asdict(key) for key in list_keys(StudyConfig) if part is None or part in key.name]
+    trained_on = data or StudyConfig().data
+    keys = list_keys(StudyConfig, trained_on)
+    found = [asdict(key) for key in keys if part is None or part in key.name]
     if not found:
-        raise InputError(f"no key has {part!r} in its name; `paretoprune config` lists all")
+        names = [name for key in keys for name in (key.name, key.name.rpartition(".")[2])]
+        near = get_close_matches(part or "", names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"no key has {part!r} in its name{hint}; `paretoprune config` lists all")
     _put_list(found, "key", as_json)
+    if not as_json and any(key["name"].startswith(("dense.", "finetune.")) for key in found):
+        note(f"epochs and recipes are those for data {trained_on!r}; --data NAME shows those for other data")
 
 
 def _put_list(rows: list[dict[str, str]], what: str, as_json: bool) -> None:
     """Rows as JSON or as a table; the first column is never cut."""
-    from rich.markup import escape
-    from rich.table import Table
+    from search.report.listed import ListedTable
 
     if as_json:
         put_json(rows)
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for place, title in enumerate(rows[0]):
-        table.add_column(what if place == 0 else title, overflow="fold", no_wrap=place == 0)
-    for row in rows:
-        table.add_row(*(escape(text) for text in row.values()))
-    put_tables(table)
+    put_tables(ListedTable("", [what, *list(rows[0])[1:]], [list(row.values()) for row in rows]))
 
 
 def _with_range(entry: dict[str, Any]) -> dict[str, Any]:

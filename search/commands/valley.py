@@ -12,9 +12,8 @@ from search.commands.options import DIRECTORY, OUTPUT, RUN, Directory, Json, Qui
 from search.commands.output import note, put_json, put_tables
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from methods.training.paths import Paths
+    from search.report.fitted import FittedTable
 
 
 def valley(
@@ -72,15 +71,13 @@ def valley(
         note(f"plot: {plot}")
 
 
-def _table(paths: Paths) -> Table:
+def _table(paths: Paths) -> FittedTable:
     """One row per way."""
-    from rich.table import Table
+    from search.report.fitted import Column, FittedTable
 
-    table = Table(box=None, header_style="bold", title="training loss", title_justify="left")
-    table.add_column("way")
-    for name in ("dense", "pruned", "largest", "barrier"):
-        table.add_column(name, justify="right")
-    for name, profile in (("straight line", paths.line), ("trained curve", paths.curve)):
-        numbers = (profile.losses[0], profile.losses[-1], max(profile.losses), profile.barrier)
-        table.add_row(name, *(f"{number:.4f}" for number in numbers))
-    return table
+    ways = (paths.line, paths.curve)
+    losses = [[way.losses[0], way.losses[-1], max(way.losses), way.barrier] for way in ways]
+    columns = [Column("way", ["straight line", "trained curve"], words=True)]
+    for name, numbers in zip(("dense", "pruned", "largest", "barrier"), zip(*losses, strict=True), strict=True):
+        columns.append(Column(name, [f"{number:.4f}" for number in numbers]))
+    return FittedTable("training loss", columns)

@@ -16,6 +16,8 @@ GAP = 2
 """Blanks between two columns."""
 WORDS = 24
 """Characters of a column of words that are folded only where nothing else can give way."""
+LONGEST = 32
+"""Characters of a single word, such as the name of a layer, for which other columns give way."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +26,25 @@ class Column:
 
     Attributes:
         heading: Its heading.
-        cells: Its texts, one per row.
+        cells: Its texts, one per row, perhaps of several lines.
         rank: Columns with the highest rank are left out first; those of rank 0 always stay.
         words: Whether it holds words (they stand on the left, and may be folded as a last resort) and no numbers.
     """
 
     heading: str
-    cells: Sequence[str]
+    cells: Sequence[str | Text]
     rank: int = 0
     words: bool = False
 
     @property
     def width(self) -> int:
         """Room that it needs, in characters; long words can be folded."""
-        longest = max(map(cell_len, (self.heading, *self.cells)))
-        return min(longest, WORDS) if self.words else longest
+        lines = [line for text in (self.heading, *self.cells) for line in str(text).splitlines() or [""]]
+        longest = max(map(cell_len, lines))
+        if not self.words:
+            return longest
+        word = max(cell_len(word) for line in lines for word in line.split() or [""])
+        return min(longest, max(WORDS, word if word <= LONGEST else 0))
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class FittedTable:
     """A table that leaves out columns where it would not fit otherwise, and says which.
 
     Attributes:
-        title: Heading of the table.
+        title: Heading of the table; empty for none.
         columns: The columns, from left to right, with as many cells each.
         caption: Text below the table; empty for none.
         strong: Numbers of the rows in bold, from 0.
@@ -91,7 +97,7 @@ class FittedTable:
         notes = [self.caption, f"left out for want of room: {', '.join(left_out)}" if left_out else ""]
         caption = "\n".join(note for note in notes if note)
         table = Table(
-            title=Text(self.title, style="bold"),
+            title=Text(self.title, style="bold") if self.title else None,
             caption=Text(caption) if caption else None,
             title_justify="left",
             caption_justify="left",
@@ -102,11 +108,10 @@ class FittedTable:
         )
         for column in kept:
             justify: Literal["left", "right"] = "left" if column.words else "right"
-            width = None if column.words else column.width
             table.add_column(
-                Text(column.heading), justify=justify, no_wrap=not column.words, min_width=width, overflow="fold"
+                Text(column.heading), justify=justify, no_wrap=not column.words, min_width=column.width, overflow="fold"
             )
         for number, cells in enumerate(zip(*(column.cells for column in kept), strict=True)):
             style = "bold" if number in self.strong else "dim" if number in self.faint else None
-            table.add_row(*map(Text, cells), style=style)
+            table.add_row(*(Text.assemble(cell) for cell in cells), style=style)
         yield table

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from search.objectives import OBJECTIVES, Objective, shown_objectives
 from search.objectives.units import write_duration, write_latency
+from search.report.fitted import Column, FittedTable
 
 if TYPE_CHECKING:
     from search.records.outcome import DenseRow, Outcome
 
 _BAR = 24  # characters of a whole group of channels
-_WIDE = 72  # characters that the columns of a table of layers may take, so that 80 hold it with its frame
 _PER_LAYER = re.compile(r"(?P<quantity>[^\[]+)\[(?P<layer>.+)\]")  # a number of one layer: rank_in[layer1.0.conv1]
 
 
@@ -45,7 +46,7 @@ def trial_panel(
         shown = shown_objectives([*objectives, *OBJECTIVES.values()], metrics, dense)
         parts += _section("Result", _pairs(_results(outcome, dense, shown)))
     if outcome.timings or outcome.untimed:
-        parts += _section("Latency as measured, by turns with the dense network", _timings(outcome, dense))
+        parts += _section("Latency as measured, by turns with the dense network", *_timings(outcome, dense))
     if outcome.point:
         parts += _section("Parameters", _pairs((name, str(value)) for name, value in outcome.point.items()))
     if outcome.extra:
@@ -94,41 +95,42 @@ def _beside_dense(objective: Objective, value: float, whole: float) -> str:
     return f" ({lost} {worse if drop >= 0 else better} dense {objective.format(whole)})"
 
 
-def _timings(outcome: Outcome, dense: DenseRow) -> Table:
+def _timings(outcome: Outcome, dense: DenseRow) -> Iterator[RenderableType]:
     """Lay out every target: both networks, quotient, efficiency; or why it is missing.
 
     Args:
         outcome: The trial.
         dense: The dense network.
 
-    Returns:
-        A grid without frame.
+    Yields:
+        A table, and a line for each target that is missing.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("target", "dense", "pruned", "of dense", "efficiency", ""):
-        table.add_column(title, justify="left" if title in ("target", "") else "right", overflow="fold")
-    for target, timing in outcome.timings.items():
-        cells = [
-            target,
-            write_latency(timing.dense.median),
-            write_latency(timing.pruned.median),
-            f"{100 * timing.share:.1f} %",
-        ]
-        efficiency = f"{timing.efficiency(outcome.metrics['flops'] / dense.flops):.2f}"
-        table.add_row(*map(Text, [*cells, efficiency, "noisy" if timing.noisy else ""]))
+    timed = outcome.timings
+    if timed:
+        share = outcome.metrics["flops"] / dense.flops
+        yield FittedTable(
+            "",
+            [
+                Column("target", [f"{name}{' ~' * timing.noisy}" for name, timing in timed.items()], words=True),
+                Column("dense", [write_latency(each.dense.median) for each in timed.values()], 1),
+                Column("pruned", [write_latency(each.pruned.median) for each in timed.values()]),
+                Column("of dense", [f"{100 * each.share:.1f} %" for each in timed.values()]),
+                Column("efficiency", [f"{each.efficiency(share):.2f}" for each in timed.values()], 2),
+            ],
+            "~ noisy: the measurement scattered" if any(each.noisy for each in timed.values()) else "",
+        )
     for target, reason in outcome.untimed.items():
-        table.add_row(Text(target), *[Text("–")] * 4, Text(reason, style="red"))
-    return table
+        yield Text.assemble(f"{target}  ", (reason, "red"))
 
 
-def _own_results(extra: Mapping[str, float]) -> Iterable[RenderableType]:
+def _own_results(extra: Mapping[str, float]) -> Iterator[RenderableType]:
     """Lay out what a method reports: numbers of the whole network, then those of layers, a layer a line.
 
     Args:
         extra: The numbers by name; ``name[layer]`` for those of a layer.
 
     Yields:
-        Grids; quantities that do not fit beside each other come below each other.
+        Grids.
     """
     whole: dict[str, float] = {}
     layers: dict[str, dict[str, float]] = {}
@@ -140,13 +142,26 @@ def _own_results(extra: Mapping[str, float]) -> Iterable[RenderableType]:
             layers.setdefault(found["quantity"], {})[found["layer"]] = value
     if whole:
         yield _pairs(_numbers(whole))
-    room = _WIDE - max((len(layer) for values in layers.values() for layer in values), default=0)
-    while layers:
-        beside: list[str] = []
-        for quantity in layers:
-            if not beside or sum(_column(name, layers[name]) for name in [*beside, quantity]) <= room:
-                beside.append(quantity)
-        yield _by_layer({quantity: layers.pop(quantity) for quantity in beside})
+    if layers:
+        yield _LayerTables(layers)
+
+
+@dataclass(frozen=True)
+class _LayerTables:
+    """Numbers of layers, a layer a line; quantities for which a line has no room come in a further table below."""
+
+    layers: Mapping[str, Mapping[str, float]]
+    """Values by quantity and layer."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        left = dict(self.layers)
+        room = options.max_width - max(len(layer) for values in left.values() for layer in values)
+        while left:
+            beside: list[str] = []
+            for quantity in left:
+                if not beside or sum(_column(name, left[name]) for name in [*beside, quantity]) <= room:
+                    beside.append(quantity)
+            yield _by_layer({quantity: left.pop(quantity) for quantity in beside})
 
 
 def _column(quantity: str, values: Mapping[str, float]) -> int:
@@ -155,10 +170,10 @@ def _column(quantity: str, values: Mapping[str, float]) -> int:
 
 
 def _by_layer(quantities: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("layer", style="dim", overflow="fold")
     for quantity in quantities:
-        table.add_column(Text(quantity), justify="right", overflow="fold")
+        table.add_column(Text(quantity), justify="right", no_wrap=True)
     for layer in dict.fromkeys(layer for values in quantities.values() for layer in values):
         cells = (f"{values[layer]:.6g}" if layer in values else "" for values in quantities.values())
         table.add_row(Text(layer), *map(Text, cells))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from search.objectives.units import write_count, write_latency
+from search.report.fitted import Column, FittedTable
 from search.report.palette import INK, MUTED, RULE, styles
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 _UNKNOWN = "–"
 
 
-def profile_table(profile: Profile, name: str) -> Table:
-    """Lay out a profile, at most 80 columns wide: two lines per layer.
+def profile_table(profile: Profile, name: str) -> FittedTable:
+    """Lay out a profile: two lines per layer; where a line has little room, without some of the cuts.
 
     Args:
         profile: The profile.
@@ -31,24 +30,28 @@ def profile_table(profile: Profile, name: str) -> Table:
         The table. A cut is written at the first layer of its group.
     """
     cuts = [saving.cut for saving in next(iter(profile.savings.values()))]
-    table = Table(
-        title=Text(f"{name} on {profile.target}", style="bold"),
-        caption=Text(_caption(profile)),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column(Text("layer"), overflow="fold")
-    for title in ("FLOPs", "time", *(f"cut {100 * cut:.0f} %" for cut in cuts)):
-        table.add_column(Text(title), justify="right", no_wrap=True)
     told: set[str] = set()
+    rows = []
     for layer in profile.layers:
         first = layer.group is not None and layer.group not in told
         savings = profile.savings[layer.group] if first and layer.group is not None else ()
-        table.add_row(*_cells(profile, layer, savings, len(cuts)))
+        rows.append(_cells(profile, layer, savings, len(cuts)))
         told |= {layer.group} if layer.group is not None else set()
-    return table
+    layers, flops, seconds, *saved = zip(*rows, strict=True)
+    middle = len(cuts) // 2
+    return FittedTable(
+        f"{name} on {profile.target}",
+        [
+            Column("layer", layers, words=True),
+            Column("FLOPs", flops, 1),
+            Column("time", seconds),
+            *(
+                Column(f"cut {100 * cut:.0f} %", cells, 2 if place == middle else 3)
+                for place, (cut, cells) in enumerate(zip(cuts, saved, strict=True))
+            ),
+        ],
+        _caption(profile),
+    )
 
 
 def _cells(profile: Profile, layer: Layer, savings: tuple[Saving, ...], cuts: int) -> list[Text]:

@@ -7,14 +7,13 @@ bracket in them is taken for markup.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from search.objectives.units import write_count
 from search.report.fitted import Column, FittedTable
+from search.report.listed import ListedTable
 from search.report.panels import trial_panel
 
 if TYPE_CHECKING:
@@ -219,7 +218,7 @@ def compare_table(fronts: Iterable[Front]) -> FittedTable:
     return FittedTable("Studies compared", columns, caption)
 
 
-def space_table(space: Space, title: str = "Search space") -> Table:
+def space_table(space: Space, title: str = "Search space") -> ListedTable:
     """Lay out a search space.
 
     Args:
@@ -229,16 +228,18 @@ def space_table(space: Space, title: str = "Search space") -> Table:
     Returns:
         The table: name, below it when the parameter applies; kind and range (or choices); the authors' value.
     """
-    table = _table(title)
-    _columns(table, "parameter:fold", "values:fold", "default:left")
+    rows = []
     for entry in space.to_json():
         condition = entry["condition"]
-        default = "" if entry["default"] is None else str(entry["default"])
         name = Text(entry["name"])
         if condition:
             name.append(f"\n  if {condition['parameter']} = {_any_of(condition['values'])}", style="dim")
-        table.add_row(name, Text(_range(entry)), Text(default))
-    return table
+        rows.append([name, _range(entry), "" if entry["default"] is None else _short(entry["default"])])
+    return ListedTable(title, ["parameter", "values", "default"], rows)
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _range(entry: Mapping[str, Any]) -> str:
@@ -253,7 +254,7 @@ def _any_of(values: Iterable[object]) -> str:
     return " | ".join(map(str, values))
 
 
-def methods_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def methods_table(rows: Iterable[Mapping[str, Any]]) -> ListedTable:
     """Lay out the pruning methods.
 
     Args:
@@ -262,11 +263,8 @@ def methods_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     Returns:
         The table.
     """
-    table = _table("Pruning methods")
-    _columns(table, "method:left", "what it does:fold", "source:fold")
-    for row in rows:
-        _row(table, [row["name"], row["title"], row["source"]])
-    return table
+    cells = [[row["name"], row["title"], row["source"]] for row in rows]
+    return ListedTable("Pruning methods", ["method", "what it does", "source"], cells)
 
 
 class Scale:
@@ -295,30 +293,6 @@ class Scale:
             The count in the unit of the largest one.
         """
         return f"{count / self._factor:.{self._digits}f} {self._unit}".rstrip()
-
-
-def _table(title: str, caption: str | None = None) -> Table:
-    return Table(
-        title=Text(title, style="bold"),
-        caption=None if caption is None else Text(caption),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-
-
-def _columns(table: Table, *headers: str) -> None:
-    # "name" is a column of numbers, "name:left" one of words that stay whole, "name:fold" one of long texts.
-    for header in headers:
-        name, _, kind = header.partition(":")
-        justify: Literal["left", "right"] = "left" if kind else "right"
-        overflow: Literal["fold", "ellipsis"] = "fold" if kind == "fold" else "ellipsis"
-        table.add_column(Text(name), justify=justify, no_wrap=kind != "fold", overflow=overflow)
-
-
-def _row(table: Table, cells: Iterable[str], style: str | None = None) -> None:
-    table.add_row(*(Text(cell) for cell in cells), style=style)
 
 
 def _share(share: float) -> str:

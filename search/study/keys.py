@@ -13,12 +13,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from methods.contract.recipe import Recipe
+from search.tasks.recipes import default_recipe
 
 RECIPE = "recipe"
-"""The field whose own keys are those of a recipe; what stands beside it depends on the data, too."""
-
-OF_THE_DATA = "of the data set"
-"""The default of what depends on the data (``search.tasks.recipes``)."""
+"""The field whose own keys are those of a recipe; epochs beside it and they depend on the data."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,17 @@ class Key:
     meaning: str
 
 
-def list_keys(kind: type[BaseModel]) -> list[Key]:
+def list_keys(kind: type[BaseModel], data: str = "digits") -> list[Key]:
     """List every key.
 
     Args:
         kind: The model of the whole configuration; all its fields have defaults.
+        data: The data set whose epochs and recipes are the defaults.
 
     Returns:
         The keys in the order of the model, those of its tables among them.
     """
-    return list(_walk(kind, "", kind()))
+    return list(_walk(kind, "", kind(), data))
 
 
 def similar_keys(given: str, kind: type[BaseModel]) -> list[str]:
@@ -112,23 +111,26 @@ def meanings(kind: type[Any]) -> dict[str, str]:
     return {attribute: _plain(text) for attribute, text in found.items()}
 
 
-def _walk(kind: type[BaseModel], prefix: str, defaults: BaseModel) -> Iterator[Key]:
+def _walk(kind: type[BaseModel], prefix: str, defaults: BaseModel, data: str) -> Iterator[Key]:
     described = meanings(kind)
     for name in kind.model_fields:
         value = getattr(defaults, name)
-        if name == RECIPE:
-            yield from _recipe(f"{prefix}recipe.")
-        elif isinstance(value, BaseModel):
-            yield from _walk(type(value), f"{prefix}{name}.", value)
+        if isinstance(value, BaseModel):
+            yield from _walk(type(value), f"{prefix}{name}.", value, data)
+        elif RECIPE in kind.model_fields:  # how a phase is trained
+            yield from _training(prefix, name, described, data)
         else:
-            unset = OF_THE_DATA if RECIPE in kind.model_fields else _default(value)
-            yield Key(f"{prefix}{name}", unset, described.get(name, ""))
+            yield Key(f"{prefix}{name}", _default(value), described.get(name, ""))
 
 
-def _recipe(prefix: str) -> Iterator[Key]:
-    described = meanings(Recipe)
-    for name in Recipe.model_fields:
-        yield Key(f"{prefix}{name}", OF_THE_DATA, described.get(name, ""))
+def _training(prefix: str, name: str, described: dict[str, str], data: str) -> Iterator[Key]:
+    recipe, epochs = default_recipe(data, "dense" if prefix == "dense." else "finetune")
+    if name != RECIPE:
+        yield Key(f"{prefix}{name}", toml(epochs), described.get(name, ""))
+        return
+    meant = meanings(Recipe)
+    for field in Recipe.model_fields:
+        yield Key(f"{prefix}{RECIPE}.{field}", _default(getattr(recipe, field)), meant.get(field, ""))
 
 
 def _default(value: Any) -> str:

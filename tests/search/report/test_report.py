@@ -24,6 +24,7 @@ from search.objectives import load_objectives
 from search.records.outcome import DenseRow, Outcome
 from search.report import plots, tables
 from search.report.axis import LEAST_WINDOW
+from search.report.listed import ListedTable
 from search.report.palette import styles
 from search.report.plane import plane, planes
 from search.report.views import ReportViews
@@ -101,6 +102,12 @@ def a_space() -> Space:
     })  # fmt: skip
 
 
+OWN_RESULTS = {
+    f"{name}[layer{n}.0.conv1]": 0.123456 * n
+    for name in ("rank_in", "rank_out", "directions", "damage", "eigenvalues", "least_squares")
+    for n in (1, 2)
+}
+
 STATUS = {
     "study": "2026-11-21-resnet56-on-cifar10-all-methods",
     "states": {"complete": 1200, "failed": 10, "running": 16, "waiting": 2000},
@@ -125,6 +132,29 @@ def test_tables_fit_into_80_columns_with_every_number_whole(table: Any) -> None:
     # The same numbers, in full, as with all the room in the world.
     numbers = re.compile(r"\d+(?:\.\d+)? [%kM]|\b0\.\d{4}\b")
     assert sorted(numbers.findall(text)) == sorted(numbers.findall(printed(table(), width=400)))
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda: tables.front_table(front(30, study="digits-resnet-001")),
+        lambda: tables.compare_table([front(study="digits-resnet-001"), front(40, 1, "digits-resnet-002")]),
+        lambda: tables.status_table([{**STATUS, "study": "digits-resnet-001"}]),
+        lambda: tables.space_table(a_space()),
+        lambda: tables.methods_table([{"name": name, "title": "word " * 30, "source": "s " * 70} for name in METHODS]),
+        lambda: tables.trial_panel(outcome(extra=OWN_RESULTS), DENSE),
+        lambda: ListedTable("", ["key", "default", "meaning"], [["finetune.recipe.distill", "0.0", "weight of " * 9]]),
+    ],
+)
+def test_no_word_and_no_number_is_cut(table: Any, width: int) -> None:
+    def words(text: str) -> set[str]:
+        return {word for word in re.split(r"[\s│╭╮╰╯─]+", text.partition("left out for want of room")[0]) if word}
+
+    text = printed(table(), width=width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    labels = {"values:", "default:", "what", "it", "does:", "source:", "meaning:", "layer"}  # of entries and tables
+    assert words(text) - labels <= words(printed(table(), width=400))
 
 
 def test_counts_of_a_column_share_their_unit() -> None:
