@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from search.commands.options import RUN, SEARCH, Data, DataRoot, Model, names
+from search.commands.options import RUN, Data, DataRoot, Methods, Model, names
 from search.commands.output import note, put
 from spaces.errors import InputError
 
@@ -17,12 +17,7 @@ def init(
     model: Model = None,
     data: Data = None,
     data_root: DataRoot = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B", show_default=False, help="Pruning methods that compete, with commas.", rich_help_panel=SEARCH
-        ),
-    ] = None,
+    methods: Methods = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that is there.", rich_help_panel=RUN)
     ] = False,

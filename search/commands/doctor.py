@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from search.commands.completion import complete_method_lists
 from search.commands.options import DATA_FOLDER, SEARCH, Data, DataFolder, Json, Network, Quiet, names
 from search.commands.output import note, put_json, put_tables
 from spaces import InputError
@@ -20,7 +21,11 @@ def doctor(
     methods: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B", show_default=False, help="Methods that are asked whether they apply.", rich_help_panel=SEARCH
+            metavar="A,B",
+            show_default=False,
+            autocompletion=complete_method_lists,
+            help="Methods that are asked whether they apply.",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     quiet: Quiet = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from search.commands.completion import complete_methods, complete_studies
 from search.commands.options import (
     DIRECTORY,
     LIMITS,
@@ -92,7 +93,13 @@ def front(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(metavar="NAME", show_default=False, help="Networks of this method alone.", rich_help_panel=LIMITS),
+        typer.Option(
+            metavar="NAME",
+            show_default=False,
+            autocompletion=complete_methods,
+            help="Networks of this method alone.",
+            rich_help_panel=LIMITS,
+        ),
     ] = None,
     pick: Pick = None,
     drop: Drop = 0.5,
@@ -157,7 +164,10 @@ def show(
 
 
 def compare(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY STUDY…", help="Names of two or more studies.")],
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY STUDY…", autocompletion=complete_studies, help="Names of two or more studies."),
+    ],
     directory: Directory = DIRECTORY,
     as_json: Json = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from search.commands.completion import complete_methods, complete_studies
 from search.commands.options import DIRECTORY, OUTPUT, Directory, Json, Quiet, StudyStorage
 from search.commands.output import note, put, put_json, put_tables
 from search.commands.run import run_and_show
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from search.report.fitted import FittedTable
     from search.store.studies import StudyFiles
 
-Name = Annotated[str, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", show_default=False, autocompletion=complete_studies, help="Name of the study."),
+]
 
 
 def list_studies(directory: Directory = DIRECTORY, as_json: Json = False) -> None:
@@ -76,7 +80,12 @@ def _studies_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:
 
 def enqueue(
     study: Name,
-    method: Annotated[str, typer.Argument(metavar="METHOD", show_default=False, help="One of the study's methods.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD", show_default=False, autocompletion=complete_methods, help="One of the study's methods."
+        ),
+    ],
     values: Annotated[
         list[str] | None,
         typer.Argument(

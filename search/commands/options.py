@@ -7,6 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from search.commands.completion import (
+    complete_data,
+    complete_method_lists,
+    complete_models,
+    complete_settings,
+    complete_studies,
+    complete_study_lists,
+)
 from spaces.errors import InputError, unknown_name
 
 DIRECTORY = Path("mlruns")
@@ -23,13 +31,20 @@ def _option(*names: str, metavar: str, panel: str, text: str, **others: Any) -> 
 
 
 Study = Annotated[
-    str | None, typer.Argument(metavar="STUDY", show_default=False, help="Name of the study; the latest if left out.")
+    str | None,
+    typer.Argument(
+        metavar="STUDY",
+        show_default=False,
+        autocompletion=complete_studies,
+        help="Name of the study; the latest if left out.",
+    ),
 ]
 StudyAndTrial = Annotated[
     list[str],
     typer.Argument(
         metavar="[STUDY] TRIAL",
         show_default=False,
+        autocompletion=complete_studies,
         help="Name of the study (the latest if left out); number of a trial.",
     ),
 ]
@@ -58,6 +73,7 @@ Overrides = Annotated[
         "--set",
         metavar="KEY=VALUE",
         panel=SEARCH,
+        autocompletion=complete_settings,
         text="Set any key of the configuration, such as finetune.epochs=5; may be repeated.",
     ),
 ]
@@ -66,6 +82,7 @@ Model = Annotated[
     _option(
         metavar="NAME",
         panel=SEARCH,
+        autocompletion=complete_models,
         text="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
     ),
 ]
@@ -91,6 +108,7 @@ Data = Annotated[
     _option(
         metavar="NAME",
         panel=SEARCH,
+        autocompletion=complete_data,
         text="Data: digits, mnist, cifar10, cifar100, imagefolder, hf:FOLDER or package.module:function.",
     ),
 ]
@@ -103,6 +121,7 @@ Network = Annotated[
     typer.Argument(
         metavar="MODEL",
         show_default=False,
+        autocompletion=complete_models,
         help="Network: a name of ours, torchvision:NAME, timm:NAME, hf:FOLDER or package.module:function.",
     ),
 ]
@@ -212,8 +231,18 @@ WarmStart = Annotated[
     typer.Option(
         metavar="A,B",
         show_default=False,
+        autocompletion=complete_study_lists,
         help="Earlier studies to learn from: their trials, or, of another network, the points of their front.",
         rich_help_panel=SEARCH,
+    ),
+]
+Methods = Annotated[
+    str | None,
+    _option(
+        metavar="A,B",
+        panel=SEARCH,
+        autocompletion=complete_method_lists,
+        text="Pruning methods that compete, with commas.",
     ),
 ]
 Trials = Annotated[

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from search.commands.completion import complete_methods
 from search.commands.options import DATA_FOLDER, Data, DataFolder, Json, Model
 from search.commands.output import note, put_json, put_tables
 from spaces.errors import InputError
@@ -29,7 +30,12 @@ def methods(as_json: Json = False) -> None:
 
 
 def space(
-    method: Annotated[str, typer.Argument(metavar="METHOD", show_default=False, help="Name of the method.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD", show_default=False, autocompletion=complete_methods, help="Name of the method."
+        ),
+    ],
     model: Model = None,
     data: Data = None,
     data_root: DataFolder = DATA_FOLDER,

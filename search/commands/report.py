@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from search.commands.completion import complete_studies
 from search.commands.options import DIRECTORY, OUTPUT, Directory
 from search.commands.output import note, put
 from spaces.errors import InputError
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 def report(
     studies: Annotated[
         list[str] | None,
-        typer.Argument(metavar="STUDY…", show_default=False, help="Names of studies; the latest if left out."),
+        typer.Argument(
+            metavar="STUDY…",
+            show_default=False,
+            autocompletion=complete_studies,
+            help="Names of studies; the latest if left out.",
+        ),
     ] = None,
     to: Annotated[
         Path | None,

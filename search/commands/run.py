@@ -35,12 +35,7 @@ def sweep(
         ),
     ] = None,
     trials: options.Trials = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B", show_default=False, help="Pruning methods that compete, with commas.", rich_help_panel=SEARCH
-        ),
-    ] = None,
+    methods: options.Methods = None,
     model: options.Model = None,
     weights: options.Weights = None,
     freeze_backbone: options.FreezeBackbone = None,
