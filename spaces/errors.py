@@ -106,10 +106,27 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         return unknown_name(kind, path[-1], owner.model_fields)
     if first["type"] == "missing":
         return f"{where}: {'.'.join(path)} needs a value"
-    message = first["msg"].removeprefix("Value error, ")
+    message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     if not path:  # what several values together must not be
         return f"{where}: {message}"
     return f"{where}: {'.'.join(path)} = {first['input']!r} is not allowed: {message}"
+
+
+_WORDS = {
+    "tuple_type": "it must be a list, such as [1, 2]",
+    "mapping_type": "it must be a table of keys, such as { key = 1 }",
+    "dict_type": "it must be a table of keys, such as { key = 1 }",
+    "model_type": "it must be a table of keys, such as { key = 1 }",
+    "int_parsing": "it must be a whole number",
+    "int_type": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "float_parsing": "it must be a number",
+    "float_type": "it must be a number",
+    "bool_parsing": "it must be true or false",
+    "bool_type": "it must be true or false",
+    "string_type": "it must be a text in quotation marks",
+}
+"""What pydantic says in words of Python, said in words of TOML."""
 
 
 def _follow_location(model: type[BaseModel], location: list[str]) -> tuple[list[str], type[BaseModel]]:

@@ -39,9 +39,9 @@ def summary(sweep: Sweep) -> list[str]:
         if pictures:  # of several drivers of a study one draws
             facts.append(("plots", "  ".join(pictures)))
     if failed := _list_failed(sweep):
-        first = _command("show", sweep.name, failed[0], directory=sweep.config.directory)
+        first = command_line("show", sweep.name, failed[0], directory=sweep.config.directory)
         facts.append(("failed", f"trials {', '.join(map(str, failed))}; why: {first}"))
-    page = _command(
+    page = command_line(
         "ui",
         directory=sweep.config.directory,
         tracking_uri=without_credentials(uri) if (uri := sweep.config.tracking_uri) else None,
@@ -61,7 +61,7 @@ def resume_hint(sweep: Sweep) -> str:
     """
     if not _has_kept(sweep):
         return ""
-    command = _command("resume", sweep.name, directory=sweep.config.directory)
+    command = command_line("resume", sweep.name, directory=sweep.config.directory)
     return f"; finished trials are kept, go on with: {command}"
 
 
@@ -94,8 +94,17 @@ def _list_failed(sweep: Sweep) -> list[int]:
     return [outcome.number for outcome in outcomes if not outcome.complete]
 
 
-def _command(*words: object, directory: Path, tracking_uri: str | None = None) -> str:
-    """A command line that can be pasted into the shell; what is the default is left out."""
+def command_line(*words: object, directory: Path, tracking_uri: str | None = None) -> str:
+    """Write a command line that can be pasted into the shell; what is the default is left out.
+
+    Args:
+        *words: The command and its arguments.
+        directory: The store that it is about.
+        tracking_uri: The MLflow store, where it is not the directory's.
+
+    Returns:
+        The line, quoted where need be.
+    """
     parts = ["paretoprune", *map(str, words)]
     if directory.resolve() != DIRECTORY.resolve():
         parts += ["--directory", _short(directory)]

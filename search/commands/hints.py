@@ -81,7 +81,14 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "export": {"--output": "--to DIR", "--onnx": "--format onnx", "--best": "--pick best", "--knee": "--pick knee"},
     "front": {"--output": "--plot FILE, --csv or --json", "--best": "--pick best", "--knee": "--pick knee"},
-    "train": {"--lr": "--set dense.recipe.lr=0.1"},
+    "train": {"--lr": "--set dense.recipe.lr=0.1", "--learning-rate": "--set dense.recipe.lr=0.1"},
+    "resume": {
+        "--epochs": "a study keeps its budget; `paretoprune sweep --epochs N --warm-start STUDY` begins another",
+        "--methods": "a study keeps its methods; `paretoprune sweep --methods A,B --warm-start STUDY` begins another",
+        "--set": "a study keeps its settings; `paretoprune sweep --warm-start STUDY` begins another",
+    },
+    "report": {"--output": "--to FILE.html", "--format": "the report is one page: --to FILE.html"},
+    "init": {"--output": "the file is an argument: paretoprune init study.toml"},
 }
 """What does it instead, by command and option."""
 
@@ -118,8 +125,22 @@ def option_hint(command: str, option: str) -> str:
     Returns:
         The end of a sentence; empty where it is not known.
     """
-    found = OPTIONS.get(command, {}).get(option.partition("=")[0])
+    name = option.partition("=")[0]
+    found = OPTIONS.get(command, {}).get(name)
+    if found is None and command in ("sweep", "train"):
+        found = _as_key(name, "dense" if command == "train" else "finetune")
     return f"; instead: {found}" if found else ""
+
+
+def _as_key(option: str, phase: str) -> str:
+    """Name the keys of a configuration that end as an option is called: any key can be set."""
+    from search.study.config import StudyConfig
+    from search.study.keys import list_keys
+
+    word = option.lstrip("-").replace("-", "_")
+    keys = [key.name for key in list_keys(StudyConfig) if key.name.rpartition(".")[2] == word]
+    keys.sort(key=lambda name: not name.startswith(phase))
+    return " or ".join(f"--set {name}=VALUE" for name in keys[:2])
 
 
 def _detail(given: str, meant: list[str]) -> str:

@@ -99,8 +99,8 @@ def config(
     if not found:
         names = [name for key in keys for name in (key.name, key.name.rpartition(".")[2])]
         near = get_close_matches(part or "", names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"no key has {part!r} in its name{hint}; `paretoprune config` lists all")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"no key has {part!r} in its name; {hint}`paretoprune config` lists all")
     _put_list(found, "key", as_json)
     if not as_json and any(key["name"].startswith(("dense.", "finetune.")) for key in found):
         note(f"epochs and recipes are those for data {trained_on!r}; --data NAME shows those for other data")

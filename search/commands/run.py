@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.commands import options
-from search.commands.afterwards import front_so_far, resume_hint, summary
+from search.commands.afterwards import command_line, front_so_far, resume_hint, summary
 from search.commands.failures import FAILED
 from search.commands.interrupts import exit_code, interrupted_once
 from search.commands.options import RUN, SEARCH, names
@@ -276,7 +276,8 @@ def run_and_show(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool)
     if not quiet:
         note("\n".join(summary(sweep)))
     if not finished.members:
-        note(f"error: no trial was completed; `paretoprune show {finished.study} 0` tells why the first one failed")
+        why = command_line("show", finished.study, 0, directory=sweep.config.directory)
+        note(f"error: no trial was completed; `{why}` tells why the first one failed")
         raise typer.Exit(FAILED)
 
 

@@ -229,6 +229,12 @@ class StudyConfig(_Part):
     def _known_storage(cls, url: str | None) -> str | None:
         return url if url is None else checked_storage(url)
 
+    @field_validator("methods", "objectives", "ignored", "exports", "warm_start", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        """Read names with commas between them as a list, as options do."""
+        return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:

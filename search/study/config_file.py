@@ -106,11 +106,20 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte-order mark
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}{_other_meaning(path)}") from error
     except RecursionError as error:
         raise _too_deep(str(path)) from error
     except ValueError as error:  # not TOML, not UTF-8, or an integer of thousands of digits
-        raise InputError(f"{path} is not valid TOML: {error}") from error
+        raise InputError(f"{path} is not valid TOML: {error}{_other_meaning(path)}") from error
+
+
+def _other_meaning(path: Path) -> str:
+    """Say how to name what is no configuration."""
+    if is_weight_file(str(path)):
+        return f"; a file of weights is given with --weights {path}"
+    if path.suffix != ".toml":
+        return f"; the argument is a configuration: a network is named with --model {path}, data with --data"
+    return ""
 
 
 def _too_deep(where: str) -> InputError:

@@ -11,7 +11,7 @@ from search.records.paths import resolve_path
 from search.study.config_file import load_config
 from search.study.keys import meanings, toml
 from search.tasks.data.sets import DATA
-from search.tasks.models import MODELS
+from search.tasks.models import GROUP, MODELS, unknown_model
 from search.tasks.recipes import default_recipe
 from spaces import InputError, unknown_name
 
@@ -37,10 +37,13 @@ def write_template(
 
     Returns:
         TOML that is valid as it is: what is set has the values given here, the rest is commented out with its default.
+
+    Raises:
+        InputError: If there is no such network or data set.
     """
     given: dict[str, Any] = {"model": model, "data": data, "data_root": data_root, "methods": methods}
-    if model is not None and not is_reference(model):
-        _check_known("model", model, known_names(MODELS, "paretoprune.models"))
+    if model is not None and not is_reference(model) and model not in known_names(MODELS, GROUP):
+        raise InputError(unknown_model(model))
     if data is not None and not is_reference(data):
         _check_known("data", data, known_names(DATA, "paretoprune.data"))
     config = load_config(None, (), **{name: value for name, value in given.items() if value is not None})
@@ -82,7 +85,7 @@ def _from_folder(path: Path, folder: Path | None) -> Path:
 
 def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        raise InputError(unknown_name(kind, name, [*known, "package.module:function"]))
+        raise InputError(unknown_name(kind, name, [*known, "hf:FOLDER", "package.module:function"]))
 
 
 def _line(name: str, value: Any, is_set: bool) -> str:

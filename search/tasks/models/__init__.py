@@ -6,6 +6,7 @@ Needs no torch until a network is built.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -173,14 +174,48 @@ def _build(name: str, outputs: int, example: Inputs, seed: int) -> nn.Module:
         return hf_model(name.removeprefix(HF), outputs)
     if is_reference(name) or name in known_names({}, GROUP):
         return _user_model(name, outputs)
+    raise InputError(unknown_model(name))
+
+
+def unknown_model(name: str) -> str:
+    """Say that there is no network of a name, and which others there are.
+
+    Args:
+        name: A name without a prefix.
+
+    Returns:
+        The message of an ``InputError``; a network of torchvision or timm that is called so is named first.
+    """
+    for prefix, names in ((TORCHVISION, _torchvision_names), (TIMM, _timm_names)):
+        if name in names():
+            return f"unknown model {name!r}; did you mean {prefix + name!r}? (`paretoprune models` lists ours)"
     known = [*known_names(MODELS, GROUP), "torchvision:NAME", "timm:NAME", "hf:FOLDER", "package.module:function"]
-    raise InputError(unknown_name("model", name, known))
+    return unknown_name("model", name, known)
+
+
+def _torchvision_names() -> Sequence[str]:
+    from torchvision import models
+
+    return models.list_models(module=models)
+
+
+def _timm_names() -> Sequence[str]:
+    try:
+        names: Sequence[str] = import_module("timm").list_models()
+    except ImportError:  # where it is not installed it has no networks
+        return ()
+    return names
 
 
 def _user_model(reference: str, outputs: int) -> nn.Module:
     from torch import nn
 
     function = load_named("model", reference, MODELS, GROUP)
+    if isinstance(function, nn.Module):
+        raise InputError(
+            f"model {reference!r} is a network that is built already; name its class, or a function that builds it "
+            "(it may take num_classes)"
+        )
     model = call_named(function, reference, "model", **_outputs_argument(function, outputs))
     if not isinstance(model, nn.Module):
         raise InputError(f"model {reference!r} must return a torch.nn.Module, not {type(model).__name__}")
@@ -212,9 +247,8 @@ def _check(model: nn.Module, name: str, outputs: int, example: Inputs, task: Tas
     except Exception as error:  # a network may fail in any way on inputs it is not made for
         shape = shapes_of(example)
         given = shape[1:] if isinstance(example, torch.Tensor) else shape
-        raise InputError(
-            f"model {name!r} does not take inputs of shape {given}: {first_line(error)}{_hint(given)}"
-        ) from error
+        said = first_line(error)
+        raise InputError(f"model {name!r} does not take inputs of shape {given}: {said}{_hint(given, said)}") from error
     finally:
         for module, training in modes:
             module.training = training
@@ -227,8 +261,10 @@ def _check(model: nn.Module, name: str, outputs: int, example: Inputs, task: Tas
     task.check_network(output, outputs, name)
 
 
-def _hint(shape: Any) -> str:
+def _hint(shape: Any, said: str) -> str:
     """Say what images of an unusual shape may lack."""
+    if re.search(r"to have 3 channels, but got 1 channels", said):
+        return " (the images are grey, the network is for colour: give it colour, as by images.repeat(1, 3, 1, 1))"
     if isinstance(shape, list) and len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:
         return " (if these are images with channels last, give [examples, channels, height, width])"
     if isinstance(shape, list) and len(shape) == 2 and min(shape) > 4:

@@ -69,6 +69,24 @@ def call(line: str) -> Result:
         ("sweep --gpus 1", "--gpus-per-trial N"),
         ("sweep --lr 0.1", "--set finetune.recipe.lr=0.01"),
         ("sweep --pretrained", "--weights DEFAULT"),
+        ("sweep --augment cifar", "--set augment=VALUE"),
+        ("sweep --preset paper", "--set preset=VALUE"),
+        ("sweep --momentum 0.8", "--set finetune.recipe.momentum=VALUE or --set dense.recipe.momentum=VALUE"),
+        ("train --warmup 0.1", "instead: --set dense.recipe.warmup=VALUE or"),
+        ("sweep --frobnicate 1", "No such option: --frobnicate"),
+        ("sweep resnet18", "a network is named with --model resnet18, data with --data"),
+        ("sweep weights.pth", "a file of weights is given with --weights weights.pth"),
+        ("sweep --set trials=ten", "trials = 'ten' is not allowed: it must be a whole number"),
+        ("sweep --set shares=0.5", "shares = 0.5 is not allowed: it must be a list, such as [1, 2]"),
+        ("sweep --set methods=magnitud", "unknown method 'magnitud'; did you mean 'magnitude'?"),
+        ("resume my-study --epochs 5", "`paretoprune sweep --epochs N --warm-start STUDY` begins another"),
+        ("report --format pdf", "--to FILE.html"),
+        ("front my-studdy", "did you mean 'my-study'?"),
+        ("rename a b", "unknown study 'a' (known: my-study)"),
+        ("delete", "Missing argument 'STUDY'"),
+        ("export --all --format onxx --to d", "did you mean 'onnx'?"),
+        ("config trails", "did you mean 'trials'? `paretoprune config` lists all"),
+        ("init a.toml --model resnet18", "did you mean 'torchvision:resnet18'?"),
         ("sweep --device tpu", "unknown device 'tpu'"),
         ("sweep --set epochs=3", "meant may be finetune.epochs or dense.epochs; `paretoprune config` lists all keys"),
         ("sweep --set lr=0.1", "meant may be finetune.recipe.lr or dense.recipe.lr"),
@@ -83,6 +101,7 @@ def call(line: str) -> Result:
         ("config nonsense", "no key has 'nonsense' in its name"),
         ("init a.toml --data digts", "unknown data 'digts'; did you mean 'digits'?"),
         ("init a.toml --model resnet2", "unknown model 'resnet2'; did you mean 'resnet"),
+        ("init a.toml --model convnextv2_atto", "did you mean 'timm:convnextv2_atto'?"),
     ],
 )
 def test_what_is_no_command_line_names_one_that_is(line: str, said: str) -> None:
@@ -115,6 +134,12 @@ def test_what_is_meant_is_done(line: str, said: str) -> None:
     result = call(line)
     assert result.exit_code == 0, result.output
     assert said in result.output
+
+
+def test_names_with_commas_are_lists() -> None:
+    config = load_config(None, ["methods=magnitude,increg", "objectives=accuracy, params", "exports="])
+    assert (config.methods, config.objectives) == (("magnitude", "increg"), ("accuracy", "params"))
+    assert config.exports == ()
 
 
 def test_natural_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +186,7 @@ def test_lists_are_complete() -> None:
 
 def test_every_listed_key_can_be_set() -> None:
     for key in list_keys(StudyConfig):
-        if key.default not in ("not set", "of the data set", "{}"):
+        if key.default not in ("not set", "{}"):
             load_config(None, [f"{key.name}={key.default}"])
 
 
