@@ -228,7 +228,7 @@ def space_table(space: Space, title: str = "Search space") -> ListedTable:
     Returns:
         The table: name, below it when the parameter applies; kind and range (or choices); the authors' value.
     """
-    rows = []
+    rows: list[list[str | Text]] = []
     for entry in space.to_json():
         condition = entry["condition"]
         name = Text(entry["name"])

@@ -196,7 +196,8 @@ def unknown_model(name: str) -> str:
 def _torchvision_names() -> Sequence[str]:
     from torchvision import models
 
-    return models.list_models(module=models)
+    names: Sequence[str] = models.list_models(module=models)
+    return names
 
 
 def _timm_names() -> Sequence[str]:
