@@ -107,11 +107,11 @@ def hostile(name: str, *more: str) -> Callable[[Path], tuple[int, str]]:
 
 
 def full_disk(where: list[str]) -> Callable[[Path], Ended]:
-    """Make a case: the store lies on a disk of 3 MB."""
+    """Make a case: the store lies on a disk of 2 MB."""
 
     def case(store: Path) -> Ended:
-        with _mounted(store, "-t", "tmpfs", "-o", "size=3m", "tmpfs"):
-            return run(store, "sweep", "--name", "s", *COMMON, *where, *SHORT)
+        with _mounted(store, "-t", "tmpfs", "-o", "size=2m", "tmpfs"):
+            return run(store, "sweep", "--name", "s", *COMMON, *where, *SHORT, "--set", 'exports=["safetensors"]')
 
     return case
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 from collections.abc import Collection
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 SUFFIXES = ("", "-journal", "-wal", "-shm")
@@ -77,11 +78,16 @@ def lock_database(path: Path) -> AbstractContextManager[object]:
         path: The database.
 
     Returns:
-        A context manager that holds the lock.
+        A context manager that holds the lock; where nothing may be written it holds none, for nothing can be made or moved.
     """
     import filelock
 
-    return filelock.FileLock(f"{path}.lock", mode=0o666).acquire()
+    try:
+        return filelock.FileLock(f"{path}.lock", mode=0o666).acquire()
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return nullcontext()
 
 
 def set_aside(path: Path) -> Path:

@@ -304,10 +304,15 @@ class StudyFiles:
         return lines
 
     def remove_leftovers(self) -> None:
-        """Remove folders of trials that a killed worker has left half written; for the driver."""
+        """Remove what killed workers and drivers have left half written; for the driver that holds the lock."""
         for path in (self.root / "trials").glob(".*"):
             if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:  # a worker of another driver may be writing
                 shutil.rmtree(path, ignore_errors=True)
+        if not any(_is_locked(path) for path in (self.root / "drivers").glob("*.lock")):
+            for path in self.root.glob("tune-*"):
+                shutil.rmtree(path, ignore_errors=True)
+            for path in self.root.glob("shared-*.json"):
+                path.unlink(missing_ok=True)
 
     def _read(self, number: int) -> Outcome:
         """Read the outcome of a trial whose folder is there."""

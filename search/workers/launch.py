@@ -68,4 +68,6 @@ def _start(resources: Resources) -> Callable[[], None] | None:
     if is_running():
         return None
     start_ray(resources)
+    import search.workers.ray_workers  # noqa: F401  (Ray Tune takes a second, in which the driver reads data)
+
     return stop_ray

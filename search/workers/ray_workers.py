@@ -91,7 +91,7 @@ class _Errand:
     @property
     def probe(self) -> Path:
         """The file that holds the token."""
-        return self.files.root / "shared.json"
+        return self.files.root / f"shared-{self.token[:8]}.json"
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ class RayPool:
     ) -> None:
         """Let Tune ask the schedule for trials and run them, until it has no more."""
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        scratch = errand.files.root / "tune"  # Tune must write somewhere; nothing in it is needed afterwards
+        # Tune must write somewhere; nothing in it is needed afterwards. Further drivers of the study have their own.
+        scratch = errand.files.root / f"tune-{errand.token[:8]}"
         errors = _Errors()
         searcher = _ScheduleSearcher(
             schedule, errand, setting.steps, on_started, self._resources.retries, self._say, errors

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
+import filelock
 import optuna
 import pytest
 from mlflow import MlflowClient
@@ -132,3 +135,12 @@ def test_a_trial_that_is_given_up_runs_again(store: Path) -> None:
     assert files.outcome(1).started > first.started
     with pytest.raises(InputError, match="trial 7 of study 'a' is not finished"):
         keeping.give_up(files, 7)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_store_that_may_only_be_read_is_checked(number: int, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    assert keeping.check(StudyFiles.open(store, "a")) == []

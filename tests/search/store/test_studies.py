@@ -220,3 +220,30 @@ def test_a_result_that_is_there_already_stays(tmp_path: Path) -> None:
     files.write(finished(0, seconds=99.0))
     assert files.outcome(0).seconds == 1.5
     assert [p.name for p in (files.root / "trials").iterdir()] == ["0000"]
+
+
+def test_further_drivers_are_seen_and_what_they_write_is_left_alone(tmp_path: Path) -> None:
+    files = study(tmp_path)
+    (files.root / "tune-1").mkdir()
+    (files.root / "shared-1.json").touch()
+    with files.join():
+        assert files.driven() and not files.led()
+        files.remove_leftovers()
+        assert (files.root / "tune-1").exists()
+    assert not files.driven()
+    of_one_that_was_killed = files.root / "drivers" / "dead.lock"
+    of_one_that_was_killed.touch()
+    with files.lock(), files.join():
+        assert files.led() and not of_one_that_was_killed.exists()
+    files.remove_leftovers()
+    assert not (files.root / "tune-1").exists() and not (files.root / "shared-1.json").exists()
+
+
+def test_a_study_is_finished_until_another_trial_ends(tmp_path: Path) -> None:
+    files = study(tmp_path)
+    files.write(finished(0))
+    assert not files.is_finished()
+    files.write_finished()
+    assert files.is_finished()
+    files.write(finished(1))
+    assert not files.is_finished()
