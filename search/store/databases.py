@@ -78,7 +78,10 @@ def lock_database(path: Path) -> AbstractContextManager[object]:
         path: The database.
 
     Returns:
-        A context manager that holds the lock; where nothing may be written it holds none, for nothing can be made or moved.
+        A context manager that holds the lock. It holds none where nothing may be written.
+
+    Raises:
+        OSError: If the lock cannot be made for another reason, such as a full disk.
     """
     import filelock
 
