@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from itertools import accumulate, count
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from spaces.budget import Costs, Curve, best_widths
 from spaces.errors import InputError, unknown_name
 from spaces.parameters import Categorical, LogReal, Parameter, Real
 from spaces.space import Condition, Space
@@ -380,28 +383,61 @@ class ByDamage(Allocation):
         Raises:
             InputError: If damages were not measured, a stage is unknown, or the target cannot be reached.
         """
-        from spaces.budget import best_widths
+        names = [group.name for group in groups]
 
+        def costs(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            return np.array([cost(dict(zip(names, row, strict=True))) for row in rows.tolist()], dtype=np.float64)
+
+        return self.choose(groups, costs, round_to)
+
+    def choose(self, groups: Sequence[LayerGroup], costs: Costs, round_to: int = 1) -> dict[str, int]:
+        """Return how many units of each group are kept, as :meth:`keep` does, where many choices are costed at once.
+
+        Args:
+            groups: The prunable groups, with ``damages``.
+            costs: FLOPs of choices of widths, ``[choices, groups]`` to ``[choices]``.
+            round_to: Widths are multiples of this (or the full width).
+
+        Returns:
+            Kept units by name of group.
+
+        Raises:
+            InputError: As of :meth:`keep`.
+        """
+        dense_cost = float(costs(np.array([[group.channels for group in groups]]))[0])
+        curves = self.curves(groups)
+        allowed = {group.name: allowed_widths(group, round_to) for group in groups}
+        found = best_widths(curves, costs, [self.flops * dense_cost], allowed)[0]
+        if found is None:
+            least = float(costs(np.array([[widths[0] for widths in allowed.values()]]))[0]) / dense_cost
+            raise InputError(
+                f"flops = {self.flops!r} cannot be reached; with this network the smallest share is "
+                f"{math.ceil(1000 * least) / 1000:.3f}"
+            )
+        return found
+
+    def curves(self, groups: Sequence[LayerGroup]) -> dict[str, Curve]:
+        """Return the curves of damage, weighted by stage.
+
+        Args:
+            groups: The prunable groups, with ``damages``.
+
+        Returns:
+            Width and damage by name of the group.
+
+        Raises:
+            InputError: If damages were not measured, or a stage is unknown.
+        """
         if not all(group.damages for group in groups):
             raise InputError("sparsity.mode = 'damage' needs measured damages, which this method does not look at")
         stages = {group.stage for group in groups}
         for stage in self.damage_weights:
             if stage not in stages:
                 raise InputError(unknown_name("stage", stage, stages))
-        curves, allowed = {}, {}
-        for group in groups:
-            weight = 2.0 ** self.damage_weights.get(group.stage, 0.0)
-            curves[group.name] = [(width, weight * damage) for width, damage in group.damages]
-            allowed[group.name] = _allowed_widths(group, round_to)
-        dense_cost = cost({group.name: group.channels for group in groups})
-        found = best_widths(curves, cost, [self.flops * dense_cost], allowed)[0]
-        if found is None:
-            least = cost({name: widths[0] for name, widths in allowed.items()}) / dense_cost
-            raise InputError(
-                f"flops = {self.flops!r} cannot be reached; with this network the smallest share is "
-                f"{math.ceil(1000 * least) / 1000:.3f}"
-            )
-        return found
+        weights = {group.name: 2.0 ** self.damage_weights.get(group.stage, 0.0) for group in groups}
+        return {
+            group.name: [(width, weights[group.name] * damage) for width, damage in group.damages] for group in groups
+        }
 
 
 Sparsity = Annotated[Uniform | PerStage | PerLayer | ByEnergy | FlopsTarget | ByDamage, Field(discriminator="mode")]
@@ -489,8 +525,20 @@ def _rounded_width(group: LayerGroup, ratio: float, step: int) -> int:
     return below if width - below < above - width else above
 
 
-def _allowed_widths(group: LayerGroup, step: int) -> list[int]:
-    """Return the widths that a group may have, ascending, none below what the highest ratio leaves."""
+def allowed_widths(group: LayerGroup, step: int) -> list[int]:
+    """Return the widths that a group may have.
+
+    Args:
+        group: The group.
+        step: What widths are multiples of.
+
+    Returns:
+        Ascending, none below what :data:`HIGHEST_RATIO` leaves, the last the full width.
+
+    Example:
+        >>> allowed_widths(LayerGroup("conv1", 12, "stem", 0.0), 5)
+        [5, 10, 12]
+    """
     least = rounded_down(group.channels * (1 - HIGHEST_RATIO), group.channels, step)
     widths = [least]
     while widths[-1] < group.channels:

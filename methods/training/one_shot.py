@@ -83,7 +83,7 @@ def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[l
     if isinstance(sparsity, ByEnergy):
         layers = with_energies(problem.model, groups)
     elif isinstance(sparsity, ByDamage):
-        layers = with_damages(problem)
+        return groups, sparsity.choose(with_damages(problem), lambda rows: problem.cost.batch(rows)[0], round_to)
     else:
         layers = [group.layer for group in groups]
     return groups, sparsity.keep(layers, problem.cost.flops, round_to)

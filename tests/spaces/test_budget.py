@@ -4,9 +4,11 @@ import itertools
 from collections.abc import Mapping
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from spaces import ByDamage, InputError, LayerGroup
 from spaces.budget import best_widths, damage_at
@@ -22,6 +24,9 @@ class Chain:
     def __call__(self, kept: Mapping[str, int]) -> float:
         widths = [3, *(kept[name] for name in self.names), 10]
         return float(sum(f * a * b for f, a, b in zip(self.factor, widths, widths[1:], strict=False)))
+
+    def batch(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([self(dict(zip(self.names, row, strict=True))) for row in rows.tolist()])
 
 
 def network(seed: int, groups: int, channels: int) -> tuple[Chain, dict[str, list[tuple[int, float]]]]:
@@ -46,7 +51,7 @@ def test_the_solver_mostly_finds_the_best_of_all_choices_and_is_seldom_far_from_
             for widths in itertools.product(range(1, 7), repeat=3)
             if cost(dict(zip(curves, widths, strict=True))) <= target
         )
-        found = best_widths(curves, cost, [target], {name: list(range(1, 7)) for name in curves})[0]
+        found = best_widths(curves, cost.batch, [target], {name: list(range(1, 7)) for name in curves})[0]
         assert found is not None and cost(found) <= target
         spent = sum(damage_at(curves[name], width) for name, width in found.items())
         gaps.append((spent - best) / sum(curve[0][1] for curve in curves.values()))
@@ -62,7 +67,7 @@ def test_larger_budgets_do_less_damage_and_nothing_more_fits(seed: int) -> None:
     allowed = {name: list(range(1, 10)) for name in curves}
     dense = cost(dict.fromkeys(curves, 9))
     targets = [dense * part / 10 for part in range(2, 10)]
-    found = best_widths(curves, cost, targets, allowed)
+    found = best_widths(curves, cost.batch, targets, allowed)
     spent = [sum(damage_at(curves[n], w) for n, w in widths.items()) for widths in found if widths is not None]
     assert len(spent) == len(targets)
     assert all(later <= earlier * 1.1 + 1e-9 for earlier, later in itertools.pairwise(spent))
