@@ -18,6 +18,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from spaces import InputError
+
 Progress = Callable[[str, int, int], None]
 """Called, while something takes long, with what is done now, how many parts of it are done, and of how many."""
 
@@ -67,3 +69,25 @@ class Fresh:
             Tensors by name.
         """
         return compute()
+
+
+class NotMeasured(InputError):
+    """An analysis was asked for before there is a trained dense network to analyse."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """Refuses every analysis: before the dense network is trained, what is found would be of another network."""
+
+    def get(self, name: str, settings: Settings, compute: Callable[[], Tensors]) -> Tensors:
+        """Refuse the analysis.
+
+        Args:
+            name: Which analysis.
+            settings: All that decides it.
+            compute: Computes it; not called.
+
+        Raises:
+            NotMeasured: Always.
+        """
+        raise NotMeasured(f"the analysis {name!r} is made once the dense network is trained")

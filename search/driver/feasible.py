@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+from methods.contract.analyses import NotMeasured
 from methods.contract.method import Method, Problem
 from search.study.build import build_method
 from search.study.space import METHOD, first_points
@@ -46,6 +47,8 @@ def _warnings(easiest_first: Sequence[Method], problem: Problem) -> list[str]:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 method.check(problem)
+        except NotMeasured:
+            return list(warned)  # what it would leave is known once the dense network is trained
         except InputError as error:
             errors.append(error)
         else:

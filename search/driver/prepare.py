@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from methods import load_method
+from methods.contract.analyses import Later
 from methods.contract.method import Problem
 from methods.contract.named import is_reference
 from methods.contract.task import Task
@@ -108,6 +109,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         steps=steps,
         generator=torch.Generator().manual_seed(config.seed),
         ignored=ignored,
+        analyses=Later(),
         task=task,
         known=Anatomy.of(model, example, ignored, groups, cost),
     )
