@@ -50,7 +50,7 @@ class Diagnosis:
         """A guess of the time of a trial on one CPU; None where no data are known."""
         if self.training is None or self.steps is None:
             return None
-        return self.training.seconds * self.steps[0] * self.steps[1]
+        return self.training.step_seconds(self.steps[1]) * self.steps[0]
 
     @property
     def megabytes(self) -> float | None:

@@ -84,7 +84,7 @@ class Plan:
             "training": None if training is None else training.to_json(),
             "steps_per_trial": self.steps,
             "batch_size": batch,
-            "seconds_per_trial": None if training is None else training.seconds * batch * self.steps,
+            "seconds_per_trial": None if training is None else training.step_seconds(batch) * self.steps,
             "megabytes_per_trial": None if training is None else training.megabytes(batch),
         }
 

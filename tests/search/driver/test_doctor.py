@@ -81,8 +81,9 @@ def test_data_give_a_guess_of_a_trial() -> None:
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert said["steps_per_trial"] > 100 and said["batch_size"] == 64 and said["training"]["batch"] == 4
-    step = said["training"]["seconds_per_step"] / 4
-    assert said["seconds_per_trial"] == pytest.approx(step * 64 * said["steps_per_trial"])
+    fixed = said["training"]["fixed_seconds_per_step"]
+    step = fixed + (said["training"]["seconds_per_step"] - fixed) / 4 * 64
+    assert said["seconds_per_trial"] == pytest.approx(step * said["steps_per_trial"])
     assert said["megabytes_per_trial"] > said["training"]["megabytes_per_step"]
     assert all(0 < group["flops_share"] < 1 for group in said["groups"])
 
