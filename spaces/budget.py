@@ -13,7 +13,6 @@ ResNet-50 takes a second and not a minute.
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

@@ -378,10 +378,8 @@ class ByDamage(Allocation):
 
         Returns:
             Kept units by name of group; their cost is at most the target, and no step of any group fits into what is
-            left of it.
-
-        Raises:
-            InputError: If damages were not measured, a stage is unknown, or the target cannot be reached.
+            left of it. Damages that were not measured, an unknown stage or a target that cannot be reached are an
+            ``InputError``.
         """
         names = [group.name for group in groups]
 
@@ -402,7 +400,7 @@ class ByDamage(Allocation):
             Kept units by name of group.
 
         Raises:
-            InputError: As of :meth:`keep`.
+            InputError: If damages were not measured, a stage is unknown, or the target cannot be reached.
         """
         dense_cost = float(costs(np.array([[group.channels for group in groups]]))[0])
         curves = self.curves(groups)

@@ -11,30 +11,27 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from methods.contract.inputs import Inputs, call, first_tensor, move, take
+from methods.contract.inputs import Inputs
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel, layer_flops
 from search.records.timing import NOISE
 from search.speed.conditions import Conditions
-from search.speed.interleaved import Effort, Samples, spread, time_until_steady
+from search.speed.interleaved import spread
 from search.speed.measure import measure_dense, turn
-from search.speed.targets import Untimed, prepare, threads_of, watch
+from search.speed.modules import Piece, Sample, module_calls, time_versions
 from spaces import Uniform
 
 CUTS = (0.25, 0.5, 0.75)
 """Shares of a group's units that are cut."""
-
-EFFORT = Effort(seconds=0.6, block=0.002, most_rounds=15, attempts=2)
-"""For one module with all its narrower versions; there are dozens of them."""
 
 
 @dataclass(frozen=True)
@@ -111,24 +108,6 @@ class Profile:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A module and the shape of its input: all that its time depends on."""
-
-    module: nn.Module
-    shape: tuple[int, ...]
-
-    @property
-    def key(self) -> str:
-        # A module writes its settings; of a layer of ours that writes none, the shapes of its tensors tell.
-        tensors = [*self.module.parameters(), *self.module.buffers()]
-        return f"{self.module}{[tuple(tensor.shape) for tensor in tensors]}{self.shape}"
-
-
-Sample = Callable[[str, Sequence[_Piece]], Samples | None]
-"""Times versions of one module in turns, ``[versions][rounds]``; ``None`` if one cannot be timed."""
-
-
 def profile(
     model: nn.Module, example: Inputs, setting: Conditions, round_to: int = 1, ignored: Sequence[str] = ()
 ) -> Profile:
@@ -146,7 +125,9 @@ def profile(
     """
     whole = measure_dense(setting, model, example).median
     with turn():
-        return build_profile(model, example, setting, whole, partial(_sample, setting, example), round_to, ignored)
+        return build_profile(
+            model, example, setting, whole, partial(time_versions, setting, example), round_to, ignored
+        )
 
 
 def build_profile(
@@ -174,9 +155,9 @@ def build_profile(
     """
     groups = channel_groups(model, example, ignored)
     cost = CostModel(model, example, groups)
-    dense = _calls(model, example)
+    dense = module_calls(model, example)
     cuts = [
-        (group.name, share, units, _calls(cut(model, groups, {group.name: range(units)}), example))
+        (group.name, share, units, module_calls(cut(model, groups, {group.name: range(units)}), example))
         for group in groups
         for share, units in _widths(group, round_to)
     ]
@@ -214,10 +195,10 @@ class _Times:
         sample: Times versions of a module.
     """
 
-    def __init__(self, dense: list[tuple[str, _Piece]], cuts: list[list[tuple[str, _Piece]]], sample: Sample) -> None:
+    def __init__(self, dense: list[tuple[str, Piece]], cuts: list[list[tuple[str, Piece]]], sample: Sample) -> None:
         self._calls = dense
         self._keys = [piece.key for _, piece in dense]
-        versions: dict[str, dict[str, _Piece]] = defaultdict(dict)
+        versions: dict[str, dict[str, Piece]] = defaultdict(dict)
         for key, (_, piece) in zip(self._keys, dense, strict=True):
             versions[key].setdefault(key, piece)
         for calls in cuts:
@@ -250,7 +231,7 @@ class _Times:
             return None
         return sum(self._seconds[key, key] for key in keys)
 
-    def saved_seconds(self, calls: list[tuple[str, _Piece]]) -> float | None:
+    def saved_seconds(self, calls: list[tuple[str, Piece]]) -> float | None:
         """Seconds that a cut network saves, over all modules that changed."""
         saved_seconds = 0.0
         for key, (_, piece) in zip(self._keys, calls, strict=True):
@@ -263,54 +244,12 @@ class _Times:
         return saved_seconds
 
 
-def _sample(setting: Conditions, example: Inputs, name: str, pieces: Sequence[_Piece]) -> Samples | None:
-    """Time versions of a module in turns on the target."""
-    target = setting.targets[0]
-    try:
-        with threads_of(setting):
-            runs = [
-                prepare(target, p.module, torch.zeros(p.shape, dtype=first_tensor(example).dtype), setting)
-                for p in pieces
-            ]
-            return time_until_steady(watch(target, setting.threads), runs, EFFORT)
-    except Untimed:
-        return None  # named in the profile's ``untimed``
-
-
 def _widths(group: ChannelGroup, round_to: int) -> list[tuple[float, int]]:
     """Units that each cut leaves; a narrow group may not come down to all of them."""
     return [(share, Uniform(ratio=share).keep([group.layer], len, round_to)[group.name]) for share in CUTS]
 
 
-def _calls(model: nn.Module, example: Inputs) -> list[tuple[str, _Piece]]:
-    """Run a network on shapes alone, and note every call of a module without submodules.
-
-    Args:
-        model: The network.
-        example: One input, ``[1, ...]``.
-
-    Returns:
-        Name and piece in order of execution; the pieces hold modules of ``model`` itself.
-    """
-    calls: list[tuple[str, _Piece]] = []
-    shapes = copy.deepcopy(model).to("meta").eval()
-
-    def note(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-                calls.append((name, _Piece(model.get_submodule(name), tuple(inputs[0].shape))))
-
-        return hook
-
-    for name, module in shapes.named_modules():
-        if not list(module.children()):
-            module.register_forward_hook(note(name))
-    with torch.no_grad():
-        call(shapes, move(take(example, slice(1)), "meta"))
-    return calls
-
-
-def _resolutions(calls: list[tuple[str, _Piece]]) -> list[tuple[str, tuple[int, ...]]]:
+def _resolutions(calls: list[tuple[str, Piece]]) -> list[tuple[str, tuple[int, ...]]]:
     """Name of every called module with the shape of its first input."""
     first: dict[str, tuple[int, ...]] = {}
     for name, piece in calls:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from methods.network.channels import channel_groups, cut
 from methods.network.cost import count
 from search.report.profile import profile_figure, profile_table
-from search.speed import profile as module
+from search.speed import modules
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Samples
 from search.speed.profile import CUTS, Profile, build_profile
@@ -44,12 +44,12 @@ class Block(nn.Module):
         return y
 
 
-def priced(name: str, pieces: Sequence[module._Piece]) -> Samples:
+def priced(name: str, pieces: Sequence[modules.Piece]) -> Samples:
     """A convolution takes 1 us per multiply–accumulate, everything else 1 us per number that comes in."""
     return [[1e-6 * price(piece)] * 3 for piece in pieces]
 
 
-def price(piece: module._Piece) -> int:
+def price(piece: modules.Piece) -> int:
     if isinstance(piece.module, nn.Conv2d | nn.Linear):
         return count(piece.module, torch.zeros(piece.shape)).flops
     return torch.zeros(piece.shape).numel()
@@ -99,7 +99,7 @@ def test_widths_can_be_rounded() -> None:
 def test_equal_modules_are_timed_once() -> None:
     asked: list[str] = []
 
-    def counted(name: str, pieces: Sequence[module._Piece]) -> Samples:
+    def counted(name: str, pieces: Sequence[modules.Piece]) -> Samples:
         asked.append(name)
         return priced(name, pieces)
 
@@ -110,7 +110,7 @@ def test_equal_modules_are_timed_once() -> None:
 
 
 def test_what_cannot_be_timed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusing(name: str, pieces: Sequence[module._Piece]) -> Samples | None:
+    def refusing(name: str, pieces: Sequence[modules.Piece]) -> Samples | None:
         return None if name == "outer" else priced(name, pieces)
 
     found = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, refusing)
@@ -122,8 +122,8 @@ def test_what_cannot_be_timed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise Untimed("cpu: no")
 
-    monkeypatch.setattr(module, "prepare", fails)
-    assert module._sample(SETTING, EXAMPLE, "a", [module._Piece(nn.ReLU(), (1, 3))]) is None
+    monkeypatch.setattr(modules, "prepare", fails)
+    assert modules.time_versions(SETTING, EXAMPLE, "a", [modules.Piece(nn.ReLU(), (1, 3))]) is None
 
 
 def test_a_module_runs_on_a_batch_of_its_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +134,13 @@ def test_a_module_runs_on_a_batch_of_its_inputs(monkeypatch: pytest.MonkeyPatch)
             shapes.append(tuple(x.shape))
             return x
 
-    monkeypatch.setattr(module, "time_until_steady", lambda watch, runs, effort: [[run(), 1.0] for run in runs])
-    module._sample(SETTING, EXAMPLE, "a", [module._Piece(Watched(), (1, 3, 5, 5))])
+    monkeypatch.setattr(modules, "time_until_steady", lambda watch, runs, effort: [[run(), 1.0] for run in runs])
+    modules.time_versions(SETTING, EXAMPLE, "a", [modules.Piece(Watched(), (1, 3, 5, 5))])
     assert set(shapes) == {(4, 3, 5, 5)}
 
 
 def test_noise_is_marked() -> None:
-    def scattering(name: str, pieces: Sequence[module._Piece]) -> Samples:
+    def scattering(name: str, pieces: Sequence[modules.Piece]) -> Samples:
         return [[1.0, 1.0, 1.5, 1.5] if name == "inner" else [1.0] * 4 for _ in pieces]
 
     found = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, scattering)
