@@ -7,16 +7,19 @@ version is timed once, however often the network calls it.
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, call, first_tensor, move, take
+from search.records.timing import NOISE
 from search.speed.conditions import Conditions
-from search.speed.interleaved import Effort, Samples, time_until_steady
+from search.speed.interleaved import Effort, Samples, spread, time_until_steady
 from search.speed.targets import Untimed, prepare, threads_of, watch
 
 EFFORT = Effort(seconds=0.6, block=0.002, most_rounds=15, attempts=2)
@@ -97,3 +100,91 @@ def module_calls(model: nn.Module, example: Inputs) -> list[tuple[str, Piece]]:
     with torch.no_grad():
         call(shapes, move(take(example, slice(1)), "meta"))
     return calls
+
+
+class ModuleTimes:
+    """Seconds of every module, and of its narrower versions.
+
+    Args:
+        dense: Calls of the dense network in order of execution.
+        cuts: Calls of each cut network, in the same order.
+        sample: Times versions of a module.
+
+    Attributes:
+        noisy: Modules whose measurement scattered more than it should.
+        untimed: Modules that cannot be timed alone.
+    """
+
+    def __init__(self, dense: list[tuple[str, Piece]], cuts: list[list[tuple[str, Piece]]], sample: Sample) -> None:
+        self._calls = dense
+        self._keys = [piece.key for _, piece in dense]
+        versions: dict[str, dict[str, Piece]] = defaultdict(dict)
+        for key, (_, piece) in zip(self._keys, dense, strict=True):
+            versions[key].setdefault(key, piece)
+        for calls in cuts:
+            for key, (_, piece) in zip(self._keys, calls, strict=True):
+                versions[key].setdefault(piece.key, piece)
+        self._seconds: dict[tuple[str, str], float] = {}
+        noisy: set[str] = set()
+        names = {key: name for key, (name, _) in reversed(list(zip(self._keys, dense, strict=True)))}
+        for key, pieces in versions.items():
+            samples = sample(names[key], list(pieces.values()))
+            if samples is None:
+                continue
+            noisy |= {key} if spread(samples) > NOISE else set()
+            usual = median(samples[0])
+            for version, rounds in zip(pieces, samples, strict=True):
+                quotient = median(one / other for one, other in zip(rounds, samples[0], strict=True))
+                self._seconds[key, version] = usual * quotient
+        self.noisy = tuple(
+            dict.fromkeys(name for key, (name, _) in zip(self._keys, dense, strict=True) if key in noisy)
+        )
+        known = {key for key, _ in self._seconds}
+        self.untimed = tuple(
+            dict.fromkeys(name for key, (name, _) in zip(self._keys, dense, strict=True) if key not in known)
+        )
+
+    def dense(self, name: str) -> float | None:
+        """Add up what a module of the dense network takes.
+
+        Args:
+            name: Name of the module.
+
+        Returns:
+            Seconds in one forward pass, over all its calls; ``None`` if it cannot be timed alone.
+        """
+        keys = [key for key, (called, _) in zip(self._keys, self._calls, strict=True) if called == name]
+        if any((key, key) not in self._seconds for key in keys):
+            return None
+        return sum(self._seconds[key, key] for key in keys)
+
+    def version(self, place: int, piece: Piece) -> float | None:
+        """Look up what a call takes.
+
+        Args:
+            place: Which call, in order of execution.
+            piece: A version of its module.
+
+        Returns:
+            Seconds; ``None`` if the module cannot be timed alone.
+        """
+        return self._seconds.get((self._keys[place], piece.key))
+
+    def saved_seconds(self, calls: list[tuple[str, Piece]]) -> float | None:
+        """Add up what a cut network saves.
+
+        Args:
+            calls: Its calls, in order of execution.
+
+        Returns:
+            Seconds over all modules that changed; ``None`` if one of them cannot be timed alone.
+        """
+        saved_seconds = 0.0
+        for key, (_, piece) in zip(self._keys, calls, strict=True):
+            version = piece.key
+            if version == key:
+                continue
+            if (key, version) not in self._seconds:
+                return None
+            saved_seconds += self._seconds[key, key] - self._seconds[key, version]
+        return saved_seconds

@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from statistics import median
 from typing import Any
 
 import torch
@@ -23,11 +22,9 @@ from torch import nn
 from methods.contract.inputs import Inputs
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.cost import CostModel, layer_flops
-from search.records.timing import NOISE
 from search.speed.conditions import Conditions
-from search.speed.interleaved import spread
 from search.speed.measure import measure_dense, turn
-from search.speed.modules import Piece, Sample, module_calls, time_versions
+from search.speed.modules import ModuleTimes, Piece, Sample, module_calls, time_versions
 from spaces import Uniform
 
 CUTS = (0.25, 0.5, 0.75)
@@ -161,7 +158,7 @@ def build_profile(
         for group in groups
         for share, units in _widths(group, round_to)
     ]
-    times = _Times(dense, [calls for *_, calls in cuts], sample)
+    times = ModuleTimes(dense, [calls for *_, calls in cuts], sample)
     savings: dict[str, list[Saving]] = defaultdict(list)
     for name, share, units, calls in cuts:
         saved_seconds = cost.dense - cost.flops({name: units})
@@ -184,64 +181,6 @@ def build_profile(
         noisy=times.noisy,
         untimed=times.untimed,
     )
-
-
-class _Times:
-    """Seconds of every module, and of its narrower versions.
-
-    Args:
-        dense: Calls of the dense network in order of execution.
-        cuts: Calls of each cut network, in the same order.
-        sample: Times versions of a module.
-    """
-
-    def __init__(self, dense: list[tuple[str, Piece]], cuts: list[list[tuple[str, Piece]]], sample: Sample) -> None:
-        self._calls = dense
-        self._keys = [piece.key for _, piece in dense]
-        versions: dict[str, dict[str, Piece]] = defaultdict(dict)
-        for key, (_, piece) in zip(self._keys, dense, strict=True):
-            versions[key].setdefault(key, piece)
-        for calls in cuts:
-            for key, (_, piece) in zip(self._keys, calls, strict=True):
-                versions[key].setdefault(piece.key, piece)
-        self._seconds: dict[tuple[str, str], float] = {}
-        noisy: set[str] = set()
-        names = {key: name for key, (name, _) in reversed(list(zip(self._keys, dense, strict=True)))}
-        for key, pieces in versions.items():
-            samples = sample(names[key], list(pieces.values()))
-            if samples is None:
-                continue
-            noisy |= {key} if spread(samples) > NOISE else set()
-            usual = median(samples[0])
-            for version, rounds in zip(pieces, samples, strict=True):
-                quotient = median(one / other for one, other in zip(rounds, samples[0], strict=True))
-                self._seconds[key, version] = usual * quotient
-        self.noisy = tuple(
-            dict.fromkeys(name for key, (name, _) in zip(self._keys, dense, strict=True) if key in noisy)
-        )
-        known = {key for key, _ in self._seconds}
-        self.untimed = tuple(
-            dict.fromkeys(name for key, (name, _) in zip(self._keys, dense, strict=True) if key not in known)
-        )
-
-    def dense(self, name: str) -> float | None:
-        """Seconds of a module of the dense network in one forward pass, over all its calls."""
-        keys = [key for key, (called, _) in zip(self._keys, self._calls, strict=True) if called == name]
-        if any((key, key) not in self._seconds for key in keys):
-            return None
-        return sum(self._seconds[key, key] for key in keys)
-
-    def saved_seconds(self, calls: list[tuple[str, Piece]]) -> float | None:
-        """Seconds that a cut network saves, over all modules that changed."""
-        saved_seconds = 0.0
-        for key, (_, piece) in zip(self._keys, calls, strict=True):
-            version = piece.key
-            if version == key:
-                continue
-            if (key, version) not in self._seconds:
-                return None
-            saved_seconds += self._seconds[key, key] - self._seconds[key, version]
-        return saved_seconds
 
 
 def _widths(group: ChannelGroup, round_to: int) -> list[tuple[float, int]]:

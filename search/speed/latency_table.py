@@ -1,0 +1,271 @@
+"""Seconds of one forward pass for any choice of widths, from a table of the modules that change with them.
+
+Which groups a module depends on is found by cutting each group alone. Modules are then timed at a few widths of their
+groups, and between these widths times are interpolated: linearly for one group, bilinearly for two, as time goes with
+products of widths where arithmetic decides. A module of three groups or more (a convolution over a concatenation) gets
+a sum of one term for each. All groups are narrowed at once, and in such a pattern that every two groups that share a
+module meet in all combinations: with ``K`` widths each, ``K^2`` cut networks are enough, however many groups there are.
+
+A table is a model: what it says of a network is proven by timing that network.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import nn
+
+from methods.contract.inputs import Inputs
+from methods.network.channels import ChannelGroup, cut
+from search.speed.conditions import Conditions
+from search.speed.measure import measure_dense, turn
+from search.speed.modules import ModuleTimes, Piece, Sample, module_calls, time_versions
+from spaces import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SHARES = (1 / 16, 1 / 4, 1 / 2, 3 / 4, 1.0)
+"""Shares of a group's units at which modules are timed; as many as a prime number, so that the pattern works."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many parts of it, and of how many."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Seconds of all modules that depend on the same one or two groups.
+
+    Attributes:
+        groups: Their places.
+        widths: The widths that were timed, ascending, for each group.
+        seconds: ``[widths of the first group]`` or ``[widths of the first, widths of the second]``; never falling.
+    """
+
+    groups: tuple[int, ...]
+    widths: tuple[Ints, ...]
+    seconds: Floats
+
+    def at(self, rows: Ints) -> Floats:
+        """Interpolate.
+
+        Args:
+            rows: Kept units, ``[choices, groups]``.
+
+        Returns:
+            Seconds, ``[choices]``; below the least width that was timed, those of the least.
+        """
+        places, parts = [], []
+        for group, widths in zip(self.groups, self.widths, strict=True):
+            kept = np.clip(rows[:, group], widths[0], widths[-1])
+            below = np.clip(np.searchsorted(widths, kept, side="right") - 1, 0, max(0, len(widths) - 2))
+            above = np.minimum(below + 1, len(widths) - 1)
+            gap = np.maximum(widths[above] - widths[below], 1)
+            places.append((below, above))
+            parts.append((kept - widths[below]) / gap)
+        if len(places) == 1:
+            ((below, above),), (part,) = places, parts
+            return np.asarray(self.seconds[below] * (1 - part) + self.seconds[above] * part)
+        (low, high), (left, right) = places
+        part, side = parts
+        lower = self.seconds[low, left] * (1 - side) + self.seconds[low, right] * side
+        upper = self.seconds[high, left] * (1 - side) + self.seconds[high, right] * side
+        return np.asarray(lower * (1 - part) + upper * part)
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Seconds of one forward pass by widths.
+
+    Attributes:
+        groups: Names of the groups, in order.
+        dense: Seconds of the dense network, as it was timed whole.
+        fixed: Seconds of what no width changes.
+        per_unit: Seconds for each kept unit of each group, of the modules that depend on three groups or more.
+        entries: Seconds of the others.
+        untimed: Modules that cannot be timed alone, and count as if no width changed them.
+    """
+
+    groups: tuple[str, ...]
+    dense: float
+    fixed: float
+    per_unit: Floats
+    entries: tuple[Entry, ...]
+    untimed: tuple[str, ...] = ()
+
+    def batch(self, widths: Ints) -> Floats:
+        """Predict the seconds of many choices of widths.
+
+        Args:
+            widths: Kept units, ``[choices, groups]``.
+
+        Returns:
+            Seconds of one forward pass, ``[choices]``; never less where a group is wider.
+        """
+        total = self.fixed + widths @ self.per_unit
+        for entry in self.entries:
+            total = total + entry.at(widths)
+        return np.asarray(total, dtype=np.float64)
+
+
+def measure_table(
+    model: nn.Module,
+    example: Inputs,
+    groups: Sequence[ChannelGroup],
+    setting: Conditions,
+    progress: Progress = lambda what, done, total: None,
+) -> LatencyTable:
+    """Time the modules of a network at a few widths of its groups.
+
+    Args:
+        model: The dense network; not changed. Its weights do not matter.
+        example: One input, ``[1, ...]``.
+        groups: Its channel groups.
+        setting: Where and how; the first target counts.
+        progress: Hears how far it is.
+
+    Returns:
+        The table.
+    """
+    whole = measure_dense(setting, model, example).median
+    with turn():
+        return build_table(model, example, groups, whole, partial(time_versions, setting, example), progress)
+
+
+def build_table(
+    model: nn.Module,
+    example: Inputs,
+    groups: Sequence[ChannelGroup],
+    whole: float,
+    sample: Sample,
+    progress: Progress = lambda what, done, total: None,
+) -> LatencyTable:
+    """Build a table from a way to time modules.
+
+    Args:
+        model: The dense network; not changed.
+        example: One input, ``[1, ...]``.
+        groups: Its channel groups.
+        whole: Seconds of the whole dense network.
+        sample: Times versions of a module.
+        progress: Hears how far it is.
+
+    Returns:
+        The table.
+
+    Raises:
+        InputError: If no module that a width changes can be timed alone.
+    """
+    dense = module_calls(model, example)
+    owners = _owners(model, example, groups, dense)
+    rows = _pattern([group.channels for group in groups], owners)
+    networks = [
+        cut(model, groups, {g.name: range(w) for g, w in zip(groups, row, strict=True)}) for row in rows.tolist()
+    ]
+    calls = [module_calls(network, example) for network in networks]
+    changing = {dense[place][1].key for place, its in enumerate(owners) if its}
+
+    def timed(name: str, pieces: Sequence[Piece]) -> list[list[float]] | None:
+        progress("timing modules", len(seen), len(changing))
+        seen.add(pieces[0].key)
+        return sample(name, pieces)
+
+    seen: set[str] = set()
+    times = ModuleTimes(dense, calls, timed)
+    by_groups: dict[tuple[int, ...], Floats] = defaultdict(lambda: np.zeros(len(rows)))
+    for place, its in enumerate(owners):
+        seconds = [times.version(place, each[place][1]) for each in calls]
+        if its and None not in seconds:
+            by_groups[its] = by_groups[its] + np.array(seconds, dtype=np.float64)
+    if not by_groups:
+        raise InputError("no module of this network whose size a width changes can be timed alone on this target")
+    return _assemble(tuple(group.name for group in groups), rows, by_groups, whole, times.untimed)
+
+
+def _assemble(
+    names: tuple[str, ...], rows: Ints, by_groups: dict[tuple[int, ...], Floats], whole: float, untimed: tuple[str, ...]
+) -> LatencyTable:
+    """Turn seconds of the cut networks into a table that gives the whole network's seconds at full widths."""
+    entries, per_unit, rest = [], np.zeros(len(names)), 0.0
+    for its, seconds in by_groups.items():
+        entry = _entry(its, rows, seconds) if len(its) <= 2 else None
+        if entry is not None:
+            entries.append(entry)
+            continue
+        # seconds = c_0 + sum of c_g * width_g, no c below 0: least squares over all cut networks
+        found, _ = nnls(np.column_stack([np.ones(len(rows)), rows[:, its]]), seconds)
+        rest += float(found[0])
+        per_unit[list(its)] += found[1:]
+    full = rows.max(axis=0)[None]
+    modules = rest + float(full[0] @ per_unit) + sum(float(entry.at(full)[0]) for entry in entries)
+    # A whole network may be faster than its modules one by one: they are scaled then, and nothing is fixed.
+    scale = min(1.0, whole / modules)
+    scaled = tuple(Entry(entry.groups, entry.widths, entry.seconds * scale) for entry in entries)
+    return LatencyTable(names, whole, whole - scale * (modules - rest), per_unit * scale, scaled, untimed)
+
+
+def _entry(its: tuple[int, ...], rows: Ints, seconds: Floats) -> Entry | None:
+    """Lay seconds out by widths of one or two groups; None where a combination was not among the cut networks."""
+    widths = tuple(np.unique(rows[:, group]) for group in its)
+    table = np.full([len(each) for each in widths], np.nan)
+    for row, value in zip(rows, seconds, strict=True):
+        place = tuple(int(np.searchsorted(each, row[group])) for each, group in zip(widths, its, strict=True))
+        table[place] = value
+    if np.isnan(table).any():
+        return None
+    for axis in range(table.ndim):  # what is narrower and yet slower is noise, or no gain
+        table = np.maximum.accumulate(table, axis=axis)
+    return Entry(its, widths, table)
+
+
+def _owners(
+    model: nn.Module, example: Inputs, groups: Sequence[ChannelGroup], dense: list[tuple[str, Piece]]
+) -> list[tuple[int, ...]]:
+    """Find for each call the places of the groups that change its module or its input."""
+    owners: list[list[int]] = [[] for _ in dense]
+    for number, group in enumerate(groups):
+        if group.channels == 1:
+            continue
+        narrowed = module_calls(cut(model, groups, {group.name: range(group.channels - 1)}), example)
+        for its, (_, before), (_, after) in zip(owners, dense, narrowed, strict=True):
+            if before.key != after.key:
+                its.append(number)
+    return [tuple(its) for its in owners]
+
+
+def _pattern(channels: Sequence[int], owners: Sequence[tuple[int, ...]]) -> Ints:
+    """Choose widths of all groups for ``K^2`` cut networks.
+
+    Network ``(a, b)`` gives groups of colour ``c`` their width number ``(a + c * b) mod K``. For two colours and a
+    prime ``K`` these pairs are all different, so that groups of different colours meet in all ``K^2`` combinations.
+    Groups that share a module get different colours, as long as there are any.
+
+    Args:
+        channels: Units of each group.
+        owners: Places of the groups that change each call.
+
+    Returns:
+        Kept units, ``[K^2, groups]``.
+    """
+    count = len(SHARES)
+    neighbours: dict[int, set[int]] = defaultdict(set)
+    for its in owners:
+        if len(its) == 2:
+            neighbours[its[0]].add(its[1])
+            neighbours[its[1]].add(its[0])
+    colours: dict[int, int] = {}
+    for group in sorted(range(len(channels)), key=lambda each: -len(neighbours[each])):
+        taken = {colours.get(other) for other in neighbours[group]}
+        colours[group] = next((colour for colour in range(count) if colour not in taken), group % count)
+    widths = [[max(1, round(units * share)) for share in SHARES] for units in channels]
+    return np.array([
+        [widths[group][(a + colours[group] * b) % count] for group in range(len(channels))]
+        for a in range(count)
+        for b in range(count)
+    ])

@@ -1,0 +1,145 @@
+"""The table against networks whose modules have a known price."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from methods.network.channels import channel_groups, cut
+from search.speed.conditions import Conditions
+from search.speed.interleaved import Samples
+from search.speed.latency_table import LatencyTable, build_table, measure_table
+from search.speed.measure import measure_dense
+from search.speed.modules import Piece, module_calls
+from spaces import InputError
+
+EXAMPLE = torch.zeros(1, 3, 6, 6)
+
+
+class Block(nn.Module):
+    """A shortcut, a branch of its own width and a concatenation that three groups meet in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.inner = nn.Conv2d(16, 32, 3, padding=1)
+        self.back = nn.Conv2d(32, 16, 3, padding=1)
+        self.left, self.right = nn.Conv2d(16, 8, 1), nn.Conv2d(16, 24, 1)
+        self.over = nn.Conv2d(32, 12, 1)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.relu(x + self.back(torch.relu(self.inner(x))))
+        x = torch.cat([self.left(x), self.right(x)], dim=1)
+        return self.head(self.over(x).mean(dim=(2, 3)))
+
+
+def price(piece: Piece) -> float:
+    """What a module takes: its multiply-accumulates for one position, or its channels."""
+    module = piece.module
+    if isinstance(module, nn.Conv2d):
+        return float(module.in_channels * module.out_channels * module.kernel_size[0] ** 2)
+    if isinstance(module, nn.Linear):
+        return float(module.in_features * module.out_features)
+    return float(piece.shape[1])
+
+
+def priced(name: str, pieces: Sequence[Piece]) -> Samples:
+    return [[price(piece)] * 3 for piece in pieces]
+
+
+def total(model: nn.Module) -> float:
+    return sum(price(piece) for _, piece in module_calls(model, EXAMPLE))
+
+
+def chain() -> nn.Sequential:
+    layers = (nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.BatchNorm2d(24), nn.ReLU(), nn.Flatten(1))
+    return nn.Sequential(*layers, nn.Linear(24 * 4, 5))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 999))
+def test_prices_that_are_products_of_widths_are_predicted_exactly_at_every_width(seed: int) -> None:
+    model = chain()
+    groups = channel_groups(model, EXAMPLE)
+    table = build_table(model, EXAMPLE, groups, total(model), priced)
+    drawn = np.random.default_rng(seed)
+    # Not below a sixteenth of the units, where the table ends.
+    widths = np.array([[drawn.integers(max(1, round(g.channels / 16)), g.channels + 1) for g in groups]])
+    smaller = cut(model, groups, {g.name: range(w) for g, w in zip(groups, widths[0].tolist(), strict=True)})
+    assert table.batch(widths)[0] == pytest.approx(total(smaller))
+
+
+def test_shortcuts_and_concatenations() -> None:
+    model = Block()
+    groups = channel_groups(model, EXAMPLE)
+    table = build_table(model, EXAMPLE, groups, 1.5 * total(model), priced)
+    full = np.array([[group.channels for group in groups]])
+    assert table.batch(full)[0] == pytest.approx(1.5 * total(model))
+    assert table.per_unit.any(), "the convolution over the concatenation depends on three groups"
+    for share in (0.25, 0.5, 0.75):
+        widths = np.array([[round(share * group.channels) for group in groups]])
+        smaller = cut(model, groups, {g.name: range(w) for g, w in zip(groups, widths[0].tolist(), strict=True)})
+        # Half of what the whole network takes is outside its modules, and stays.
+        assert table.batch(widths)[0] == pytest.approx(0.5 * total(model) + total(smaller), rel=0.05)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 999))
+def test_a_wider_group_never_takes_less_whatever_the_clock_says(seed: int) -> None:
+    drawn = np.random.default_rng(seed)
+
+    def noisy(name: str, pieces: Sequence[Piece]) -> Samples:
+        return [[price(piece) * drawn.uniform(0.5, 2.0)] * 3 for piece in pieces]
+
+    model = Block()
+    groups = channel_groups(model, EXAMPLE)
+    table = build_table(model, EXAMPLE, groups, total(model), noisy)
+    narrow = np.array([[drawn.integers(1, group.channels + 1) for group in groups]])
+    wide = np.array([[drawn.integers(low, g.channels + 1) for low, g in zip(narrow[0], groups, strict=True)]])
+    assert table.batch(wide)[0] >= table.batch(narrow)[0] - 1e-9
+
+
+def test_a_module_that_cannot_be_timed_alone_counts_as_fixed_and_is_named() -> None:
+    model = chain()
+    groups = channel_groups(model, EXAMPLE)
+
+    def refusing(name: str, pieces: Sequence[Piece]) -> Samples | None:
+        return None if name == "6" else priced(name, pieces)
+
+    table = build_table(model, EXAMPLE, groups, total(model), refusing)
+    assert table.untimed == ("6",)
+    half = {g.name: range(g.channels // 2) for g in groups}
+    fixed = price(module_calls(model, EXAMPLE)[-1][1])
+    halved = cut(model, groups, half)
+    expected = total(halved) - price(module_calls(halved, EXAMPLE)[-1][1]) + fixed
+    assert table.batch(np.array([[g.channels // 2 for g in groups]]))[0] == pytest.approx(expected)
+    with pytest.raises(InputError, match="can be timed alone"):
+        build_table(model, EXAMPLE, groups, 1.0, lambda name, pieces: None)
+
+
+def test_modules_that_take_longer_alone_than_the_whole_are_scaled() -> None:
+    model = chain()
+    groups = channel_groups(model, EXAMPLE)
+    table = build_table(model, EXAMPLE, groups, 0.5 * total(model), priced)
+    full = np.array([[g.channels for g in groups]])
+    assert table.batch(full)[0] == pytest.approx(0.5 * total(model))
+
+
+def test_a_real_clock_gives_a_table_of_the_whole_network() -> None:
+    model, setting = chain().eval(), Conditions(("cpu",), seconds=0.1)
+    groups = channel_groups(model, EXAMPLE)
+    heard: list[tuple[int, int]] = []
+    table = measure_table(model, EXAMPLE, groups, setting, lambda what, done, of: heard.append((done, of)))
+    assert isinstance(table, LatencyTable) and heard[0][0] == 0
+    widths = np.array([[g.channels for g in groups], [1 for _ in groups]])
+    whole, least = table.batch(widths)
+    assert whole == pytest.approx(table.dense) and 0 <= least <= whole
+    assert measure_dense(setting, model, EXAMPLE).median > 0
