@@ -183,7 +183,7 @@ class _Choice:
             for row, column in zip(*np.nonzero(saved > 1e-12), strict=True):
                 pairs.append((taken, narrower[row], given, choices[given][column]))
                 gains.append(saved[row, column])
-        order = np.argsort(-np.array(gains), kind="stable") if gains else []
+        order = np.argsort(-np.array(gains, dtype=np.float64), kind="stable")
         for start in range(0, len(order), AT_ONCE):
             chosen = [pairs[k] for k in order[start : start + AT_ONCE]]
             tried = np.repeat(places[None], len(chosen), axis=0)

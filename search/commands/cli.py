@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from search.commands import (
+    allocate,
     begin,
     confirm,
     doctor,
@@ -65,6 +66,11 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str], ...] = (
     (KNOWING, reference.data, "paretoprune data"),
     (KNOWING, reference.config, "paretoprune config finetune"),
     (KNOWING, doctor.doctor, "paretoprune doctor torchvision:resnet50"),
+    (
+        KNOWING,
+        allocate.allocate,
+        "paretoprune allocate --model digits_resnet --of params --budgets 50%,25%",
+    ),
     (KNOWING, profile.profile, "paretoprune profile resnet20 --batch-size 64 --plot profile.png"),
 )
 """Every command with its heading in the list of commands, and an example."""

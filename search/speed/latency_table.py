@@ -6,7 +6,9 @@ products of widths where arithmetic decides. A module of three groups or more (a
 a sum of one term for each. All groups are narrowed at once, and in such a pattern that every two groups that share a
 module meet in all combinations: with ``K`` widths each, ``K^2`` cut networks are enough, however many groups there are.
 
-A table is a model: what it says of a network is proven by timing that network.
+Modules that are timed one by one take longer or shorter than in a row; the table is scaled so that it gives what the
+dense network and the narrowest one take as a whole. It is a model all the same: what it says of a network is proven by
+timing that network.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from torch import nn
 from methods.contract.inputs import Inputs
 from methods.network.channels import ChannelGroup, cut
 from search.speed.conditions import Conditions
-from search.speed.measure import measure_dense, turn
+from search.speed.measure import measure_dense, measure_pair, turn
 from search.speed.modules import ModuleTimes, Piece, Sample, module_calls, time_versions
 from spaces import InputError
 
@@ -132,17 +134,26 @@ def measure_table(
 
     Returns:
         The table.
+
+    Raises:
+        InputError: If the narrowest network, or none of the modules, can be timed.
     """
     whole = measure_dense(setting, model, example).median
+    narrow = cut(model, groups, {group.name: range(_units_at(group.channels)) for group in groups})
+    timings, reasons = measure_pair(setting, model, narrow, example)
+    target = setting.targets[0]
+    if target not in timings:
+        raise InputError(f"latency target {reasons[target]}")
+    ends = (timings[target].share * whole, whole)
     with turn():
-        return build_table(model, example, groups, whole, partial(time_versions, setting, example), progress)
+        return build_table(model, example, groups, ends, partial(time_versions, setting, example), progress)
 
 
 def build_table(
     model: nn.Module,
     example: Inputs,
     groups: Sequence[ChannelGroup],
-    whole: float,
+    ends: tuple[float, float],
     sample: Sample,
     progress: Progress = lambda what, done, total: None,
 ) -> LatencyTable:
@@ -152,7 +163,7 @@ def build_table(
         model: The dense network; not changed.
         example: One input, ``[1, ...]``.
         groups: Its channel groups.
-        whole: Seconds of the whole dense network.
+        ends: Seconds of the network with the least widths of the table, and of the dense network, timed whole.
         sample: Times versions of a module.
         progress: Hears how far it is.
 
@@ -185,14 +196,18 @@ def build_table(
             by_groups[its] = by_groups[its] + np.array(seconds, dtype=np.float64)
     if not by_groups:
         raise InputError("no module of this network whose size a width changes can be timed alone on this target")
-    return _assemble(tuple(group.name for group in groups), rows, by_groups, whole, times.untimed)
+    return _assemble(tuple(group.name for group in groups), rows, by_groups, ends, times.untimed)
 
 
 def _assemble(
-    names: tuple[str, ...], rows: Ints, by_groups: dict[tuple[int, ...], Floats], whole: float, untimed: tuple[str, ...]
+    names: tuple[str, ...],
+    rows: Ints,
+    by_groups: dict[tuple[int, ...], Floats],
+    ends: tuple[float, float],
+    untimed: tuple[str, ...],
 ) -> LatencyTable:
-    """Turn seconds of the cut networks into a table that gives the whole network's seconds at full widths."""
-    entries, per_unit, rest = [], np.zeros(len(names)), 0.0
+    """Turn seconds of modules into a table that gives the whole network's seconds at its least and full widths."""
+    entries, per_unit, least, whole = [], np.zeros(len(names)), min(ends), ends[1]
     for its, seconds in by_groups.items():
         entry = _entry(its, rows, seconds) if len(its) <= 2 else None
         if entry is not None:
@@ -200,14 +215,13 @@ def _assemble(
             continue
         # seconds = c_0 + sum of c_g * width_g, no c below 0: least squares over all cut networks
         found, _ = nnls(np.column_stack([np.ones(len(rows)), rows[:, its]]), seconds)
-        rest += float(found[0])
         per_unit[list(its)] += found[1:]
-    full = rows.max(axis=0)[None]
-    modules = rest + float(full[0] @ per_unit) + sum(float(entry.at(full)[0]) for entry in entries)
-    # A whole network may be faster than its modules one by one: they are scaled then, and nothing is fixed.
-    scale = min(1.0, whole / modules)
+    table = LatencyTable(names, whole, 0.0, per_unit, tuple(entries), untimed)
+    narrow, full = (float(seconds) for seconds in table.batch(np.stack([rows.min(axis=0), rows.max(axis=0)])))
+    # Modules one by one take longer or shorter than in a row: the line through both ends says by how much.
+    scale = (whole - least) / (full - narrow) if full > narrow else 1.0
     scaled = tuple(Entry(entry.groups, entry.widths, entry.seconds * scale) for entry in entries)
-    return LatencyTable(names, whole, whole - scale * (modules - rest), per_unit * scale, scaled, untimed)
+    return LatencyTable(names, whole, whole - scale * full, per_unit * scale, scaled, untimed)
 
 
 def _entry(its: tuple[int, ...], rows: Ints, seconds: Floats) -> Entry | None:
@@ -263,9 +277,14 @@ def _pattern(channels: Sequence[int], owners: Sequence[tuple[int, ...]]) -> Ints
     for group in sorted(range(len(channels)), key=lambda each: -len(neighbours[each])):
         taken = {colours.get(other) for other in neighbours[group]}
         colours[group] = next((colour for colour in range(count) if colour not in taken), group % count)
-    widths = [[max(1, round(units * share)) for share in SHARES] for units in channels]
+    widths = [[_units_at(units, share) for share in SHARES] for units in channels]
     return np.array([
         [widths[group][(a + colours[group] * b) % count] for group in range(len(channels))]
         for a in range(count)
         for b in range(count)
     ])
+
+
+def _units_at(units: int, share: float = SHARES[0]) -> int:
+    """Return the units that a share of them comes to."""
+    return max(1, round(units * share))

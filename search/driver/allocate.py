@@ -1,0 +1,252 @@
+"""The best widths for any budget of FLOPs, parameters or seconds, by measured damage: before any trial.
+
+Damage curves are measured once and kept with the study's other analyses; the solver then spends every budget
+(``spaces/budget.py``). Beside each allocation stands the uniform one within the same budget, and for both of them
+the quality of the network that was cut so, batch norm estimated again and nothing trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from methods.network.channels import cut
+from methods.network.cost import count
+from methods.network.importance import l1_importance
+from methods.training.damage import with_damages
+from methods.training.evaluation import recalibrate
+from methods.training.one_shot import keep_top
+from search.driver.prepare import Plan, dense_setting, plan
+from search.objectives.limits import parse_latency, parse_limit
+from search.objectives.quality import measure_quality
+from search.records.listener import Listener
+from search.speed.latency_table import LatencyTable, measure_table
+from search.speed.measure import measure_pair
+from search.study.config import StudyConfig
+from search.trials.trial import Setting, problem_of
+from spaces import InputError, LayerGroup, unknown_name
+from spaces.budget import Costs, best_widths, damage_at
+from spaces.sparsity import HIGHEST_RATIO, allowed_widths, rounded_down
+
+RESOURCES = ("flops", "params", "latency")
+"""What a budget can be of."""
+
+SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Budgets of a whole front, as shares of the dense network's cost."""
+
+LEVELS = 400
+"""Uniform shares of the units that are looked at."""
+
+
+@dataclass(frozen=True)
+class Allotted:
+    """Widths for one budget, and what they come to.
+
+    Attributes:
+        budget: Share of the dense network's cost that may be spent.
+        widths: Kept units by name of group.
+        flops: Multiply–accumulates for one input, counted on the network that was cut.
+        params: Its parameters, counted.
+        seconds: Seconds of one forward pass by the table; ``None`` where the budget is none of time.
+        measured: Seconds of that network, timed whole; ``None`` likewise.
+        damage: Sum of the measured damages of its groups, in units of the loss.
+        quality: The quality metric of the network on validation, nothing trained.
+        uniform: The same of the widest network within the budget whose groups all keep the same share.
+    """
+
+    budget: float
+    widths: Mapping[str, int]
+    flops: int
+    params: int
+    seconds: float | None
+    measured: float | None
+    damage: float
+    quality: float
+    uniform: float
+
+    def settings(self, units: Mapping[str, int]) -> dict[str, Any]:
+        """Write the widths as parameters of a method whose sparsity is given, such as ``magnitude``.
+
+        Args:
+            units: Units of the dense network by name of group.
+
+        Returns:
+            Values for ``paretoprune.prune(..., settings=...)``.
+        """
+        ratios = {f"sparsity.layers[{name}]": 1 - width / units[name] for name, width in self.widths.items()}
+        return {"sparsity.mode": "layer"} | ratios
+
+
+@dataclass(frozen=True)
+class Allotments:
+    """Widths for several budgets.
+
+    Attributes:
+        resource: What the budgets are of.
+        metric: Name of the quality metric.
+        units: Units of the dense network by name of group.
+        flops: Multiply–accumulates of the dense network.
+        params: Its parameters.
+        seconds: Its seconds on the target; ``None`` where the budgets are none of time.
+        quality: Its quality on validation.
+        rows: The allocations, in the order of the budgets.
+    """
+
+    resource: str
+    metric: str
+    units: Mapping[str, int]
+    flops: int
+    params: int
+    seconds: float | None
+    quality: float
+    rows: tuple[Allotted, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in JSON's types.
+
+        Returns:
+            The dense network, and every allocation with its settings.
+        """
+        rows = [asdict(row) | {"settings": row.settings(self.units)} for row in self.rows]
+        return asdict(self) | {"rows": rows}
+
+
+def allocate(config: StudyConfig, resource: str, budgets: Sequence[str], listener: Listener) -> Allotments:
+    """Find the best widths for budgets.
+
+    Args:
+        config: Network and data; the dense network is trained unless it is cached. Its ``latency`` says where seconds
+            are measured.
+        resource: What the budgets are of.
+        budgets: Shares (``"50%"``) of the dense network's cost, counts (``"20M"``), or times (``"2ms"``); none for
+            those of :data:`SHARES` that can be met.
+        listener: Hears of progress.
+
+    Returns:
+        The allocations.
+
+    Raises:
+        InputError: If a budget cannot be read or met; says the least that can.
+    """
+    if resource not in RESOURCES:
+        raise InputError(unknown_name("resource", resource, RESOURCES))
+    if resource == "latency" and config.latency.targets is None:
+        config = config.model_copy(update={"latency": config.latency.model_copy(update={"targets": ("cpu",)})})
+    if resource == "latency":
+        for budget in budgets:
+            parse_latency(budget, 1.0, "budget")  # what cannot be read is said before anything is trained
+    listener.stage("loading data and network")
+    planned = plan(config)
+    if resource != "latency":
+        wholes = {"flops": planned.cost.dense, "params": planned.params}
+        counts = [parse_limit(budget, wholes[resource], "budget") for budget in budgets]
+    listener.stage("dense network")
+    setting = dense_setting(planned, listener.dense_epoch)[0].placed()
+    problem = problem_of(setting, config.seed)
+    listener.stage("measuring damage curves")
+    layers = with_damages(problem)
+    if resource == "latency":
+        assert planned.timed is not None
+        listener.stage(f"timing modules on {planned.timed.targets[0]}")
+        table = measure_table(setting.model, setting.example, problem.groups, planned.timed)
+        times = [parse_latency(budget, table.dense, "budget") for budget in budgets]
+        times = times or [share * table.dense for share in SHARES]
+        spending = _Spending(resource, table.batch, times, bool(budgets), table)
+    else:
+        whole, column = wholes[resource], RESOURCES.index(resource)
+        wanted = counts or [math.floor(share * whole) for share in SHARES]
+        spending = _Spending(resource, lambda rows: planned.cost.batch(rows)[column], wanted, bool(budgets))
+    listener.stage("allocating")
+    return _allot(planned, setting, layers, spending)
+
+
+@dataclass(frozen=True)
+class _Spending:
+    """What is spent: costs of widths, budgets in the same unit and whether the user named them, the table of times."""
+
+    resource: str
+    costs: Costs
+    targets: Sequence[float]
+    named: bool
+    table: LatencyTable | None = None
+
+
+def _allot(planned: Plan, setting: Setting, layers: Sequence[LayerGroup], spending: _Spending) -> Allotments:
+    """Solve for every budget, cut, count, time and measure what came out."""
+    units = {layer.name: layer.channels for layer in layers}
+    costs, table = spending.costs, spending.table
+    dense = float(costs(np.array([list(units.values())]))[0])
+    curves = {layer.name: list(layer.damages) for layer in layers}
+    allowed = {layer.name: allowed_widths(layer, planned.round_to) for layer in layers}
+    chosen = best_widths(curves, costs, spending.targets, allowed)
+    metric = setting.objectives[0]
+    measure = _measure(setting, metric)
+    rows = []
+    for target, widths in zip(spending.targets, chosen, strict=True):
+        if widths is None and not spending.named:
+            continue
+        if widths is None:
+            least = float(costs(np.array([[each[0] for each in allowed.values()]]))[0])
+            raise InputError(
+                f"a budget of {target / dense:.2%} of the {spending.resource} cannot be met; the least is "
+                f"{least / dense:.2%}"
+            )
+        model, reached = measure(widths)
+        cost = count(model, setting.example)
+        row = Allotted(
+            budget=target / dense,
+            widths=widths,
+            flops=cost.flops,
+            params=cost.params,
+            seconds=None,
+            measured=None,
+            damage=sum(damage_at(curves[name], width) for name, width in widths.items()),
+            quality=reached,
+            uniform=measure(_uniform(units, costs, target, planned.round_to))[1],
+        )
+        if table is not None and planned.timed is not None:
+            timing = measure_pair(planned.timed, setting.model, model, setting.example)[0][planned.timed.targets[0]]
+            predicted = float(table.batch(np.array([list(widths.values())]))[0])
+            row = replace(row, seconds=predicted, measured=timing.share * table.dense)
+        rows.append(row)
+    return Allotments(
+        resource=spending.resource,
+        metric=metric,
+        units=units,
+        flops=planned.cost.dense,
+        params=planned.params,
+        seconds=None if table is None else table.dense,
+        quality=measure_quality(setting.model, setting.validation, setting.task)[metric],
+        rows=tuple(rows),
+    )
+
+
+def _measure(setting: Setting, metric: str) -> Callable[[Mapping[str, int]], tuple[nn.Module, float]]:
+    """Return what cuts a network to widths by L1 norms, estimates batch norm again and measures its quality."""
+    problem = problem_of(setting, 0)
+    scores = {group.name: l1_importance(setting.model, group) for group in problem.groups}
+
+    def measure(widths: Mapping[str, int]) -> tuple[nn.Module, float]:
+        kept = {name: keep_top(scores[name], width) for name, width in widths.items()}
+        smaller = cut(setting.model, problem.groups, kept)
+        recalibrate(smaller, setting.train, setting.recipe.recalibrate, setting.recipe.batch_size, 1)
+        return smaller, measure_quality(smaller, setting.validation, setting.task)[metric]
+
+    return measure
+
+
+def _uniform(units: Mapping[str, int], costs: Costs, target: float, round_to: int) -> dict[str, int]:
+    """Find the widest network within a budget whose groups all keep the same share of their units."""
+    levels = np.linspace(1 - HIGHEST_RATIO, 1.0, LEVELS)
+    rows: NDArray[np.int64] = np.array([
+        [rounded_down(level * channels + 1e-9, channels, round_to) for channels in units.values()] for level in levels
+    ])
+    fits = np.flatnonzero(np.asarray(costs(rows)) <= target)
+    row = rows[fits[-1]] if len(fits) else rows[0]
+    return dict(zip(units, row.tolist(), strict=True))

@@ -1,0 +1,59 @@
+"""Widths for budgets, as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search.objectives import load_objectives
+from search.objectives.units import write_count, write_latency, write_percent
+from search.report.fitted import Column, FittedTable
+
+if TYPE_CHECKING:
+    from methods.contract.task import Task
+    from search.driver.allocate import Allotments, Allotted
+
+NAMES = {"flops": "FLOPs", "params": "parameters", "latency": "time"}
+
+
+def allocation_table(found: Allotments, name: str, task: Task | None = None) -> FittedTable:
+    """Lay allocations out, a row for each budget, the dense network first.
+
+    Args:
+        found: The allocations.
+        name: Name of the network.
+        task: What the network is for; classification by default.
+
+    Returns:
+        The table.
+    """
+    metric = next(each for each in load_objectives((found.metric, "flops"), task) if each.name == found.metric)
+    rows = found.rows
+    columns = [
+        Column("budget", ["dense", *(write_percent(row.budget, 1) for row in rows)], words=True),
+        Column(found.metric, [metric.format(value) for value in (found.quality, *(row.quality for row in rows))]),
+        Column("uniform", ["", *(metric.format(row.uniform) for row in rows)]),
+        Column("FLOPs", [write_count(value) for value in (found.flops, *(row.flops for row in rows))]),
+        Column("of dense", [write_percent(value / found.flops, 1) for value in (found.flops, *_of(rows, "flops"))]),
+        Column("params", [write_count(value) for value in (found.params, *(row.params for row in rows))], 2),
+    ]
+    if found.seconds is not None:
+        seconds = (found.seconds, *(row.seconds or 0.0 for row in rows))
+        columns.append(Column("time, table", [write_latency(value) for value in seconds], 1))
+        measured = (found.seconds, *(row.measured or 0.0 for row in rows))
+        columns.append(Column("timed", [write_latency(value) for value in measured]))
+    columns.append(Column("widths kept", ["", *(_kept(row.widths, found.units) for row in rows)], 3))
+    caption = (
+        f"{found.metric} on validation before any training, beside that of equal shares everywhere within the same "
+        f"budget of {NAMES[found.resource]}"
+    )
+    return FittedTable(f"Least damage for {name}", columns, caption, frozenset({0}))
+
+
+def _of(rows: tuple[Allotted, ...], field: str) -> list[float]:
+    return [float(getattr(row, field)) for row in rows]
+
+
+def _kept(widths: Mapping[str, int], units: Mapping[str, int]) -> str:
+    """Write the share of the units that every group keeps, in tenths: 0 for less than a tenth, * for all."""
+    return "".join("*" if width == units[name] else str(10 * width // units[name]) for name, width in widths.items())

@@ -1,0 +1,131 @@
+"""Widths for budgets: within them, countable, buildable, better than equal shares in what they were chosen by."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from torch import nn
+from typer.testing import CliRunner
+
+from methods.contract.inputs import Inputs
+from search.commands.cli import app
+from search.driver import allocate as module
+from search.driver.allocate import Allotments, allocate
+from search.driver.prepare import plan
+from search.records.listener import NullListener
+from search.records.timing import Timing
+from search.report.allocation import allocation_table
+from search.speed.latency_table import LatencyTable
+from search.study.build import build_method
+from search.study.config import Latency, StudyConfig
+from spaces import InputError
+from tests.search.cases import quick_config
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
+    return quick_config(tmp_path_factory.mktemp("runs"), name="a", trials=1, methods=["magnitude"])
+
+
+@pytest.fixture(scope="module")
+def by_flops(config: StudyConfig) -> Allotments:
+    return allocate(config, "flops", ["70%", "0.4", "10%"], NullListener())
+
+
+def test_every_allocation_is_within_its_budget_and_nothing_more_fits(by_flops: Allotments, config: StudyConfig) -> None:
+    planned = plan(config)
+    assert [row.budget for row in by_flops.rows] == pytest.approx([0.7, 0.4, 0.1], abs=1e-4)
+    for row in by_flops.rows:
+        assert row.flops == planned.cost.flops(row.widths) <= row.budget * by_flops.flops + 1
+        assert row.params == planned.cost.params(row.widths)
+        for name, width in row.widths.items():
+            if width < by_flops.units[name]:
+                assert planned.cost.flops({**row.widths, name: width + 1}) > row.budget * by_flops.flops
+    damages = [row.damage for row in by_flops.rows]
+    assert damages == sorted(damages) and damages[-1] > 0
+
+
+def test_an_allocation_is_a_point_of_a_method(by_flops: Allotments, config: StudyConfig) -> None:
+    planned = plan(config)
+    for row in by_flops.rows:
+        found = build_method("magnitude", row.settings(by_flops.units), 1).preview(planned.problem)
+        assert found is not None and found.kept == row.widths and found.flops == row.flops
+
+
+def test_budgets_of_parameters(config: StudyConfig) -> None:
+    found = allocate(config, "params", ["50%", "9k"], NullListener())
+    assert found.rows[0].params <= found.params / 2 and found.rows[1].params <= 9_000
+    assert found.rows[0].params > 0.45 * found.params
+
+
+def test_budgets_of_time_spend_the_table_and_time_what_came_out(
+    config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table in which only the first group takes time: its units go, and no others."""
+
+    def table(model: object, example: Inputs, groups: list[object], conditions: object) -> LatencyTable:
+        per_unit = np.zeros(len(groups))
+        per_unit[0] = 1e-3
+        names = tuple(group.name for group in groups)  # type: ignore[attr-defined]
+        units = groups[0].channels  # type: ignore[attr-defined]
+        return LatencyTable(names, 1e-3 + units * 1e-3, 1e-3, per_unit, ())
+
+    def pair(
+        conditions: object, dense: nn.Module, smaller: nn.Module, example: Inputs
+    ) -> tuple[dict[str, Timing], None]:
+        return {"cpu": Timing.of([2.0] * 3, [1.0] * 3)}, None
+
+    monkeypatch.setattr(module, "measure_table", table)
+    monkeypatch.setattr(module, "measure_pair", pair)
+    quick = config.model_copy(update={"latency": Latency(targets=("cpu",), seconds=0.02)})
+    found = allocate(quick, "latency", ["60%", "4ms"], NullListener())
+    first, *others = found.units
+    assert found.seconds is not None and found.seconds == pytest.approx(1e-3 + found.units[first] * 1e-3)
+    for row in found.rows:
+        assert row.seconds is not None and row.measured == pytest.approx(found.seconds / 2)
+        assert row.seconds <= row.budget * found.seconds
+        assert row.widths[first] < found.units[first]
+        assert all(row.widths[name] == found.units[name] for name in others)
+    assert found.rows[1].widths[first] == 3
+    everything = allocate(quick, "latency", [], NullListener())
+    assert len(everything.rows) == len(module.SHARES) - 1, "a tenth is less than what no width changes"
+
+
+@pytest.mark.parametrize(
+    ("resource", "budgets", "message"),
+    [
+        ("energy", [], "unknown resource 'energy'"),
+        ("latency", ["50"], "not a latency; write a time with its unit"),
+        ("flops", ["1.5"], "budget"),
+        ("flops", ["0.01%"], "cannot be met; the least is"),
+    ],
+)
+def test_budgets_that_are_none(config: StudyConfig, resource: str, budgets: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        allocate(config, resource, budgets, NullListener())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_fits_the_terminal(by_flops: Allotments, width: int) -> None:
+    console = Console(width=width, record=True, file=None)
+    with console.capture() as shown:
+        console.print(allocation_table(by_flops, "tiny"))
+    lines = shown.get().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "uniform" in shown.get() and "70.0 %" in shown.get()
+
+
+def test_the_command_writes_what_it_shows(config: StudyConfig, tmp_path: Path) -> None:
+    file = tmp_path / "widths.json"
+    words = ["allocate", "--model", config.model, "--data", config.data, "--budgets", "50%", "--quiet", "--json"]
+    words += ["--directory", str(config.directory), "--to", str(file), "--set", "dense.epochs=1", "--set", "seed=0"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said == json.loads(file.read_text())
+    assert said["resource"] == "flops" and len(said["rows"]) == 1
+    assert said["rows"][0]["settings"]["sparsity.mode"] == "layer"
