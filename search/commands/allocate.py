@@ -61,7 +61,7 @@ def allocate(
     """Find the widths of least damage for budgets of FLOPs, parameters or time, before any trial."""
     from search.report.listeners import choose_listener
     from search.store.files import write_json
-    from search.study.config import load_config
+    from search.study.config_file import load_config
     from search.tasks.named_tasks import load_task
 
     words = [*(overrides or ()), *([] if target is None else [f'latency.targets=["{target}"]'])]

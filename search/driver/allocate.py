@@ -22,7 +22,9 @@ from methods.network.importance import l1_importance
 from methods.training.damage import with_damages
 from methods.training.evaluation import recalibrate
 from methods.training.one_shot import keep_top
-from search.driver.prepare import Plan, dense_setting, plan
+from search.driver.dense_setting import dense_setting
+from search.driver.plan import Plan
+from search.driver.prepare import plan
 from search.objectives.limits import parse_latency, parse_limit
 from search.objectives.quality import measure_quality
 from search.records.listener import Listener

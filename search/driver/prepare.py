@@ -11,7 +11,6 @@ import torch
 
 from methods import load_method
 from methods.contract.analyses import Later
-from methods.contract.loop import LoopTask
 from methods.contract.method import Problem
 from methods.contract.named import is_reference
 from methods.contract.task import Task
