@@ -11,7 +11,7 @@ from search.report.fitted import Column, FittedTable
 
 if TYPE_CHECKING:
     from methods.contract.task import Task
-    from search.driver.allocate import Allotments, Allotted
+    from search.records.allocation import Allotments, Allotted
 
 NAMES = {"flops": "FLOPs", "params": "parameters", "latency": "time"}
 

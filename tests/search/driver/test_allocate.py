@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from methods.contract.inputs import Inputs
 from search.commands.cli import app
 from search.driver import allocate as module
-from search.driver.allocate import Allotments, allocate
+from search.driver.allocate import allocate
 from search.driver.prepare import plan
+from search.records.allocation import Allotments
 from search.records.listener import NullListener
 from search.records.timing import Timing
 from search.report.allocation import allocation_table
