@@ -136,7 +136,8 @@ class Classification(Task):
         """
         labels = self.as_tensor(target, f"{where}: labels")
         if labels.ndim != 1:
-            raise InputError(f"{where}: labels {list(labels.shape)} must have the shape [examples]")
+            hint = "; of labels with one place for each class, give labels.argmax(1)" if labels.ndim == 2 else ""
+            raise InputError(f"{where}: labels {list(labels.shape)} must have the shape [examples]{hint}")
         whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
         if labels.numel() and (not whole or int(labels.min()) < 0):
             raise InputError(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -171,13 +172,14 @@ class Task(ABC):
             if not isinstance(found, Tensor):
                 raise InputError(
                     f"the network returns a dict with {', '.join(map(repr, answer))}; the {self.name} task looks for "
-                    f"a tensor under {' or '.join(map(repr, keys))}: set output_key of the task to the right one"
+                    f"a tensor under {' or '.join(map(repr, keys))}: set output_key of the task to the right one "
+                    "(task_options = { output_key = ... })"
                 )
         elif isinstance(answer, tuple | list):
             if not isinstance(self.output_key, int) or not -len(answer) <= self.output_key < len(answer):
                 raise InputError(
                     f"the network returns a {type(answer).__name__} of {len(answer)}; set output_key of the "
-                    f"{self.name} task to the place of its output (0 for the first)"
+                    f"{self.name} task to the place of its output (task_options = {{ output_key = 0 }} for the first)"
                 )
             found = answer[self.output_key]
         if not isinstance(found, Tensor):
@@ -272,7 +274,7 @@ class Task(ABC):
         """Turn an array into a tensor.
 
         Args:
-            value: A NumPy array, a tensor or nested lists of numbers.
+            value: A NumPy array, a tensor, a table or column of pandas, or nested lists of numbers.
             what: What it is, for messages.
 
         Returns:
@@ -281,10 +283,11 @@ class Task(ABC):
         Raises:
             InputError: If it is no array of numbers.
         """
+        array = np.array(value.to_numpy()) if hasattr(value, "to_numpy") else value
         try:
-            return torch.as_tensor(value, device="cpu")
+            return torch.as_tensor(array, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{what} must be an array of numbers, not {type(value).__name__}") from error
+            raise InputError(f"{what} must be an array of numbers, not {_kind(array, what)}") from error
 
     @property
     def draws(self) -> bool:
@@ -389,3 +392,12 @@ def say_shapes(output: Tensor, target: Target) -> str:
     """
     given = list(target.shape) if isinstance(target, Tensor) else type(target).__name__
     return f"outputs {list(output.shape)} and targets {given}"
+
+
+def _kind(value: Any, what: str) -> str:
+    """Say what is given in place of numbers."""
+    hint = " (numpy.unique(labels, return_inverse=True)[1] numbers classes)" if what.endswith("labels") else ""
+    if not hasattr(value, "dtype"):
+        words = isinstance(value, list | tuple) and any(isinstance(each, str) for each in value)
+        return f"a {type(value).__name__} of words{hint}" if words else type(value).__name__
+    return f"an array of words{hint}" if value.dtype.kind in "US" else f"an array of {value.dtype}"

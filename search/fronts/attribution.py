@@ -41,7 +41,8 @@ def attribute_methods(front: Front) -> list[Share]:
     shares = []
     for method in trials:
         without = replace(front, outcomes=[outcome for outcome in front.outcomes if outcome.method != method])
-        shares.append(Share(method, trials[method], members.get(method, 0), whole - without.hypervolume()))
+        lost = max(0.0, whole - without.hypervolume())  # which rounding makes negative
+        shares.append(Share(method, trials[method], members.get(method, 0), lost))
     return sorted(shares, key=lambda share: -share.lost)
 
 

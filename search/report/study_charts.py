@@ -98,32 +98,6 @@ def growth_svg(view: StudyView) -> str:
     return canvas.render("hypervolume over trials")
 
 
-def share_bars(view: StudyView) -> str:
-    """Draw which method gives which part of the front.
-
-    Args:
-        view: The study.
-
-    Returns:
-        A picture; empty without trials.
-    """
-    rows = [(method, *found) for method, found in view.shares.items()]
-    if not rows:
-        return ""
-    looks = styles(view.shares)
-    most = max(volume for *_, volume in rows) or 1.0
-    told = [
-        (
-            method,
-            volume / most,
-            f"{members} of {trials} trials on the front, {volume:.4f} of the hypervolume",
-            looks[method].place,
-        )
-        for method, members, trials, volume in sorted(rows, key=lambda row: -row[3])
-    ]
-    return bars(told, 860)
-
-
 def bars(rows: Sequence[tuple[str, float, str, int]], width: int = 560) -> str:
     """Draw bars, one below the other, with a text at each.
 
@@ -299,6 +273,10 @@ def parallel_svgs(view: StudyView) -> str:
     return f'<div class="row">{"".join(each for each in drawn if each)}</div>' if any(drawn) else ""
 
 
+ROOM = 1040
+"""Pixels among which the axes of parallel coordinates are shared out; their names alternate between two lines."""
+
+
 def _parallel(view: StudyView, method: str, colour: int) -> str:
     """Draw the trials of one method; a parameter that a trial does not have interrupts its line."""
     front = view.front
@@ -311,7 +289,7 @@ def _parallel(view: StudyView, method: str, colour: int) -> str:
     for objective in front.objectives:
         columns.append((objective.heading, [outcome.metrics[objective.name] for outcome in mine]))
     written = {objective.heading: objective.format for objective in front.objectives}
-    step = 118
+    step = max(76, min(118, ROOM // (len(columns) - 1)))
     width = 90 + step * (len(columns) - 1) + 90
     canvas = Canvas(Scale(0, len(columns) - 1), Scale(0, 1), width, 300, left=90, right=90, top=46, bottom=36)
     places = []
@@ -383,12 +361,12 @@ def attribution_bars(view: StudyView) -> str:
         (
             share.method,
             share.lost / whole,
-            f"{100 * share.lost / whole:.1f} %, {share.members} of {share.trials} on the front",
+            f"{100 * share.lost / whole:.1f} %, {share.members} of {share.trials} trials on the front",
             looks[share.method].place,
         )
         for share in shares
     ]
-    return bars(rows)
+    return bars(rows, 620)
 
 
 def importance_bars(view: StudyView) -> str:

@@ -23,7 +23,6 @@ from search.report.study_charts import (
     importance_bars,
     overlay_svg,
     parallel_svgs,
-    share_bars,
     test_svg,
     timing_svg,
     tuning_svg,
@@ -87,7 +86,7 @@ def _study(view: StudyView) -> Iterator[str]:
     if view.precisions:
         yield section("In 8 bits", _PRECISION, precision_html(view.front, view.precisions))
     yield from _pair_up([
-        ("Which method gives which part", _SHARES, share_bars(view)),
+        ("Which method gives which part", _SHARES, attribution_bars(view)),
         ("Hypervolume over trials", "How much the front commands after each trial.", growth_svg(view)),
         ("Before and after fine-tuning", _TUNED, tuning_svg(view)),
         ("Validation against test", _TESTED, test_svg(view)),
@@ -97,7 +96,6 @@ def _study(view: StudyView) -> Iterator[str]:
     parts = (
         ("Widths side by side", _WIDTHS, widths_table(view)),
         ("Parameters and what came of them", _PARALLEL, parallel_svgs(view)),
-        ("Which method the front needs", _ATTRIBUTION, attribution_bars(view)),
         ("What decides", _IMPORTANCE, importance_bars(view)),
         ("What can be pruned", _DIAGNOSIS, diagnosis_html(view)),
         ("Failed trials", "The last line of each traceback.", failures(view)),
@@ -131,8 +129,8 @@ _PRECISION = (
     "validation against seconds of one input. Those that lead are marked in the table."
 )
 _SHARES = (
-    "Members of the front by method, and the hypervolume that would be lost without the method's trials: a method "
-    "whose members another one nearly reaches has little of its own."
+    "Share of the hypervolume that would be lost without a method's trials, and its members of the front. What two "
+    "methods reach alike is lost by neither."
 )
 _WIDTHS = (
     "Share of the channels that each network of the front keeps, by group in order of depth, cheapest network first."
@@ -143,10 +141,6 @@ _TIMED = "On the diagonal, saved FLOPs are saved time; above it they are not see
 _PARALLEL = (
     "One line per trial, drawn in full where it is on the front. Each method has its own axes: a line ends where a "
     "parameter does not apply."
-)
-_ATTRIBUTION = (
-    "Share of the hypervolume that the study would lack without a method's trials. What two methods reach alike is "
-    "lost by neither."
 )
 _IMPORTANCE = "Share of each parameter in deciding an objective (PED-ANOVA), over the trials of one method."
 

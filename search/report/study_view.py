@@ -67,21 +67,3 @@ class StudyView:
                 growing.add(outcome.metrics)
             found.append((count, growing.hypervolume()))
         return found
-
-    @cached_property
-    def shares(self) -> dict[str, tuple[int, int, float]]:
-        """What each method gives of the front: members, complete trials, and hypervolume that only it has."""
-        whole = self._volume(self.front.members)
-        found = {}
-        for method in sorted({outcome.method for outcome in self.front.outcomes}):
-            mine = sum(member.method == method for member in self.front.members)
-            trials = sum(outcome.method == method for outcome in self.front.outcomes)
-            others = [each for each in self.front.outcomes if each.method != method]
-            found[method] = (mine, trials, max(0.0, whole - self._volume(others)))
-        return found
-
-    def _volume(self, networks: Sequence[Member] | Sequence[Outcome]) -> float:
-        growing = GrowingFront(self.front.objectives, self.front.dense)
-        for network in networks:
-            growing.add(network.metrics)
-        return growing.hypervolume()

@@ -150,7 +150,10 @@ def _array(value: Any, what: str, several: bool) -> Tensor:
             raise InputError(f"{what} hold NaN or infinite values; remove or replace them")
         return x.to(torch.float32).contiguous()
     if x.dtype != torch.uint8 and not (several and not x.is_complex()):
-        raise InputError(f"{what} must be uint8 or floats, not {x.dtype}")
+        raise InputError(
+            f"{what} must be uint8 or floats, not {x.dtype}: x.astype('uint8') of images from 0 to 255, "
+            "x.astype('float32') of anything else"
+        )
     return (x if x.dtype == torch.uint8 else x.to(torch.int64)).contiguous()
 
 

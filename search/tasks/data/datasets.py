@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from methods.contract.data import Batch
 from methods.contract.inputs import Inputs, Target, check_inputs, leaves, map_tensors, move
 from methods.contract.recipe import derive_seed
 from methods.contract.task import Task
+from search.tasks.data.images import ImageFiles, check_images
 from search.tasks.data.labels import check_labels
 from search.tasks.data.loader_split import Key, ShuffledKeys
 from search.tasks.data.parts import Data
@@ -23,6 +26,7 @@ from search.tasks.data.sizes import SplitSizes
 from search.tasks.data.splits import Augment, Augmentation
 from search.tasks.data.stratify import part_size, random_parts, stratify
 from spaces import InputError
+from spaces.errors import kind_and_line
 
 SHARES = {"validation": 0.1, "test": 0.2}
 """Shares of parts that are not given."""
@@ -146,9 +150,34 @@ class DatasetSplit:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator().manual_seed(0),  # torch would draw from its global generator
         )
-        for batch in loader:
+        for batch in self._read(loader):
             inputs, target = read_batch(batch, self.task, f"data {self.reference!r}")
             yield move(inputs, self.device), move(target, self.device)
+
+    def _read(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        """Yield batches; what the dataset or the making of a batch raises is said in a sentence."""
+        batches = iter(loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except Exception as error:  # anything may go wrong in somebody else's dataset
+                raise InputError(f"data {self.reference!r}: {_own_words(error)}") from error
+            yield batch
+
+
+def _own_words(error: Exception) -> str:
+    """Say what went wrong, also where a worker has wrapped it into its traceback."""
+    text = str(error).strip()
+    if isinstance(error, InputError):
+        return text.rpartition("InputError: ")[2]
+    said = text.splitlines()[-1] if text.startswith("Caught ") else kind_and_line(error)
+    if "default_collate" in said:
+        return f"{said}; torchvision.transforms.ToTensor() makes tensors of images"
+    if "equal size" in said:
+        return f"the examples of a batch differ in their shapes: {said}"
+    return said
 
 
 def read_batch(batch: Any, task: Task, where: str) -> tuple[Inputs, Target]:
@@ -202,8 +231,7 @@ def dataset_parts(
         sizes: Sizes of the parts that are drawn from ``train`` (10 % for validation and 20 % for test by default), and
             the seed that draws them.
         task: What the data are for.
-        augmentation: A function that changes training batches; the words for images are not for datasets, which have
-            transforms of their own.
+        augmentation: A function that changes training batches, beside the transforms that the datasets have.
 
     Returns:
         The three parts.
@@ -257,13 +285,21 @@ def _whole(part: Any, reference: str, task: Task, name: str) -> DatasetSplit:
     if examples == 0:
         raise InputError(f"{where}: the dataset is empty")
     split = DatasetSplit(dataset, range(examples), task, reference, collate, None, workers)
-    try:
-        next(split.batches(1))
-    except InputError:
-        raise
-    except Exception as error:  # anything may go wrong in somebody else's dataset
-        raise InputError(f"{where}: reading the first example failed: {type(error).__name__}: {error}") from error
+    next(split.batches(1))
+    _check_files(dataset)
     return split
+
+
+def _check_files(dataset: Dataset[Any]) -> None:
+    """Look at the image files that a dataset of torchvision lists, so that a broken one is known before the sweep."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    samples = getattr(dataset, "samples", None)  # pairs of a path and a class
+    if not isinstance(samples, list) or not all(isinstance(each, tuple) and len(each) == 2 for each in samples):
+        return
+    paths = [Path(path) for path, _ in samples if isinstance(path, str | Path)]
+    images = tuple(str(path) for path in paths if path.suffix.lower() in IMG_EXTENSIONS)
+    check_images([ImageFiles(Path(), images, torch.zeros(len(images), dtype=torch.int64))])
 
 
 def _part(split: DatasetSplit, index: Tensor) -> DatasetSplit:
@@ -303,6 +339,8 @@ class _Seeded(Dataset[Any]):
         random.seed(seed)
         try:
             return self.dataset[self.index[position]]
+        except Exception as error:  # anything may go wrong in somebody else's dataset
+            raise InputError(f"reading example {self.index[position]} failed: {kind_and_line(error)}") from error
         finally:
             torch.random.set_rng_state(states[0])
             np.random.set_state(states[1])

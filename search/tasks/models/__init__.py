@@ -264,6 +264,8 @@ def _check(model: nn.Module, name: str, outputs: int, example: Inputs, task: Tas
 
 def _hint(shape: Any, said: str) -> str:
     """Say what images of an unusual shape may lack."""
+    if re.search(r"missing \d+ required positional argument", said):
+        return " (for a network of several inputs, data give a tuple of arrays, or a dict of them by name)"
     if re.search(r"to have 3 channels, but got 1 channels", said):
         return " (the images are grey, the network is for colour: give it colour, as by images.repeat(1, 3, 1, 1))"
     if isinstance(shape, list) and len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from search.fronts.attribution import attribute_methods
 from search.fronts.front import Front
 from search.objectives import load_objectives
 from search.records.outcome import DenseRow, Outcome
@@ -44,14 +45,14 @@ def test_the_volume_grows_with_what_was_measured() -> None:
 
 
 def test_each_method_has_the_volume_that_only_it_reaches() -> None:
-    shares = view().shares
-    assert {method: (members, trials) for method, (members, trials, _) in shares.items()} == {
+    shares = {share.method: share for share in attribute_methods(view().front)}
+    assert {method: (share.members, share.trials) for method, share in shares.items()} == {
         "increg": (1, 1),
         "magnitude": (1, 2),
         "random": (0, 1),
     }
-    assert shares["increg"][2] == pytest.approx(volume(0, 2) - volume(0, 3, 4))
-    assert shares["magnitude"][2] == 0.0 and shares["random"][2] == 0.0, (
+    assert shares["increg"].lost == pytest.approx(volume(0, 2) - volume(0, 3, 4))
+    assert shares["magnitude"].lost == 0.0 and shares["random"].lost == 0.0, (
         "either one has trial 0's place without the other"
     )
 

@@ -156,7 +156,7 @@ def test_users_test_set_is_kept_and_floats_are_taken_as_they_are(module: Write) 
         ("def data(): return x, y * 0", "at least 2 classes"),
         ("def data(): return x.astype(np.int64), y", "must be uint8 or floats, not torch.int64"),
         ("def data(): return x / np.float32(0) * 0, y", "NaN or infinite"),
-        ("def data(): return ['a'], y", "must be an array of numbers, not list"),
+        ("def data(): return ['a'], y", "must be an array of numbers, not a list of words$"),
         ("def data(): return (x, y), (x[:, :2], y)", r"test part are torch.uint8 \[2, 2, 2\]"),
         ("def data(): return (x, y), (x, y + 1)", "test part has label 3, the training part has 3 classes"),
         ("def data(): open('nowhere')", "failed: FileNotFoundError"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -57,6 +58,12 @@ def test_labels_per_pixel_are_split_at_random() -> None:
     assert target.shape == (42, 2, 2)
 
 
+def test_tables_of_pandas_are_arrays() -> None:
+    frame = pd.DataFrame(np.arange(180.0).reshape(60, 3))
+    data = load((frame, pd.Series(LABELS)))
+    assert data.outputs == 3 and isinstance(data.example, torch.Tensor) and data.example.shape == (1, 3)
+
+
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
@@ -65,6 +72,12 @@ def test_labels_per_pixel_are_split_at_random() -> None:
         (((IMAGES, IMAGES[:5]), LABELS), "the batch as their first dimension"),
         (({"a": IMAGES}, LABELS[:4]), r"60 inputs \{'a': \[60, 3, 2, 2\]\} for 4 labels \[4\]"),
         ((IMAGES, LABELS, LABELS), "not a tuple of 3"),
+        (
+            (IMAGES, np.array(["ant", "bee", "cat"])[LABELS]),
+            r"an array of words \(numpy.unique\(labels, return_inverse",
+        ),
+        ((IMAGES, np.eye(3)[LABELS]), r"labels \[60, 3\] must have the shape \[examples\]; .* labels.argmax\(1\)"),
+        ((IMAGES.astype(np.int32), LABELS), r"uint8 or floats, not torch.int32: x.astype\('uint8'\) of images"),
     ],
 )
 def test_what_does_not_fit_is_said(returned: Any, message: str) -> None:

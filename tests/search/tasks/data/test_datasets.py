@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import ToTensor
 
 from methods.contract.classification import Classification
 from search.tasks.data.arrays import user_data
@@ -132,6 +136,29 @@ class Few(Noisy):
         return torch.zeros(1, 2, 2), index % 2
 
 
+class Late(Noisy):
+    """Breaks at one example."""
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 37:
+            raise OSError("broken file")
+        return super().__getitem__(index)
+
+
+class Varied(Noisy):
+    """Images of two sizes."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.zeros(1, 2 + index % 2, 2), index % 3
+
+
+class Pictures(Noisy):
+    """Images without a transform."""
+
+    def __getitem__(self, index: int) -> Any:
+        return Image.new("RGB", (4, 4)), index % 3
+
+
 class Triples(Noisy):
     """Three things."""
 
@@ -144,7 +171,10 @@ class Triples(Noisy):
     [
         (Endless(), "the dataset has no length"),
         (Noisy(0), "train part: the dataset is empty"),
-        (Broken(), "reading the first example failed: OSError: no such picture"),
+        (Broken(), "data 'users:data': reading example 0 failed: OSError: no such picture"),
+        (Late(), "reading example 37 failed: OSError: broken file"),
+        (Varied(), "the examples of a batch differ in their shapes"),
+        (Pictures(), r"PIL.*; torchvision.transforms.ToTensor\(\) makes tensors of images"),
         (Triples(), r"each example must be \(input, target\), not list"),
         ((Noisy(), 3), r"must return \(inputs, labels\)"),
         (
@@ -160,6 +190,24 @@ def test_what_is_wrong_with_a_dataset_is_said(returned: Any, message: str) -> No
     sizes = SplitSizes(validation=1)
     with pytest.raises(InputError, match=message):
         load(returned, sizes if not isinstance(returned, Noisy) else None)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_an_example_that_a_worker_cannot_read_is_named() -> None:
+    with pytest.raises(InputError, match=r"^data 'users:data': reading example 37 failed: OSError: broken file$"):
+        load(DataLoader(Late(), num_workers=1))
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_a_broken_file_of_torchvisions_folders_is_named_at_the_start(tmp_path: Path, part: bool) -> None:
+    for number in range(30):
+        (tmp_path / str(number % 3)).mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / str(number % 3) / f"{number}.png")
+    whole = (tmp_path / "2" / "20.png").read_bytes()
+    (tmp_path / "2" / "20.png").write_bytes(whole[: len(whole) // 2])
+    dataset = ImageFolder(str(tmp_path), transform=ToTensor())
+    with pytest.raises(InputError, match=r"images that cannot be read: .*/2/20.png"):
+        load(Subset(dataset, list(range(20))) if part else dataset)
 
 
 def test_words_of_augmentation_are_not_for_datasets() -> None:
