@@ -32,7 +32,8 @@ from search.report.tables import BANDS, compare_rows
 
 STYLE = """
 .pp main{max-width:1560px;margin:0 auto}
-.pp section+section h1,.pp nav~section h1{margin-top:46px}.pp h2{font-size:18px;margin:34px 0 4px}.pp h3{font-size:15px;margin:14px 0 4px}
+.pp section+section h1,.pp nav~section h1{margin-top:46px}
+.pp h2{font-size:18px;margin:34px 0 4px}.pp h3{font-size:15px;margin:14px 0 4px}
 .pp p.why{color:var(--muted);margin:0 0 10px;max-width:90ch}
 .pp .tiles{display:flex;flex-wrap:wrap;gap:10px;margin:14px 0}
 .pp .tile{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:8px 14px;min-width:96px}
