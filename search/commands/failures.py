@@ -21,13 +21,11 @@ import typer
 from search.commands.interrupts import exit_code
 from search.commands.output import note
 from search.records.errors import StoreWarning
+from search.store.files import LITTLE
 from spaces.errors import InputError
 
 FAILED = 1
 MISUSED = 2
-
-LITTLE = 16 * 2**20
-"""Bytes below which a disk counts as full where an error does not name it."""
 
 FRAMEWORK = ("typer", "click")
 """Packages whose exceptions are the command line's own business: usage errors and exits."""

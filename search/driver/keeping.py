@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search.records.paths import resolve_path
 from search.records.text import without_credentials
-from search.store.databases import is_sound
+from search.store.databases import is_sound, sqlite_url
 from search.store.files import remove_folder
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, checked_name
@@ -17,7 +17,6 @@ from search.study.storage import (
     known_studies,
     read_trials,
     rename_study,
-    sqlite_url,
 )
 from spaces import InputError, unknown_name
 

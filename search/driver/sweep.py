@@ -37,6 +37,7 @@ from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
 from search.records.text import without_credentials
 from search.report.listeners import choose_listener
+from search.store.files import full_disk_error
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, places
 from search.study.config_file import with_places
@@ -185,7 +186,12 @@ class Sweep:
         Returns:
             The front.
         """
-        front, whole = self._run()
+        try:
+            front, whole = self._run()
+        except Exception as error:
+            if (full := full_disk_error(error, self.config.directory)) is not None:
+                raise full from error
+            raise
         files = self._files
         if whole or files is None or files.led() or files.is_finished():
             return front

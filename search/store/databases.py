@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 SUFFIXES = ("", "-journal", "-wal", "-shm")
 """Files that make up one SQLite database."""
@@ -41,6 +42,50 @@ def is_sound(path: Path, tables: Collection[str] = ()) -> bool:
     except sqlite3.DatabaseError:
         return False
     return answer == ("ok",) and (not found or set(tables) <= found)
+
+
+def sqlite_url(path: Path) -> str:
+    """Name an SQLite database as SQLAlchemy wants it.
+
+    Args:
+        path: The file, absolute.
+
+    Returns:
+        An URL that ``optuna.load_study`` and MLflow accept.
+
+    Example:
+        >>> sqlite_url(Path("/runs/optuna.db")), sqlite_file(sqlite_url(Path("/50%20 off/why?/optuna.db")))
+        ('sqlite:////runs/optuna.db', '/50%20 off/why?/optuna.db')
+    """
+    plain = path.as_posix()
+    if _decodes("?%", plain):
+        return f"sqlite:///{plain.replace('%', '%25').replace('?', '%3F')}"
+    # A question mark ends the path in such an URL, unless the path is an URL of its own.
+    return f"sqlite:///file:{quote(plain)}?uri=true" if "?" in plain else f"sqlite:///{plain}"
+
+
+def sqlite_file(url: str) -> str:
+    """Return the file in the URL of an SQLite database.
+
+    Args:
+        url: As :func:`sqlite_url` gives it, or as somebody wrote it.
+
+    Returns:
+        The path; empty for a database in memory.
+    """
+    path = url.partition("://")[2].partition("?")[0].removeprefix("/")
+    if _decodes("%", path):
+        path = unquote(path)
+    return unquote(path.removeprefix("file:")) if path.startswith("file:") else path
+
+
+def _decodes(letters: str, path: str) -> bool:
+    """Whether a path has any of some letters, and the installed SQLAlchemy (2.1) decodes percents in paths."""
+    if not set(letters) & set(path):
+        return False
+    from sqlalchemy.engine import make_url
+
+    return make_url("sqlite:///a%20b").database == "a b"
 
 
 def network_file_system(folder: Path, mounts: Path = MOUNTS) -> str | None:

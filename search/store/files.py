@@ -25,6 +25,9 @@ from spaces import InputError
 _SUSPICIOUS = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]|\\u(?:00[0189]|007[fF]|20|206)")
 """Raw or escaped characters in JSON that :func:`search.records.text.printable` may have to take out."""
 
+LITTLE = 16 * 2**20
+"""Bytes below which a disk counts as full where an error does not name it."""
+
 
 @contextmanager
 def replace_file(path: Path) -> Generator[Path]:
@@ -95,6 +98,28 @@ def remove_folder(path: Path) -> None:
     path.rename(doomed)
     _flush(path.parent)
     shutil.rmtree(doomed)
+
+
+def full_disk_error(error: BaseException, folder: Path) -> OSError | None:
+    """Name the disk in an error that came of a full one, where the error does not say which.
+
+    Args:
+        error: What was raised; libraries wrap the error of the system in others of theirs.
+        folder: Where the program was writing.
+
+    Returns:
+        The error to raise instead; ``None`` if something else went wrong, or there is room where ``folder`` lies.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        no_room = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        if no_room or "database or disk is full" in str(cause):
+            named = getattr(cause, "filename", None) is not None
+            if named or not folder.exists() or shutil.disk_usage(folder).free >= LITTLE:
+                return None
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def json_text(data: object) -> str:

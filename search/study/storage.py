@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
-from urllib.parse import quote, unquote
 
 import optuna
 from optuna.study import StudyDirection
@@ -29,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.records.errors import RunError, StoreWarning
 from search.records.text import without_credentials
-from search.store.databases import is_sound, lock_database, network_file_system, set_aside
+from search.store.databases import is_sound, lock_database, network_file_system, set_aside, sqlite_file
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -632,10 +631,7 @@ def database_file(url: str) -> Path | None:
     Returns:
         The file; ``None`` for a database on a server.
     """
-    if not url.startswith("sqlite:///"):
-        return None
-    path = url.removeprefix("sqlite:///")
-    return Path(unquote(path.removeprefix("file:").partition("?")[0]) if path.startswith("file:") else path)
+    return Path(sqlite_file(url)) if url.startswith("sqlite:///") else None
 
 
 def _opened(url: str, often: bool = False) -> optuna.storages.RDBStorage:
@@ -713,24 +709,6 @@ def _let_go(connection: Connection) -> None:
 
     with suppress(SQLAlchemyError):
         connection.close()
-
-
-def sqlite_url(path: Path) -> str:
-    """Name an SQLite database.
-
-    Args:
-        path: The file, absolute.
-
-    Returns:
-        An URL that ``optuna.load_study`` accepts.
-
-    Example:
-        >>> sqlite_url(Path("/runs/optuna.db")), sqlite_url(Path("/why?/optuna.db"))
-        ('sqlite:////runs/optuna.db', 'sqlite:///file:/why%3F/optuna.db?uri=true')
-    """
-    plain = path.as_posix()
-    # A question mark ends the path in such an URL, unless the path is an URL of its own.
-    return f"sqlite:///file:{quote(plain)}?uri=true" if "?" in plain else f"sqlite:///{plain}"
 
 
 @contextmanager

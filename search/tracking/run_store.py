@@ -15,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from search.records.paths import resolve_path
 from search.records.text import without_credentials
-from search.store.databases import is_sound, lock_database, network_file_system, set_aside
+from search.store.databases import is_sound, lock_database, network_file_system, set_aside, sqlite_file, sqlite_url
 from spaces import InputError
 
 DEFAULT_EXPERIMENT = "paretoprune"
@@ -77,11 +77,11 @@ class RunStore:
                     f"{home} holds a '?', where a database address ends; rename the directory or give an MLflow "
                     "address with --tracking-uri"
                 )
-            return cls(home, f"sqlite:///{home.as_posix()}/mlflow.db", given=False)
+            return cls(home, sqlite_url(home / "mlflow.db"), given=False)
         if urlsplit(uri).scheme in {"", "file"}:
             raise InputError(
                 f"the tracking URI {uri!r} names a directory, and MLflow no longer keeps runs in plain files; give "
-                f"a database such as 'sqlite:///{home.as_posix()}/mlflow.db' or a server such as "
+                f"a database such as {sqlite_url(home / 'mlflow.db')!r} or a server such as "
                 "'http://localhost:5000'"
             )
         return cls(home, uri, given=True)
@@ -126,7 +126,7 @@ class RunStore:
         self.require_directory()
         parts = urlsplit(self.uri)
         if self.scheme == "sqlite":
-            self._check_database(Path(_database_file(self.uri)))
+            self._check_database(Path(sqlite_file(self.uri)))
         elif self.scheme in SERVERS:
             self._check_server(parts)
         elif self.scheme in DATABASE_PORTS and parts.hostname:
@@ -137,13 +137,20 @@ class RunStore:
         if self.artifacts is not None:
             _writable(self.directory)
 
+    def remove_misread_folder(self) -> None:
+        """Remove the empty folder that MLflow makes where an address with percents would lie if it were not decoded."""
+        misread = Path(self.uri.partition("://")[2].removeprefix("/")).parent
+        if self.scheme == "sqlite" and "%" in self.uri and misread != Path(sqlite_file(self.uri)).parent:
+            with suppress(OSError):  # it is not there, or it is somebody's and has content
+                misread.rmdir()
+
     def set_aside_damaged(self) -> Path | None:
         """Move the directory's own database out of the way if it is damaged.
 
         Returns:
             Where it is now; ``None`` if all is well, or the store is one that the user named.
         """
-        path = Path(_database_file(self.uri))
+        path = Path(sqlite_file(self.uri))
         if self.given or self.scheme != "sqlite" or not path.exists():
             return None
         with lock_database(path):
@@ -155,7 +162,7 @@ class RunStore:
         MLflow stores that place with every experiment, run and model. Only the database in the directory itself is
         changed, and only places that were the ``artifacts`` of such a directory.
         """
-        path, new = Path(_database_file(self.uri)), self.artifacts
+        path, new = Path(sqlite_file(self.uri)), self.artifacts
         if self.given or self.scheme != "sqlite" or new is None or not path.exists():
             return
         with closing(sqlite3.connect(path, timeout=PROBE_SECONDS)) as connection, connection:
@@ -185,7 +192,7 @@ class RunStore:
             return
         import filelock
 
-        with filelock.FileLock(f"{_database_file(self.uri)}.lock"):
+        with filelock.FileLock(f"{sqlite_file(self.uri)}.lock"):
             yield
 
     def _check_database(self, path: Path) -> None:
@@ -241,11 +248,6 @@ def experiment_name(given: str | None) -> str:
         The name of the experiment.
     """
     return given or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-
-
-def _database_file(uri: str) -> str:
-    """Return the path in an SQLite address, which is not percent-encoded."""
-    return uri.partition("://")[2].partition("?")[0].removeprefix("/")
 
 
 def _writable(directory: Path) -> None:

@@ -127,6 +127,7 @@ class Tracker:
         with _explain(store), store.opening():
             store.repair_locations()
             client = _client(store.uri)
+            store.remove_misread_folder()
             return cls(client, store, _experiment_id(client, store, experiment_name(experiment)))
 
     def start_sweep(

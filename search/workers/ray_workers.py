@@ -31,7 +31,7 @@ from search.records.errors import RunError
 from search.records.outcome import Outcome, State
 from search.records.trial_spec import TrialSpec
 from search.store.analyses import StoredAnalyses
-from search.store.files import read_object, write_json
+from search.store.files import LITTLE, read_object, write_json
 from search.store.studies import StudyFiles
 from search.study.config import Resources
 from search.study.schedule import Schedule
@@ -40,9 +40,6 @@ from search.workers.cluster import cluster_address, is_running, named_error, sta
 from search.workers.finish import ended_leg, finish_trial, time_limit, write_failure
 from search.workers.parcels import Parcel, Storage, pack, scratch_files, unpack
 from spaces import InputError
-
-LITTLE = 16 * 2**20
-"""Bytes below which a disk counts as full where Tune's error does not say so."""
 
 Part = TypeVar("Part")
 Done = TypeVar("Done")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.store.databases import network_file_system
+import optuna
+import pytest
+from sqlalchemy.pool import NullPool
+
+from search.store.databases import network_file_system, sqlite_file, sqlite_url
+from search.tracking.tracker import Tracker
 
 MOUNTS = r"""/dev/vda / ext4 rw 0 0
 server:/home /home nfs4 rw,vers=4.2 0 0
@@ -35,3 +40,19 @@ def test_the_file_system_of_a_folder_is_that_of_its_mount(tmp_path: Path) -> Non
     assert network_file_system(Path("/mnt/container/x"), mounts) is None
     assert network_file_system(Path("/mnt/over"), mounts) == "nfs (/mnt/over)", "the later mount hides the earlier"
     assert network_file_system(Path("/home"), tmp_path / "no table") is None
+
+
+@pytest.mark.parametrize("name", ["plain", "50%20 off", "100%", "why? me", "a#b", "über", "%zz"])
+def test_a_database_is_made_where_its_path_says(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    path = tmp_path / name / "optuna.db"
+    url = sqlite_url(path)
+    optuna.create_study(storage=optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool}))
+    assert path.exists() and sqlite_file(url) == str(path)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_mlflow_opens_its_database_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
+    directory = tmp_path / "50%20 off"
+    Tracker.open(directory).close()
+    assert (directory / "mlflow.db").stat().st_size > 0 and [each.name for each in tmp_path.iterdir()] == ["50%20 off"]

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from search.store.files import (
     create_folder,
+    full_disk_error,
     read_json,
     read_object,
     remove_folder,
@@ -114,3 +118,18 @@ def test_texts_of_files_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
     for ascii_only in (True, False):
         path.write_text(json.dumps(hostile, ensure_ascii=ascii_only))
         assert read_json(path) == {"key": ["red", "gnp", "1m", "line\nnext\ttab", "über ≤"]}
+
+
+def test_a_full_disk_is_named_where_the_error_does_not_say_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite = RuntimeError("(sqlite3.OperationalError) database or disk is full")
+    assert full_disk_error(sqlite, tmp_path) is None, "there is room here"
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=4096))
+    wrapped = RuntimeError("a trial failed")
+    wrapped.__cause__ = sqlite
+    for error in (sqlite, wrapped, OSError(errno.ENOSPC, "No space left on device")):
+        named = full_disk_error(error, tmp_path)
+        assert named is not None and (named.errno, named.filename) == (errno.ENOSPC, str(tmp_path))
+    assert full_disk_error(OSError(errno.ENOSPC, "No space left", "/other/file"), tmp_path) is None, "it is named"
+    assert full_disk_error(ValueError("no"), tmp_path) is None
