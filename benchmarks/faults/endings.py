@@ -74,7 +74,7 @@ def full_log(store: Path) -> Ended:
     logs.mkdir()
     with _mounted(logs, "-t", "tmpfs", "-o", "size=8k", "tmpfs"):
         shell = f"2>{logs}/log; code=$?; wc -c <{logs}/log >&2; exit $code"
-        (logs / "other").write_bytes(bytes(4096))
+        (logs / "other").write_bytes(bytes(8192))
         code, size = run(store, "sweep", "--name", "s", *COMMON, *INLINE, *SHORT, shell=shell)
     return code, f"{len(StudyFiles.open(store, 's').numbers())} of 3 trials finished, the log ends at {size} bytes"
 

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from search.store.files import file_lock
+
 SUFFIXES = ("", "-journal", "-wal", "-shm")
 """Files that make up one SQLite database."""
 
@@ -128,10 +130,8 @@ def lock_database(path: Path) -> AbstractContextManager[object]:
     Raises:
         OSError: If the lock cannot be made for another reason, such as a full disk.
     """
-    import filelock
-
     try:
-        return filelock.FileLock(f"{path}.lock", mode=0o666).acquire()
+        return file_lock(Path(f"{path}.lock")).acquire()
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise

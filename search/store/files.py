@@ -17,10 +17,13 @@ import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.records.text import printable
 from spaces import InputError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _SUSPICIOUS = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]|\\u(?:00[0189]|007[fF]|20|206)")
 """Raw or escaped characters in JSON that :func:`search.records.text.printable` may have to take out."""
@@ -98,6 +101,26 @@ def remove_folder(path: Path) -> None:
     path.rename(doomed)
     _flush(path.parent)
     shutil.rmtree(doomed)
+
+
+def file_lock(path: Path, timeout: float = -1) -> FileLock:
+    """Make the lock of a file, whose mode is the one that the umask gives, as that of every other file here.
+
+    Args:
+        path: The lock's own file; its folder exists.
+        timeout: Seconds to wait for it when it is acquired; negative for as long as it takes.
+
+    Returns:
+        The lock, not yet acquired.
+    """
+    from filelock import FileLock
+
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        mode = os.fstat(handle).st_mode & 0o777
+    finally:
+        os.close(handle)
+    return FileLock(path, timeout=timeout, mode=mode)
 
 
 def full_disk_error(error: BaseException, folder: Path) -> OSError | None:

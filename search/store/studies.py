@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from search.records.errors import StoreWarning
 from search.records.outcome import DenseRow, Outcome
 from search.records.paths import resolve_path
-from search.store.files import create_folder, json_text, read_json, read_object, write_json
+from search.store.files import create_folder, file_lock, json_text, read_json, read_object, write_json
 from spaces import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -530,7 +530,7 @@ class StudyFiles:
 
         try:
             # A moment's patience: whoever looks whether a driver is at work holds a shared lock for an instant.
-            return filelock.FileLock(self.root / "driver.lock", timeout=0.5, mode=0o666).acquire(poll_interval=0.02)
+            return file_lock(self.root / "driver.lock", timeout=0.5).acquire(poll_interval=0.02)
         except filelock.Timeout as error:
             raise InputError(
                 f"study {self.name!r} is being run by another process; `paretoprune status {self.name}` shows it"
@@ -543,8 +543,6 @@ class StudyFiles:
         Yields:
             Nothing; runs the block.
         """
-        import filelock
-
         folder = self.root / "drivers"
         folder.mkdir(exist_ok=True)
         for old in folder.glob("*.lock"):  # of processes that were killed
@@ -552,7 +550,7 @@ class StudyFiles:
                 old.unlink(missing_ok=True)
         path = folder / f"{uuid.uuid4().hex}.lock"
         try:
-            with filelock.FileLock(path, mode=0o666):
+            with file_lock(path):
                 yield
         finally:
             path.unlink(missing_ok=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import Timeout
 
 from search.store.files import (
     create_folder,
+    file_lock,
     full_disk_error,
     read_json,
     read_object,
@@ -133,3 +135,14 @@ def test_a_full_disk_is_named_where_the_error_does_not_say_which(
         assert named is not None and (named.errno, named.filename) == (errno.ENOSPC, str(tmp_path))
     assert full_disk_error(OSError(errno.ENOSPC, "No space left", "/other/file"), tmp_path) is None, "it is named"
     assert full_disk_error(ValueError("no"), tmp_path) is None
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_lock_has_the_mode_that_the_umask_gives(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        with file_lock(tmp_path / "lock"), pytest.raises(Timeout):
+            file_lock(tmp_path / "lock", timeout=0).acquire()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == mode
