@@ -158,16 +158,16 @@ class Classification(Task):
         Raises:
             InputError: If one is absent, or there are fewer than two.
         """
-        counts = torch.bincount(target)
-        absent = torch.nonzero(counts == 0).flatten().tolist()
-        if absent:
+        present = torch.unique(target)  # ascending; counting up to the largest label could take any amount of memory
+        gaps = torch.nonzero(present != torch.arange(len(present), device=present.device)).flatten().tolist()
+        if gaps:
             raise InputError(
-                f"{where}: labels go up to {len(counts) - 1}, but no example has label {absent[0]}; "
+                f"{where}: labels go up to {int(present[-1])}, but no example has label {gaps[0]}; "
                 "number the classes from 0 without gaps"
             )
-        if len(counts) < 2:
+        if len(present) < 2:
             raise InputError(f"{where}: there must be at least 2 classes, all labels are 0")
-        return len(counts)
+        return len(present)
 
     def draw_target(self, output: Tensor, generator: torch.Generator, like: Target = None) -> Tensor:
         """Draw labels from the softmax.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -362,7 +363,7 @@ def checked_storage(url: str) -> str:
     """
     kind, separator, rest = url.partition("://")
     if separator and kind in ("postgres", "postgresql", "postgresql+psycopg") and rest:
-        return f"postgresql+psycopg://{rest}"
+        return f"postgresql+psycopg://{_quoted_secrets(rest)}"
     if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
         path = url.removeprefix("sqlite:///")
         return url if path.startswith(("/", "file:")) else f"sqlite:///{resolve_file(path)}"
@@ -370,6 +371,26 @@ def checked_storage(url: str) -> str:
         f"study storage {without_credentials(url)!r} is not allowed: give postgresql+psycopg://USER:PASSWORD@HOST/"
         "DATABASE, which several drivers may share, or sqlite:////PATH on a local disk"
     )
+
+
+def _quoted_secrets(address: str) -> str:
+    """Write user and password of an address with percents where they hold a character that would end them.
+
+    Args:
+        address: ``USER:PASSWORD@HOST:PORT/DATABASE?QUERY``, of which the host alone need be there.
+
+    Returns:
+        The same, as SQLAlchemy reads it.
+
+    Example:
+        >>> _quoted_secrets("anna:p@ss/w?rd@db:5432/runs"), _quoted_secrets("anna:p%40ss@db/runs?a=b@c")
+        ('anna:p%40ss%2Fw%3Frd@db:5432/runs', 'anna:p%40ss@db/runs?a=b@c')
+    """
+    query = re.search(r"\?[A-Za-z_]+=", address)
+    end = len(address) if query is None else query.start()
+    secrets, at, host = address[:end].rpartition("@")
+    user, colon, password = secrets.partition(":")
+    return f"{quote(user, safe='%')}{colon}{quote(password, safe='%')}{at}{host}{address[end:]}"
 
 
 PLACES = ("data_root", "weights", "tracking_uri", "study_storage")

@@ -212,12 +212,17 @@ class Segmentation(Task):
             Classes.
 
         Raises:
-            InputError: If there are fewer than two.
+            InputError: If there are fewer than two, or more than there are pixels.
         """
         counting = target[target != self.ignore_index]
         classes = int(counting.max()) + 1 if counting.numel() else 0
         if classes < 2:
             raise InputError(f"{where}: there must be at least 2 classes, the largest label is {classes - 1}")
+        if classes > counting.numel():
+            raise InputError(
+                f"{where}: labels go up to {classes - 1}, but only {counting.numel()} pixels count; number the classes "
+                "from 0, and give ignore_index for pixels that do not count"
+            )
         return classes
 
     def draw_target(self, output: Tensor, generator: torch.Generator, like: Target = None) -> Tensor:

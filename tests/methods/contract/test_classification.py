@@ -63,3 +63,11 @@ def test_the_gradient_of_classification_is_the_derivative_of_the_loss() -> None:
 def test_shapes_that_do_not_fit_classification(output: Tensor, target: Target, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Classification().check(output, target)
+
+
+@pytest.mark.parametrize("largest", [5, 2**40, 2**62])
+def test_classes_are_counted_without_room_for_each_that_is_missing(largest: int) -> None:
+    assert Classification().count_outputs(LABELS, "here") == 4
+    labels = torch.tensor([0, 3, 1, 2, 2, largest])
+    with pytest.raises(InputError, match=f"here: labels go up to {largest}, but no example has label 4"):
+        Classification().count_outputs(labels, "here")

@@ -41,7 +41,7 @@ def test_other_storages_are_refused(url: str) -> None:
 
 def test_a_storage_of_a_study_is_kept_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(None, study_storage="postgresql://anna:p%40s/s@db:5/runs?password=p")
-    assert config.study_storage == "postgresql+psycopg://anna:p%40s/s@db:5/runs?password=p"
+    assert config.study_storage == "postgresql+psycopg://anna:p%40s%2Fs@db:5/runs?password=p"
     assert places(config)["study_storage"] == "postgresql+psycopg://db:5/runs"
     monkeypatch.chdir(tmp_path)
     assert load_config(None, study_storage="sqlite:///o.db").study_storage == f"sqlite:///{tmp_path}/o.db"
