@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -224,6 +225,17 @@ def member_tests(front: Front, member: Member) -> dict[str, float]:
     return {f"test_{name}": value for name, value in outcome.test_metrics.items()}
 
 
+def _write_kept(folder: Path, model: nn.Module, inputs: Inputs, path: Path) -> int | None:
+    """Copy the program that was exported and checked when the sweep ended, or make it where there is none."""
+    card = read_object(folder / "card.json") if (folder / "card.json").exists() else {"formats": {}}
+    found = card["formats"].get("pt2", {})
+    if not found.get("verified") or not (folder / str(found["file"])).exists():
+        return write_program(model, inputs, path)
+    shutil.copyfile(folder / found["file"], path)
+    batch: int | None = found["batch"]
+    return batch
+
+
 def model_source(files: StudyFiles, member: Member) -> ModelSource:
     """Describe the network of a trial for MLflow.
 
@@ -241,7 +253,7 @@ def model_source(files: StudyFiles, member: Member) -> ModelSource:
         name=f"{files.name}-{member.trial:04d}",
         build=member.model,
         inputs=study_inputs(files),
-        write=write_program,
+        write=partial(_write_kept, files.root / "networks" / f"{member.trial:04d}"),
         params={name: str(value) for name, value in params.items()},
         metrics={**outcome.metrics, **tests},
     )
