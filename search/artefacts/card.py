@@ -207,12 +207,24 @@ def _reached(told: Mapping[str, Any]) -> str:
     return " and ".join(f"{name} {value:.4f} on {where}" for where, found in sets for name, value in found.items())
 
 
+def _calls(shapes: Any) -> tuple[str, str]:
+    """Write how inputs of these shapes are handed to the program of torch, and to ONNX Runtime."""
+    if isinstance(shapes, Mapping):
+        feed = ", ".join(f'"{name}": {name}' for name in shapes)
+        return ", ".join(f"{name}={name}" for name in shapes), f"{{{feed}}}"
+    if shapes and not isinstance(shapes[0], int):
+        names = ", ".join(f"input_{place}" for place in range(len(shapes)))
+        return names, f"dict(zip([each.name for each in session.get_inputs()], [{names}]))"
+    return "inputs", "{session.get_inputs()[0].name: inputs}"
+
+
 def _loading(card: Mapping[str, Any]) -> list[str]:
     """How each format that counts is loaded."""
+    call, feed = _calls(card["network"]["example_shape"])
     snippets = {
-        "pt2": 'import torch\n\nmodel = torch.export.load("model.pt2").module()',
+        "pt2": f'import torch\n\nmodel = torch.export.load("model.pt2").module()\noutputs = model({call})  # tensors',
         "onnx": 'import onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx")\n'
-        "logits = session.run(None, {session.get_inputs()[0].name: inputs})[0]",
+        f"outputs = session.run(None, {feed})  # arrays of NumPy",
         "safetensors": 'from paretoprune import rebuild\n\nmodel = rebuild(".")  # to train or prune further',
     }
     lines = []

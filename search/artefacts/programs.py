@@ -11,8 +11,9 @@ import re
 import traceback
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,11 +167,11 @@ def _first_line(text: str) -> str:
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Exporters warn and log about themselves; what matters is checked by the answers of what they wrote."""
+    """Exporters warn, log and print about themselves; what matters is checked by the answers of what they wrote."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

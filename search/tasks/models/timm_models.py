@@ -50,10 +50,19 @@ def timm_weights(name: str) -> Mapping[str, Tensor]:
             trained: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # of the library that downloads: no connection, no such file, no permission
         raise InputError(
-            f"the trained weights of timm:{name} cannot be loaded ({first_line(error)}); download them where "
-            "there is a connection and give the file as weights"
+            f"the trained weights of timm:{name} cannot be loaded ({first_line(error)}); download "
+            f"{_source(timm, name)} where there is a connection and give the file as weights"
         ) from error
     return trained.state_dict()
+
+
+def _source(timm: Any, name: str) -> str:
+    """Say where the trained weights of a network lie."""
+    known = timm.models.get_pretrained_cfg(name)
+    if known is not None and known.hf_hub_id:
+        repository = known.hf_hub_id if "/" in known.hf_hub_id else f"timm/{known.hf_hub_id}"
+        return f"{known.hf_hub_filename or 'model.safetensors'} of https://huggingface.co/{repository}"
+    return str(known.url) if known is not None and known.url else "them"
 
 
 def timm_format(name: str) -> ImageFormat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from methods.network.cost import count
 from paretoprune import Sweep, rebuild
+from search.artefacts.card import card_page
 from search.artefacts.export import export_front, export_member, export_members
 from search.commands.cli import app
 from search.store.files import write_json
@@ -86,10 +88,23 @@ def test_every_format_counts_and_the_card_is_true(store: Path, tmp_path: Path) -
     assert card["flops"] == count(model, torch.zeros(1, 1, 8, 8)).flops == member.flops
     page = (tmp_path / "d" / "card.md").read_text()
     assert "| accuracy on validation |" in page and "torch.export.load" in page and "`conv1`" in page
-    program = torch.export.load(tmp_path / "d" / "model.pt2").module()
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        torch.testing.assert_close(program(x), model(x), rtol=0, atol=1e-4)
+    with torch.no_grad(), contextlib.chdir(tmp_path / "d"):
+        for code in re.findall(r"```python\n(import (?:torch|onnxruntime)\n.*?)```", page, re.DOTALL):
+            said: dict[str, Any] = {"inputs": x.numpy() if "onnxruntime" in code else x}
+            exec(code, said)  # as the card says it
+            found = said["outputs"] if "onnxruntime" not in code else torch.from_numpy(said["outputs"][0])
+            torch.testing.assert_close(found, model(x), rtol=0, atol=1e-4)
+
+
+def test_the_card_calls_networks_of_several_inputs_as_they_are_called(store: Path, tmp_path: Path) -> None:
+    files = StudyFiles.open(store, "built")
+    card = export_member(files, files.front().knee().trial, tmp_path / "d")
+    card["network"]["example_shape"] = {"image": [1, 1, 8, 8], "age": [1, 2]}
+    named = card_page(card)
+    assert "outputs = model(image=image, age=age)" in named and '{"image": image, "age": age}' in named
+    card["network"]["example_shape"] = [[1, 1, 8, 8], [1, 2]]
+    assert "outputs = model(input_0, input_1)" in card_page(card)
 
 
 def test_a_network_that_onnx_cannot_hold_keeps_its_other_formats(store: Path, tmp_path: Path) -> None:
