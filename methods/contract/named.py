@@ -12,7 +12,8 @@ import os
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,24 @@ def is_reference(name: str) -> bool:
     return ":" in name
 
 
+def registered_parts(group: str) -> list[EntryPoint]:
+    """List what installed packages register.
+
+    Args:
+        group: A group of entry points.
+
+    Returns:
+        Its entry points; a package that is installed while this process runs is found by the next one.
+    """
+    return list(_read_entry_points(tuple(sys.path)).select(group=group))
+
+
+@lru_cache(maxsize=8)
+def _read_entry_points(path: tuple[str, ...]) -> EntryPoints:
+    # Reading opens a file of every installed package, and a trial asks for names a dozen times.
+    return entry_points()
+
+
 def known_names(builtins: Mapping[str, str], group: str) -> list[str]:
     """Return the registered names of a kind, ours and those of installed packages.
 
@@ -63,7 +82,7 @@ def known_names(builtins: Mapping[str, str], group: str) -> list[str]:
     Returns:
         The names, sorted.
     """
-    return sorted({*builtins, *(point.name for point in entry_points(group=group))})
+    return sorted({*builtins, *(point.name for point in registered_parts(group))})
 
 
 def load_named(kind: str, name: str, builtins: Mapping[str, str], group: str, check: Check = any_callable) -> Any:
@@ -90,7 +109,7 @@ def load_named(kind: str, name: str, builtins: Mapping[str, str], group: str, ch
     """
     if is_reference(name):
         return _import(f"{kind} {name!r}", name, check)
-    claims = [point.value for point in entry_points(group=group, name=name)]
+    claims = [point.value for point in registered_parts(group) if point.name == name]
     places = [builtins[name], *claims] if name in builtins else claims
     if not places:
         raise InputError(unknown_name(kind, name, [*known_names(builtins, group), "package.module:Name"]))

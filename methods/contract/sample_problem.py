@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from methods.contract.data import Batch
+from methods.network.anatomy import Anatomy
+from methods.network.channels import channel_groups
+from methods.network.cost import CostModel
 
 CLASSES = 4
 IMAGE = (3, 8, 8)
@@ -144,3 +148,18 @@ def build_seeded(build: Callable[[], nn.Module], seed: int = 0, trained: bool = 
                 module.running_mean.uniform_(-0.3, 0.3)
                 module.running_var.uniform_(0.5, 1.5)
     return model.eval()
+
+
+@lru_cache
+def find_anatomy(network: Callable[[], nn.Module]) -> Anatomy:
+    """Find channel groups and cost of a network once, however many problems are made of it.
+
+    Args:
+        network: Builds a network for images of :data:`IMAGE`.
+
+    Returns:
+        What a :class:`methods.contract.method.Problem` takes as known.
+    """
+    model, example = build_seeded(network), torch.zeros(1, *IMAGE)
+    groups = channel_groups(model, example)
+    return Anatomy.of(model, example, (), groups, CostModel(model, example, groups))

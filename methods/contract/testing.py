@@ -31,11 +31,11 @@ from methods.contract.forms import EqualForms, FormsWithTail
 from methods.contract.inputs import Target, batch_size, take
 from methods.contract.method import Method, Problem, Pruned, Record, nested
 from methods.contract.recipe import Recipe
-from methods.contract.sample_problem import CLASSES, IMAGE, blobs, build_seeded, chain_network
+from methods.contract.sample_problem import CLASSES, IMAGE, blobs, build_seeded, chain_network, find_anatomy
 from methods.contract.session import Paused, Rung, Saved
 from methods.contract.task import Task
 from methods.network.architecture import describe, has_settings, rebuild
-from methods.network.channels import ChannelGroup, channel_groups
+from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel, count
 from spaces import InputError, Space
 
@@ -85,12 +85,13 @@ class _Tested:
         return build_seeded(cls.network, trained=True)
 
     @classmethod
-    def problem(cls, seed: int = 0, steps: int | None = None) -> Problem:
+    def problem(cls, seed: int = 0, steps: int | None = None, known: bool = True) -> Problem:
         """Make a problem with a fresh network.
 
         Args:
             seed: Seed of the trial.
             steps: Budget; the usual one by default.
+            known: Whether channel groups and costs are handed on, as a sweep does; else each problem finds its own.
 
         Returns:
             The problem.
@@ -103,12 +104,13 @@ class _Tested:
             recipe=Recipe(lr=0.05, batch_size=32, recalibrate=2),
             steps=cls.steps if steps is None else steps,
             generator=torch.Generator().manual_seed(seed),
+            known=find_anatomy(cls.network) if known else None,
         )
 
     @classmethod
     def groups(cls) -> list[ChannelGroup]:
-        """Find the channel groups of the dense network."""
-        return channel_groups(cls.dense(), torch.zeros(1, *IMAGE))
+        """Return the channel groups of the dense network."""
+        return list(find_anatomy(cls.network).groups)
 
     @classmethod
     def space(cls) -> Space:
@@ -136,7 +138,7 @@ class _Tested:
         """
         if seed not in cls._cases:
             reports: list[Record] = []
-            problem = replace(cls.problem(seed), report=reports.append)
+            problem = replace(cls.problem(seed, known=seed != 0), report=reports.append)
             cls._cases[seed] = Case(problem, cls.dense(), cls.build().prune(problem), reports)
         return cls._cases[seed]
 
@@ -231,7 +233,7 @@ class MethodOnNetwork(_Tested):
         assert all(isinstance(value, float) for value in done.pruned.extra.values())
 
     def test_same_seed_same_result(self) -> None:
-        """The problem's generator is the only source of randomness."""
+        """The problem's generator is the only source of randomness; what is known of the network changes nothing."""
         first = self.case()
         torch.manual_seed(99)
         before = torch.random.get_rng_state()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+
+from methods.contract.named import registered_parts
 
 
 def first_sentence(place: str) -> str:
@@ -42,4 +43,4 @@ def entry_point_names(group: str) -> list[tuple[str, str]]:
     Returns:
         Pairs of a name and where it is.
     """
-    return [(point.name, point.value) for point in entry_points(group=group)]
+    return [(point.name, point.value) for point in registered_parts(group)]

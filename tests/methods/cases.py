@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from methods.contract.sample_problem import CLASSES, IMAGE, TensorSplit, blobs
+from methods.contract.sample_problem import CLASSES, IMAGE, TensorSplit, blobs, find_anatomy
 from methods.contract.sample_problem import build_seeded as seeded
 from methods.network.layers import ZeroPadShortcut
 
-__all__ = ["CLASSES", "IMAGE", "NETS", "TensorSplit", "blobs", "seeded"]
+__all__ = ["CLASSES", "IMAGE", "NETS", "TensorSplit", "blobs", "find_anatomy", "seeded"]
 
 
 def plain_net() -> nn.Module:

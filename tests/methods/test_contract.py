@@ -74,11 +74,11 @@ class Half(Method):
 def register(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, str]) -> None:
     points = [EntryPoint(name, place, methods.GROUP) for name, place in places]
 
-    def entry_points(group: str, name: str | None = None) -> list[EntryPoint]:
+    def registered_parts(group: str) -> list[EntryPoint]:
         assert group == "paretoprune.methods"
-        return [point for point in points if name in (None, point.name)]
+        return points
 
-    monkeypatch.setattr(named, "entry_points", entry_points)
+    monkeypatch.setattr(named, "registered_parts", registered_parts)
 
 
 def test_third_parties_register_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
 
 from methods import load_method
+from methods.contract import named
 from methods.contract.method import Method
 from methods.contract.named import call_named, load_named
 from search.study.config_file import load_config
@@ -104,3 +106,24 @@ def test_references_in_a_configuration(tmp_path: Path) -> None:
     ):
         option = load_config(None, [f"{key}=0.2"])
         assert option.space == {"named_package.mine:Mine": {"sparsity.flops": {"low": 0.2}}}
+
+
+def test_installed_packages_are_read_once_for_an_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[None] = []
+
+    def counted() -> EntryPoints:
+        reads.append(None)
+        return entry_points()
+
+    monkeypatch.setattr(named, "entry_points", counted)
+    information = tmp_path / "mine-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[paretoprune.tests]\nroot = math:sqrt\n")
+    assert named.known_names({}, "paretoprune.tests") == []
+    before = len(reads)
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(3):
+        assert named.known_names({"own": "math:sin"}, "paretoprune.tests") == ["own", "root"]
+        assert named.load_named("function", "root", {}, "paretoprune.tests")(9) == 3
+    assert len(reads) == before + 1

@@ -76,6 +76,7 @@ def problem_for(net: str, steps: int = 0, seed: int = 0, **changes: Any) -> Prob
         recipe=Recipe(lr=0.05, batch_size=32, recalibrate=1),
         steps=steps,
         generator=torch.Generator().manual_seed(seed),
+        known=cases.find_anatomy(NETS[net]),
     )
     return replace(given, **changes)
 

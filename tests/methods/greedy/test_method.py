@@ -67,6 +67,7 @@ def problem_for(name: str, steps: int = 12, seed: int = 0) -> Problem:
         recipe=Recipe(lr=0.05, batch_size=32, recalibrate=2),
         steps=steps,
         generator=torch.Generator().manual_seed(seed),
+        known=cases.find_anatomy(NETS[name]),
     )
 
 

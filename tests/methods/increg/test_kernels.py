@@ -143,6 +143,7 @@ def problem(net: str, steps: int = 40) -> Problem:
         recipe=Recipe(lr=0.05, batch_size=32, recalibrate=2),
         steps=steps,
         generator=torch.Generator().manual_seed(0),
+        known=cases.find_anatomy(cases.NETS[net]),
     )
 
 

@@ -315,6 +315,7 @@ def problem(steps: int = 60, recipe: Recipe | None = None) -> Problem:
         recipe=recipe or Recipe(lr=0.05, batch_size=16),
         steps=steps,
         generator=torch.Generator().manual_seed(0),
+        known=cases.find_anatomy(cases.vgg_net),
     )
 
 

@@ -118,6 +118,7 @@ def problem_for(net: str = "vgg", steps: int = 20, seed: int = 0, **changes: obj
         recipe=Recipe(lr=0.05, batch_size=32, recalibrate=2),
         steps=steps,
         generator=torch.Generator().manual_seed(seed),
+        known=cases.find_anatomy(NETS[net]),
     )
     return replace(problem, **changes)  # type: ignore[arg-type]
 

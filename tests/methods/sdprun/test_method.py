@@ -56,6 +56,7 @@ def problem_for(net: str, steps: int = 40, seed: int = 0, **recipe: Any) -> Prob
         recipe=Recipe(batch_size=16, recalibrate=2, **recipe),
         steps=steps,
         generator=torch.Generator().manual_seed(seed),
+        known=cases.find_anatomy(cases.NETS[net]),
     )
 
 

@@ -284,6 +284,7 @@ def problem(steps: int = 120, **changes: Any) -> Problem:
         recipe=Recipe(lr=0.05, batch_size=16, recalibrate=2),
         steps=steps,
         generator=torch.Generator().manual_seed(0),
+        known=cases.find_anatomy(cases.vgg_net),
     )
     return replace(task, **changes)
 

@@ -33,6 +33,7 @@ def problem(steps: int = 9, seed: int = 0) -> Problem:
         recipe=Recipe(lr=0.05, batch_size=32, recalibrate=2),
         steps=steps,
         generator=torch.Generator().manual_seed(seed),
+        known=cases.find_anatomy(cases.projection_net),
     )
 
 
