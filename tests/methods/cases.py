@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from methods.contract.analyses import Settings, Tensors
 from methods.contract.sample_problem import CLASSES, IMAGE, TensorSplit, blobs, find_anatomy
 from methods.contract.sample_problem import build_seeded as seeded
 from methods.network.layers import ZeroPadShortcut
@@ -151,3 +153,18 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "depthwise": depthwise_net,
     "linear": linear_net,
 }
+
+
+@dataclass
+class Remembered:
+    """Analyses that are computed once, and how often each was."""
+
+    found: dict[str, Tensors] = field(default_factory=dict)
+    computed: list[str] = field(default_factory=list)
+
+    def get(self, name: str, settings: Settings, compute: Callable[[], Tensors]) -> Tensors:
+        key = f"{name} {sorted(settings.items())}"
+        if key not in self.found:
+            self.computed.append(name)
+            self.found[key] = compute()
+        return self.found[key]

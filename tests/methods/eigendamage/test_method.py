@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, replace
 from random import Random
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.contract.analyses import Settings, Tensors
 from methods.contract.method import Problem, Pruned
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
@@ -28,25 +27,11 @@ from methods.network.cost import count
 from methods.training.trainer import Recipe
 from spaces import InputError
 from tests.methods import cases
+from tests.methods.cases import Remembered
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE)
 TRAIN = cases.blobs(cases.IMAGE, 64)
 VALIDATION = cases.blobs(cases.IMAGE, 24, seed=1, noise=0)
-
-
-@dataclass
-class Noted:
-    """Analyses that are remembered, and how often each was computed."""
-
-    found: dict[str, Tensors] = field(default_factory=dict)
-    computed: list[str] = field(default_factory=list)
-
-    def get(self, name: str, settings: Settings, compute: Callable[[], Tensors]) -> Tensors:
-        key = f"{name} {sorted(settings.items())}"
-        if key not in self.found:
-            self.computed.append(name)
-            self.found[key] = compute()
-        return self.found[key]
 
 
 def wide_net() -> nn.Module:
@@ -87,7 +72,7 @@ def method(sparsity: Any = 0.5, **settings: Any) -> EigenDamage:
     return EigenDamage.model_validate({"sparsity": sparsity, "selection": "global", **settings})
 
 
-SHARED = Noted()
+SHARED = Remembered()
 """One store for all tests of the wide network: what a sweep does."""
 
 
@@ -276,7 +261,7 @@ def test_the_authors_ratio_counts_all_directions() -> None:
 
 
 def test_one_analysis_serves_all_trials() -> None:
-    store = Noted()
+    store = Remembered()
     for seed, (target, variant) in enumerate([(0.5, "eigendamage"), (0.3, "eigendamage"), (0.4, "eigendamage_ek")]):
         method(target, variant=variant).prune(problem_for("vgg", seed=seed, analyses=store))
     assert sorted(store.computed) == ["eigenbases", "eigenbases", "kronecker_factors"]
@@ -289,7 +274,7 @@ def test_one_analysis_serves_all_trials() -> None:
 
 
 def test_weight_space_shares_its_analyses_too() -> None:
-    store = Noted()
+    store = Remembered()
     for variant in ("kron_obd", "kron_obs", "c_obs"):
         for damping in (1e-3, 1e-1):
             method(0.5, variant=variant, damping=damping).prune(problem_for("vgg", analyses=store))
@@ -298,7 +283,7 @@ def test_weight_space_shares_its_analyses_too() -> None:
 
 @pytest.mark.parametrize("variant", ["eigendamage", "kron_obd"])
 def test_analyses_do_not_depend_on_what_is_ignored(variant: str) -> None:
-    store, chosen = Noted(), method(0.7, variant=variant)
+    store, chosen = Remembered(), method(0.7, variant=variant)
     chosen.preview(problem_for("vgg", analyses=store, ignored=frozenset({"2.0"})))
     before = list(store.computed)
     chosen.preview(problem_for("vgg", analyses=store))
@@ -313,7 +298,7 @@ def damage_of(chosen: EigenDamage, problem: Problem) -> float:
 
 def test_preview_is_what_prune_reports() -> None:
     for variant in ("eigendamage", "kron_obs"):
-        given = problem_for("projection", analyses=Noted())
+        given = problem_for("projection", analyses=Remembered())
         before = given.generator.get_state()
         chosen = method(0.4, variant=variant)
         seen = chosen.preview(given)
@@ -516,7 +501,7 @@ def test_weight_space_cuts_channels(variant: str, settings: dict[str, Any]) -> N
 
 
 def test_joint_surgery_is_predicted_to_do_least() -> None:
-    given = problem_for("vgg", analyses=Noted())
+    given = problem_for("vgg", analyses=Remembered())
     ratio = {"mode": "uniform", "ratio": 0.5}
     harms = {
         update: damage_of(
@@ -563,7 +548,7 @@ def test_groups_of_other_layers_stay_whole() -> None:
 
 
 def test_unreachable_targets_say_what_can_be_reached() -> None:
-    never = Noted()
+    never = Remembered()
     given = problem_for("wide", analyses=never)
     with pytest.raises(InputError, match=r"flops = 0.1 cannot be reached; .* smallest share is 0\.\d+") as error:
         method(0.1, ratio_limit=0.5).prune(given)
@@ -577,7 +562,7 @@ def test_unreachable_targets_say_what_can_be_reached() -> None:
 
 def test_networks_with_nothing_to_rewrite() -> None:
     model = cases.seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, cases.CLASSES)))
-    never = Noted()
+    never = Remembered()
     with pytest.raises(
         InputError, match=r"nothing to rewrite in Sequential \(1: it is the first layer; 3: it is the last layer"
     ):
@@ -612,7 +597,7 @@ def test_every_variant_names_the_layer_where_values_stop_being_finite(variant: A
 
 def test_points_of_the_space_run() -> None:
     layers = [group.layer for group in channel_groups(problem_for("vgg").model, EXAMPLE)]
-    space, rng, store = EigenDamage.space(layers), Random(1), Noted()
+    space, rng, store = EigenDamage.space(layers), Random(1), Remembered()
     variants = set()
     for _ in range(8):
         point = space.sample(rng) | {"als_iters": 10}

@@ -32,7 +32,8 @@ def small_problem() -> Problem:
     train = validation = cases.blobs(cases.IMAGE, 32)
     model = cases.seeded(cases.zero_pad_net)
     example = torch.zeros(1, *cases.IMAGE)
-    return Problem(model, example, train, validation, Recipe(), 4, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return Problem(model, example, train, validation, Recipe(), 4, generator, analyses=cases.Remembered())
 
 
 COSTS = PointCosts(small_problem())
