@@ -36,9 +36,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.curvature.covariances import Factors, collect_factors, groups_of
-from methods.curvature.passes import watched_layers
+from methods.curvature.passes import watch_layers
 from methods.curvature.second_moments import collect_second_moments
-from methods.eigendamage.kronecker import damage, eigenbases, measured_damage
+from methods.eigendamage.kronecker import damage, eigenbases, predict_from_variances
 from methods.network.chains import blocks
 from search.records.environment import versions
 from search.tasks.models.vgg import vgg16
@@ -75,7 +75,7 @@ class Task:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights as blocks."""
-        layers = watched_layers(self.model, self.names)
+        layers = watch_layers(self.model, self.names)
         return {name: blocks(layer.weight, groups_of(layer)) for name, layer in layers.items()}
 
 
@@ -106,7 +106,7 @@ def eigendamage_ek(task: Task) -> None:
         generator=torch.Generator().manual_seed(0),
     )
     for name, weight in task.weights().items():
-        measured_damage(weight, bases[name], moments[name])
+        predict_from_variances(weight, bases[name], moments[name])
 
 
 def full(task: Task) -> None:
@@ -119,7 +119,7 @@ def curvlinops(task: Task) -> None:
     operator = KFACLinearOperator(
         task.model,
         nn.CrossEntropyLoss(),
-        [layer.weight for layer in watched_layers(task.model, task.names).values()],
+        [layer.weight for layer in watch_layers(task.model, task.names).values()],
         task.batches,
         fisher_type="mc",
         mc_samples=1,

@@ -48,7 +48,9 @@ class OneByOne:
         self._network = network
         self.load, self.logits = network.load, network.logits
 
-    def stepped(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[Tensor]:
+    def run_candidates(
+        self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int
+    ) -> Iterator[Tensor]:
         """Run under a step towards each candidate, one after the other.
 
         Args:
@@ -61,7 +63,7 @@ class OneByOne:
         Returns:
             ``[1, batch, classes]`` for each candidate.
         """
-        return self._network.stepped(mask, candidates, keep, add, 1)
+        return self._network.run_candidates(mask, candidates, keep, add, 1)
 
 
 def run(network: MaskedNetwork, batch: tuple[Tensor, Tensor], units: int, steps: int, candidates: int) -> list[int]:

@@ -132,7 +132,7 @@ class LoopTask(Task):
         """
         yield from ()
 
-    def measured(self, model: nn.Module, split: Split) -> dict[str, float]:
+    def measure_checked(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Measure a network and check what came back.
 
         Args:

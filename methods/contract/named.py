@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,13 @@ def registered_parts(group: str) -> list[EntryPoint]:
     Returns:
         Its entry points; a package that is installed while this process runs is found by the next one.
     """
-    return list(_read_entry_points(tuple(sys.path)).select(group=group))
+    return list(_read_entry_points(group, tuple(sys.path)))
 
 
-@lru_cache(maxsize=8)
-def _read_entry_points(path: tuple[str, ...]) -> EntryPoints:
+@lru_cache(maxsize=64)
+def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     # Reading opens a file of every installed package, and a trial asks for names a dozen times.
-    return entry_points()
+    return tuple(entry_points(group=group))
 
 
 def known_names(builtins: Mapping[str, str], group: str) -> list[str]:
@@ -152,7 +152,7 @@ def _import(subject: str, reference: str, check: Check) -> Any:
         with _working_directory():
             module = importlib.import_module(module_name)
     except ImportError as error:
-        if (taken := _taken_name(error)) is not None:
+        if (taken := _find_taken_name(error)) is not None:
             raise InputError(
                 f"{subject}: paretoprune has a package {taken!r} of its own, which hides yours in {os.getcwd()}; "
                 "rename yours"
@@ -176,7 +176,7 @@ def _import(subject: str, reference: str, check: Check) -> Any:
     return found
 
 
-def _taken_name(error: ImportError) -> str | None:
+def _find_taken_name(error: ImportError) -> str | None:
     """The package of ours that was imported in place of a module in the working directory, if that is what failed."""
     name = (error.name or "").partition(".")[0]
     ours = Path(__file__).resolve().parent.parent.parent

@@ -29,7 +29,7 @@ from methods.contract.task import Task
 from methods.curvature.fisher import Fisher, gradients_of
 from methods.curvature.im2col import read_counts
 from methods.curvature.im2col_covariance import Im2colCovariance
-from methods.curvature.passes import WatchedLayer, run_passes, watched_layers
+from methods.curvature.passes import WatchedLayer, run_passes, watch_layers
 from spaces import InputError
 
 
@@ -84,7 +84,7 @@ def collect_factors(
     Returns:
         Factors by name of layer.
     """
-    sums = {name: FactorSums(layer, full, fisher is not None) for name, layer in watched_layers(model, layers).items()}
+    sums = {name: FactorSums(layer, full, fisher is not None) for name, layer in watch_layers(model, layers).items()}
     if not sums:
         return {}
     gradients = None if fisher is None else gradients_of(fisher, labels, generator, task)
@@ -211,7 +211,7 @@ class FactorSums:
         self._outputs = squares(layer, layer.weight.shape[0] // groups_of(layer) if gradients else 0)
         self._positions = 0
 
-    def entered(self, x: Tensor, y: Tensor) -> None:
+    def on_call(self, x: Tensor, y: Tensor) -> None:
         """Add the second moments of a call's input at once; nothing is kept for the backward pass.
 
         Args:
@@ -221,7 +221,7 @@ class FactorSums:
         self._positions += y.numel() // self._layer.weight.shape[0]
         self._inputs.add(x)
 
-    def reached(self, kept: object, gradient: Tensor) -> None:
+    def on_gradient(self, kept: object, gradient: Tensor) -> None:
         """Add the second moments of a gradient.
 
         Args:
@@ -230,7 +230,7 @@ class FactorSums:
         """
         self._outputs += gram(channel_vectors(self._layer, gradient, groups_of(self._layer)))
 
-    def passed(self) -> None:
+    def on_pass(self) -> None:
         """Have nothing left to do after a backward pass."""
 
     def factors(self, samples: int) -> Factors:

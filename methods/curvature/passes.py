@@ -33,7 +33,7 @@ WatchedLayer = nn.Conv2d | nn.Linear
 class Watcher(Protocol):
     """Is told what happens at one layer."""
 
-    def entered(self, x: Tensor, y: Tensor) -> object:
+    def on_call(self, x: Tensor, y: Tensor) -> object:
         """See one call of the layer.
 
         Args:
@@ -44,7 +44,7 @@ class Watcher(Protocol):
             Whatever :meth:`reached` wants to see again for this call.
         """
 
-    def reached(self, kept: Any, gradient: Tensor) -> None:
+    def on_gradient(self, kept: Any, gradient: Tensor) -> None:
         """See the gradient of one call in one backward pass.
 
         Args:
@@ -52,7 +52,7 @@ class Watcher(Protocol):
             gradient: Of the sum of per-sample losses at the layer's output.
         """
 
-    def passed(self) -> None:
+    def on_pass(self) -> None:
         """Know that a backward pass is complete."""
 
 
@@ -69,7 +69,7 @@ class Seen:
     order: Sequence[str]
 
 
-def watched_layers(model: nn.Module, names: Sequence[str]) -> dict[str, WatchedLayer]:
+def watch_layers(model: nn.Module, names: Sequence[str]) -> dict[str, WatchedLayer]:
     """Find layers by name.
 
     Args:
@@ -127,7 +127,7 @@ def run_passes(
         stack.enter_context(torch.set_grad_enabled(gradients is not None))
         # Anything that requires a gradient will do to have one computed at every watched output.
         anchor = torch.zeros((), requires_grad=gradients is not None)
-        for name, layer in watched_layers(model, list(watchers)).items():
+        for name, layer in watch_layers(model, list(watchers)).items():
             hook = _hook(watchers[name], anchor, partial(order.setdefault, name))
             stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
         for inputs, target in batches:
@@ -205,13 +205,13 @@ def _hook(watcher: Watcher, anchor: Tensor, called: Callable[[], object]) -> _Ho
         called()
         x: Tensor = args[0] if args else named["input"]
         with torch.no_grad():
-            kept = watcher.entered(x.detach(), output.detach())
+            kept = watcher.on_call(x.detach(), output.detach())
         if not torch.is_grad_enabled():
             return None
 
         def show(gradient: Tensor) -> None:
             with torch.no_grad():
-                watcher.reached(kept, gradient)
+                watcher.on_gradient(kept, gradient)
 
         tapped: Tensor = _Tap.apply(output, anchor, show)
         return tapped
@@ -225,4 +225,4 @@ def _send_back(outputs: Tensor, gradients: Iterable[Tensor], anchor: Tensor, wat
         if outputs.requires_grad:
             torch.autograd.grad(outputs, anchor, gradient, retain_graph=following is not None, allow_unused=True)
         for watcher in watchers:
-            watcher.passed()
+            watcher.on_pass()

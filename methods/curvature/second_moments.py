@@ -23,7 +23,7 @@ from methods.contract.task import Task
 from methods.curvature.covariances import require_finite
 from methods.curvature.fisher import Fisher, gradients_of
 from methods.curvature.im2col import windows
-from methods.curvature.passes import WatchedLayer, run_passes, watched_layers
+from methods.curvature.passes import WatchedLayer, run_passes, watch_layers
 from spaces import InputError
 
 CHUNK_BYTES = 4 * 2**20
@@ -69,7 +69,7 @@ def collect_second_moments(
         ``S`` by name of layer, ``[groups, O/g, k * k, I/g]`` (of a linear layer ``[1, O, 1, I]``), float64, on the
         device of the network, squared units of loss over rotated weight.
     """
-    sums = {name: _Squares(name, layer, bases.get(name)) for name, layer in watched_layers(model, layers).items()}
+    sums = {name: _Squares(name, layer, bases.get(name)) for name, layer in watch_layers(model, layers).items()}
     if not sums:
         return {}
     seen = run_passes(model, batches, sums, gradients_of(fisher, labels, generator, task), task)
@@ -95,7 +95,7 @@ def rotate_channels(x: Tensor, basis: Tensor) -> Tensor:
     return (basis.mT @ x.reshape(batch, groups, channels // groups, positions)).reshape(batch, channels, positions)
 
 
-def squared_gradients(layer: WatchedLayer, calls: Sequence[_Call]) -> Tensor:
+def square_gradients(layer: WatchedLayer, calls: Sequence[_Call]) -> Tensor:
     """Sum the squares of per-sample weight gradients over a batch.
 
     Args:
@@ -110,7 +110,7 @@ def squared_gradients(layer: WatchedLayer, calls: Sequence[_Call]) -> Tensor:
     gradients = _join_calls([_split_groups(gradient, groups) for _, gradient in calls])
     squares = []
     for parts in zip(*(_read(layer, x) for x, _ in calls), strict=True):  # one kernel entry after the other
-        squares.append(_summed_squares(gradients, _join_calls([_split_groups(part, groups) for part in parts])))
+        squares.append(_sum_squares(gradients, _join_calls([_split_groups(part, groups) for part in parts])))
     return torch.stack(squares, dim=2)
 
 
@@ -119,7 +119,7 @@ def _join_calls(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=3)
 
 
-def _summed_squares(gradients: Tensor, inputs: Tensor) -> Tensor:
+def _sum_squares(gradients: Tensor, inputs: Tensor) -> Tensor:
     """Square and sum ``gradient @ input^T`` of each sample: ``[groups, O/g, I/g]``."""
     if gradients.shape[3] == 1:  # squares of products are products of squares
         rows = gradients.squeeze(3).square().permute(1, 2, 0)
@@ -168,18 +168,18 @@ class _Squares:
         self.read, self.written = torch.zeros(2, dtype=torch.float64, device=layer.weight.device).unbind()
         self.squares = torch.zeros(shape, dtype=torch.float64, device=layer.weight.device)
 
-    def entered(self, x: Tensor, y: Tensor) -> Tensor:
+    def on_call(self, x: Tensor, y: Tensor) -> Tensor:
         self.read += x.sum(dtype=torch.float64)
         # A copy even where nothing is rotated: what comes later may change the input in place.
         return self._rotate(x, 0)
 
-    def reached(self, kept: Tensor, gradient: Tensor) -> None:
+    def on_gradient(self, kept: Tensor, gradient: Tensor) -> None:
         self.written += gradient.sum(dtype=torch.float64)
         self._calls.append((kept, self._rotate(gradient, 1)))
 
-    def passed(self) -> None:
+    def on_pass(self) -> None:
         if self._calls:
-            self.squares += squared_gradients(self._layer, self._calls)
+            self.squares += square_gradients(self._layer, self._calls)
         self._calls.clear()
 
     def _rotate(self, x: Tensor, side: int) -> Tensor:

@@ -32,7 +32,7 @@ class Ranking:
     least: int = 1
     step: int = 1
 
-    def allowed(self, count: int) -> int:
+    def round_down(self, count: int) -> int:
         """Return the largest allowed number that is not above a count.
 
         Args:
@@ -54,7 +54,7 @@ class Ranking:
         Returns:
             How many are kept.
         """
-        return self.allowed(bisect_left(self.scores, -threshold, key=lambda score: -score))
+        return self.round_down(bisect_left(self.scores, -threshold, key=lambda score: -score))
 
     def without(self, ratio: float) -> int:
         """Count what is kept if a share goes.
@@ -67,7 +67,7 @@ class Ranking:
         """
         # 0.07 times 100 gives 7.000000000000001; that must not remove an eighth one.
         count = len(self.scores) - ceil(ratio * len(self.scores) - 1e-9)
-        below = self.allowed(count)
+        below = self.round_down(count)
         above = min(below // self.step * self.step + self.step, len(self.scores))
         return below if count - below < above - count else above
 
@@ -170,7 +170,7 @@ def least(rankings: Sequence[Ranking]) -> list[int]:
     Returns:
         Kept numbers.
     """
-    return [ranking.allowed(0) for ranking in rankings]
+    return [ranking.round_down(0) for ranking in rankings]
 
 
 def _fill(rankings: Sequence[Ranking], counts: list[int], cost: CostOf, target: float) -> list[int]:

@@ -23,7 +23,7 @@ from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
 from methods.curvature.second_moments import collect_second_moments
 from methods.eigendamage.directions import Ranking, limit_ranking, scale_scores
-from methods.eigendamage.kronecker import Basis, Directions, damage, directions, eigenbases, measured_damage
+from methods.eigendamage.kronecker import Basis, Directions, damage, directions, eigenbases, predict_from_variances
 from methods.eigendamage.rotation import Parts, core_name, core_of, parts, rotations, three_part
 from methods.eigendamage.rotation_cost import Form, Forms, Shape
 from methods.eigendamage.separable import Separated, separable
@@ -61,7 +61,7 @@ def analyse(
     """
     cores = {name: core_name(model, name) for name in layers}
 
-    def collected() -> Tensors:
+    def collect() -> Tensors:
         found = collect_factors(
             model,
             sampling.batches(split, "covariances, by example", progress),
@@ -75,9 +75,9 @@ def analyse(
             f"{name}.outputs": found[core].outputs.cpu() for name, core in cores.items()
         }
 
-    def computed() -> Tensors:
+    def compute() -> Tensors:
         settings = sampling.settings() | {"full": False}
-        factors = analyses.get("kronecker_factors", settings, collected)
+        factors = analyses.get("kronecker_factors", settings, collect)
         progress("eigenbases, by layer", 0, len(layers))
         bases = eigenbases({
             name: Factors(factors[f"{name}.inputs"], factors[f"{name}.outputs"], sampling.samples) for name in layers
@@ -108,10 +108,11 @@ def analyse(
             task=task,
         )
         return {
-            name: measured_damage(_weight(name), basis, moments[cores[name]].cpu()) for name, basis in bases.items()
+            name: predict_from_variances(_weight(name), basis, moments[cores[name]].cpu())
+            for name, basis in bases.items()
         }
 
-    return analyses.get("eigenbases", sampling.settings() | {"measured": measured}, computed)
+    return analyses.get("eigenbases", sampling.settings() | {"measured": measured}, compute)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Eigenspace:
         """
         return self._rest + sum(self._form(name, *pair).cost.flops for name, pair in self._pairs(choice))
 
-    def kept(self, choice: Sequence[int], final: bool = True) -> dict[str, Kept]:
+    def describe_choice(self, choice: Sequence[int], final: bool = True) -> dict[str, Kept]:
         """Work out what a choice means for every layer.
 
         Args:

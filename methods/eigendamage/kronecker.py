@@ -108,7 +108,7 @@ def damage(weight: Tensor, basis: Basis) -> Tensor:
     return squares * basis.output_values[:, :, None] * basis.input_values[:, None, :] / 2
 
 
-def measured_damage(weight: Tensor, basis: Basis, second_moments: Tensor) -> Tensor:
+def predict_from_variances(weight: Tensor, basis: Basis, second_moments: Tensor) -> Tensor:
     """Predict the damage from variances measured in the eigenbasis instead of products of eigenvalues (EK-FAC).
 
     George, Laurent, Bouthillier, Ballas, Vincent, 2018, arXiv 1806.03884: the measured variances are the exact

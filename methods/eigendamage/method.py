@@ -57,7 +57,7 @@ from methods.eigendamage.eigenspace import (
     three_part_rotations,
 )
 from methods.eigendamage.filter_surgery import Surgeon, Surgery, Update
-from methods.eigendamage.results import layer_results, removed_share
+from methods.eigendamage.results import count_removed, layer_results
 from methods.eigendamage.rewriting_plan import Plan, plan
 from methods.eigendamage.rotation_cost import Forms, Realise
 from methods.eigendamage.unit_damage import Operation, operate, producers, scorable, unit_rankings
@@ -265,7 +265,7 @@ class EigenDamage(Method):
             job = self._plan(problem)
             space = self._eigenspace(problem, job, problem.model, Round(), seed=0)
             choice = self._choice(problem, job, space, Round())
-            kept = space.kept(choice)
+            kept = space.describe_choice(choice)
             built = space.rewritten(kept, self.als_iters, self._start_of_separation())
             harm = sum(each.damage for each in kept.values()) + built.separation_damage
             return Preview(space.flops(choice), sum(p.numel() for p in built.model.parameters()), harm)
@@ -293,28 +293,30 @@ class EigenDamage(Method):
         for number in range(1, self.rounds):
             present, own = Round(number, self.rounds), derive_seed(seed, number)
             space = self._eigenspace(problem, job, model, present, derive_seed(own, 0))
-            kept = space.kept(self._choice(problem, job, space, present), final=False)
+            kept = space.describe_choice(self._choice(problem, job, space, present), final=False)
             harm += sum(each.damage for each in kept.values())
             model = space.three_parts(kept)
             _reestimate(problem, model, derive_seed(own, 1))
             fixed = three_part_rotations(model, list(job.shapes))
-            history = self._trained(problem, model, fixed, between, derive_seed(own, 2), history, present)
+            history = self._train_after_round(problem, model, fixed, between, derive_seed(own, 2), history, present)
         last, own = Round(self.rounds, self.rounds), derive_seed(seed, self.rounds)
         space = self._eigenspace(problem, job, model, last, derive_seed(own, 0))
         choice = self._choice(problem, job, space, last)
-        kept = space.kept(choice)
+        kept = space.describe_choice(choice)
         harm += sum(each.damage for each in kept.values())
         built = space.rewritten(kept, self.als_iters, self._start_of_separation())
         harm += built.separation_damage
         _reestimate(problem, built.model, derive_seed(own, 1))
         before = cut_metrics(built.model, problem)
         left = problem.steps - between * (self.rounds - 1)
-        history = self._trained(problem, built.model, built.rotations, left, derive_seed(own, 2), history, last)
+        history = self._train_after_round(
+            problem, built.model, built.rotations, left, derive_seed(own, 2), history, last
+        )
         results = {
             "predicted_damage": harm,
             **before,
             "flops_share": space.flops(choice) / job.dense,
-            "ratio_reached": removed_share(job, kept),
+            "ratio_reached": count_removed(job, kept),
         }
         return Pruned(
             model=built.model,
@@ -384,7 +386,7 @@ class EigenDamage(Method):
         sides = job.sides(problem.model, self._ratios(job.groups))
         return choose(self.sparsity, self.selection, rankings, sides, space.flops, job.dense, present)
 
-    def _trained(
+    def _train_after_round(
         self,
         problem: Problem,
         model: nn.Module,

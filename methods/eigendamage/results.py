@@ -8,7 +8,7 @@ from methods.eigendamage.eigenspace import Kept, Rewritten
 from methods.eigendamage.rewriting_plan import Plan
 
 
-def removed_share(job: Plan, kept: Mapping[str, Kept]) -> float:
+def count_removed(job: Plan, kept: Mapping[str, Kept]) -> float:
     """Count what is gone.
 
     Args:

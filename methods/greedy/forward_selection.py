@@ -287,7 +287,7 @@ class Ordering:
         steps = prefix(self.chosen, width)
         return mask_after(self.chosen[:steps].tolist(), self.etas[:steps].tolist(), self.units, self.rule)
 
-    def kept(self, width: int) -> list[int]:
+    def keep_first(self, width: int) -> list[int]:
         """Return the first units that were chosen.
 
         Args:

@@ -58,7 +58,9 @@ class MaskedNetwork(Protocol):
             ``[masks, batch, ...]``.
         """
 
-    def stepped(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[Tensor]:
+    def run_candidates(
+        self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int
+    ) -> Iterator[Tensor]:
         """Run under ``keep mask + add e_c`` for each candidate ``c``, some of them at a time.
 
         Args:
@@ -134,7 +136,9 @@ class WholeNetwork:
                 handle.remove()
         return _apart(outputs, len(masks))
 
-    def stepped(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[Tensor]:
+    def run_candidates(
+        self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int
+    ) -> Iterator[Tensor]:
         """Run under ``keep mask + add e_c`` for each candidate ``c``, some of them at a time.
 
         Args:
@@ -214,7 +218,9 @@ class Replay:
         """
         return self._replay(masks.to(self._weight.device, self._weight.dtype), {})
 
-    def stepped(self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Iterator[Tensor]:
+    def run_candidates(
+        self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int
+    ) -> Iterator[Tensor]:
         """Run under ``keep mask + add e_c`` for each candidate ``c``, some of them at a time.
 
         Args:
@@ -230,7 +236,9 @@ class Replay:
         reads = {node: self._kept[self._read[node]] for node in self._linear}
         present = {node: linear.present(reads[node], mask) for node, linear in self._linear.items()}
         for part in _parts(candidates, keep, add, at_once):
-            known = {node: linear.stepped(present[node], reads[node], *part) for node, linear in self._linear.items()}
+            known = {
+                node: linear.run_candidates(present[node], reads[node], *part) for node, linear in self._linear.items()
+            }
             masks = step_masks(mask, *part)
             yield self._replay(masks.to(self._weight.device, self._weight.dtype), known)
 
@@ -300,7 +308,7 @@ def masked_network(
         with torch.no_grad():
             for network in (whole, replay):
                 network.load(sample)
-            (expected,), (found,) = whole.stepped(*step, at_once=2), replay.stepped(*step, at_once=2)
+            (expected,), (found,) = whole.run_candidates(*step, at_once=2), replay.run_candidates(*step, at_once=2)
             direct = replay.outputs(step_masks(*step))
     except _NOT_FOLLOWED:
         return whole

@@ -38,7 +38,7 @@ from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.greedy.forward_selection import RULES
 from methods.greedy.layerwise import Accurate, Enough, Partial, Tuning, Width, select_units, tune
 from methods.greedy.masked_network import Replay
-from methods.greedy.orderings import Ordered, ordered_layers
+from methods.greedy.orderings import Ordered, order_layers
 from methods.greedy.readers import readers_without_covariance, unreadable
 from methods.greedy.selection import OBJECTIVES, BatchMode, Judge, Layer, ObjectiveName, RuleName, Search, layers_of
 from methods.network.channels import ChannelGroup
@@ -346,7 +346,7 @@ class Greedy(Method):
         recipe = problem.recipe
         start = "dense" if self.select_from == "trained" else f"random, {recipe.recalibrate} x {recipe.batch_size}"
         found = [
-            ordered_layers(problem, model, judged, judge, search, self.seed, start)
+            order_layers(problem, model, judged, judge, search, self.seed, start)
             for judge in OBJECTIVES[self.objective]
             if (judged := [group for group in chosen if judge in self._judges(model, group)])
         ]

@@ -33,7 +33,7 @@ class Ordered:
     replayed: bool
 
 
-def ordered_layers(
+def order_layers(
     problem: Problem,
     model: nn.Module,
     groups: Sequence[ChannelGroup],

@@ -46,7 +46,7 @@ class Linearised:
         others = self._output(inputs, torch.zeros_like(mask), 1) if shared else None
         return self._output(inputs, mask, 0), others
 
-    def stepped(
+    def run_candidates(
         self, present: tuple[Tensor, Tensor | None], inputs: Tensor, candidates: Tensor, keep: Tensor, add: Tensor
     ) -> Tensor:
         """Compute the output under ``keep mask + add e_c`` for each candidate ``c``.

@@ -97,7 +97,7 @@ class MaskedLoss:
             The losses, ``[candidates]``.
         """
         with torch.no_grad(), full_precision():
-            answers = self.network.stepped(mask, candidates, keep, add, self._masks_at_once())
+            answers = self.network.run_candidates(mask, candidates, keep, add, self._masks_at_once())
             return torch.cat([self._means(some) for some in answers])
 
     def line_search(self, mask: Tensor, candidates: Tensor, usual: float) -> tuple[Tensor, Tensor]:

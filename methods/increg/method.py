@@ -231,7 +231,7 @@ class IncReg(Method):
             ``offsets_regained``, the numbers of positions by which rectangles differ from what was chosen.
         """
         model = copy.deepcopy(problem.model)
-        ranked, penalised = self._penalised(problem, model)
+        ranked, penalised = self._list_penalised(problem, model)
         if not any(ranked.to_remove):
             return finetune_whole(problem, ranked.groups)
         hook, history = self._train(problem, model, ranked, penalised)
@@ -243,12 +243,12 @@ class IncReg(Method):
         Args:
             problem: The network, the data and the budget.
         """
-        ranked, _ = self._penalised(problem, copy.deepcopy(problem.model))
+        ranked, _ = self._list_penalised(problem, copy.deepcopy(problem.model))
         if any(ranked.to_remove):
             self.plan(problem.steps, ranked.layers, ranked.to_remove, ranked.rates)
             self._warn_if_unstable(self._recipe(problem.recipe))
 
-    def _penalised(self, problem: Problem, model: nn.Module) -> tuple[Ranked, Penalised]:
+    def _list_penalised(self, problem: Problem, model: nn.Module) -> tuple[Ranked, Penalised]:
         """Say what of the model is penalised, and how much of it goes."""
         match self.granularity:
             case "filter":

@@ -116,7 +116,7 @@ def rebuild(
     for name, spec in description.get("replaced", {}).items():
         if name not in names:
             raise InputError(_misfit(spec["class"], name, dense))
-        model.set_submodule(name, _built(spec, layers).to(device=sample.device, dtype=sample.dtype))
+        model.set_submodule(name, _build_layer(spec, layers).to(device=sample.device, dtype=sample.dtype))
     resized: dict[int, Tensor] = {}
     for name, change in description["modules"].items():
         module = names.get(name)
@@ -220,10 +220,10 @@ def _is_replaced(before: nn.Module, after: nn.Module) -> bool:
         return True
     if [child for child, _ in before.named_children()] != [child for child, _ in after.named_children()]:
         return True
-    return _fixed_settings(before) != _fixed_settings(after)
+    return _find_fixed_settings(before) != _find_fixed_settings(after)
 
 
-def _fixed_settings(module: nn.Module) -> Settings:
+def _find_fixed_settings(module: nn.Module) -> Settings:
     """What cutting channels never changes in a layer that can be built again; of others only their tensors' names."""
     known = _SETTINGS.get(_kind(module))
     settings = {} if known is None else known(module)
@@ -247,15 +247,15 @@ def _spec(module: nn.Module, name: str) -> dict[str, Any]:
     return {"class": kind, "settings": _SETTINGS[kind](module)}
 
 
-def _built(spec: Mapping[str, Any], layers: Sequence[type[nn.Module]]) -> nn.Module:
+def _build_layer(spec: Mapping[str, Any], layers: Sequence[type[nn.Module]]) -> nn.Module:
     """Build a layer with weights that are to be loaded."""
     kind = spec["class"]
     if kind == "Sequential":
         chain = nn.Sequential()
         for name, child in spec["children"].items():
-            chain.add_module(name, _built(child, layers))
+            chain.add_module(name, _build_layer(child, layers))
         return chain
-    cls: Callable[..., nn.Module] = _BUILDERS[kind] if kind in _BUILDERS else _named(kind, layers)
+    cls: Callable[..., nn.Module] = _BUILDERS[kind] if kind in _BUILDERS else _find_class(kind, layers)
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in spec["settings"].items()}
     for key, value in spec["settings"].items():
         _refuse_large(value, f"{key!r} of a {kind}")
@@ -325,7 +325,7 @@ def layer_name(layer: type[nn.Module]) -> str:
     return layer.__name__ if ours else f"{layer.__module__}:{layer.__qualname__}"
 
 
-def _named(kind: str, layers: Sequence[type[nn.Module]]) -> type[nn.Module]:
+def _find_class(kind: str, layers: Sequence[type[nn.Module]]) -> type[nn.Module]:
     """Find a layer class among those that were handed in."""
     own: tuple[type[nn.Module], ...] = (CutAttention, *layers)
     known = {layer_name(layer): layer for layer in own}

@@ -306,7 +306,7 @@ def _groups(followed: Followed) -> tuple[list[ChannelGroup], Structure]:
         summing=tuple(summing),
         terms=tuple(state.terms[: state.terms_in_first]),
         inexact=tuple(inexact),
-    ).mapped(settle)
+    ).map_classes(settle)
     sizes = resolutions_of(followed.tapes[0])
     groups = []
     taken: dict[str, int] = defaultdict(int)

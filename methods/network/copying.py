@@ -22,7 +22,7 @@ def copy_network(model: nn.Module) -> nn.Module:
     Returns:
         A deep copy.
     """
-    return copy.deepcopy(model, {id(value): value.detach().clone() for value in _computed(model)})
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in _list_computed(model)})
 
 
 def shapes_of(model: nn.Module) -> nn.Module:
@@ -34,7 +34,7 @@ def shapes_of(model: nn.Module) -> nn.Module:
     Returns:
         A copy that takes no memory.
     """
-    memo: dict[int, Any] = {id(value): value.detach().to("meta") for value in _computed(model)}
+    memo: dict[int, Any] = {id(value): value.detach().to("meta") for value in _list_computed(model)}
     for module in model.modules():
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is None or id(tensor) in memo:
@@ -60,7 +60,7 @@ def load_state(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict(state if getattr(weights, "_metadata", None) is None else weights)
 
 
-def _computed(model: nn.Module) -> list[Tensor]:
+def _list_computed(model: nn.Module) -> list[Tensor]:
     """List the tensors that modules keep as plain attributes although they were computed."""
     return [
         value

@@ -88,11 +88,11 @@ def _alone(model: nn.Module, graph: fx.Graph) -> set[str]:
     for node in graph.nodes:
         if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), nn.ReLU):
             name = str(node.target)
-            alone[name] = alone.get(name, True) and _made_for(model, node)
+            alone[name] = alone.get(name, True) and _is_read_once(model, node)
     return {name for name, only in alone.items() if only}
 
 
-def _made_for(model: nn.Module, node: fx.Node) -> bool:
+def _is_read_once(model: nn.Module, node: fx.Node) -> bool:
     """Whether what a node reads is a new tensor that nothing else reads; what was folded hands tensors on."""
     before = read_first(node)
     if before is None or len(before.users) > 1:
@@ -103,7 +103,7 @@ def _made_for(model: nn.Module, node: fx.Node) -> bool:
         return False
     module = model.get_submodule(str(before.target))
     if isinstance(module, nn.Identity):
-        return _made_for(model, before)
+        return _is_read_once(model, before)
     return isinstance(module, Foldable | nn.BatchNorm1d | nn.BatchNorm2d)
 
 

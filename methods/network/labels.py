@@ -35,7 +35,7 @@ class Dim:
     parts: frozenset[tuple[int, int, int]] = frozenset()
     sources: frozenset[tuple[str, int]] = frozenset()
 
-    def relabelled(self, labels: Classes | None) -> Dim:
+    def relabel(self, labels: Classes | None) -> Dim:
         """Return the same dimension with other labels."""
         return replace(self, labels=labels)
 

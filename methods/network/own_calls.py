@@ -124,7 +124,7 @@ class Resized(OwnCalls):
         if key.startswith(READS):
             return _tell(func(*args, **kwargs), entries)
         for path, value in entries:
-            args, kwargs = _replaced(args, kwargs, tuple(path), value)
+            args, kwargs = _replace_argument(args, kwargs, tuple(path), value)
         return func(*args, **kwargs)
 
 
@@ -179,7 +179,7 @@ class Learning(OwnCalls):
             if not _stands(args, kwargs, tuple(path), value)
         ]
         for path, value in wrong:
-            args, kwargs = _replaced(args, kwargs, tuple(path), value)
+            args, kwargs = _replace_argument(args, kwargs, tuple(path), value)
         if wrong:
             self.found.setdefault(mode, {})[key] = wrong
         return func(*args, **kwargs)
@@ -223,9 +223,9 @@ class Excluding(OwnCalls):
             tensor = _at(args, kwargs, path)
             for dim, index in kept:
                 tensor = tensor.index_select(dim, torch.as_tensor(index, device=tensor.device))
-            args, kwargs = _replaced(args, kwargs, path, tensor)
+            args, kwargs = _replace_argument(args, kwargs, path, tensor)
         for path, value in sizes:
-            args, kwargs = _replaced(args, kwargs, tuple(path), value)
+            args, kwargs = _replace_argument(args, kwargs, tuple(path), value)
         out = func(*args, **kwargs)
         for path, kept in results:
             tensor = _inside(out, path)
@@ -269,7 +269,7 @@ def _restore(module: nn.Module, forward: Callable[..., Any]) -> None:
         module.__dict__["forward"] = forward
 
 
-def installed(module: nn.Module) -> Table:
+def find_table(module: nn.Module) -> Table:
     """Return the sizes that are put right in a module.
 
     Args:
@@ -348,7 +348,7 @@ def _put(tree: Any, path: Path, value: Any) -> Any:
     return parts if isinstance(tree, list) else tuple(parts)
 
 
-def _replaced(
+def _replace_argument(
     args: tuple[Any, ...], kwargs: dict[str, Any], path: Path, value: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(path[0], str):

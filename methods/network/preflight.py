@@ -29,7 +29,7 @@ from methods.network.architecture import describe, rebuild
 from methods.network.channels import Analysis, ChannelGroup, analyse, cut, masked
 from methods.network.copying import copy_network
 from methods.network.cost import Cost, CostModel, count
-from methods.network.structure import shared_names
+from methods.network.structure import name_shared
 from spaces import InputError
 from spaces.errors import first_line
 
@@ -142,7 +142,7 @@ class _Prover:
         if self._dtype is not None:
             self._shaken = self._shaken.double()
         self._inputs = _inputs(example, self._dtype)
-        self._names = shared_names(model)
+        self._names = name_shared(model)
         self.difference = 0.0
 
     def keep_sound(self, groups: list[ChannelGroup], left_out: dict[str, str]) -> list[ChannelGroup]:
@@ -214,7 +214,7 @@ class _Prover:
         first, second = _answers(smaller, own), _answers(back, own)
         if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
             return "the rebuilt network gives other numbers"
-        if (fault := self._frozen_and_shared(smaller)) is not None:
+        if (fault := self._check_frozen_and_shared(smaller)) is not None:
             return fault
         try:
             _train(smaller, own)
@@ -226,12 +226,12 @@ class _Prover:
             raise
         return None
 
-    def _frozen_and_shared(self, smaller: nn.Module) -> str | None:
+    def _check_frozen_and_shared(self, smaller: nn.Module) -> str | None:
         before = dict(self._model.named_parameters())
         for name, parameter in smaller.named_parameters():
             if parameter.requires_grad != before[name].requires_grad:
                 return f"{name} is no longer {'trained' if before[name].requires_grad else 'frozen'}"
-        if shared_names(smaller) != self._names:
+        if name_shared(smaller) != self._names:
             return "parameters that were shared are so no longer"
         return None
 

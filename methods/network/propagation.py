@@ -251,7 +251,7 @@ class Propagation:
                 self.classes.pin(labels, self.why("merges two dimensions of channels into one"))
         if not found:
             plain = Dim(None, batch, parts if len(wide) <= 1 else frozenset(), sources)
-            return [self._tagged(plain, k, wide) for k in range(len(out))]
+            return [self._tag(plain, k, wide) for k in range(len(out))]
         live = live or found  # what is pinned goes on, so that the reason does
         axis, labels = live[0]
         view = [1] * len(shape)
@@ -260,12 +260,12 @@ class Propagation:
         carrier = wide[0] if len(wide) == 1 else self._carrier(flat, wide)
         rows = np.moveaxis(flat, carrier, 0).reshape(out[carrier], -1)
         carried = self.classes.tie(rows, self.why("splits the channels")).copy()
-        result = [self._tagged(Dim(None, batch, parts, sources), k, wide) for k in range(len(out))]
+        result = [self._tag(Dim(None, batch, parts, sources), k, wide) for k in range(len(out))]
         mixed = batch and len(np.unique(carried)) < len(carried)  # examples are counted along with channels
         result[carrier] = replace(result[carrier], labels=carried, batch=mixed)
         return result
 
-    def _tagged(self, dim: Dim, k: int, wide: Sequence[int]) -> Dim:
+    def _tag(self, dim: Dim, k: int, wide: Sequence[int]) -> Dim:
         """Remember which part of a split a dimension is."""
         if len(wide) <= 1:
             return dim if k in wide else replace(dim, parts=frozenset(), sources=frozenset())

@@ -32,7 +32,7 @@ def prunable(groups: Sequence[ChannelGroup], model: nn.Module, mode: ResidualMod
     Raises:
         InputError: If there is none.
     """
-    chosen = [group for group in groups if mode == "coupled" or not _tied_by_shortcut(group, model)]
+    chosen = [group for group in groups if mode == "coupled" or not _is_tied_by_shortcut(group, model)]
     if not chosen:
         raise InputError(
             f"nothing to prune in {type(model).__name__} with residual_mode 'inner_only': shortcuts tie all channel "
@@ -41,7 +41,7 @@ def prunable(groups: Sequence[ChannelGroup], model: nn.Module, mode: ResidualMod
     return chosen
 
 
-def _tied_by_shortcut(group: ChannelGroup, model: nn.Module) -> bool:
+def _is_tied_by_shortcut(group: ChannelGroup, model: nn.Module) -> bool:
     """Whether several layers produce the channels, or a shortcut carries them without a weight."""
     makers = 0
     for member in group.producers(model):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from methods.network.labels import FREE, Classes, Dim
-from methods.network.own_calls import READS, Path, installed, mode_of
+from methods.network.own_calls import READS, Path, find_table, mode_of
 from methods.network.propagation import Propagation
 from methods.network.tape import Call, Value, sequence
 
@@ -157,7 +157,7 @@ def _removable(size: Size, state: Propagation) -> bool:
     return size.constant is not None or any(removable)
 
 
-def _listed(call: Call, first: int, *names: str) -> list[tuple[Path, Any]]:
+def _list_sizes(call: Call, first: int, *names: str) -> list[tuple[Path, Any]]:
     """Find the entries of a list of sizes that may be given as one argument or as several."""
     for name in names:
         if name in call.kwargs:
@@ -193,13 +193,13 @@ def _sizes_of(entries: Sequence[tuple[Path, Any]], dims: Sequence[Dim], state: P
 
 def _of_view(call: Call, state: Propagation) -> list[Size]:
     out = call.output
-    return _sizes_of(_listed(call, 1, "shape", "size"), state.get(out), state) if isinstance(out, Value) else []
+    return _sizes_of(_list_sizes(call, 1, "shape", "size"), state.get(out), state) if isinstance(out, Value) else []
 
 
 def _of_new(call: Call, state: Propagation) -> list[Size]:
     out = call.output
     first = 1 if call.function.startswith("new_") else 0
-    return _sizes_of(_listed(call, first, "size"), state.get(out), state) if isinstance(out, Value) else []
+    return _sizes_of(_list_sizes(call, first, "size"), state.get(out), state) if isinstance(out, Value) else []
 
 
 def _of_shape(call: Call, state: Propagation) -> list[Size]:
@@ -209,7 +209,7 @@ def _of_shape(call: Call, state: Propagation) -> list[Size]:
     _, dim = _argument(call, 1, "dim")
     asked = range(len(source.shape)) if dim is None else [dim % len(source.shape)]
     dims, none = state.get(source), np.zeros(0, dtype=np.int64)
-    told = installed(state.modules[call.module]).get(mode_of(call.training), {}).get(key_of(call), [])
+    told = find_table(state.modules[call.module]).get(mode_of(call.training), {}).get(key_of(call), [])
     before = {tuple(path): value for path, value in told}  # of a network that was cut already
     return [
         Size((call.function, k), none, read=True, constant=before.get((call.function, k), source.shape[k]))
@@ -223,7 +223,7 @@ def _of_repeat(call: Call, state: Propagation) -> list[Size]:
     if not isinstance(source, Value) or not isinstance(out, Value):
         return []
     dims, extra = state.get(out), len(out.shape) - len(source.shape)
-    for k, (path, value) in enumerate(_listed(call, 1, "repeats", "sizes")):
+    for k, (path, value) in enumerate(_list_sizes(call, 1, "repeats", "sizes")):
         labels = state.classes.live(dims[k].labels)
         if labels is not None and value == len(labels) and (k < extra or source.shape[k - extra] == 1):
             found.append(Size(path, labels))
@@ -247,7 +247,7 @@ def _of_tensor_split(call: Call, state: Propagation) -> list[Size]:
 
 def _of_unflatten(call: Call, state: Propagation) -> list[Size]:
     _, dim = _argument(call, 1, "dim")
-    entries = _listed(call, 2, "sizes", "unflattened_size")
+    entries = _list_sizes(call, 2, "sizes", "unflattened_size")
     first = dim % len(call.args[0].shape)
     return _sizes_of(entries, state.get(call.output)[first : first + len(entries)], state)
 
@@ -350,7 +350,7 @@ def _of_roll(call: Call, state: Propagation) -> list[Size]:
 
 
 def _of_layer_norm(call: Call, state: Propagation) -> list[Size]:
-    entries = _listed(call, 1, "normalized_shape")[: len(call.args[1]) if len(call.args) > 1 else None]
+    entries = _list_sizes(call, 1, "normalized_shape")[: len(call.args[1]) if len(call.args) > 1 else None]
     dims = [replace(dim, batch=False) for dim in state.get(call.args[0])[-len(entries) :]]  # torch works out none here
     return _sizes_of(entries, dims, state)
 

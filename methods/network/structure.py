@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from methods.network.copying import copy_network
 from methods.network.labels import Classes, test_for
 from methods.network.layers import CutAttention, ZeroPadShortcut
-from methods.network.own_calls import Excluding, Learning, Table, install, installed
+from methods.network.own_calls import Excluding, Learning, Table, find_table, install
 from methods.network.propagation import Term, Widths
 from methods.network.sizes import Alive, Kept, Size, SizedCall, SummingCall
 from methods.network.tape import tensor_names
@@ -99,7 +99,7 @@ class Structure:
     inexact: tuple[str, ...] = ()
     own_numbers: bool = True
 
-    def mapped(self, change: Callable[[Classes], Classes]) -> Structure:
+    def map_classes(self, change: Callable[[Classes], Classes]) -> Structure:
         """Return the same structure with every array of classes changed.
 
         Args:
@@ -166,7 +166,7 @@ class Structure:
                 for one in call.sizes
             ]
             renumbered.append(replace(call, sizes=tuple(sizes)))
-        return replace(self, sized=tuple(renumbered)).mapped(lambda labels: labels[alive(labels)])
+        return replace(self, sized=tuple(renumbered)).map_classes(lambda labels: labels[alive(labels)])
 
 
 def alive_without(removed: Iterable[int]) -> Alive:
@@ -384,13 +384,13 @@ def mask_network(model: nn.Module, structure: Structure, removed: Iterable[int])
     for module in modules.values():
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0  # else all of it is one operation, whose norms leave nothing out
-    for name, calls in _excluded(structure, alive).items():
+    for name, calls in _find_excluded(structure, alive).items():
         module = modules[name]
         module.__dict__["forward"] = Excluding(module, module.forward, calls)
     return silent
 
 
-def _excluded(structure: Structure, alive: Alive) -> dict[str, dict[str, dict[str, Any]]]:
+def _find_excluded(structure: Structure, alive: Alive) -> dict[str, dict[str, dict[str, Any]]]:
     """Work out which positions take part in the sums over channels."""
     sized = {(call.module, call.mode, call.key): call.sizes for call in structure.sized}
     found: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
@@ -428,10 +428,10 @@ def describe_sizes(model: nn.Module) -> dict[str, Table]:
     Returns:
         What stands where, by module.
     """
-    return {name: table for name, module in model.named_modules() if (table := installed(module))}
+    return {name: table for name, module in model.named_modules() if (table := find_table(module))}
 
 
-def shared_names(model: nn.Module) -> dict[str, str]:
+def name_shared(model: nn.Module) -> dict[str, str]:
     """Name every parameter and buffer that has several names by its first.
 
     Args:

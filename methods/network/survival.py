@@ -81,7 +81,7 @@ class Survival:
             if not groups:
                 break
         is_left = test_for(unit for group in groups for unit in group.units)
-        return groups, self.structure.mapped(lambda labels: labels * is_left(labels)), self.lost
+        return groups, self.structure.map_classes(lambda labels: labels * is_left(labels)), self.lost
 
     def _begin(self) -> None:
         """Run the whole network: on shapes alone, or on numbers where it cannot."""
@@ -145,7 +145,7 @@ class Survival:
             reads = self.structure.reads_of(name for name, module in self._names.items() if type(module) in kinds)
             if reads <= self.structure.stale and failure is not None:
                 self.structure = before
-                return _said(failure)
+                return _say_failure(failure)
             if reads <= self.structure.stale:  # it changes for another reason, such as chance
                 return None
             self.structure = replace(self.structure, stale=self.structure.stale | reads)
@@ -187,10 +187,10 @@ def repeat_examples(example: Any, times: int) -> Any:
         The longer batch.
     """
 
-    def repeated(leaf: Any) -> Any:
+    def repeat_leaf(leaf: Any) -> Any:
         return torch.cat([leaf] * times) if isinstance(leaf, Tensor) and leaf.ndim else leaf
 
-    return torch.utils._pytree.tree_map(repeated, example)
+    return torch.utils._pytree.tree_map(repeat_leaf, example)
 
 
 def _same_in_both_modes(structure: Structure) -> bool:
@@ -218,7 +218,7 @@ def _answer_shapes(answer: Any) -> list[tuple[int, ...]]:
     return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _said(error: Exception) -> str:
+def _say_failure(error: Exception) -> str:
     """Say in which module a network failed, and how."""
     owner, line = failing_frame(error)
     place = "" if owner is None else f"in the forward pass of a {type(owner).__name__}, line {line}: "

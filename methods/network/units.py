@@ -171,7 +171,7 @@ class Units:
         scales = torch.cat([means.clamp_min(torch.finfo(means.dtype).tiny).reciprocal(), means.new_zeros(1)])
         return self._by_unit(norms * scales[self._parts])
 
-    def kept(self, removed: Tensor) -> dict[str, list[int]]:
+    def list_kept(self, removed: Tensor) -> dict[str, list[int]]:
         """List what is left of each group.
 
         Args:

@@ -321,7 +321,7 @@ def _fill(layer: Pivoted, spec: PivotSpec, weight: Tensor, bias: Tensor | None) 
             layer.bias.copy_(bias[spec.rows.to(bias.device)])
 
 
-def moved_bytes(model: nn.Module, example: Inputs) -> int:
+def count_moved_bytes(model: nn.Module, example: Inputs) -> int:
     """Count the bytes that layers of blocks copy to bring channels into order, for one input.
 
     Args:

@@ -351,7 +351,7 @@ class _Walk:
 
     def _flattening(self, node: fx.Node) -> _Value | None:
         value, after = (
-            self._only(node) if len(node.all_input_nodes) == 1 else self._reshaped_tensor(node),
+            self._only(node) if len(node.all_input_nodes) == 1 else self._find_reshaped(node),
             self.shapes[node.name],
         )
         if value is None:
@@ -364,7 +364,7 @@ class _Walk:
         pixels = prod(before[2:])
         return _Value(tuple(Part(p.slot, p.channels, p.repeat * pixels) for p in value.layout), 1)
 
-    def _reshaped_tensor(self, node: fx.Node) -> _Value | None:
+    def _find_reshaped(self, node: fx.Node) -> _Value | None:
         """The tensor of a reshape whose other arguments are sizes."""
         tensors = [used for used in node.all_input_nodes if self.shapes[used.name] is not None]
         return self.values.get(tensors[0].name) if tensors == node.all_input_nodes[:1] else None

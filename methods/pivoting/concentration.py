@@ -137,7 +137,7 @@ def noise(scores: Mapping[str, Floats], seed: int) -> dict[str, Floats]:
     return {name: rng.random(entries.shape) for name, entries in scores.items()}
 
 
-def retained(scores: Mapping[str, Floats], masks: Mapping[str, Booleans]) -> dict[str, float]:
+def share_retained(scores: Mapping[str, Floats], masks: Mapping[str, Booleans]) -> dict[str, float]:
     """Return the share of each layer's scores inside its blocks.
 
     Args:
@@ -249,7 +249,7 @@ class Concentration(Hook):
         self._outside = {name: 1 - expand_mask(mask, self.scores.weights[name]) for name, mask in self.masks.items()}
 
     def _inside(self) -> float:
-        shares = retained(self.scores.entries(), self.masks)
+        shares = share_retained(self.scores.entries(), self.masks)
         return sum(shares.values()) / len(shares)
 
 

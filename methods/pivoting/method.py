@@ -55,9 +55,9 @@ from methods.pivoting.block_budget import (
 )
 from methods.pivoting.block_matrices import Booleans, Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, allocate, nearest
-from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, moved_bytes
+from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes
 from methods.pivoting.channel_spaces import channel_spaces
-from methods.pivoting.concentration import Concentration, Score, Scores, noise, retained, survivors
+from methods.pivoting.concentration import Concentration, Score, Scores, noise, share_retained, survivors
 from methods.pivoting.pivoted_network import (
     Coupling,
     Plan,
@@ -263,7 +263,7 @@ class Pivoting(Method):
             they were cut out) with ``retained[LAYER]`` and ``density[LAYER]``; ``blocks[LAYER]`` (1 for layers
             that stay dense); ``gathers`` (orders of channels that are still made when the network runs),
             ``gathers_alone`` (how many that would be if every layer were looked at by itself, and none folded into
-            its neighbours) and ``moved_bytes`` (what is copied to bring inputs into blocks, for one input);
+            its neighbours) and ``count_moved_bytes`` (what is copied to bring inputs into blocks, for one input);
             ``flops_share`` and
             ``flops_share_channels`` (what the removal of channels alone left), and ``channel_share``, the share of the
             reduction (of the logarithm of FLOPs) that this is: 1 if no layer could be blocked, and the result is that
@@ -311,7 +311,7 @@ class Pivoting(Method):
         if steps:
             hook, history = self._ramp(problem, model, scores, plan, pivots, steps, derive_seed(seed, 5))
             plan, pivots, failing = repair_mixing(plan, hook.pivots, scores.entries(), derive_seed(seed, 6))
-        inside = retained(scores.entries(), plan.masks(pivots))
+        inside = share_retained(scores.entries(), plan.masks(pivots))
         extra = {f"retained[{name}]": share for name, share in inside.items()}
         extra |= {"retained": fsum(inside.values()) / len(inside), "unmixed": float(len(failing))}
         extra |= {"gathers_alone": float(gathers_alone(plan, pivots))}
@@ -532,7 +532,7 @@ def _costs(problem: Problem, blocked: _Blocked, small: nn.Module) -> dict[str, f
         "channel_share": log(by_channels) / log(left) if left < 1 else 0.0,
         "blocked": float(sum(choice != DENSE for _, choice in chosen)),
         "gathers": float(sum(layer.arrangement.gathers for layer in layers)),
-        "moved_bytes": float(moved_bytes(small, problem.example)),
+        "count_moved_bytes": float(count_moved_bytes(small, problem.example)),
         "untraceable": float(bool(blocked.layers.spaces.untraceable)),
         **{f"blocks[{name}]": float(choice.blocks) for name, choice in chosen},
         **{f"density[{name}]": choice.density for name, choice in chosen if choice != DENSE},

@@ -33,7 +33,7 @@ def is_mixed(masks: Sequence[Booleans]) -> bool:
     return bool(reach.all())
 
 
-def unmixed_layers(
+def find_unmixed_layers(
     order: Sequence[str],
     masks: Mapping[str, Booleans],
     reads: Mapping[str, Layout],

@@ -39,7 +39,7 @@ from methods.pivoting.block_matrices import (
 from methods.pivoting.blocking import DENSE, Choice
 from methods.pivoting.blocks import keep_blocks
 from methods.pivoting.channel_spaces import ChannelSpaces, Layout
-from methods.pivoting.mixing import unmixed_layers
+from methods.pivoting.mixing import find_unmixed_layers
 from methods.pivoting.permutations import reorder
 from methods.pivoting.pivots import sample_pivots, search
 
@@ -189,7 +189,7 @@ def failures(plan: Plan, pivots: Pivots) -> list[str]:
         slabs = matrix.columns.rule == "slab" and matrix.columns.parts == plan.spaces.reads[name]
         fans[name] = degree if slabs else int(masks[name].sum(axis=1).min())
     slack = 1 if all(m.structure == "block_diag" for m in plan.matrices) else _COVERAGE_SLACK
-    return unmixed_layers(plan.spaces.order, masks, plan.spaces.reads, plan.spaces.makes, fans, slack)
+    return find_unmixed_layers(plan.spaces.order, masks, plan.spaces.reads, plan.spaces.makes, fans, slack)
 
 
 def _change_first(plan: Plan, failing: list[str]) -> Plan | None:

@@ -79,7 +79,7 @@ def sample_pivots(
     shares = [replace(matrix, scores=_normalise(matrix.scores)) for matrix in matrices]
     orders = [np.arange(n) if s in still else rng.permutation(n) for s, n in enumerate(slots)]
     kept = [_choose_blocks(m, rng.random((m.rows.clusters, m.columns.clusters))) for m in shares]
-    return _found(shares, orders, kept, [])
+    return _build_pivots(shares, orders, kept, [])
 
 
 def assign(gain: Floats, capacity: Integers) -> Integers:
@@ -153,7 +153,7 @@ def _climb(matrices: Sequence[Matrix], begin: Sequence[Integers], still: frozens
         trace.append(_total(matrices, orders, kept))
         if trace[-1] <= trace[-2] + 1e-10:
             break
-    return _found(matrices, orders, kept, trace)
+    return _build_pivots(matrices, orders, kept, trace)
 
 
 def _place(slot: int, matrices: Sequence[Matrix], kept: Sequence[Booleans], orders: list[Integers]) -> None:
@@ -266,7 +266,7 @@ def _total(matrices: Sequence[Matrix], orders: Sequence[Integers], kept: Sequenc
     return float(sum(_block_scores(m, orders)[k].sum() for m, k in zip(matrices, kept, strict=True)))
 
 
-def _found(
+def _build_pivots(
     matrices: Sequence[Matrix], orders: Sequence[Integers], kept: Sequence[Booleans], trace: Sequence[float]
 ) -> Pivots:
     retained = [float(_block_scores(m, orders)[k].sum()) for m, k in zip(matrices, kept, strict=True)]
@@ -297,7 +297,7 @@ def _spectral_start(
         if slot in still or found is None:
             continue
         scores, classes, clusters = found
-        labels = _balanced_kmeans(_embedding(scores, clusters), np.bincount(classes, minlength=clusters), rng)
+        labels = _cluster_balanced(_embedding(scores, clusters), np.bincount(classes, minlength=clusters), rng)
         for cluster in range(clusters):
             orders[slot][classes == cluster] = np.flatnonzero(labels == cluster)
     return orders
@@ -333,7 +333,7 @@ def _embedding(scores: Floats, clusters: int) -> Floats:
     )
 
 
-def _balanced_kmeans(points: Floats, capacity: Integers, rng: np.random.Generator) -> Integers:
+def _cluster_balanced(points: Floats, capacity: Integers, rng: np.random.Generator) -> Integers:
     """Cluster points into clusters of given sizes: centres start far apart, each round is an assignment."""
     centres = points[[int(rng.integers(len(points)))]]
     for _ in range(len(capacity) - 1):

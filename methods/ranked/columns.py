@@ -158,7 +158,7 @@ def makers(groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:
     return {member.module: group for group in groups for member in group.members if member.side == "out"}
 
 
-def allotted_columns(
+def allot_columns(
     columns: Columns,
     groups: Sequence[ChannelGroup],
     sparsity: Sparsity,

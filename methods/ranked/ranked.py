@@ -11,7 +11,7 @@ from methods.contract.method import Problem, Pruned, Record
 from methods.contract.recipe import Recipe
 from methods.network.channels import ChannelGroup
 from methods.network.units import Units
-from methods.ranked.columns import Columns, allotted_columns, cut_and_finetune_columns, rates_by_layer, unread
+from methods.ranked.columns import Columns, allot_columns, cut_and_finetune_columns, rates_by_layer, unread
 from methods.training.one_shot import allot_widths, cut_and_finetune, whole_schedule
 from methods.training.trainer import Hook, Trainer
 from spaces import LayerGroup, Sparsity
@@ -57,10 +57,10 @@ def rank_channels(
     units, cost = Units(model, groups), problem.cost
 
     def measure(removed: Tensor) -> Record:
-        return {"flops_if_cut": float(cost.flops({name: len(left) for name, left in units.kept(removed).items()}))}
+        return {"flops_if_cut": float(cost.flops({name: len(left) for name, left in units.list_kept(removed).items()}))}
 
     def finish(history: Sequence[Record], removed: Tensor, extra: Mapping[str, float]) -> Pruned:
-        return cut_and_finetune(problem, groups, units.kept(removed), model=model, history=history, extra=extra)
+        return cut_and_finetune(problem, groups, units.list_kept(removed), model=model, history=history, extra=extra)
 
     layers = [group.layer for group in groups]
     to_remove = [group.channels - keep[group.name] for group in groups]
@@ -91,7 +91,7 @@ def rank_columns(
         What is to happen to the columns; cut are the channels that nothing reads any more.
     """
     groups, by_widths = problem.groups, problem.cost
-    keep = allotted_columns(columns, groups, sparsity, round_to, cost)
+    keep = allot_columns(columns, groups, sparsity, round_to, cost)
 
     def measure(removed: Tensor) -> Record:
         widths = {name: len(left) for name, left in unread(model, groups).items()}

@@ -30,14 +30,14 @@ def carry_over(
         new.state[parameter] = {
             key: value.reshape(-1)[place] for key, value in {"dual": old.dual(whole), **old.state[whole]}.items()
         }
-    squared = old.squared_norms()
+    squared = old.compute_squared_norms()
     factors = torch.zeros_like(after["factors"])
     whole_squared = torch.zeros_like(new.kappa)
     for row, left in enumerate(units):
         new.kappa[row, : len(left)] = old.kappa[row, left]
         factors[row, : len(left)] = before["factors"][row, left]
         whole_squared[row, : len(left)] = squared[row, left]
-    new.dead_squared = (whole_squared - new.squared_norms()).clamp_min(0)
+    new.dead_squared = (whole_squared - new.compute_squared_norms()).clamp_min(0)
     new.element_kappas, new.least = list(old.element_kappas), old.least
     after.update({key: before[key] for key in ("lr", "scale", "n", "threshold", "hold", "level")})
     new.set_factors(factors)

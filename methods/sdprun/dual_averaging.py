@@ -272,10 +272,10 @@ class GroupDualAveraging(torch.optim.Optimizer):
         Returns:
             ``|v| / kappa``, ``[groups, widest]``.
         """
-        return self.squared_norms().sqrt() / self.kappa
+        return self.compute_squared_norms().sqrt() / self.kappa
 
     @torch.no_grad()
-    def squared_norms(self) -> Tensor:
+    def compute_squared_norms(self) -> Tensor:
         """Return the squared norm of each unit's ``v``.
 
         Returns:

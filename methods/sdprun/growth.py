@@ -59,7 +59,7 @@ class Growth(Hook):
         if self.shortcuts is not None:
             self.shortcuts.close(self.optimizer.alive)
 
-    def kept(self, round_to: int = 1) -> dict[str, list[int]]:
+    def list_kept(self, round_to: int = 1) -> dict[str, list[int]]:
         """List what is left of each group.
 
         Args:
@@ -92,7 +92,7 @@ class Growth(Hook):
             The results, and the share of units that are zero: ``zero_units`` of all, ``zero_units[GROUP]`` of
             each group.
         """
-        left = {name: len(units) for name, units in self.kept().items()}
+        left = {name: len(units) for name, units in self.list_kept().items()}
         gone = {f"zero_units[{group.name}]": 1 - left[group.name] / group.channels for group in self.groups}
         everything = sum(group.channels for group in self.groups)
         return self.results() | {"zero_units": 1 - sum(left.values()) / everything} | gone

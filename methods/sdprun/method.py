@@ -312,7 +312,7 @@ class SDPrun(Method):
         plan = self.timetable(problem)
         growth = Growth(optimizer, chosen, shares, lanes, plan, self.raising(optimizer, chosen, shares, plan))
         history = self._train(problem, model, optimizer, growth, derive_seed(seed, 1), "grow", plan.end)
-        kept = {group.name: list(range(group.channels)) for group in groups} | growth.kept(self.round_to)
+        kept = {group.name: list(range(group.channels)) for group in groups} | growth.list_kept(self.round_to)
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
         extra = growth.results() | {"cut_step": float(plan.end)}
         if plan.end < problem.steps and self.finish == "recipe":

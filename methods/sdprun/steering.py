@@ -150,7 +150,7 @@ class Shares:
         gone = order[:enough]
         if enough and target - self._after(gone) > tolerance(target):
             gone = self._instead(order, enough - 1, target) or gone
-        gone = self._given_back(gone, target)
+        gone = self._give_back(gone, target)
         if self._round_to > 1:
             gone = self._round_groups(order, gone, target)
         threshold = order[enough - 1][0] if enough else 0.0
@@ -169,9 +169,9 @@ class Shares:
                     return gone
         return []
 
-    def _given_back(self, gone: list[_Exit], target: float) -> list[_Exit]:
+    def _give_back(self, gone: list[_Exit], target: float) -> list[_Exit]:
         """Let units come back, the last first, as long as the target is met."""
-        left, stay_away = self._left(gone), []
+        left, stay_away = self._list_left(gone), []
         for unit in reversed(gone):
             left[unit[1]] += 1
             if self._share(left) > target:
@@ -183,7 +183,7 @@ class Shares:
         """Bring every group down to a multiple; then let groups grow again, the strongest units first, if they may."""
         left = [
             max(least, rounded_down(count, group.channels, self._round_to))
-            for count, group, least in zip(self._left(gone), self._groups, self._min_keep, strict=True)
+            for count, group, least in zip(self._list_left(gone), self._groups, self._min_keep, strict=True)
         ]
         grown = True
         while grown:
@@ -213,9 +213,9 @@ class Shares:
         return min(len(order), bisect_left(range(len(order)), -target, key=lambda n: -self._after(order[:n])))
 
     def _after(self, gone: Sequence[_Exit]) -> float:
-        return self._share(self._left(gone))
+        return self._share(self._list_left(gone))
 
-    def _left(self, gone: Sequence[_Exit]) -> list[int]:
+    def _list_left(self, gone: Sequence[_Exit]) -> list[int]:
         left = [group.channels for group in self._groups]
         for _, row, _ in gone:
             left[row] -= 1

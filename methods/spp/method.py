@@ -201,7 +201,7 @@ class SPP(Method):
             also ``flops_without_columns``, the theoretical FLOPs.
         """
         model = copy.deepcopy(problem.model)
-        table, ranked, thinning = self._thinned(problem, model)
+        table, ranked, thinning = self._list_thinned(problem, model)
         if not any(ranked.to_remove):
             return finetune_whole(problem, ranked.groups)
         hook, history = self._train(problem, model, table, ranked, thinning)
@@ -213,11 +213,11 @@ class SPP(Method):
         Args:
             problem: The network, the data and the budget.
         """
-        _, ranked, _ = self._thinned(problem, copy.deepcopy(problem.model))
+        _, ranked, _ = self._list_thinned(problem, copy.deepcopy(problem.model))
         if any(ranked.to_remove):
             self.plan(problem.steps, ranked.layers, ranked.to_remove, ranked.rates)
 
-    def _thinned(self, problem: Problem, model: nn.Module) -> tuple[Scored, Ranked, Thinning]:
+    def _list_thinned(self, problem: Problem, model: nn.Module) -> tuple[Scored, Ranked, Thinning]:
         """Say what of the model is thinned out, and how much of it goes."""
         if self.granularity == "filter":
             units, ranked = rank_channels(problem, model, self.sparsity, self.round_to, self.layer_rates)

@@ -55,7 +55,7 @@ def evaluate(
     task = Classification() if task is None else task
     if isinstance(task, LoopTask):
         with evaluation_mode(model), torch.no_grad():
-            found = task.measured(model, split)
+            found = task.measure_checked(model, split)
         metrics = {metric.name: found[metric.name] for metric in task.metrics if metric.name in found}
         return Evaluation(found.get("loss", float("nan")), metrics)
     device = next(model.parameters()).device

@@ -43,7 +43,7 @@ class FeatureMatch:
                 "gives one; set it to 0"
             )
 
-    def taught(self, inputs: Inputs) -> tuple[Any, Features]:
+    def ask_teacher(self, inputs: Inputs) -> tuple[Any, Features]:
         """Ask the teacher.
 
         Args:

@@ -132,7 +132,7 @@ class Trainer:
         self.step = 0
         self.history: list[Record] = []
         self.device = next(model.parameters()).device
-        self._teacher = _frozen(teacher) if teacher is not None and recipe.has_teacher else None
+        self._teacher = _freeze_copy(teacher) if teacher is not None and recipe.has_teacher else None
         self._match: FeatureMatch | None = None  # made with the first batch
         self._half, self._scaler = half_type(recipe), loss_scaler(recipe, self.device)
         if recipe.channels_last:
@@ -322,7 +322,7 @@ class Trainer:
             inputs = map_tensors(inputs, _channels_last)
         with ExitStack() as stack:
             stack.enter_context(torch.autocast(self.device.type, self._half, enabled=self._half is not None))
-            taught, theirs = self._taught(inputs)
+            taught, theirs = self._ask_teacher(inputs)
             ours = {} if self._match is None else stack.enter_context(self._match.watch(self.model))
             answer = call(self.model, inputs)
             loss = self.task.training_loss(answer, target, self.recipe.label_smoothing)
@@ -337,14 +337,14 @@ class Trainer:
                 loss = loss + self.recipe.distill_features * self._match.distance(ours, theirs)
             return loss
 
-    def _taught(self, inputs: Inputs) -> tuple[Any, Features]:
+    def _ask_teacher(self, inputs: Inputs) -> tuple[Any, Features]:
         """Ask the teacher, if there is one: its answer, and its features where they are compared."""
         if self._teacher is None:
             return None, {}
         if self.recipe.distill_features > 0:
             if self._match is None:
                 self._match = FeatureMatch(self._teacher, self.model, inputs)
-            return self._match.taught(inputs)
+            return self._match.ask_teacher(inputs)
         with torch.no_grad():
             return call(self._teacher, inputs), {}
 
@@ -464,6 +464,6 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-def _frozen(model: nn.Module) -> nn.Module:
+def _freeze_copy(model: nn.Module) -> nn.Module:
     """Copy a network to be asked only: in eval mode, without gradients."""
     return copy.deepcopy(model).eval().requires_grad_(False)

@@ -79,7 +79,7 @@ def _glu(state: Propagation, op: Op) -> None:
     if (labels := dims[k].labels) is not None:
         half = len(labels) // 2
         state.classes.union(labels[:half], labels[half:], state.why("gates one half by the other"))
-        dims[k] = dims[k].relabelled(labels[:half])
+        dims[k] = dims[k].relabel(labels[:half])
     carry_over(state, op, dims)
 
 
@@ -89,7 +89,7 @@ def _pixel_shuffle(state: Propagation, op: Op) -> None:
     dims = list(state.get(source))
     if (labels := dims[-3].labels) is not None:
         tied = state.classes.tie(labels.reshape(-1, factor**2), state.why("makes pixels of channels"))
-        dims[-3] = dims[-3].relabelled(tied.copy() if len(tied) > 1 else None)
+        dims[-3] = dims[-3].relabel(tied.copy() if len(tied) > 1 else None)
         if len(tied) == 1:
             state.classes.pin(tied, state.why("makes one image of all channels"))
     carry_over(state, op, [*dims[:-2], FREE, FREE])
@@ -99,7 +99,7 @@ def _pixel_unshuffle(state: Propagation, op: Op) -> None:
     arguments = read_arguments(op)
     dims = list(state.get(arguments["self"]))
     if (labels := dims[-3].labels) is not None:
-        dims[-3] = dims[-3].relabelled(np.repeat(labels, arguments["downscale_factor"] ** 2))
+        dims[-3] = dims[-3].relabel(np.repeat(labels, arguments["downscale_factor"] ** 2))
     carry_over(state, op, [*dims[:-2], FREE, FREE])
 
 
@@ -109,7 +109,7 @@ def _channel_shuffle(state: Propagation, op: Op) -> None:
     if (labels := dims[1].labels) is not None:
         rows = labels.reshape(groups, -1)
         state.classes.tie(rows.T, state.why("shuffles equal groups of channels"))
-        dims[1] = dims[1].relabelled(rows.T.reshape(-1).copy())
+        dims[1] = dims[1].relabel(rows.T.reshape(-1).copy())
     carry_over(state, op, dims)
 
 
@@ -139,7 +139,7 @@ def _im2col(state: Propagation, op: Op) -> None:
     channels = dims[-3]
     if channels.labels is not None:
         times = out.shape[-2] // source.shape[-3]
-        channels = channels.relabelled(np.repeat(channels.labels, times))
+        channels = channels.relabel(np.repeat(channels.labels, times))
     elif source.shape[-3] > 1:
         channels = FREE
     for dim in dims[-2:]:
@@ -153,7 +153,7 @@ def _col2im(state: Propagation, op: Op) -> None:
     channels = dims[-2]
     if channels.labels is not None:
         rows = channels.labels.reshape(out.shape[-3], -1)
-        channels = channels.relabelled(state.classes.tie(rows, state.why("folds columns into images")).copy())
+        channels = channels.relabel(state.classes.tie(rows, state.why("folds columns into images")).copy())
     carry_over(state, op, [*dims[:-2], channels, FREE, FREE])
 
 

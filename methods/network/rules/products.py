@@ -43,7 +43,7 @@ def _convolution(state: Propagation, op: Op) -> None:
         if not is_raw(weight):
             state.couple([channels])
     else:
-        produced, group_labels = _grouped(state, channels, made, taken, x.shape[place], width, groups, transposed)
+        produced, group_labels = _tie_grouped(state, channels, made, taken, x.shape[place], width, groups, transposed)
         state.reads |= set() if group_labels is not None else taken.sources
         if group_labels is not None:
             state.group_labels[op] = group_labels
@@ -57,7 +57,7 @@ def _convolution(state: Propagation, op: Op) -> None:
     state.dims[out] = [*xs[:place], replace(produced, sources=frozenset()), *[FREE] * spatial]
 
 
-def _grouped(
+def _tie_grouped(
     state: Propagation, channels: Dim, made: Dim, taken: Dim, inputs: int, outputs: int, groups: int, transposed: bool
 ) -> tuple[Dim, Classes | None]:
     """Tie the channels of a grouped convolution so that its groups stay equal, or go as a whole."""
@@ -138,7 +138,7 @@ def _attention(state: Propagation, op: Op) -> None:
             continue
         few = state.meet([ks[place], vs[place]])  # several queries share a key
         times = q.shape[place] // k.shape[place]
-        spread = few if few.labels is None else few.relabelled(np.repeat(few.labels, times))
+        spread = few if few.labels is None else few.relabel(np.repeat(few.labels, times))
         heads.append(state.meet([qs[place], spread], "shares keys between heads"))
     state.saw_heads([dim for dim in (*qs[:-2], *ks[:-2], *vs[:-2]) if not dim.batch or dim.parts])
     if arguments.get("scale") is None:  # the default looks at the width of a head

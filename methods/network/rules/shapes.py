@@ -161,7 +161,7 @@ def _flip(state: Propagation, op: Op) -> None:
     dims = list(state.get(arguments["self"]))
     for k in arguments["dims"]:
         if (labels := dims[k].labels) is not None:
-            dims[k] = dims[k].relabelled(labels[::-1].copy())
+            dims[k] = dims[k].relabel(labels[::-1].copy())
     carry_over(state, op, dims)
 
 
@@ -172,7 +172,7 @@ def _roll(state: Propagation, op: Op) -> None:
         dims = [state.pin_dim(dim, "rolls over all dimensions at once") for dim in dims]
     for shift, k in zip(sequence(arguments["shifts"]), places, strict=False):
         if (labels := dims[k].labels) is not None:
-            dims[k] = dims[k].relabelled(np.roll(labels, shift))
+            dims[k] = dims[k].relabel(np.roll(labels, shift))
     carry_over(state, op, dims)
 
 

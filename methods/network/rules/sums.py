@@ -79,7 +79,7 @@ def _softmax(state: Propagation, op: Op) -> None:
     carry_over(state, op, dims)
 
 
-def _ordered(state: Propagation, op: Op) -> None:
+def _pin_ordered(state: Propagation, op: Op) -> None:
     """What looks at the order of positions along a dimension: running sums, sorting."""
     arguments = read_arguments(op)
     x = list_tensors(op)[0]
@@ -113,6 +113,6 @@ RULES: dict[str, Rule] = {
         "count_nonzero", "nansum",
     ),
     **use_for(_softmax, "_softmax", "_log_softmax", "_safe_softmax"),
-    **use_for(_ordered, "cumsum", "cumprod", "sort", "topk", "logcumsumexp", "cummax"),
+    **use_for(_pin_ordered, "cumsum", "cumprod", "sort", "topk", "logcumsumexp", "cummax"),
     **use_for(_weight_norm, "_weight_norm_interface"),
 }  # fmt: skip

@@ -111,9 +111,9 @@ def test_references_in_a_configuration(tmp_path: Path) -> None:
 def test_installed_packages_are_read_once_for_an_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[None] = []
 
-    def counted() -> EntryPoints:
+    def counted(group: str) -> EntryPoints:
         reads.append(None)
-        return entry_points()
+        return entry_points(group=group)
 
     monkeypatch.setattr(named, "entry_points", counted)
     information = tmp_path / "mine-1.0.dist-info"

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from methods.curvature.covariances import Factors, FactorSums, collect_factors
 from methods.curvature.fisher import Fisher
 from methods.curvature.im2col import read_counts, windows
-from methods.curvature.passes import run_passes, watched_layers
+from methods.curvature.passes import run_passes, watch_layers
 from methods.curvature.second_moments import collect_second_moments
 from tests.methods.cases import IMAGE, NETS, seeded
 from tests.methods.fisher_cases import (
@@ -149,7 +149,7 @@ def test_oracle_05_exact_for_one_sample_and_one_position_of_a_convolution() -> N
 def test_oracle_05_exact_for_a_deep_linear_network_with_squared_loss() -> None:
     model = seeded(lambda: nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 7), nn.Linear(7, 3))).double()
     x = random(11, 5)
-    sums = {name: FactorSums(layer, False, True) for name, layer in watched_layers(model, ["0", "1", "2"]).items()}
+    sums = {name: FactorSums(layer, False, True) for name, layer in watch_layers(model, ["0", "1", "2"]).items()}
     # targets of unit variance: the Fisher at the outputs is the identity
     run_passes(model, batches(x, classes(11), 4), sums, lambda y, _: torch.eye(3).double()[:, None].expand(3, *y.shape))
     for name in ("0", "1", "2"):

@@ -31,7 +31,7 @@ def test_limits_and_steps() -> None:
     strict = ranking([1.0] * 10, limit=0.5)
     assert strict.above(5.0) == 5 and strict.without(0.9) == 5 and strict.without(0.25) == 7
     stepped = ranking(range(20), limit=0.95, step=8)
-    assert [stepped.allowed(count) for count in (0, 7, 8, 15, 16, 19, 20)] == [8, 8, 8, 8, 16, 16, 20]
+    assert [stepped.round_down(count) for count in (0, 7, 8, 15, 16, 19, 20)] == [8, 8, 8, 8, 16, 16, 20]
     assert [stepped.without(ratio) for ratio in (0.0, 0.05, 0.2, 0.3, 0.9)] == [20, 20, 16, 16, 8]
     assert ranking(range(100)).without(0.07) == 93
 
@@ -74,8 +74,8 @@ def test_targets_are_met_and_used_up(tables: list[list[float]], prices: list[int
     choice = meet_cost(rankings, cost, target)
     assert cost(choice) <= target
     for index, each in enumerate(rankings):
-        assert each.allowed(choice[index]) == choice[index]
-        wider = next((n for n in range(choice[index] + 1, len(each.scores) + 1) if each.allowed(n) == n), None)
+        assert each.round_down(choice[index]) == choice[index]
+        wider = next((n for n in range(choice[index] + 1, len(each.scores) + 1) if each.round_down(n) == n), None)
         if wider is not None:
             assert cost([*choice[:index], wider, *choice[index + 1 :]]) > target, "one more would have fitted"
     # Nothing was removed while something cheaper at the same price stays: a threshold was the start.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from methods.curvature.covariances import Factors
-from methods.eigendamage.kronecker import damage, directions, eigenbases, measured_damage, rotate
+from methods.eigendamage.kronecker import damage, directions, eigenbases, predict_from_variances, rotate
 from methods.eigendamage.surgeon import (
     c_obs,
     c_obs_update,
@@ -155,7 +155,7 @@ def test_measured_variances_are_the_diagonal_of_any_fisher() -> None:
     basis = eigenbases({"a": factors})["a"]
     weight = normal(1, outputs, 1, inputs, seed=5)
     moments = torch.einsum("or,boi,is->brs", basis.outputs[0], gradients, basis.inputs[0]).square().mean(0)
-    theta = measured_damage(weight, basis, moments[None, :, None])
+    theta = predict_from_variances(weight, basis, moments[None, :, None])
     turned = rotate(weight, basis.inputs, basis.outputs)[0, :, 0]
     for row, column in itertools.product(range(outputs), range(inputs)):
         entry = torch.outer(basis.outputs[0][:, row], basis.inputs[0][:, column]) * turned[row, column]

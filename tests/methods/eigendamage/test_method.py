@@ -424,7 +424,7 @@ def test_damage_of_a_separable_core_is_that_of_the_whole_change(groups: int) -> 
     shapes = survey(nn.Sequential(conv, nn.Flatten()), torch.zeros(1, 6, 5, 5).double()).shapes
     analysis = {"0.columns": basis.inputs, "0.rows": basis.outputs, "0.damage": theta}
     space = Eigenspace(model, shapes, analysis, Forms("cheapest", 0.7), rest=0)
-    kept = space.kept([6 // groups - 1, 8 // groups - 1])
+    kept = space.describe_choice([6 // groups - 1, 8 // groups - 1])
     built = space.rewritten(kept, 20, torch.Generator().manual_seed(0))
     chain = built.model.get_submodule("0")
     assert isinstance(chain, nn.Sequential)

@@ -310,7 +310,7 @@ def test_oracle_11_replay_is_the_whole_network(name: str) -> None:
                 scale = float(expected.abs().max())
                 for found in (
                     replay.outputs(masks),
-                    torch.cat(list(replay.stepped(mask, candidates, keep, add, 3))),
+                    torch.cat(list(replay.run_candidates(mask, candidates, keep, add, 3))),
                     whole.outputs(masks),
                 ):
                     torch.testing.assert_close(found, expected, rtol=0, atol=close * max(1, scale))
@@ -339,7 +339,7 @@ def test_oracle_11_rank_one_updates_of_other_convolutions(build: Callable[[], nn
 
 def compare(replay: Replay, whole: WholeNetwork, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor) -> None:
     found, expected = (
-        torch.cat(list(network.stepped(mask, candidates, keep, add, at_once=3))) for network in (replay, whole)
+        torch.cat(list(network.run_candidates(mask, candidates, keep, add, at_once=3))) for network in (replay, whole)
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
@@ -439,16 +439,16 @@ def test_masks_in_closed_form_are_repeated_steps(chosen: list[int], rule: str) -
 def test_every_width_is_a_prefix(rule: str, judge: str) -> None:
     search = Search(rule=rule, batch=32, candidates=6)  # type: ignore[arg-type]
     found = order(layer_of(net("vgg"), "2.0", search), judge, search)  # type: ignore[arg-type]
-    assert sorted(found.kept(12)) == list(range(12))
+    assert sorted(found.keep_first(12)) == list(range(12))
     assert len(found.chosen) <= 24
     for width in range(1, 13):
         mask = found.mask(width)
-        assert mask.nonzero().flatten().tolist() == found.kept(width)
+        assert mask.nonzero().flatten().tolist() == found.keep_first(width)
         if RULES[rule].scaled:
             assert abs(float(mask.sum()) - 12) < 1e-9
         elif width < 12:
             assert set(mask.tolist()) == {0.0, 1.0}
-        assert set(found.kept(width - 1)) < set(found.kept(width))
+        assert set(found.keep_first(width - 1)) < set(found.keep_first(width))
     assert torch.equal(found.mask(12), torch.ones(12, dtype=DOUBLE))
 
 

@@ -20,7 +20,7 @@ from methods.increg.method import IncReg
 from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups
 from methods.network.cost import count
-from methods.ranked.columns import Columns, allotted_columns
+from methods.ranked.columns import Columns, allot_columns
 from spaces import InputError, Uniform
 from tests.methods import cases
 
@@ -230,4 +230,4 @@ def test_kernels_that_pad_with_other_than_zeros_are_left_alone() -> None:
     weight = model.get_parameter("4.weight")
     assert norms[1, 7].item() == pytest.approx(weight[:, :, 1, 2].abs().sum().item(), rel=1e-5)
     with pytest.raises(InputError, match="no layer with columns produces channels of a group"):
-        allotted_columns(columns, [], Uniform(ratio=0.5), 1)
+        allot_columns(columns, [], Uniform(ratio=0.5), 1)

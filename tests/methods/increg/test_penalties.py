@@ -53,9 +53,9 @@ def half(groups: Sequence[ChannelGroup]) -> list[int]:
     return [group.channels // 2 for group in groups]
 
 
-def kept(hook: Penalties) -> dict[str, list[int]]:
+def list_kept(hook: Penalties) -> dict[str, list[int]]:
     assert isinstance(hook.units.table, Units)
-    return hook.units.table.kept(hook.standing.removed)
+    return hook.units.table.list_kept(hook.standing.removed)
 
 
 def toy(hidden: int = 32, seed: int = 0) -> nn.Module:
@@ -239,7 +239,7 @@ def test_oracle_12_reproducible_and_resumable(optimizer: str, fields: dict[str, 
         assert second.run() == records
         mine, theirs = second.model.state_dict(), whole.model.state_dict()
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
-        assert kept(resumed) == kept(hook) and resumed.results() == hook.results()
+        assert list_kept(resumed) == list_kept(hook) and resumed.results() == hook.results()
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_oracle_14_and_16_cut_equals_what_was_trained(net: str) -> None:
     hook = increg().hook(channels(model, groups, half(groups), True), Plan(1.0, 1, 12, 6), True)
     data = cases.blobs(cases.IMAGE, 64, dtype=DOUBLE)
     Trainer(model, data, Recipe(lr=0.01, batch_size=16, schedule="constant"), 18, 0, hook=hook).run()
-    left = kept(hook)
+    left = list_kept(hook)
     assert {name: len(units) for name, units in left.items()} == {
         group.name: group.channels - group.channels // 2 for group in groups
     }

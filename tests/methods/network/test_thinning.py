@@ -112,7 +112,7 @@ def test_oracle_10_what_is_left_out_stands_still(net: str, optimizer_name: str, 
         thinning.hold(optimizer)
         optimizer.step()
         thinning.end(torch.ones_like(kept))
-        still = still_elements(model, units.groups, units.kept(~kept))
+        still = still_elements(model, units.groups, units.list_kept(~kept))
         assert any(marks.any() for marks in still.values())
         for name, parameter in model.named_parameters():
             moved = parameter.detach() != weights[name]
@@ -128,14 +128,14 @@ def test_oracle_11_gradients_are_those_of_the_thinned_network(net: str) -> None:
     model = dense(net)
     thinning, units = thinning_of(model)
     kept = some_kept(units, 3)
-    slow = masked(model, units.groups, units.kept(~kept)).train()
+    slow = masked(model, units.groups, units.list_kept(~kept)).train()
     thinning.mask_gradients()
     thinning.begin(kept)
     loss = loss_of(model)
     torch.testing.assert_close(loss, loss_of(slow), rtol=0, atol=1e-12)
     torch.autograd.backward(loss)
     torch.autograd.backward(loss_of(slow))
-    still = still_elements(model, units.groups, units.kept(~kept))
+    still = still_elements(model, units.groups, units.list_kept(~kept))
     for (name, parameter), twin in zip(model.named_parameters(), slow.parameters(), strict=True):
         assert parameter.grad is not None and twin.grad is not None
         assert not parameter.grad[still[name]].any(), name
@@ -166,10 +166,10 @@ def test_removed_units_are_zero_and_the_network_is_the_masked_one(net: str) -> N
     model = dense(net)
     thinning, units = thinning_of(model)
     alive = some_kept(units, 5)
-    expected = masked(model, units.groups, units.kept(~alive)).eval()
+    expected = masked(model, units.groups, units.list_kept(~alive)).eval()
     thinning.remove(alive)
     torch.testing.assert_close(model.eval()(DATA.inputs), expected(DATA.inputs), rtol=0, atol=1e-12)
-    still = still_elements(model, units.groups, units.kept(~alive))
+    still = still_elements(model, units.groups, units.list_kept(~alive))
     for name, parameter in model.named_parameters():
         assert not parameter[still[name]].any(), name
         assert parameter[~still[name]].ne(0).double().mean() > 0.9, name
@@ -216,6 +216,6 @@ def test_memory_is_found_anew_after_loading() -> None:
     thinning.forget()
     before = memory(model, optimizer)
     thinned_step()
-    still = still_elements(model, units.groups, units.kept(~kept))
+    still = still_elements(model, units.groups, units.list_kept(~kept))
     for key, value in memory(model, optimizer).items():
         assert not ((value != before[key]) & still[key.split()[0]]).any(), key

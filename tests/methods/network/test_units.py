@@ -29,7 +29,7 @@ def test_spreading_zeros_is_masking(net: str) -> None:
     spread.refresh(~removed)
     with torch.no_grad():
         torch._foreach_mul_(spread.parameters, spread.factors)
-    kept = units.kept(removed)
+    kept = units.list_kept(removed)
     for index, group in enumerate(groups):
         assert kept[group.name] == [unit for unit in range(group.channels) if not removed[index, unit]]
     expected = dict(masked(model, groups, kept).named_parameters())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods.network.cost import count
 from methods.pivoting.arrangement import Arrangement, PivotSpec, reading_of
-from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, dense, keep_blocks, moved_bytes
+from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes, dense, keep_blocks
 
 ROWS, COLUMNS = 24, 16
 
@@ -168,7 +168,7 @@ def test_gradients_reach_every_weight() -> None:
 def test_bytes_moved_are_those_of_gathers() -> None:
     spec = PivotSpec(shuffled(COLUMNS, 5).reshape(2, 8), torch.arange(2), torch.arange(COLUMNS))
     model = nn.Sequential(*[keep_blocks(nn.Conv2d(COLUMNS, COLUMNS, 3, padding=1), spec) for _ in range(2)])
-    assert moved_bytes(model, numbers(3, COLUMNS, 4, 4, dtype=torch.float32)) == 2 * COLUMNS * 16 * 4
+    assert count_moved_bytes(model, numbers(3, COLUMNS, 4, 4, dtype=torch.float32)) == 2 * COLUMNS * 16 * 4
 
 
 @pytest.mark.parametrize("kind", KINDS)

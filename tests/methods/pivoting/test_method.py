@@ -21,11 +21,11 @@ from methods.pivoting.arrangement import Arrangement
 from methods.pivoting.block_budget import Limits, candidates, compatible, tilt_damages
 from methods.pivoting.block_matrices import Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, nearest
-from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, keep_blocks, moved_bytes
+from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes, keep_blocks
 from methods.pivoting.channel_spaces import channel_spaces
-from methods.pivoting.concentration import Concentration, Scores, noise, retained, survivors
+from methods.pivoting.concentration import Concentration, Scores, noise, share_retained, survivors
 from methods.pivoting.method import FINEST, Pivoting
-from methods.pivoting.mixing import is_mixed, unmixed_layers
+from methods.pivoting.mixing import find_unmixed_layers, is_mixed
 from methods.pivoting.pivoted_network import (
     Coupling,
     Plan,
@@ -208,7 +208,7 @@ def test_oracle_06_flops_counted_are_dense_times_density(structure: Structure, c
             assert after[name] * cells == macs * (1 if matrix is None else matrix.blocks), name
         saved = sum(int((~mask).sum()) * (9 if _kernel(dense, n) == 3 else 1) for n, mask in plan.masks(pivots).items())
         assert count(dense, EXAMPLE).params - count(blocks, EXAMPLE).params == saved
-        assert (moved_bytes(blocks, EXAMPLE) > 0) == any(a.reading != "natural" for a in arrangements(blocks))
+        assert (count_moved_bytes(blocks, EXAMPLE) > 0) == any(a.reading != "natural" for a in arrangements(blocks))
 
 
 def _kernel(model: nn.Module, name: str) -> int:
@@ -258,7 +258,7 @@ def test_oracle_08_aligned_partitions_do_not_mix() -> None:
     fans = {"1": 4, "2": 4}
 
     def failing(one: np.ndarray, other: np.ndarray) -> list[str]:
-        return unmixed_layers(spaces.order, {"1": one, "2": other}, spaces.reads, spaces.makes, fans)
+        return find_unmixed_layers(spaces.order, {"1": one, "2": other}, spaces.reads, spaces.makes, fans)
 
     assert failing(aligned, aligned) == ["2"]
     assert failing(aligned, crossed) == []
@@ -528,8 +528,8 @@ def test_scores() -> None:
     left = survivors(entries, {"2": weight}, {"2": 0.25})["2"]
     strong = weight.abs() >= weight.abs().flatten().sort().values[-weight.numel() // 4]
     np.testing.assert_allclose(left, (weight.square() * strong).sum((2, 3)).detach().double(), rtol=1e-5)
-    assert retained(entries, {"2": np.ones_like(left, dtype=bool)})["2"] == pytest.approx(1)
-    assert retained({"2": np.zeros((2, 2))}, {"2": np.ones((2, 2), dtype=bool)})["2"] == 1
+    assert share_retained(entries, {"2": np.ones_like(left, dtype=bool)})["2"] == pytest.approx(1)
+    assert share_retained({"2": np.zeros((2, 2))}, {"2": np.ones((2, 2), dtype=bool)})["2"] == 1
     assert (noise(entries, 1)["2"] == noise(entries, 1)["2"]).all()
 
 

@@ -17,7 +17,7 @@ from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups, cut
 from methods.network.cost import count, layer_flops
 from methods.network.thinning import Thinning
-from methods.ranked.columns import Columns, ZerosStay, allotted_columns, flops_without_columns, makers, unread
+from methods.ranked.columns import Columns, ZerosStay, allot_columns, flops_without_columns, makers, unread
 from methods.spp.method import SPP
 from methods.training.trainer import Recipe, Trainer
 from spaces import FlopsTarget, InputError, PerLayer, PerStage, Sparsity, Uniform
@@ -93,7 +93,7 @@ def test_ratios_of_columns_bear_the_names_of_channel_groups() -> None:
 
     def kept(sparsity: Sparsity) -> dict[str, float]:
         sizes = dict(zip(columns.names, columns.sizes, strict=True))
-        return {name: left / sizes[name] for name, left in allotted_columns(columns, groups, sparsity, 1).items()}
+        return {name: left / sizes[name] for name, left in allot_columns(columns, groups, sparsity, 1).items()}
 
     even = kept(Uniform(ratio=0.5))
     assert even.keys() == set(columns.names) - {"5"} and all(0.4 <= share <= 0.5 for share in even.values())
@@ -112,7 +112,7 @@ def test_ratios_of_columns_bear_the_names_of_channel_groups() -> None:
         kept(PerLayer(layers={name: 0.5 for name in names if name != "0.0"}))
     with pytest.raises(InputError, match="unknown stage '9x9'"):
         kept(PerStage(stages={**stages, "9x9": 0.5}))
-    target = allotted_columns(columns, groups, FlopsTarget(flops=0.6), 1)
+    target = allot_columns(columns, groups, FlopsTarget(flops=0.6), 1)
     assert 0.57 < columns.flops(target) / columns.flops({}) <= 0.6
 
 

@@ -100,7 +100,7 @@ def test_oracle_10_and_11_training_is_that_of_thinned_networks(net: str, clip: f
     for step in range(12):
         job.run(until=step + 1)
         assert len(job.drawn) == step, "one draw per step, none before the first update"
-        kept = job.units.kept(~job.drawn[-1]) if step else job.units.kept(~job.units.valid)
+        kept = job.units.list_kept(~job.drawn[-1]) if step else job.units.list_kept(~job.units.valid)
         thin = masked_one_by_one(slow, groups, kept).train()
         inputs, labels = next(itertools.islice(job.data.epoch(16, seed=derive_seed(0, step // 4)), step % 4, None))
         torch.autograd.backward(nn.functional.cross_entropy(thin(inputs), labels))
@@ -110,7 +110,7 @@ def test_oracle_10_and_11_training_is_that_of_thinned_networks(net: str, clip: f
         }
         norm = torch.cat([g.flatten() for g in gradients.values()]).norm()
         factor = 1.0 if clip is None else min(1.0, clip / (float(norm) + 1e-6))
-        gone = still_elements(slow, groups, job.units.kept(job.hook.standing.removed))
+        gone = still_elements(slow, groups, job.units.list_kept(job.hook.standing.removed))
         with torch.no_grad():
             for name, parameter in slow.named_parameters():
                 decay = 0.01 if parameter.ndim > 1 else 0.0
@@ -141,7 +141,7 @@ def test_oracle_03_removed_units_are_zero_after_every_step(name: str) -> None:
         job.run(until=step + 1)
         removed = job.hook.standing.removed
         seen.add(int(removed.sum()))
-        gone = still_elements(job.model, job.units.groups, job.units.kept(removed))
+        gone = still_elements(job.model, job.units.groups, job.units.list_kept(removed))
         assert not any(parameter[gone[key]].any() for key, parameter in job.model.named_parameters())
     assert len(seen) > 2 and max(seen) == int(job.hook.to_remove.sum())
     assert len(job.drawn) == 20, "pieces of a batch share their draw"
@@ -198,7 +198,7 @@ def test_evaluation_is_never_thinned() -> None:
 
     def asked() -> None:
         before_evaluation()
-        kept = job.units.kept(job.hook.standing.removed)
+        kept = job.units.list_kept(job.hook.standing.removed)
         with torch.no_grad():
             whole, cut_ = job.model.eval()(job.data.inputs), cut(job.model, job.units.groups, kept)(job.data.inputs)
         job.model.train()
@@ -228,7 +228,7 @@ def test_oracle_14_and_15_cut_equals_what_was_trained(net: str) -> None:
     """What is left computes what the whole network computed with the final masks, at the counted cost."""
     job = Job(net, SGD, Plan(0.5, 1, 8))
     job.run()
-    kept = job.units.kept(job.hook.standing.removed)
+    kept = job.units.list_kept(job.hook.standing.removed)
     assert {name: len(units) for name, units in kept.items()} == {
         group.name: group.channels - group.channels // 2 for group in job.units.groups
     }

@@ -57,7 +57,7 @@ def test_a_student_comes_to_look_where_its_teacher_looks() -> None:
     match = FeatureMatch(teacher.eval(), student, inputs)
 
     def apart() -> float:
-        _, theirs = match.taught(inputs)
+        _, theirs = match.ask_teacher(inputs)
         with match.watch(student) as ours, torch.no_grad():
             student(inputs)
         return match.distance(ours, theirs).item()
