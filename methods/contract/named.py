@@ -35,7 +35,23 @@ def any_callable(found: Any) -> str | None:
     Returns:
         What is wrong, or ``None``.
     """
-    return None if callable(found) else f"is a {type(found).__name__}, not a function"
+    return None if callable(found) else f"is {kind_of(found)}, not a function"
+
+
+def kind_of(found: Any) -> str:
+    """Name what was found where something else should be.
+
+    Args:
+        found: Any object.
+
+    Returns:
+        Its class, or that it is one.
+
+    Example:
+        >>> kind_of(3), kind_of(int)
+        ('a int', 'the class int')
+    """
+    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
 
 
 def is_reference(name: str) -> bool:

@@ -83,6 +83,11 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     task = load_task(config.task, config.task_options)
     objectives = load_objectives(config.objectives, task)
     require_reports(objectives, {name: load_method(name) for name in config.methods})
+    # Somebody else's parts are loaded and made now: what is wrong with them is said before anything is trained.
+    if is_reference(config.sampler):
+        from search.study.samplers.making import make_sampler  # brings optuna, which a look at a network does without
+
+        make_sampler(config.sampler, sketch_aim(objectives), config.seed)
     make_scheduler(config.scheduler, config.scheduler_options, sketch_aim(objectives), config.seed)
     if is_reference(config.resources.executor):  # ours are imported when they are needed: Ray takes a second
         load_executor(config.resources.executor)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from methods.contract.named import is_reference, known_names, load_named
+from methods.contract.named import is_reference, kind_of, known_names, load_named
 from search.objectives.accuracy import ACCURACY
 from search.objectives.base import Measure, MeasureContext, Objective
 from search.objectives.flops import FLOPS
@@ -180,4 +180,4 @@ def _objective(name: str, known: Mapping[str, Objective]) -> Objective:
 
 
 def _wrong_kind(found: object) -> str | None:
-    return None if isinstance(found, Objective) else f"is a {type(found).__name__}, not an Objective"
+    return None if isinstance(found, Objective) else f"is {kind_of(found)}, not an Objective"

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, call, map_tensors, move
-from methods.contract.named import load_named
+from methods.contract.named import kind_of, load_named
 from search.speed.conditions import GROUP, Conditions
 from search.speed.executorch_session import executorch_run
 from search.speed.interleaved import Run, Watch
@@ -164,7 +164,7 @@ def load_target(name: str) -> Target:
 
 
 def _wrong_kind(found: Any) -> str | None:
-    return None if isinstance(found, Target) else f"is a {type(found).__name__}, not a search.speed.targets.Target"
+    return None if isinstance(found, Target) else f"is {kind_of(found)}, not a search.speed.targets.Target"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from methods.contract.named import load_named
+from methods.contract.named import kind_of, load_named
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def _wrong(found: Any) -> str | None:
 
     if isinstance(found, Task) or (isinstance(found, type) and issubclass(found, Task)):
         return None
-    kind = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
-    return f"is {kind}, not a subclass of methods.contract.task.Task"
+    return f"is {kind_of(found)}, not a subclass of methods.contract.task.Task"
 
 
 def _build(kind: type[Task], name: str, options: Mapping[str, Any]) -> Task:

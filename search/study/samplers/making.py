@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.samplers import BaseSampler
 
-from methods.contract.named import load_named
+from methods.contract.named import kind_of, load_named
 from search.study.cost import PointCosts
 from search.study.samplers.adapter import LimitedSampler, PortSampler
 from search.study.samplers.base import Aim, Sampler, Tried
@@ -17,7 +17,10 @@ from search.study.samplers.exact import ExactCostSampler
 from search.study.samplers.stock import stock_sampler
 from spaces import InputError, Space
 
-SAMPLERS: Mapping[str, str] = {"exact": "search.study.samplers.exact:ExactCostSampler"}
+EXACT = "exact"
+"""The sampler that is handed the costs of many points at once."""
+
+SAMPLERS: Mapping[str, str] = {EXACT: "search.study.samplers.exact:ExactCostSampler"}
 """Our samplers of the port by name."""
 
 GROUP = "paretoprune.samplers"
@@ -53,18 +56,16 @@ def sampler_maker(
             return LimitedSampler(inner, space, aim, costs, costs.dense) if aim.limits.hard else inner
 
         return stock
-    kind = load_named("sampler", chosen, SAMPLERS, GROUP, _unfit)
-    made = ExactCostSampler(aim, seed, costs) if kind is ExactCostSampler else _made(kind, chosen, aim, seed)
+    made = ExactCostSampler(aim, seed, costs) if chosen == EXACT else make_sampler(chosen, aim, seed)
     port = PortSampler(made, space, aim, costs, earlier)
     return lambda question: port
 
 
-def _made(kind: Callable[..., Any], name: str, aim: Aim, seed: int) -> Sampler:
+def make_sampler(name: str, aim: Aim, seed: int) -> Sampler:
     """Make somebody else's sampler.
 
     Args:
-        kind: Its class.
-        name: What it is called, for the message.
+        name: Its name, or ``package.module:Name``.
         aim: What is searched for.
         seed: Seed of the study.
 
@@ -72,8 +73,9 @@ def _made(kind: Callable[..., Any], name: str, aim: Aim, seed: int) -> Sampler:
         The sampler.
 
     Raises:
-        InputError: If it cannot be made so.
+        InputError: If there is none of that name, it is no sampler, or it cannot be made so.
     """
+    kind = load_named("sampler", name, SAMPLERS, GROUP, _unfit)
     try:
         made: Sampler = kind(aim, seed)
     except Exception as error:  # anything may go wrong in somebody else's class
@@ -84,7 +86,7 @@ def _made(kind: Callable[..., Any], name: str, aim: Aim, seed: int) -> Sampler:
 def _unfit(found: Any) -> str | None:
     """Say what is wrong with an object that should be the class of a sampler."""
     if not callable(found):
-        return f"is a {type(found).__name__}, not a class of samplers"
+        return f"is {kind_of(found)}, not a class of samplers"
     if inspect.isclass(found) and not all(callable(getattr(found, act, None)) for act in ("observe", "propose")):
         return "has no observe and propose, as search.study.samplers.base.Sampler has"
     return None
