@@ -48,10 +48,13 @@ def kind_of(found: Any) -> str:
         Its class, or that it is one.
 
     Example:
-        >>> kind_of(3), kind_of(int)
-        ('a int', 'the class int')
+        >>> kind_of(3), kind_of("x"), kind_of(int)
+        ('an int', 'a str', 'the class int')
     """
-    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    name = type(found).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def is_reference(name: str) -> bool:

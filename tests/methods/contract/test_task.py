@@ -77,7 +77,7 @@ def test_the_output_can_be_named() -> None:
 def test_networks_without_a_tensor_are_refused() -> None:
     with pytest.raises(InputError, match="a dict with 'one', 'two'; .* 'out' or 'logits' or 'prediction'"):
         Classification().output({"one": torch.zeros(1), "two": torch.zeros(1)})
-    with pytest.raises(InputError, match=r"returns a tuple of 2; set output_key .* \(0 for the first\)"):
+    with pytest.raises(InputError, match=r"returns a tuple of 2; set output_key .* output_key = 0 \} for the first\)"):
         Classification().output((torch.zeros(1), torch.zeros(1)))
     with pytest.raises(InputError, match="returns a tensor, not NoneType"):
         Classification().output(None)

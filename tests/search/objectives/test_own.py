@@ -71,7 +71,7 @@ def test_a_measurement_that_is_no_number_is_named_before_anything_is_trained(min
     [
         ("nowhere:energy", "there is no module 'nowhere'; it must be installed or lie in"),
         ("my_energy:enrgy", "unknown name in my_energy: 'enrgy'; did you mean 'energy'"),
-        ("my_energy:number", "number is a int, not an Objective"),
+        ("my_energy:number", "number is an int, not an Objective"),
         ("my_energy", "unknown objective 'my_energy'"),
     ],
 )

@@ -86,7 +86,7 @@ def test_users_model_is_called_as_its_signature_allows(module: Write, function: 
     ("function", "said"),
     [
         ("named_", r"model 'users_own_\d+:named_': unknown name in users_own_\d+: 'named_'; did you mean 'named'"),
-        ("constant", "constant is a int, not a function"),
+        ("constant", "constant is an int, not a function"),
         ("word", r"must return a torch\.nn\.Module, not str"),
         ("broken", "failed: ZeroDivisionError: oh"),
         ("two", r"gives \[2, 2\] for 2 inputs instead of \[2, 5\]"),
