@@ -291,7 +291,7 @@ def test_a_target_of_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run = prepare("my_targets:triple", model, EXAMPLE, Conditions(("my_targets:triple",)))
     with torch.no_grad():
         torch.testing.assert_close(run(), 3 * model(like(EXAMPLE, 1)))
-    with pytest.raises(InputError, match="other is a int, not a search.speed.targets.Target"):
+    with pytest.raises(InputError, match="other is an int, not a search.speed.targets.Target"):
         targets.load_target("my_targets:other")
     with pytest.raises(InputError, match="unknown latency target 'openvin'; did you mean 'openvino'"):
         checked_targets(["openvin"])
