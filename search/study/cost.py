@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,22 @@ class PointCosts:
             return None
         return None if found is None else PointCost(found.flops, found.params)
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the channel groups."""
+        return [group.name for group in self.groups]
+
+    def target(self, method: str) -> str | None:
+        """Name the parameter of a method that asks for a share of the FLOPs.
+
+        Args:
+            method: Name of the method.
+
+        Returns:
+            Its own name of the parameter; ``None`` if it has none.
+        """
+        return load_method(method).flops_parameter
+
     def band(self, limits: Limits) -> tuple[float, float]:
         """Say between which shares of the FLOPs a search looks.
 
@@ -105,6 +121,18 @@ class PointCosts:
         kept = np.maximum(np.rint(self._channels * (1 - ratios)), 1).astype(np.int64)
         flops, params = self._model.batch(kept)
         return np.column_stack([flops / self.dense.flops, params / self.dense.params])
+
+    def each(self, method: str, points: Sequence[Mapping[str, Value]]) -> Floats:
+        """Leave points that no ratios describe to the surrogate: one by one they take milliseconds.
+
+        Args:
+            method: Name of the method.
+            points: Its parameters, by their own names.
+
+        Returns:
+            Not a number, ``[points]``.
+        """
+        return np.full(len(points), np.nan)
 
     def ratios(self, mode: str, columns: Mapping[str, Floats], target: str | None) -> Floats | None:
         """Compute the ratios of many points of one mode.

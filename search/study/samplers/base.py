@@ -27,7 +27,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spaces import Space, Value
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,71 @@ class CostOf(Protocol):
 
         Returns:
             The exact cost; ``None`` where only training will tell.
+        """
+
+
+class ManyCosts(CostOf, Protocol):
+    """Tells what many points cost at once, as far as that is known without a trial."""
+
+    @property
+    def dense(self) -> PointCost:
+        """Cost of the dense network."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the channel groups; empty where points are not about widths."""
+
+    def target(self, method: str) -> str | None:
+        """Name the parameter of a method that asks for a share of the FLOPs.
+
+        Args:
+            method: Name of the method.
+
+        Returns:
+            Its own name of the parameter; ``None`` if it has none.
+        """
+
+    def band(self, limits: Limits) -> tuple[float, float]:
+        """Say between which shares of the FLOPs a search looks.
+
+        Args:
+            limits: Limits of the study.
+
+        Returns:
+            The least and the largest share.
+        """
+
+    def ratios(self, mode: str, columns: Mapping[str, Floats], target: str | None) -> Floats | None:
+        """Compute what many points of one mode remove.
+
+        Args:
+            mode: The value of ``sparsity.mode``; ``"target"`` for methods that have a share of the FLOPs alone.
+            columns: Values by name of parameter, ``[candidates]`` each.
+            target: The parameter that asks for a share of the FLOPs.
+
+        Returns:
+            Share of the units that is removed, ``[candidates, groups]``; ``None`` where that is not known.
+        """
+
+    def shares(self, ratios: Floats) -> Floats:
+        """Cost many choices of ratios.
+
+        Args:
+            ratios: Share of the units that is removed, ``[candidates, groups]``.
+
+        Returns:
+            Share of the dense FLOPs and of the parameters that is left, ``[candidates, 2]``.
+        """
+
+    def each(self, method: str, points: Sequence[Mapping[str, Value]]) -> Floats:
+        """Cost points that no ratios describe.
+
+        Args:
+            method: Name of the method.
+            points: Its parameters, by their own names.
+
+        Returns:
+            Share of the dense FLOPs, ``[points]``; not a number where it is not known, or not known quickly.
         """
 
 

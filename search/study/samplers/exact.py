@@ -15,9 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from methods import load_method
-from search.study.cost import PointCosts
-from search.study.samplers.base import Aim, Axis, CostOf, Tried
+from search.study.samplers.base import Aim, Axis, CostOf, ManyCosts, Tried
 from search.study.samplers.improvement import expected_improvement
 from search.study.samplers.repair import repair_point
 from search.study.samplers.slots import UNUSED, Floats, Slots
@@ -73,7 +71,7 @@ class ExactCostSampler:
         costs: Costs of points, for many candidates at once.
     """
 
-    def __init__(self, aim: Aim, seed: int, costs: PointCosts) -> None:
+    def __init__(self, aim: Aim, seed: int, costs: ManyCosts) -> None:
         self._aim = aim
         self._seed = seed
         self._costs = costs
@@ -126,7 +124,7 @@ class ExactCostSampler:
         for method in map(str, _choices(space)):
             self._slots[method] = Slots(own_space(space, method))
         self._methods = list(self._slots)
-        self._targets = {method: load_method(method).flops_parameter for method in self._methods}
+        self._targets = {method: self._costs.target(method) for method in self._methods}
         self._knobs = max(len(slots) for slots in self._slots.values())
 
     def _one(
@@ -251,7 +249,7 @@ class ExactCostSampler:
     def _described(self, method: int, units: Floats) -> Features:
         """Describe points of a method by what is removed, where, and how the method is set."""
         slots = self._slots[self._methods[method]]
-        groups = len(self._costs.groups)
+        groups = len(self._costs.names)
         saving, deviation = np.full(len(units), np.nan), np.zeros((len(units), groups))
         target = self._targets[self._methods[method]]
         sparse = _sparse(slots, target)
@@ -265,6 +263,10 @@ class ExactCostSampler:
                 saving[rows] = -np.log2(self._costs.shares(ratios)[:, 0])
             if target in columns and mode in ASKED:
                 saving[rows] = -np.log2(columns[target])
+        unknown = np.flatnonzero(np.isnan(saving))
+        if len(unknown):
+            shares = self._costs.each(self._methods[method], [slots.decode(units[row]) for row in unknown])
+            saving[unknown] = -np.log2(shares)
         knobs = np.zeros((len(units), self._knobs))
         own = [slot for slot, name in enumerate(slots.names) if name not in sparse]
         knobs[:, : len(own)] = units[:, own] - (UNUSED if slots.default is None else slots.default[own])
