@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from search.fronts.dominance import attained
 from search.fronts.front import Front
 from search.fronts.member import Member
 from search.objectives import Objective
@@ -195,6 +196,29 @@ class Confirmation:
         rows = [(each.member.metrics[name], each.validation(name)) for each in self.members]
         return Spread(tuple(sign * (recorded - again.mean) for recorded, again in rows if again.values))
 
+    def attainment(self) -> dict[str, list[dict[str, float]]]:
+        """Find what fronts of single seeds reach: the band that a front of one more seed is expected in.
+
+        Returns:
+            The points that the reruns of ``all`` seeds reach, of ``half`` of them, and of ``any`` of them: values by
+            name of the objective. Empty where fewer than two seeds measured every objective, or there are more than
+            three objectives.
+        """
+        names = [objective.name for objective in self.front.objectives]
+        fronts = []
+        for index in range(self.seeds):
+            runs = [each.complete[index] for each in self.members if index in each.complete]
+            points = [[run.metrics[name] for name in names] for run in runs if not run.lacks(names)]
+            if points:
+                fronts.append(points)
+        if len(fronts) < 2 or len(names) > 3:
+            return {}
+        maximise = [objective.maximise for objective in self.front.objectives]
+        return {
+            name: [dict(zip(names, point, strict=True)) for point in attained(fronts, maximise, share).tolist()]
+            for name, share in (("all", 1.0), ("half", 0.5), ("any", 1.0 / len(fronts)))
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return everything in JSON's types.
 
@@ -210,6 +234,7 @@ class Confirmation:
             "confirmed": [each.member.trial for each in self.confirmed],
             "luck": {each.name: self.luck(each).to_json() for each in qualities},
             "optimism": {each.name: self.optimism(each).to_json() for each in self.tested},
+            "attainment": self.attainment(),
             "members": [each.to_json(self.front.objectives, self.tested) for each in self.members],
         }
 

@@ -56,6 +56,29 @@ def hypervolume(points: ArrayLike, reference: Sequence[float], maximise: Sequenc
     return float(moocore.hypervolume(inside, ref=worst)) if len(inside) else 0.0
 
 
+def attained(fronts: Sequence[ArrayLike], maximise: Sequence[bool], share: float) -> Array:
+    """Find what a share of several fronts reach: a surface of their empirical attainment function.
+
+    Args:
+        fronts: Points of each front, ``[points, objectives]``, two or three objectives.
+        maximise: For each objective, whether larger is better.
+        share: Share of the fronts that must reach a point (by one as good in every objective), above 0 and up to 1.
+
+    Returns:
+        The points of the surface, ``[points, objectives]``, by the first objective, the worst first.
+
+    Example:
+        >>> one, two = [[0.9, 40.0], [0.8, 20.0]], [[0.85, 30.0]]
+        >>> attained([one, two], [True, False], 1.0).tolist()  # what both reach
+        [[0.8, 30.0], [0.85, 40.0]]
+    """
+    losses = np.concatenate([_losses(points, maximise) for points in fronts])
+    sets = np.repeat(np.arange(1.0, len(fronts) + 1), [len(points) for points in map(np.atleast_2d, fronts)])
+    found = moocore.eaf(losses, sets, percentiles=[100.0 * share])[:, :-1]
+    points = np.where(np.asarray(maximise), -found, found)
+    return np.asarray(points[np.lexsort(-found.T[::-1])])
+
+
 def knee(points: ArrayLike, maximise: Sequence[bool]) -> int:
     """Find the point where the front bends most.
 

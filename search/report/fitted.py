@@ -46,6 +46,14 @@ class Column:
         word = max(cell_len(word) for line in lines for word in line.split() or [""])
         return min(longest, max(WORDS, word if word <= LONGEST else 0))
 
+    @property
+    def least(self) -> int:
+        """Room below which a number, or a word of usual length, would be cut: folding words is the last resort."""
+        if not self.words:
+            return self.width
+        words = [cell_len(word) for text in (self.heading, *self.cells) for word in str(text).split()]
+        return min(self.width, max(words, default=0))
+
 
 @dataclass(frozen=True)
 class FittedTable:
@@ -109,7 +117,7 @@ class FittedTable:
         for column in kept:
             justify: Literal["left", "right"] = "left" if column.words else "right"
             table.add_column(
-                Text(column.heading), justify=justify, no_wrap=not column.words, min_width=column.width, overflow="fold"
+                Text(column.heading), justify=justify, no_wrap=not column.words, min_width=column.least, overflow="fold"
             )
         for number, cells in enumerate(zip(*(column.cells for column in kept), strict=True)):
             style = "bold" if number in self.strong else "dim" if number in self.faint else None

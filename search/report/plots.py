@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from search.fronts.confirmation import Confirmation
     from search.objectives import Objective
     from search.records.outcome import Outcome
 
-__all__ = ["front_figure", "front_html", "save", "save_front", "widths_figure"]
+__all__ = ["confirmation_figure", "front_figure", "front_html", "save", "save_front", "widths_figure"]
 
 _STILL = (".png", ".svg", ".pdf")
 _DPI = 160  # a figure of 10 x 6.5 inches becomes 1600 x 1040 pixels: sharp on any screen
@@ -261,6 +262,85 @@ def _headline(figure: Figure, panels: Sequence[Axes], front: Front) -> None:
     panels[0].set_title(name, loc="left", fontsize=17, fontweight="bold", color=INK, pad=16, parse_math=False)
     told = f"hypervolume {front.hypervolume():.4f}\n{len(front.members)} of {len(front.outcomes)} trials on the front"
     panels[-1].set_title(told, loc="right", fontsize=10, color=MUTED, pad=16, linespacing=1.4)
+
+
+def confirmation_figure(confirmation: Confirmation) -> Figure:
+    """Draw what fronts of further seeds reach: the band between all seeds and any of them, and the reruns themselves.
+
+    Args:
+        confirmation: A confirmed front; of several costs the first is drawn.
+
+    Returns:
+        The figure, 10 x 6.5 inches.
+
+    Raises:
+        InputError: If fewer than two seeds measured every objective.
+    """
+    bands = confirmation.attainment()
+    if not bands:
+        raise InputError("a band over seeds needs two seeds or more that measured every objective")
+    front = confirmation.front
+    quality = next(objective for objective in front.objectives if objective.quality)
+    runs = [(each, run) for each in confirmation.members for run in each.complete.values()]
+    known = [outcome for _, outcome in runs if not outcome.lacks([quality.name, front.cost.name])]
+    figure = _canvas(10, 6.5)
+    axes = figure.add_subplot()
+    values = [outcome.metrics[quality.name] for outcome in known]
+    costs = [outcome.metrics[front.cost.name] for outcome in known]
+    room, width = 0.08 * (max(values) - min(values) or 1.0), 0.08 * (max(costs) - min(costs) or 1.0)
+    right = max(costs) + width
+    floor, ceiling = min(values) - room, max(values) + room
+    worst = floor if quality.maximise else ceiling
+
+    def stairs(name: str) -> tuple[list[float], list[float]]:
+        points = sorted((point[front.cost.name], point[quality.name]) for point in bands[name])
+        x, y = [cost for cost, _ in points], [value for _, value in points]
+        return [x[0], *x, right], [worst, *y, y[-1]]
+
+    grid = sorted({*costs, *(cost for name in bands for cost in stairs(name)[0]), right})
+    low, high = ([_stair_at(stairs(name), place, worst) for place in grid] for name in ("all", "any"))
+    axes.fill_between(
+        grid, low, high, step="post", color=INK, alpha=0.12, linewidth=0, label="between all and any seed"
+    )
+    axes.step(*stairs("half"), where="post", color=INK, linewidth=1.8, label="half of the seeds")
+    looks = styles(each.member.method for each in confirmation.members)
+    for method, look in looks.items():
+        mine = [run for each, run in runs if each.member.method == method and run in known]
+        axes.scatter(
+            [run.metrics[front.cost.name] for run in mine],
+            [run.metrics[quality.name] for run in mine],
+            s=36,
+            color=look.colour,
+            marker=look.marker,
+            label=f"{method}, reruns",
+            zorder=3,
+        )
+    axes.set_xlim(min(costs) - width, right)
+    axes.set_ylim(floor, ceiling)
+    axes.set_xlabel(front.cost.title, color=INK, fontsize=11, parse_math=False)
+    axes.set_ylabel(quality.title, color=INK, fontsize=11, parse_math=False)
+    axes.xaxis.set_major_formatter(lambda value, _: front.cost.format(value))
+    axes.yaxis.set_major_formatter(lambda value, _: quality.format(value))
+    axes.grid(color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(frameon=False, loc="best", fontsize=10)
+    name = front.study if len(front.study) <= _LONGEST else f"{front.study[:_LONGEST]}..."
+    axes.set_title(
+        f"{name} over {confirmation.seeds} further seeds", loc="left", color=INK, fontsize=13, parse_math=False
+    )
+    return figure
+
+
+def _stair_at(stairs: tuple[list[float], list[float]], place: float, before: float) -> float:
+    """Read a staircase: the last step at or left of a place, and a value before the first."""
+    found = before
+    for x, y in zip(*stairs, strict=True):
+        if x > place:
+            break
+        found = y
+    return found
 
 
 def widths_figure(outcome: Outcome, objectives: Sequence[Objective] = ()) -> Figure:

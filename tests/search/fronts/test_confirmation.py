@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
@@ -16,6 +17,8 @@ from search.fronts.front import Front
 from search.objectives import load_objectives
 from search.records.outcome import DenseRow, Outcome
 from search.report.confirmation import confirmation_table, write_spread
+from search.report.plots import confirmation_figure
+from spaces import InputError
 from tests.search.cases import outcome
 
 DENSE = DenseRow.of(accuracy=0.95, flops=1000, params=100, seconds=2.0)
@@ -111,3 +114,30 @@ def test_the_table_fits(width: int) -> None:
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
     assert "51.00 ± 2.48 %" in text and "as 0" in text and "open: 1 of 3 measured" in " ".join(text.split())
+
+
+def test_the_band_over_seeds_by_hand() -> None:
+    """Two seeds, two members: what both reach, and what one of them reaches."""
+    found = judged({0: [0.5, 0.6], 1: [0.9, 0.7]})
+    band = found.attainment()
+    assert band["all"] == [{"accuracy": 0.5, "flops": 100.0}, {"accuracy": 0.7, "flops": 200.0}]
+    assert band["any"] == [{"accuracy": 0.6, "flops": 100.0}, {"accuracy": 0.9, "flops": 200.0}]
+    assert band["half"] == band["any"], "one of two seeds is half of them"
+    assert found.to_json()["attainment"] == band
+
+
+def test_a_seed_whose_network_failed_reaches_less_and_one_seed_has_no_band() -> None:
+    found = judged({0: [0.5, 0.6, None], 1: [0.9, None, 0.8]})
+    assert found.attainment()["all"] == [{"accuracy": 0.6, "flops": 200.0}], "the third seed has nothing cheaper"
+    assert judged({0: [0.5], 1: [0.9]}).attainment() == {}
+    with pytest.raises(InputError, match="two seeds or more"):
+        confirmation_figure(judged({0: [0.5], 1: [0.9]}))
+
+
+def test_the_picture_of_the_band_has_every_rerun() -> None:
+    found = judged({0: [0.5, 0.6, 0.55], 1: [0.9, 0.7, 0.8]})
+    figure = confirmation_figure(found)
+    (axes,) = figure.axes
+    reruns = [group for group in axes.collections if str(group.get_label()).endswith("reruns")]
+    assert sum(len(np.asarray(group.get_offsets())) for group in reruns) == 6
+    assert axes.get_xlabel() == "FLOPs" and "over 3 further seeds" in axes.get_title(loc="left")
