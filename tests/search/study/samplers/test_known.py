@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import optuna
+import pytest
 
 from search.study.samplers.adapter import optuna_sampler
 from search.study.samplers.base import Aim, Axis
@@ -36,11 +37,11 @@ def aim(costs: KnownCosts) -> Aim:
         Axis("error", False, True, ideal=0.0, worst=1.0),
         Axis("flops", False, False, ideal=0.0, worst=1.0, dense=float(costs.dense.flops)),
     )
-    return Aim(axes, drop=1.0, least=1 / 64)
+    return Aim(axes, drop=1.0)
 
 
 def search(seed: int, trials: int) -> list[dict[str, Value]]:
-    costs = KnownCosts(cost, whole=64.0)
+    costs = KnownCosts(cost, least=1.0, whole=64.0)
     sampler = optuna_sampler(partial(ExactCostSampler, costs=costs), SPACE, aim(costs), costs, seed)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     points = []
@@ -48,14 +49,15 @@ def search(seed: int, trials: int) -> list[dict[str, Value]]:
         trial = study.ask()
         point = SPACE.split(suggest(SPACE, trial), METHOD)[1]
         points.append(point)
-        study.tell(trial, [error(point), cost("mlp", point) / 64.0 * 1e6])
+        study.tell(trial, [error(point), float(costs("mlp", point).flops)])
     return points
 
 
 def test_known_costs_are_shares_of_the_whole() -> None:
-    costs = KnownCosts(cost, whole=64.0)
-    assert costs.each("mlp", [{"units": 16, "rate": 0.5}, {"units": 64, "rate": 0.5}]).tolist() == [0.25, 1.0]
-    assert costs("mlp", {"units": 16, "rate": 0.5}).flops == 250_000
+    costs = KnownCosts(cost, least=1.0, whole=64.0)
+    shares = costs.each("mlp", [{"units": units, "rate": 0.5} for units in (1, 8, 64)])
+    assert shares == pytest.approx([0.05, math.sqrt(0.05), 1.0])
+    assert costs("mlp", {"units": 1, "rate": 0.5}).flops == 50_000
     assert costs.target("mlp") is None and costs.names == ()
 
 
