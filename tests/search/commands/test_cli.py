@@ -570,7 +570,7 @@ def test_help_shows_an_example_that_works(
     monkeypatch.setattr("search.driver.league.League.run", lambda *_: [])
     hasty = Effort(seconds=0.0, block=0.0, least_rounds=2, most_rounds=2, attempts=1)
     # The network and every layer of it are timed, none of them for long.
-    monkeypatch.setattr("search.speed.profile.EFFORT", hasty)
+    monkeypatch.setattr("search.speed.modules.EFFORT", hasty)
     monkeypatch.setattr("search.speed.measure.REFERENCE_ATTEMPTS", 1)
     program, command, *arguments = shlex.split(example)
     assert program == "paretoprune"
