@@ -276,9 +276,11 @@ class Sweep:
         """Claim the study, or join the driver that has; tell whether this one leads: tests, draws and mirrors."""
         try:
             stack.enter_context(files.lock())
-        except InputError:
+        except InputError as error:
             if not is_shared(study_url(self.config)):
-                raise
+                raise InputError(
+                    f"{error}; several drivers can share a study whose trials are in PostgreSQL (--study-storage)"
+                ) from error
             stack.enter_context(files.join())
             self._listener.stage(f"joining the other drivers of {files.name}")
             return False

@@ -13,6 +13,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from benchmarks.faults.continuation import KILLED_AT, kill_and_continue
 from search.store.studies import StudyFiles
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,13 @@ def test_killed_at_random_moments_and_resumed_equals_never_interrupted(tmp_path:
     assert points(tmp_path, "killed") == points(tmp_path, "whole")
     study = optuna.load_study(study_name="killed", storage=f"sqlite:///{tmp_path}/optuna.db")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 8
+
+
+@pytest.mark.parametrize("method", ["magnitude", "increg"], ids=["prunes once", "prunes while it trains"])
+def test_a_trial_that_is_killed_near_its_end_goes_on_from_there(method: str, tmp_path: Path) -> None:
+    found = kill_and_continue(method, tmp_path)
+    assert found.kept >= KILLED_AT and found.repeated <= 1
+    assert found.history_equal and found.weights_equal
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
