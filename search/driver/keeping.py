@@ -10,8 +10,8 @@ from search.store.databases import is_sound, sqlite_url
 from search.store.files import remove_folder
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, checked_name
+from search.study.opening import database_file
 from search.study.storage import (
-    database_file,
     delete_study,
     is_damaged,
     known_studies,

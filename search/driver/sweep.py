@@ -41,8 +41,9 @@ from search.store.files import full_disk_error
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, places
 from search.study.config_file import with_places
+from search.study.opening import BEAT, is_shared
 from search.study.schedule import Schedule, lag_for
-from search.study.storage import BEAT, is_damaged, is_shared, known_studies, set_aside_damaged
+from search.study.storage import is_damaged, known_studies, set_aside_damaged
 from search.study.study import Study
 from search.tasks.identity import study_identity
 from search.tasks.workload import Workload

@@ -16,7 +16,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -28,7 +28,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.records.errors import RunError, StoreWarning
 from search.records.text import without_credentials
-from search.store.databases import is_sound, lock_database, network_file_system, set_aside, sqlite_file
+from search.store.databases import is_sound, lock_database, set_aside
+from search.study.opening import close_connection, database_file, experimental, is_shared, open_storage, reason_away
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -49,42 +50,11 @@ CLAIM = "driver"
 TABLES = ("studies", "trials")
 """Tables by which a database is known to be Optuna's."""
 
-SERVERS = ("postgresql+psycopg://",)
-"""Beginnings of the addresses of databases that several drivers may share."""
-
-BEAT = 10
-"""Seconds between two signs of life of a driver for the trials that it runs."""
-
-GRACE = 60
-"""Seconds without such a sign after which a driver counts as dead, and its trials are free."""
-
 PATIENCE = 300.0
 """Seconds that a database on a server may be away."""
 
 SAID_AFTER = 5.0
 """Seconds after which that is said."""
-
-OPENED_WITHIN = 20.0
-"""Seconds within which a server that is being started must answer when a storage is opened."""
-
-STARTING = ("refused", "starting up", "shutting down", "recovery", "closed the connection", "terminating connection")
-"""What is said of a server that may be there in a moment, unlike one that knows no such user."""
-
-
-def is_shared(url: str) -> bool:
-    """Say whether several drivers may use a storage at once.
-
-    Args:
-        url: Optuna storage URL.
-
-    Returns:
-        Whether it is a database on a server.
-
-    Example:
-        >>> is_shared("postgresql+psycopg://anna@db/runs"), is_shared("sqlite:////runs/optuna.db")
-        (True, False)
-    """
-    return url.startswith(SERVERS)
 
 
 def _patient(
@@ -139,7 +109,7 @@ class Storage:
             InputError: If there is a study of that name.
         """
         try:
-            study = optuna.create_study(storage=_opened(url, often=True), study_name=name, directions=directions)
+            study = optuna.create_study(storage=open_storage(url, often=True), study_name=name, directions=directions)
         except optuna.exceptions.DuplicatedStudyError as error:
             raise InputError(
                 f"Optuna's storage {without_credentials(url)} already has a study {name!r}; choose another --name, or "
@@ -164,7 +134,7 @@ class Storage:
             InputError: If there is no study of that name, or only another one.
         """
         try:
-            study = optuna.load_study(storage=_opened(url, often=True), study_name=name)
+            study = optuna.load_study(storage=open_storage(url, often=True), study_name=name)
         except KeyError as error:
             raise InputError(f"Optuna's storage {without_credentials(url)} has no study {name!r}") from error
         found = study.user_attrs.get(IDENTITY)
@@ -304,7 +274,7 @@ class Storage:
             yield
         finally:
             self._held = False
-            _let_go(connection)
+            close_connection(connection)
 
     @_patient
     def claim(self, number: int, driver: str, is_gone: Callable[[str], bool]) -> bool:
@@ -313,7 +283,7 @@ class Storage:
         Args:
             number: Its number in our study.
             driver: Names the driver.
-            is_gone: Tells whether a driver is known to have ended; one that has not beaten for :data:`GRACE` seconds
+            is_gone: Tells whether a driver is known to have ended; one that has not beaten for a minute
                 counts as ended in any case.
 
         Returns:
@@ -424,7 +394,7 @@ class Storage:
                 text("SELECT pg_advisory_xact_lock(:key)"), {"key": int.from_bytes(digest[:8], "big", signed=True)}
             )
         except BaseException:
-            _let_go(connection)
+            close_connection(connection)
             raise
         return connection
 
@@ -436,7 +406,7 @@ class Storage:
                 return act()
             except Exception as error:
                 away = time.monotonic() - began
-                if self._engine is None or (reason := _reason_away(error)) is None:
+                if self._engine is None or (reason := reason_away(error)) is None:
                     raise
                 where = without_credentials(self._engine.url.render_as_string(hide_password=True))
                 if away > PATIENCE:
@@ -532,7 +502,7 @@ def known_studies(url: str) -> list[str]:
     path = database_file(url)
     if path is not None and not path.exists():
         return []  # asking Optuna would make the file
-    return list(optuna.get_all_study_names(_opened(url)))
+    return list(optuna.get_all_study_names(open_storage(url)))
 
 
 def delete_study(url: str, name: str) -> None:
@@ -543,7 +513,7 @@ def delete_study(url: str, name: str) -> None:
         name: Name of the study; one that is not there is no error.
     """
     if name in known_studies(url):
-        optuna.delete_study(study_name=name, storage=_opened(url))
+        optuna.delete_study(study_name=name, storage=open_storage(url))
 
 
 def rename_study(url: str, old: str, new: str) -> None:
@@ -554,7 +524,7 @@ def rename_study(url: str, old: str, new: str) -> None:
         old: Its name.
         new: The other name; it is free.
     """
-    storage = _opened(url)
+    storage = open_storage(url)
     optuna.copy_study(from_study_name=old, from_storage=storage, to_storage=storage, to_study_name=new)
     optuna.delete_study(study_name=old, storage=storage)
 
@@ -586,7 +556,7 @@ def read_trials(url: str, name: str) -> TrialsSeen:
     Returns:
         What was seen.
     """
-    study = optuna.load_study(storage=_opened(url), study_name=name)
+    study = optuna.load_study(storage=open_storage(url), study_name=name)
     kept = Storage(study)
     trials = kept.trials()
     ended = frozenset(number for number, trial in trials.items() if trial.state.is_finished())
@@ -620,104 +590,3 @@ def set_aside_damaged(url: str) -> Path | None:
         return None
     with lock_database(path):
         return None if is_sound(path, TABLES) else set_aside(path)
-
-
-def database_file(url: str) -> Path | None:
-    """Name the file of an SQLite storage.
-
-    Args:
-        url: Optuna storage URL.
-
-    Returns:
-        The file; ``None`` for a database on a server.
-    """
-    return Path(sqlite_file(url)) if url.startswith("sqlite:///") else None
-
-
-def _opened(url: str, often: bool = False) -> optuna.storages.RDBStorage:
-    """Open a storage; SQLite with patience for a reader that holds it, a server with connections that are kept."""
-    # Optuna reports each trial, and each parameter that a sampler draws alone; our listeners do the former.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = database_file(url)
-    if path is None:
-        return _open_server(url, often)
-    if (system := network_file_system(path.parent)) is not None:
-        raise InputError(
-            f"{path.parent} is on {system}, over which SQLite's locks cannot be trusted; give the study another "
-            "storage with --study-storage: postgresql+psycopg://USER@HOST/DATABASE, or sqlite:////PATH on a local disk"
-        )
-    with lock_database(path):  # a new database gets its tables from one process
-        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-
-
-def _open_server(url: str, often: bool) -> optuna.storages.RDBStorage:
-    """Open a storage on a server; its tables are made by one process."""
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.pool import NullPool
-
-    public = without_credentials(url)
-    # A machine that vanishes says nothing: within about a minute the connection counts as lost.
-    patience = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-    until = time.monotonic() + OPENED_WITHIN
-    while True:
-        try:
-            engine = create_engine(url, connect_args=patience, poolclass=NullPool)
-            with experimental(), engine.connect() as connection:
-                connection.execute(text("SELECT pg_advisory_xact_lock(0)"))
-                kept = {"pool_pre_ping": True} if often else {"poolclass": NullPool}
-                return optuna.storages.RDBStorage(
-                    url,
-                    engine_kwargs={"connect_args": patience, **kept},
-                    heartbeat_interval=BEAT,
-                    grace_period=GRACE,
-                )
-        except ImportError as error:
-            raise InputError(
-                f"the study's storage {public} needs psycopg, which is not here: pip install 'psycopg[binary]>=3.2'"
-            ) from error
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            reason = _reason_away(error) or (str(error).strip().splitlines() or [type(error).__name__])[0]
-            if any(words in reason for words in STARTING) and time.monotonic() < until:
-                time.sleep(0.5)
-                continue
-            raise RunError(
-                f"the study's storage {public} cannot be used ({without_credentials(reason)}); is the server up, and "
-                "are user and password right? They are never stored: give them in --study-storage each time, or as "
-                "PGUSER and PGPASSWORD, or in ~/.pgpass"
-            ) from error
-
-
-def _reason_away(error: BaseException) -> str | None:
-    """Say why a database on a server cannot be reached; ``None`` if that is not what went wrong."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, DBAPIError) and (
-            cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
-        ):
-            lines = str(cause.orig).strip().splitlines() or [type(cause.orig).__name__]
-            return without_credentials(lines[0])
-        cause = cause.__cause__ or cause.__context__
-    return None
-
-
-def _let_go(connection: Connection) -> None:
-    """Close a connection, and with it its lock; the server may have closed it already."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    with suppress(SQLAlchemyError):
-        connection.close()
-
-
-@contextmanager
-def experimental() -> Generator[None]:
-    """Use what Optuna calls experimental (metric names, the Gaussian-process sampler) without its warnings.
-
-    Yields:
-        Nothing; runs the block.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

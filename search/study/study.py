@@ -25,6 +25,7 @@ from search.objectives import Objective, load_objectives
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.study.config import Sampler
+from search.study.opening import experimental
 from search.study.samplers.base import Limits
 from search.study.samplers.choice import resolve_sampler
 from search.study.samplers.making import Maker
@@ -32,7 +33,7 @@ from search.study.samplers.stock import stock_sampler
 from search.study.schedule import Schedule
 from search.study.schedulers.ladder import Ladder
 from search.study.space import METHOD
-from search.study.storage import Storage, ended_as, experimental, finished_trial, set_constraints
+from search.study.storage import Storage, ended_as, finished_trial, set_constraints
 from spaces import InputError, Space, Value
 from spaces.dialects import suggest, to_optuna
 

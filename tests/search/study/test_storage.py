@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.records.errors import RunError
-from search.study import storage
+from search.study import opening
 from search.study.config import checked_storage, places
 from search.study.config_file import load_config
 from search.study.storage import known_studies
@@ -17,14 +17,14 @@ from spaces import InputError
 def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/optuna.db"
     (tmp_path / "optuna.db").touch()
-    monkeypatch.setattr(storage, "network_file_system", lambda folder: f"nfs4 ({folder})")
+    monkeypatch.setattr(opening, "network_file_system", lambda folder: f"nfs4 ({folder})")
     with pytest.raises(InputError, match=r"is on nfs4 .*--study-storage: postgresql\+psycopg://.* or sqlite:////PATH"):
         known_studies(url)
 
 
 def test_a_server_that_is_away_is_said_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("psycopg")
-    monkeypatch.setattr(storage, "OPENED_WITHIN", 0.0)
+    monkeypatch.setattr(opening, "OPENED_WITHIN", 0.0)
     with pytest.raises(RunError, match="127.0.0.1:1/runs cannot be used") as refused:
         known_studies("postgresql+psycopg://anna:p%40ss@127.0.0.1:1/runs?application_name=x")
     assert (
