@@ -11,7 +11,7 @@ from search.records.paths import resolve_path
 from search.study.config_file import load_config
 from search.study.keys import meanings, toml
 from search.tasks.data.sets import DATA
-from search.tasks.models import GROUP, MODELS, unknown_model
+from search.tasks.models import GROUP, HF, MODELS, unknown_model
 from search.tasks.recipes import default_recipe
 from spaces import InputError, unknown_name
 
@@ -51,9 +51,9 @@ def write_template(
     recipe, epochs = default_recipe(config.data, "finetune")
     _, dense_epochs = default_recipe(config.data, "dense")
     top: list[tuple[str, Any, bool]] = [
-        ("model", config.model, True),
+        ("model", _named_from_folder(config.model, folder), True),
         ("weights", "weights.safetensors", False),
-        ("data", config.data, True),
+        ("data", _named_from_folder(config.data, folder), True),
         ("data_root", _from_folder(config.data_root, folder), data_root is not None),
         ("methods", config.methods, True),
         ("objectives", config.objectives, True),
@@ -81,6 +81,13 @@ def _from_folder(path: Path, folder: Path | None) -> Path:
     """A path as it is written in a file of that folder: relative where it lies below."""
     home = resolve_path(folder or Path())
     return path.relative_to(home) if path.is_relative_to(home) else path
+
+
+def _named_from_folder(name: str, folder: Path | None) -> str:
+    """A name as it is written in a file of that folder: what ``hf:`` stands before is a path."""
+    if not name.startswith(HF):
+        return name
+    return f"{HF}{_from_folder(Path(name.removeprefix(HF)), folder)}"
 
 
 def _check_known(kind: str, name: str, known: Sequence[str]) -> None:

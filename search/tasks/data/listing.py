@@ -10,7 +10,7 @@ from search.tasks.recipes import default_recipe
 
 FORMS = {
     "hf:FOLDER": "a folder of Hugging Face's datasets: of save_to_disk, of parquet files, or of images",
-    "package.module:function": "your own: a function that gives (inputs, labels); see search/tasks/data/arrays.py",
+    "package.module:function": "your own function: it gives (inputs, labels) or a torch Dataset; see docs/tasks.md",
 }
 """Other names, and what they stand for."""
 

@@ -209,6 +209,10 @@ def test_a_written_configuration_is_valid_as_it_is_and_with_every_comment_taken_
     assert call("init own.toml --overwrite").exit_code == 0
     assert load_config(Path("own.toml")).model == "digits_resnet"
     assert "cannot be written" in call("init nowhere/own.toml").stderr
+    Path("shapes").mkdir()
+    assert call("init hf.toml --data hf:shapes").exit_code == 0
+    assert 'data = "hf:shapes"' in Path("hf.toml").read_text()
+    assert load_config(Path("hf.toml")).data == f"hf:{Path.cwd()}/shapes"
     Path("etc").mkdir()
     assert call("init etc/own.toml --data-root sets").exit_code == 0
     assert call("init etc/near.toml --data-root etc/sets").exit_code == 0
