@@ -157,7 +157,7 @@ def run(table: Table, name: str, seed: int, trials: int) -> tuple[list[float], f
     own = table.space()
     space, costs = own, None
     if name == "exact":
-        space = Space({METHOD: Categorical(("table",))}) | own.prefixed("table")
+        space = Space({METHOD: Categorical(("table",))}) | own.add_prefix("table")
         costs = KnownCosts(lambda method, point: table.cost[table.key(point)], min(table.cost.values()), table.whole)
         axes = (
             Axis("error", False, True, ideal=0.0, worst=table.worst, dense=0.0),

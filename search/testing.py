@@ -131,7 +131,7 @@ def check_scheduler(make: Callable[[Aim, int], Any], trials: int = 12, steps: in
                     legs.append((spec.number, spec.until))
                 assert schedule.running, "a sweep must not come to a stand"
                 number = draw.choice(sorted(schedule.running))
-                disk[number] = _played_leg(schedule.running[number], steps)
+                disk[number] = _play_leg(schedule.running[number], steps)
                 events += 1
                 if events == kill_after:
                     killed = True
@@ -154,10 +154,10 @@ class _Played:
     def __init__(self, total: int) -> None:
         self.total, self.number = total, 0
 
-    def asked(self) -> list[TrialSpec]:
+    def open_trials(self) -> list[TrialSpec]:
         return []
 
-    def told(self) -> int:
+    def count_told(self) -> int:
         return 0
 
     def ask(self) -> TrialSpec:
@@ -170,7 +170,7 @@ class _Played:
     def pause(self, outcome: Outcome) -> None: ...
 
 
-def _played_leg(spec: TrialSpec, steps: int) -> Outcome:
+def _play_leg(spec: TrialSpec, steps: int) -> Outcome:
     """Play a trial to the rung that it pauses at, or to its end; every seventh diverges half-way."""
     place = float(spec.point["place"])
     history: list[dict[str, float]] = []
@@ -179,13 +179,13 @@ def _played_leg(spec: TrialSpec, steps: int) -> Outcome:
         record = {"epoch": epoch, "step": epoch * steps / 10, "comparable": 1.0, "loss": loss, "val_loss": loss}
         history.append({**record, "accuracy": 1 - loss / 4, "lr": 0.1})
         if pauses_at(history[-1], spec.until, steps):
-            return _played(spec, "paused", history)
+            return _play(spec, "paused", history)
         if epoch == 5 and spec.number % 7 == 6:
-            return _played(spec, "diverged", history)
-    return _played(spec, "complete", history)
+            return _play(spec, "diverged", history)
+    return _play(spec, "complete", history)
 
 
-def _played(spec: TrialSpec, state: State, history: list[dict[str, float]]) -> Outcome:
+def _play(spec: TrialSpec, state: State, history: list[dict[str, float]]) -> Outcome:
     metrics = {"accuracy": 0.9, "flops": 5e5, "params": 50.0, "seconds": 1.0} if state == "complete" else {}
     error = None if state == "complete" else state
     fields = (spec.number, spec.method, spec.point, state, metrics, history)
@@ -198,10 +198,10 @@ class _FewTrials:
     def __init__(self, specs: Sequence[TrialSpec]) -> None:
         self.left, self.heard = list(specs), list[int]()
 
-    def asked(self) -> list[TrialSpec]:
+    def open_trials(self) -> list[TrialSpec]:
         return []
 
-    def told(self) -> int:
+    def count_told(self) -> int:
         return 0
 
     def ask(self) -> TrialSpec:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         PerStage,
         Sparsity,
         Uniform,
-        rounded_down,
-        rounded_up,
+        round_down_width,
+        round_up_width,
         sparsity_space,
     )
 
@@ -48,8 +48,8 @@ __all__ = [
     "Sparsity",
     "Uniform",
     "Value",
-    "rounded_down",
-    "rounded_up",
+    "round_down_width",
+    "round_up_width",
     "sparsity_space",
     "unknown_name",
 ]

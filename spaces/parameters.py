@@ -118,7 +118,7 @@ class Range:
         # exp(log(x)) may miss x by a rounding error
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
-    def narrowed(self, name: str, bounds: Mapping[str, object]) -> Range:
+    def narrow(self, name: str, bounds: Mapping[str, object]) -> Range:
         """Return the parameter with a smaller range.
 
         Args:
@@ -188,7 +188,7 @@ def LogReal(low: float, high: float, default: float | None = None) -> Range:
         The range.
 
     Example:
-        >>> LogReal(1e-4, 1e-1).narrowed("lr", {"high": 0.01}).allowed
+        >>> LogReal(1e-4, 1e-1).narrow("lr", {"high": 0.01}).allowed
         'a number from 0.0001 to 0.01'
     """
     return Range(low, high, "log", default=default)
@@ -304,7 +304,7 @@ class Categorical:
         """
         return rng.choice(self.choices)
 
-    def narrowed(self, name: str, bounds: Mapping[str, object]) -> Categorical:
+    def narrow(self, name: str, bounds: Mapping[str, object]) -> Categorical:
         """Return the parameter with fewer choices.
 
         Args:
@@ -347,7 +347,7 @@ Parameter = Range | Categorical
 """Any kind of parameter."""
 
 
-def fixed(parameter: Parameter, name: str, value: object) -> Parameter:
+def fix_parameter(parameter: Parameter, name: str, value: object) -> Parameter:
     """Return a parameter that has one value left, which may lie outside what is searched.
 
     Args:
@@ -363,7 +363,7 @@ def fixed(parameter: Parameter, name: str, value: object) -> Parameter:
             whole numbers.
 
     Example:
-        >>> fixed(LogReal(0.1, 1.0), "factor", 0.05).only
+        >>> fix_parameter(LogReal(0.1, 1.0), "factor", 0.05).only
         0.05
     """
     given: Any = value

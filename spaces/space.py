@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from spaces.errors import InputError, unknown_name
-from spaces.parameters import Categorical, Parameter, Value, fixed, parameter_from_json
+from spaces.parameters import Categorical, Parameter, Value, fix_parameter, parameter_from_json
 
 Point = Mapping[str, Value]
 """Values by name of parameter: one for each parameter that applies."""
@@ -77,7 +77,7 @@ class Space(Mapping[str, Parameter]):
         seen: dict[str, Parameter] = {}
         for name, parameter in self._parameters.items():
             if name in given:
-                self._conditions[name] = _checked_condition(name, given[name], seen)
+                self._conditions[name] = _check_condition(name, given[name], seen)
             seen[name] = parameter
 
     @property
@@ -178,7 +178,7 @@ class Space(Mapping[str, Parameter]):
                 raise InputError(f"parameter {name!r} does not apply: {self._obstacle(name, checked)}")
         return checked
 
-    def narrowed(
+    def narrow(
         self, bounds: Mapping[str, Mapping[str, object] | Value], beyond: Collection[str] = frozenset()
     ) -> Space:
         """Return a smaller space.
@@ -198,7 +198,7 @@ class Space(Mapping[str, Parameter]):
 
         Example:
             >>> from spaces import Categorical, Real
-            >>> Space({"lr": Real(0, 1), "nesterov": Categorical((True, False))}).narrowed(
+            >>> Space({"lr": Real(0, 1), "nesterov": Categorical((True, False))}).narrow(
             ...     {"lr": {"high": 0.5}, "nesterov": True}
             ... )["lr"]
             Range(low=0.0, high=0.5, scale='linear', whole=False, default=None)
@@ -224,7 +224,7 @@ class Space(Mapping[str, Parameter]):
             parameters[name] = parameter if bound is None else _narrow_parameter(name, parameter, bound, name in beyond)
         return Space(parameters, conditions)
 
-    def prefixed(self, prefix: str) -> Space:
+    def add_prefix(self, prefix: str) -> Space:
         """Return the space with ``PREFIX.`` in front of every name.
 
         Args:
@@ -262,7 +262,7 @@ class Space(Mapping[str, Parameter]):
         parameters: dict[str, Parameter] = {name: Categorical(tuple(spaces), default)}
         conditions: dict[str, Condition] = {}
         for key, space in spaces.items():
-            part = space.prefixed(key)
+            part = space.add_prefix(key)
             _add(parameters, part._parameters)
             # A parameter that has a parent follows it; the others follow the choice.
             conditions |= {each: part._conditions.get(each, Condition(name, (key,))) for each in part}
@@ -380,7 +380,7 @@ class Space(Mapping[str, Parameter]):
         return f"{needs}, but {condition.parameter} = {point[condition.parameter]!r}"
 
 
-def _checked_condition(name: str, condition: Condition, earlier: Mapping[str, Parameter]) -> Condition:
+def _check_condition(name: str, condition: Condition, earlier: Mapping[str, Parameter]) -> Condition:
     """Return a condition with its values as the parent has them.
 
     Args:
@@ -414,11 +414,11 @@ def _narrow_parameter(name: str, parameter: Parameter, bound: Mapping[str, objec
     """Return a parameter narrowed by bounds or by a bare value, which may lie beyond what is searched."""
     bounds = bound if isinstance(bound, Mapping) else {"value": bound}
     if not beyond or bounds.keys() != {"value"}:
-        return parameter.narrowed(name, bounds)
+        return parameter.narrow(name, bounds)
     try:
-        return parameter.narrowed(name, bounds)
+        return parameter.narrow(name, bounds)
     except InputError:
-        return fixed(parameter, name, bounds["value"])
+        return fix_parameter(parameter, name, bounds["value"])
 
 
 def _add(parameters: dict[str, Parameter], more: Mapping[str, Parameter]) -> None:

@@ -113,7 +113,7 @@ class Uniform(Allocation):
         Returns:
             Kept units by name of group.
         """
-        return {group.name: _rounded_width(group, self.ratio, round_to) for group in groups}
+        return {group.name: _round_width(group, self.ratio, round_to) for group in groups}
 
 
 Level = Annotated[float, Field(gt=0, le=1)]
@@ -164,7 +164,7 @@ class PerStage(Allocation):
             Kept units by name of group. A stage that is missing or unknown is an ``InputError``.
         """
         ratios = self.ratios([group.stage for group in groups])
-        return {group.name: _rounded_width(group, ratios[group.stage], round_to) for group in groups}
+        return {group.name: _round_width(group, ratios[group.stage], round_to) for group in groups}
 
 
 class PerLayer(Allocation):
@@ -216,7 +216,7 @@ class PerLayer(Allocation):
         names = [group.name for group in groups]
         ratios = self.ratios(names)
         _check_names("layer", ratios, names)
-        return {group.name: _rounded_width(group, ratios[group.name], round_to) for group in groups}
+        return {group.name: _round_width(group, ratios[group.name], round_to) for group in groups}
 
 
 class ByEnergy(Allocation):
@@ -248,7 +248,7 @@ class ByEnergy(Allocation):
         Returns:
             Kept units by name of group.
         """
-        return {group.name: _rounded_width(group, self.ratio(group), round_to) for group in groups}
+        return {group.name: _round_width(group, self.ratio(group), round_to) for group in groups}
 
     def ratio(self, group: LayerGroup) -> float:
         """Return the share of the units that is removed: ``1 - rank / number of components``.
@@ -334,7 +334,7 @@ class FlopsTarget(Allocation):
     def _widths(self, groups: Sequence[LayerGroup], base: float, step: int) -> dict[str, int]:
         """Return the widths at a base, rounded down to what is allowed."""
         return {
-            group.name: rounded_down(group.channels * (1 - self._ratio(group, base)), group.channels, step)
+            group.name: round_down_width(group.channels * (1 - self._ratio(group, base)), group.channels, step)
             for group in groups
         }
 
@@ -348,7 +348,7 @@ class FlopsTarget(Allocation):
             return (group.channels * (1 - self._ratio(group, base)) - kept[group.name]) / step
 
         for group in sorted((group for group in groups if lost(group) > 0), key=lost, reverse=True):
-            wider = rounded_up(kept[group.name] + 1, group.channels, step)
+            wider = round_up_width(kept[group.name] + 1, group.channels, step)
             trial = {**kept, group.name: wider}
             if cost(trial) <= target:
                 kept = trial
@@ -510,16 +510,16 @@ def sparsity_space(
         conditions |= {name: Condition("mode", (mode,)) for name in own}
     if damage:
         conditions["flops"] = Condition("mode", ("flops", "damage"))
-    return Space(parameters, conditions).prefixed("sparsity")
+    return Space(parameters, conditions).add_prefix("sparsity")
 
 
-def _rounded_width(group: LayerGroup, ratio: float, step: int) -> int:
+def _round_width(group: LayerGroup, ratio: float, step: int) -> int:
     """Return the width left by a ratio: the papers' rule, then rounded to the nearest allowed width."""
     # 0.07 times 100 channels gives 7.000000000000001; that must not remove an eighth one.
     removed = min(math.ceil(ratio * group.channels - 1e-9), group.channels - 1)
     width = group.channels - removed
-    below = rounded_down(width, group.channels, step)
-    above = rounded_up(below + 1, group.channels, step)
+    below = round_down_width(width, group.channels, step)
+    above = round_up_width(below + 1, group.channels, step)
     return below if width - below < above - width else above
 
 
@@ -537,14 +537,14 @@ def allowed_widths(group: LayerGroup, step: int) -> list[int]:
         >>> allowed_widths(LayerGroup("conv1", 12, "stem", 0.0), 5)
         [5, 10, 12]
     """
-    least = rounded_down(group.channels * (1 - HIGHEST_RATIO), group.channels, step)
+    least = round_down_width(group.channels * (1 - HIGHEST_RATIO), group.channels, step)
     widths = [least]
     while widths[-1] < group.channels:
-        widths.append(rounded_up(widths[-1] + 1, group.channels, step))
+        widths.append(round_up_width(widths[-1] + 1, group.channels, step))
     return widths
 
 
-def rounded_down(width: float, channels: int, step: int) -> int:
+def round_down_width(width: float, channels: int, step: int) -> int:
     """Return the largest allowed width that is not above, or the smallest allowed one.
 
     Args:
@@ -556,7 +556,7 @@ def rounded_down(width: float, channels: int, step: int) -> int:
         The width.
 
     Example:
-        >>> rounded_down(15, 20, 8), rounded_down(20, 20, 8), rounded_down(3, 20, 8)
+        >>> round_down_width(15, 20, 8), round_down_width(20, 20, 8), round_down_width(3, 20, 8)
         (8, 20, 8)
     """
     if width >= channels or channels <= step:
@@ -564,7 +564,7 @@ def rounded_down(width: float, channels: int, step: int) -> int:
     return max(int(width) // step, 1) * step
 
 
-def rounded_up(width: int, channels: int, step: int) -> int:
+def round_up_width(width: int, channels: int, step: int) -> int:
     """Return the smallest allowed width that is not below.
 
     Args:
@@ -576,7 +576,7 @@ def rounded_up(width: int, channels: int, step: int) -> int:
         The width.
 
     Example:
-        >>> rounded_up(9, 20, 8), rounded_up(17, 20, 8)
+        >>> round_up_width(9, 20, 8), round_up_width(17, 20, 8)
         (16, 20)
     """
     return min(channels, -(-width // step) * step)

@@ -241,6 +241,7 @@ def mlflow_server(draw: random.Random) -> Generator[Victim]:
             subprocess.run(command(store, "mirror", name), check=True, capture_output=True)
             client = mlflow.MlflowClient(address)
             experiment = client.get_experiment_by_name("paretoprune")
+            assert experiment is not None
             runs = client.search_runs([experiment.experiment_id], f"tags.sweep = '{name}'", max_results=1000)
             trials = [int(run.data.tags["trial"]) for run in runs if run.data.tags["kind"] == "trial"]
             expected = StudyFiles.open(store, name).numbers()

@@ -132,10 +132,10 @@ class _Played:
     def __init__(self) -> None:
         self._asked = self._told = 0
 
-    def asked(self) -> list[TrialSpec]:
+    def open_trials(self) -> list[TrialSpec]:
         return []
 
-    def told(self) -> int:
+    def count_told(self) -> int:
         return self._told
 
     def ask(self) -> TrialSpec:

@@ -23,7 +23,7 @@ from methods.greedy.selection import Judge, Layer, Search, select
 from methods.network.channels import ChannelGroup, cut
 from methods.network.compaction import groups_after
 from methods.training.trainer import Trainer, recalibrate
-from spaces import rounded_up
+from spaces import round_up_width
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,6 @@ def _until(layer: Layer, judge: Judge, search: Search, enough: Enough, round_to:
         if width == units:
             break
         ordering = Ordering.of(steps, units, RULES[search.rule])
-        if width == rounded_up(width, units, round_to) and enough(layer, ordering, width):
+        if width == round_up_width(width, units, round_to) and enough(layer, ordering, width):
             return ordering.mask(width)
     return None

@@ -59,7 +59,7 @@ from spaces import (
     Space,
     Sparsity,
     Value,
-    rounded_up,
+    round_up_width,
     sparsity_space,
     unknown_name,
 )
@@ -372,7 +372,7 @@ class Greedy(Method):
         qualities = ordered.qualities.double()
         wanted = float(qualities[-1]) - self._tolerance(group) * abs(float(qualities[-1])) - 1e-12
         first = int((qualities >= wanted).nonzero()[0]) + 1
-        return rounded_up(first, group.channels, self.round_to)
+        return round_up_width(first, group.channels, self.round_to)
 
     def _tolerance(self, group: ChannelGroup) -> float:
         return min(1.0, self.top1_tol * self.tol_scale.get(group.stage, 1.0))

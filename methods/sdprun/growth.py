@@ -11,7 +11,7 @@ from methods.sdprun.dual_averaging import GroupDualAveraging
 from methods.sdprun.raising import Raising, Timetable
 from methods.sdprun.steering import Shares
 from methods.training.trainer import Hook
-from spaces import rounded_up
+from spaces import round_up_width
 
 
 class Growth(Hook):
@@ -74,7 +74,7 @@ class Growth(Hook):
         kept = {}
         for group, row, count in zip(self.groups, first, alive, strict=True):
             ranked = sorted(range(group.channels), key=row.__getitem__, reverse=True)
-            kept[group.name] = sorted(ranked[: rounded_up(count, group.channels, round_to)])
+            kept[group.name] = sorted(ranked[: round_up_width(count, group.channels, round_to)])
         return kept
 
     def results(self) -> Record:

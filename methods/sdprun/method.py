@@ -81,7 +81,7 @@ from spaces import (
     Real,
     Space,
     Value,
-    rounded_up,
+    round_up_width,
     unknown_name,
 )
 
@@ -286,7 +286,7 @@ class SDPrun(Method):
         landing = shares.land(places(anything, valid, self._multipliers(chosen).double()), self.target_flops)
         left = (landing.alive & valid).sum(1).tolist()
         return problem.preview({
-            group.name: rounded_up(count, group.channels, self.round_to)
+            group.name: round_up_width(count, group.channels, self.round_to)
             for group, count in zip(chosen, left, strict=True)
         })
 
@@ -401,7 +401,7 @@ class SDPrun(Method):
             A number for each group.
         """
         least = [max(self.min_keep, int(self.min_share * group.channels)) for group in groups]
-        return [rounded_up(n, group.channels, self.round_to) for n, group in zip(least, groups, strict=True)]
+        return [round_up_width(n, group.channels, self.round_to) for n, group in zip(least, groups, strict=True)]
 
     def timetable(self, problem: Problem) -> Timetable:
         """Decide when the threshold grows, and how far.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
-from spaces import rounded_down, rounded_up
+from spaces import round_down_width, round_up_width
 
 
 def tolerance(target: float) -> float:
@@ -182,14 +182,14 @@ class Shares:
     def _round_groups(self, order: list[_Exit], gone: list[_Exit], target: float) -> list[_Exit]:
         """Bring every group down to a multiple; then let groups grow again, the strongest units first, if they may."""
         left = [
-            max(least, rounded_down(count, group.channels, self._round_to))
+            max(least, round_down_width(count, group.channels, self._round_to))
             for count, group, least in zip(self._list_left(gone), self._groups, self._min_keep, strict=True)
         ]
         grown = True
         while grown:
             grown = False
             for row in dict.fromkeys(row for _, row, _ in reversed(order)):
-                wider = rounded_up(left[row] + 1, self._groups[row].channels, self._round_to)
+                wider = round_up_width(left[row] + 1, self._groups[row].channels, self._round_to)
                 if self._share([*left[:row], wider, *left[row + 1 :]]) <= target and wider > left[row]:
                     left[row], grown = wider, True
         going = [group.channels - count for group, count in zip(self._groups, left, strict=True)]

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from search.artefacts.card import card_page, describe_files, make_card
 from search.artefacts.rebuild import LIBRARIES, rebuild
 from search.records.errors import RunError
-from search.records.formats import FORMATS, PROGRAMS, checked_formats
+from search.records.formats import FORMATS, PROGRAMS, check_formats
 from search.speed.conditions import Conditions
 from search.store.files import create_folder, read_json, read_object, remove_folder, write_atomically, write_json
 from search.store.studies import IN_HAND, StudyFiles
@@ -88,7 +88,7 @@ def export_members(
     """
     from search.artefacts.verify import run_clean, write_arrays
 
-    formats = checked_formats(formats)
+    formats = check_formats(formats)
     cards = {number: make_card(files, number) for number in folders}
     for to in folders.values():
         _refuse_content(to)

@@ -123,9 +123,9 @@ def export(
 
 def _formats(text: str) -> tuple[str, ...]:
     """The formats that were asked for."""
-    from search.records.formats import FORMATS, checked_formats
+    from search.records.formats import FORMATS, check_formats
 
-    wanted = checked_formats(names(text) or ())
+    wanted = check_formats(names(text) or ())
     if not wanted:
         raise InputError(f"--format names no format; choose from {', '.join(FORMATS)}")
     return wanted

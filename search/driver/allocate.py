@@ -34,7 +34,7 @@ from search.study.config import StudyConfig
 from search.trials.trial import Setting, problem_of
 from spaces import InputError, LayerGroup, unknown_name
 from spaces.budget import Costs, best_widths, damage_at
-from spaces.sparsity import HIGHEST_RATIO, allowed_widths, rounded_down
+from spaces.sparsity import HIGHEST_RATIO, allowed_widths, round_down_width
 
 RESOURCES = ("flops", "params", "latency")
 """What a budget can be of."""
@@ -174,7 +174,8 @@ def _uniform(units: Mapping[str, int], costs: Costs, target: float, round_to: in
     """Find the widest network within a budget whose groups all keep the same share of their units."""
     levels = np.linspace(1 - HIGHEST_RATIO, 1.0, LEVELS)
     rows: NDArray[np.int64] = np.array([
-        [rounded_down(level * channels + 1e-9, channels, round_to) for channels in units.values()] for level in levels
+        [round_down_width(level * channels + 1e-9, channels, round_to) for channels in units.values()]
+        for level in levels
     ])
     fits = np.flatnonzero(np.asarray(costs(rows)) <= target)
     row = rows[fits[-1]] if len(fits) else rows[0]

@@ -9,12 +9,12 @@ from search.records.text import without_credentials
 from search.store.databases import is_sound, sqlite_url
 from search.store.files import remove_folder
 from search.store.studies import StudyFiles, study_names
-from search.study.config import StudyConfig, checked_name
+from search.study.config import StudyConfig, check_name
 from search.study.opening import database_file
 from search.study.storage import (
     delete_study,
     is_damaged,
-    known_studies,
+    list_storage_studies,
     read_trials,
     rename_study,
 )
@@ -62,7 +62,7 @@ def delete(directory: Path, name: str, study_storage: str | None = None) -> list
     removed = []
     known = StudyFiles(directory, name).config().study_storage if name in study_names(directory) else None
     url = study_storage or known or storage_url(directory)
-    in_optuna = not is_damaged(url) and name in known_studies(url)
+    in_optuna = not is_damaged(url) and name in list_storage_studies(url)
     if name in study_names(directory):
         files = StudyFiles(directory, name)
         _require_idle(files)
@@ -90,8 +90,8 @@ def rename(directory: Path, old: str, new: str) -> None:
     files = StudyFiles.open(directory, old)
     url = study_url(files.config())
     _require_idle(files)
-    target = files.root.with_name(checked_name(new))
-    in_optuna = [] if is_damaged(url) else known_studies(url)
+    target = files.root.with_name(check_name(new))
+    in_optuna = [] if is_damaged(url) else list_storage_studies(url)
     if target.exists() or new in in_optuna:
         raise InputError(f"study {new!r} exists; choose another name")
     # Folder last: it decides. A copy in Optuna's storage without a folder can be deleted by its name.
@@ -119,7 +119,7 @@ def check(files: StudyFiles) -> list[str]:
         return [*problems, f"Optuna's database {where} is gone; {cure} from the files"]
     if path is not None and not is_sound(path, ("studies", "trials")):
         return [*problems, f"Optuna's database {where} is damaged; {cure} from the files"]
-    if files.name not in known_studies(url):
+    if files.name not in list_storage_studies(url):
         return [*problems, f"Optuna's database {where} does not have the study; {cure} from the files"]
     trials = read_trials(url, files.name)
     finished = set(files.numbers())

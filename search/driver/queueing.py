@@ -10,7 +10,7 @@ from search.store.studies import StudyFiles
 from search.study.cost import PointCosts
 from search.study.limits import within_limits
 from search.study.space import complete_point
-from search.study.storage import Storage, known_studies
+from search.study.storage import Storage, list_storage_studies
 from spaces import InputError, Space, Value
 
 
@@ -31,7 +31,7 @@ def enqueue_point(files: StudyFiles, method: str, values: Mapping[str, object]) 
     space = Space.from_json(files.record()["space"])
     point, notes = complete_point(space, method, values), []
     url = study_url(files.config())
-    if files.name not in known_studies(url):
+    if files.name not in list_storage_studies(url):
         raise InputError(
             f"Optuna's database does not have study {files.name!r}; `paretoprune resume {files.name}` mends that"
         )

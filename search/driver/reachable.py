@@ -7,7 +7,7 @@ from search.objectives.units import write_latency
 from search.speed.measure import measure_pair
 from search.trials.trial import Setting, problem_of
 from spaces import InputError
-from spaces.sparsity import HIGHEST_RATIO, rounded_down
+from spaces.sparsity import HIGHEST_RATIO, round_down_width
 
 
 def require_reachable(setting: Setting) -> None:
@@ -23,7 +23,7 @@ def require_reachable(setting: Setting) -> None:
         return
     problem = problem_of(setting, 0)
     narrowest = {
-        group.name: range(rounded_down(group.channels * (1 - HIGHEST_RATIO), group.channels, setting.round_to))
+        group.name: range(round_down_width(group.channels * (1 - HIGHEST_RATIO), group.channels, setting.round_to))
         for group in problem.groups
     }
     target = setting.timed.targets[0]

@@ -43,7 +43,7 @@ from search.study.config import StudyConfig, places
 from search.study.config_file import with_places
 from search.study.opening import BEAT, is_shared
 from search.study.schedule import Schedule, lag_for
-from search.study.storage import is_damaged, known_studies, set_aside_damaged
+from search.study.storage import is_damaged, list_storage_studies, set_aside_damaged
 from search.study.study import Study
 from search.tasks.identity import study_identity
 from search.tasks.workload import Workload
@@ -220,7 +220,7 @@ class Sweep:
             if self._files is not None:
                 require_same(self._files, planned.workload)
             # Nothing is written before here: what the user got wrong has been said.
-            store = self._checked_store()
+            store = self._check_store()
             opening = threads.submit(self._open_tracker, store)
             if self._must_track(store):
                 opening.result()
@@ -287,7 +287,7 @@ class Sweep:
             return False
         return True
 
-    def _checked_store(self) -> RunStore:
+    def _check_store(self) -> RunStore:
         """Look whether MLflow's store can be used; only a new study refuses a place that the user has just named."""
         store = RunStore.resolve(self.config.directory, self.config.tracking_uri)
         store.require_directory()
@@ -490,7 +490,7 @@ def _study(files: StudyFiles, url: str, leads: bool) -> Study:
     """Open the Optuna study of a folder; the driver that leads makes it if it is not there, or not there any more."""
     config, record = files.config(), files.record()
     until = time.monotonic() + JOINED_WITHIN
-    while (missing := files.name not in known_studies(url)) and not leads:
+    while (missing := files.name not in list_storage_studies(url)) and not leads:
         if time.monotonic() > until:
             raise InputError(
                 f"study {files.name!r} is being run by another process, but not over {without_credentials(url)}; give "
@@ -516,7 +516,7 @@ def _refuse_taken(config: StudyConfig, name: str) -> None:
     if name in study_names(config.directory):
         how = "continue or join" if is_shared(url) else "continue"
         raise InputError(f"study {name!r} exists; {how} it with `paretoprune resume {name}` or choose another --name")
-    if not is_damaged(url) and name in known_studies(url):
+    if not is_damaged(url) and name in list_storage_studies(url):
         where = f"storage {without_credentials(url)}" if is_shared(url) else f"database in {config.directory}"
         more = " --study-storage URL" if is_shared(url) else ""
         raise InputError(
@@ -531,5 +531,5 @@ def _free_name(config: StudyConfig, data: str) -> str:
     both = model if model.startswith(data) else f"{data}-{model}"  # digits_resnet says it already
     stem = re.sub(r"[^A-Za-z0-9]+", "-", both).strip("-")[:60]
     folders = (path.name for path in (config.directory / "studies").glob("*"))  # also such as are no studies
-    taken = {*folders, *known_studies(study_url(config))}
+    taken = {*folders, *list_storage_studies(study_url(config))}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n:03d}") not in taken)

@@ -35,7 +35,7 @@ PROGRAMS = ("pt2", "onnx")
 """The forms that hold the computation itself and run without this package and without the network's code."""
 
 
-def checked_formats(names: Sequence[str]) -> tuple[str, ...]:
+def check_formats(names: Sequence[str]) -> tuple[str, ...]:
     """Check names of formats.
 
     Args:

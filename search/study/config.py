@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from methods.contract.recipe import LARGEST_SEED
-from search.records.formats import FORMATS, checked_formats
+from search.records.formats import FORMATS, check_formats
 from search.records.paths import expand_home, resolve_file
 from search.records.text import without_credentials
 from search.speed.conditions import checked_targets
@@ -218,7 +218,7 @@ class StudyConfig(_Part):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str | None) -> str | None:
-        return name if name is None else checked_name(name)
+        return name if name is None else check_name(name)
 
     @field_validator("data_root", "directory")
     @classmethod
@@ -253,7 +253,7 @@ class StudyConfig(_Part):
     @field_validator("exports")
     @classmethod
     def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return checked_formats(names)
+        return check_formats(names)
 
     @field_validator("sampler")
     @classmethod
@@ -323,7 +323,7 @@ class StudyConfig(_Part):
         return {method: _flat_bounds(bounds) for method, bounds in space.items()}
 
 
-def checked_name(name: str) -> str:
+def check_name(name: str) -> str:
     """Check a study's name: it becomes a folder and a title.
 
     Args:

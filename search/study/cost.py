@@ -14,7 +14,7 @@ from search.study.build import build_method
 from search.study.samplers.base import Limits, PointCost
 from search.study.space import LEVEL
 from spaces import InputError, Value
-from spaces.sparsity import HIGHEST_RATIO, rounded_down
+from spaces.sparsity import HIGHEST_RATIO, round_down_width
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class PointCosts:
         flops, params = self._model.batch(self._channels[None])
         self.dense = PointCost(int(flops[0]), int(params[0]))
         narrowest = np.array([
-            [rounded_down(group.channels * (1 - HIGHEST_RATIO), group.channels, round_to) for group in self.groups]
+            [round_down_width(group.channels * (1 - HIGHEST_RATIO), group.channels, round_to) for group in self.groups]
         ])
         flops, params = self._model.batch(narrowest)
         self.least = PointCost(int(flops[0]), int(params[0]))

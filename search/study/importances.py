@@ -37,14 +37,14 @@ def parameter_importances(
     found: dict[str, dict[str, dict[str, float]]] = {}
     for method in dict.fromkeys(outcome.method for outcome in outcomes):
         mine = [outcome for outcome in outcomes if outcome.method == method]
-        names = _shared(mine)
+        names = _list_shared(mine)
         if len(mine) >= LEAST_TRIALS and names:
             own = {name: space[f"{method}.{name}"] for name in names if f"{method}.{name}" in space}
             found[method] = {each.name: _weigh(Space(own), mine, each) for each in objectives}
     return {method: weights for method, weights in found.items() if any(weights.values())}
 
 
-def _shared(outcomes: Sequence[Outcome]) -> list[str]:
+def _list_shared(outcomes: Sequence[Outcome]) -> list[str]:
     """Parameters that every trial has and that differ between trials."""
     points: list[Mapping[str, object]] = [outcome.point for outcome in outcomes]
     shared = [name for name in points[0] if all(name in point for point in points)]

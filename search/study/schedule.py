@@ -43,10 +43,10 @@ def lag_for(slots: int) -> int:
 class Asked(Protocol):
     """What the schedule needs of a study."""
 
-    def asked(self) -> list[TrialSpec]:
+    def open_trials(self) -> list[TrialSpec]:
         """Return the trials asked and not told, ascending."""
 
-    def told(self) -> int:
+    def count_told(self) -> int:
         """Return how many trials have been told."""
 
     def ask(self) -> TrialSpec:
@@ -96,10 +96,10 @@ class Schedule:
         self._study, self._total, self._lag = study, total, lag
         self._finished, self._on_finished, self._over, self._stop = finished, on_finished, over, stop
         self._ladder = ladder or Ladder()
-        self._known = {spec.number: spec for spec in study.asked()}
-        self._existing = study.told() + len(self._known)
+        self._known = {spec.number: spec for spec in study.open_trials()}
+        self._existing = study.count_told() + len(self._known)
         # Where nothing waits, legs are trials, and those that were told need not be looked at again.
-        self._asked = self._taken = self._chosen = study.told() if self._ladder.idle else 0
+        self._asked = self._taken = self._chosen = study.count_told() if self._ladder.idle else 0
         self._ready: deque[TrialSpec] = deque()
         self._untaken: dict[int, Outcome | None] = {}
         self._place: dict[int, int] = {}

@@ -52,7 +52,7 @@ def own_space(space: Space, method: str) -> Space:
     Returns:
         The method's space, as narrowed as it is in the study.
     """
-    narrowed, start = space.narrowed({METHOD: method}), f"{method}."
+    narrowed, start = space.narrow({METHOD: method}), f"{method}."
     names = [name for name in narrowed if name != METHOD]
     conditions = {}
     for name in names:
@@ -144,7 +144,7 @@ def fix_known_costs(space: Space, methods: Sequence[str]) -> tuple[Space, list[s
             if condition.parameter != f"{method}.{MODE}":  # other modes are told what to leave, too
                 bounds[condition.parameter] = {"choices": list(condition.values)}
             condition = space.condition(condition.parameter)
-    return space.narrowed(bounds), free
+    return space.narrow(bounds), free
 
 
 def study_space(
@@ -230,10 +230,10 @@ def method_space(
                 f"allocation = {allocation!r} does not exist for {name} (it has {', '.join(modes)}); leave {name} "
                 f"out, or set [space.{name}] sparsity.mode"
             )
-        space = space.narrowed({MODE: allocation})
+        space = space.narrow({MODE: allocation})
     for left_alone in method.fixed_by_default - bounds.keys():
         if (usual := space[left_alone].default) is not None:
-            space = space.narrowed({left_alone: usual})
+            space = space.narrow({left_alone: usual})
     values = {key: value for key, bound in bounds.items() if (value := fixed_value(bound)) is not None}
     fields = {key: value for key, value in values.items() if key not in space and key in method.model_fields}
     try:
@@ -243,7 +243,7 @@ def method_space(
         # What the search leaves out may be right all the same: the field decides about a value that is fixed.
         decided = method.model_fields.keys() | (space.defaults() or {}).keys()
         searched = {key: value for key, value in bounds.items() if key not in fields}
-        space = space.narrowed(searched, beyond=values.keys() & decided)
+        space = space.narrow(searched, beyond=values.keys() & decided)
         space |= Space({key: Categorical((value,), default=value) for key, value in fields.items()})
         if values and (usual_point := space.defaults()) is not None:
             method.from_point(usual_point)  # what does not go together is said before anything is trained
@@ -345,7 +345,7 @@ def _above(floor: float, space: Space, target: str, name: str) -> Space:
             f"[space.{name}]: {target} up to {allowed['high']:g} cannot be reached with such round widths, at best "
             f"{least:g}; lower round_to (1 rounds nothing)"
         )
-    return space.narrowed({target: {"low": least}})
+    return space.narrow({target: {"low": least}})
 
 
 def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) -> list[dict[str, Value]]:
@@ -362,7 +362,7 @@ def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) 
     """
     points = []
     for share, method in itertools.product(shares, methods):
-        defaults = space.narrowed({METHOD: method}).defaults()
+        defaults = space.narrow({METHOD: method}).defaults()
         if defaults is None:
             continue
         target = load_method(method).flops_parameter
@@ -406,7 +406,7 @@ def spread_points(
     shares = [low * (high / low) ** ((part + 0.5) / count) for part in range(count)]
     points = []
     for method, share in zip(order, draw.sample(shares, count), strict=True):
-        narrowed = space.narrowed({METHOD: method})
+        narrowed = space.narrow({METHOD: method})
         defaults = narrowed.defaults()
         if defaults is not None:
             target = load_method(method).flops_parameter

@@ -490,7 +490,7 @@ def ended_as(values: Sequence[float] | None, state: str) -> TrialState:
     return TrialState.PRUNED if state == "stopped" else TrialState.FAIL
 
 
-def known_studies(url: str) -> list[str]:
+def list_storage_studies(url: str) -> list[str]:
     """List the studies in an Optuna storage.
 
     Args:
@@ -512,7 +512,7 @@ def delete_study(url: str, name: str) -> None:
         url: Optuna storage URL.
         name: Name of the study; one that is not there is no error.
     """
-    if name in known_studies(url):
+    if name in list_storage_studies(url):
         optuna.delete_study(study_name=name, storage=open_storage(url))
 
 

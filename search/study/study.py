@@ -184,12 +184,14 @@ class Study:
         for number in range(again.asked_so_far, count):
             mend(number)
         # The rest is told by the schedule, which asks in between what is to be asked.
-        lines = [f"{_listed(numbers)}: {what}" for what, numbers in mended.items()]
+        lines = [f"{_list_numbers(numbers)}: {what}" for what, numbers in mended.items()]
         if foreign := self._storage.foreign():
-            lines.append(f"{_listed(foreign)} of Optuna's storage: not run by this study, left there and not counted")
+            lines.append(
+                f"{_list_numbers(foreign)} of Optuna's storage: not run by this study, left there and not counted"
+            )
         return lines
 
-    def asked(self) -> list[TrialSpec]:
+    def open_trials(self) -> list[TrialSpec]:
         """List the trials that were asked and not told, ascending.
 
         Returns:
@@ -198,7 +200,7 @@ class Study:
         trials = self._copy.get_trials(deepcopy=False)
         return [self._spec(trial) for trial in trials if trial.number not in self._told]
 
-    def told(self) -> int:
+    def count_told(self) -> int:
         """Count the trials that have been told, completed or failed.
 
         Returns:
@@ -373,10 +375,10 @@ class _Again:
         self._count, self._mend, self._tell = count, mend, tell
         self._results: list[Outcome] = []
 
-    def asked(self) -> list[TrialSpec]:
+    def open_trials(self) -> list[TrialSpec]:
         return []
 
-    def told(self) -> int:
+    def count_told(self) -> int:
         return 0
 
     def ask(self) -> TrialSpec:
@@ -439,7 +441,7 @@ def _running(trial: FrozenTrial) -> FrozenTrial:
     )
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _list_numbers(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:LISTED]))
     more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
     return f"trial{'s' * (len(numbers) > 1)} {shown}{more}"

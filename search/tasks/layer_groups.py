@@ -64,7 +64,7 @@ def network_and_example(
     """
     if data is None and ":" in name and not name.startswith((TORCHVISION, TIMM, HF)):
         raise InputError(f"what inputs does {name!r} take? Name its data as well (example: --data cifar10)")
-    outputs, example = _from_data(data, data_root, task, name) if data is not None else _published(name)
+    outputs, example = _from_data(data, data_root, task, name) if data is not None else _find_published(name)
     return build_model(name, outputs, example, seed=0, task=task), example
 
 
@@ -90,7 +90,7 @@ def network_and_steps(name: str, data: str | None, data_root: Path) -> tuple[nn.
     return model, loaded.example, (steps, recipe.batch_size)
 
 
-def _published(name: str) -> tuple[int, Inputs]:
+def _find_published(name: str) -> tuple[int, Inputs]:
     import torch
 
     if name.startswith(TIMM):

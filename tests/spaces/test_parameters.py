@@ -43,7 +43,7 @@ def test_json_round_trip(parameter: Parameter) -> None:
 def test_a_narrowed_range_is_a_subset(parameter: Range, one: float, two: float, seed: int) -> None:
     low, high = sorted(parameter.low * (1 - share) + parameter.high * share for share in (one, two))
     assume(parameter.low <= low and high <= parameter.high)  # rounding may leave the range
-    narrow = parameter.narrowed("x", {"low": low, "high": high})
+    narrow = parameter.narrow("x", {"low": low, "high": high})
     assert (narrow.low, narrow.high) == (low, high)
     assert narrow.default in (None, parameter.default)
     assert low <= narrow.sample(Random(seed)) <= high
@@ -54,7 +54,7 @@ def test_a_narrowed_range_is_a_subset(parameter: Range, one: float, two: float, 
 def test_a_narrowed_integer_is_a_subset(parameter: Range, one: float, two: float, seed: int) -> None:
     width = parameter.high - parameter.low
     low, high = sorted(parameter.low + round(width * share) for share in (one, two))
-    narrow = parameter.narrowed("x", {"low": low, "high": high})
+    narrow = parameter.narrow("x", {"low": low, "high": high})
     assert (narrow.low, narrow.high, narrow.log) == (low, high, parameter.log)
     assert low <= narrow.sample(Random(seed)) <= high
 
@@ -63,7 +63,7 @@ def test_a_narrowed_integer_is_a_subset(parameter: Range, one: float, two: float
 @given(categoricals(), seeds)
 def test_a_narrowed_categorical_is_a_subset_in_the_old_order(parameter: Categorical, seed: int) -> None:
     wanted = Random(seed).sample(parameter.choices, k=Random(seed).randint(1, len(parameter.choices)))
-    narrow = parameter.narrowed("x", {"choices": wanted})
+    narrow = parameter.narrow("x", {"choices": wanted})
     assert narrow.choices == tuple(choice for choice in parameter.choices if choice in wanted)
     assert narrow.default == (parameter.default if parameter.default in wanted else None)
 
@@ -144,15 +144,15 @@ def test_what_a_user_is_told_about_a_value(parameter: Parameter, value: object, 
 )
 def test_what_a_user_is_told_about_bounds(parameter: Parameter, bounds: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        parameter.narrowed("x", bounds)
+        parameter.narrow("x", bounds)
 
 
 def test_fixing_and_defaults() -> None:
-    assert REAL.narrowed("x", {"value": 0.5}) == Real(0.5, 0.5, default=0.5)
-    assert REAL.narrowed("x", {"value": 1}) == Real(1, 1)
-    assert LOG_REAL.narrowed("x", {"high": 0.001}) == LogReal(1e-4, 1e-3)
-    assert INTEGER.narrowed("x", {"low": 3}) == Integer(3, 8, default=4)
-    assert CHOICE.narrowed("x", {"value": "stage"}) == Categorical(("stage",))
+    assert REAL.narrow("x", {"value": 0.5}) == Real(0.5, 0.5, default=0.5)
+    assert REAL.narrow("x", {"value": 1}) == Real(1, 1)
+    assert LOG_REAL.narrow("x", {"high": 0.001}) == LogReal(1e-4, 1e-3)
+    assert INTEGER.narrow("x", {"low": 3}) == Integer(3, 8, default=4)
+    assert CHOICE.narrow("x", {"value": "stage"}) == Categorical(("stage",))
     assert [each.only for each in (REAL, LOG_REAL, INTEGER, CHOICE)] == [None] * 4
     assert [Real(2, 2).only, LogReal(2, 2).only, Integer(2, 2).only] == [2, 2, 2]
     assert Categorical((False,)).only is False

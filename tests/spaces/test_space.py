@@ -106,7 +106,7 @@ def _some_bounds(space: Space, rng: Random) -> dict[str, dict[str, object]]:
 @given(spaces(), seeds)
 def test_a_narrowed_space_is_a_subset(space: Space, seed: int) -> None:
     bounds = _some_bounds(space, Random(seed))
-    narrow = space.narrowed(bounds)
+    narrow = space.narrow(bounds)
     point = narrow.sample(seed)
     assert space.check(point) == point
     for name, bound in bounds.items():
@@ -135,7 +135,7 @@ def _within(value: Value, bound: dict[str, object]) -> bool:
 @patient
 @given(spaces())
 def test_narrowing_by_nothing_changes_nothing(space: Space) -> None:
-    assert space.narrowed({}) == space
+    assert space.narrow({}) == space
 
 
 @patient
@@ -154,7 +154,7 @@ def test_choose_and_split_are_inverse(inner: dict[str, Space], seed: int) -> Non
 @patient
 @given(spaces(), seeds)
 def test_prefixed_renames_and_nothing_else(space: Space, seed: int) -> None:
-    prefixed = space.prefixed("increg")
+    prefixed = space.add_prefix("increg")
     assert prefixed.names == tuple(f"increg.{name}" for name in space)
     point = space.sample(seed)
     assert prefixed.sample(seed) == {f"increg.{name}": value for name, value in point.items()}
@@ -210,7 +210,7 @@ def test_what_a_user_is_told_about_a_point(point: dict[str, Value], message: str
 
 
 def test_narrowing_a_parent_drops_children_and_their_children() -> None:
-    narrow = OPTIMISER.narrowed({"optimiser": "adamw", "lr": {"high": 0.01}})
+    narrow = OPTIMISER.narrow({"optimiser": "adamw", "lr": {"high": 0.01}})
     assert narrow == Space({"optimiser": Categorical(("adamw",)), "lr": LogReal(1e-4, 0.01)})
 
 
@@ -219,7 +219,7 @@ def test_narrowing_a_parent_narrows_the_conditions_of_its_children() -> None:
         {"norm": Categorical(("l1", "l2", "max")), "power": Real(0, 1)},
         {"power": Condition("norm", ("l1", "l2"))},
     )
-    narrow = space.narrowed({"norm": {"choices": ["l2", "max"]}, "power": 0.5})
+    narrow = space.narrow({"norm": {"choices": ["l2", "max"]}, "power": 0.5})
     assert narrow.condition("power") == Condition("norm", ("l2",))
     assert narrow["power"] == Real(0.5, 0.5)
 
@@ -237,13 +237,13 @@ def test_narrowing_a_parent_narrows_the_conditions_of_its_children() -> None:
 )
 def test_what_a_user_is_told_about_bounds(bounds: dict[str, Value], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        OPTIMISER.narrowed(bounds)
+        OPTIMISER.narrow(bounds)
 
 
 def test_defaults() -> None:
     assert OPTIMISER.defaults() == {"optimiser": "sgd", "schedule": "cosine", "momentum": 0.9, "lr": 0.1}
-    assert OPTIMISER.narrowed({"schedule": "step"}).defaults() is None  # steps has no default
-    fixed = OPTIMISER.narrowed({"schedule": "step", "steps": 2})
+    assert OPTIMISER.narrow({"schedule": "step"}).defaults() is None  # steps has no default
+    fixed = OPTIMISER.narrow({"schedule": "step", "steps": 2})
     assert fixed.defaults() == {
         "optimiser": "sgd",
         "schedule": "step",

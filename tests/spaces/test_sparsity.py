@@ -384,7 +384,7 @@ def test_the_space_of_a_network() -> None:
     )
     assert space.condition("sparsity.layer_offsets[conv1]") == Condition("sparsity.mode", ("layer",))
     assert space.defaults() == {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}
-    assert space.narrowed({"sparsity.mode": "uniform"}).names == ("sparsity.mode", "sparsity.ratio")
+    assert space.narrow({"sparsity.mode": "uniform"}).names == ("sparsity.mode", "sparsity.ratio")
     assert space["sparsity.ratio"].default == 0.4
 
 

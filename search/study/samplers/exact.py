@@ -131,7 +131,7 @@ class ExactCostSampler:
         self, history: Sequence[Tried], cost: CostOf, rng: np.random.Generator
     ) -> tuple[str, dict[str, Value]] | None:
         """Propose one point."""
-        complete = [trial for trial in history if trial.state == "complete" and self._measured(trial)]
+        complete = [trial for trial in history if trial.state == "complete" and self._is_measured(trial)]
         pools = [self._pool(number, complete, rng) for number in range(len(self._methods))]
         pools = [pool for pool in (self._without_asked(pool, history) for pool in pools) if len(pool.units)]
         if not pools:
@@ -155,7 +155,7 @@ class ExactCostSampler:
             return point
         return repair_point(method, self._slots[method].space, point, cost, self._aim.limits, self._costs.dense)
 
-    def _measured(self, trial: Tried) -> bool:
+    def _is_measured(self, trial: Tried) -> bool:
         return all(axis.name in trial.metrics for axis in self._aim.axes)
 
     # --- what is known --------------------------------------------------------------------------------------------
@@ -165,14 +165,14 @@ class ExactCostSampler:
         aim, quality = self._aim, self._aim.quality
         at = self._features(complete)
         error = np.array([_error(quality, trial.metrics[quality.name]) for trial in complete])
-        model = self._fitted(at, error)
+        model = self._fit(at, error)
         mean, _ = model.predict(at)
         savings = np.array([[_saving(axis, trial.metrics[axis.name]) for axis in self._axes] for trial in complete])
         running = [trial for trial in history if trial.state == "running"]
         if running:
             pending = self._features(running, complete)
             believed, _ = model.predict(pending)
-            expected = self._expected_savings(pending, at, savings)
+            expected = self._predict_savings(pending, at, savings)
             mean, savings = np.concatenate([mean, believed]), np.vstack([savings, expected])
             model = model.believing(pending)
         # The front is denoised: a member counts with what the model thinks of it, not with its luck.
@@ -183,13 +183,13 @@ class ExactCostSampler:
             worst = 1.5 * float(error.min())
         gains = []
         for pool in pools:
-            pool.savings = self._expected_savings(pool.features, at, savings[: len(complete)])
+            pool.savings = self._predict_savings(pool.features, at, savings[: len(complete)])
             pool_mean, pool_sd = model.predict(pool.features)
             gain = expected_improvement(pool_mean, pool_sd, pool.savings, savings, front, worst, self._most)
-            gains.append(np.where(self._allowed(pool), gain, -1.0))
+            gains.append(np.where(self._find_allowed(pool), gain, -1.0))
         return gains
 
-    def _fitted(self, at: Features, error: Floats) -> Surrogate:
+    def _fit(self, at: Features, error: Floats) -> Surrogate:
         """Fit the surrogate; its scales are those of the first so many trials, whoever asks and when."""
         known = len(error)
         until = known if known < 2 * FIT_EVERY else known - known % FIT_EVERY
@@ -198,7 +198,7 @@ class ExactCostSampler:
             self._scales[until] = Surrogate.fit(at[first], error[first], self._aim.quality.examples).scales
         return Surrogate.fit(at, error, self._aim.quality.examples, self._scales[until])
 
-    def _allowed(self, pool: _Pool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _find_allowed(self, pool: _Pool) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Tell which candidates are not expected to break a limit that is learned."""
         allowed = np.ones(len(pool.units), dtype=np.bool_)
         for number, axis in enumerate(self._axes):
@@ -206,7 +206,7 @@ class ExactCostSampler:
                 allowed &= pool.savings[:, number] >= _saving(axis, self._aim.limits.max_latency)
         return allowed
 
-    def _expected_savings(self, wanted: Features, at: Features, savings: Floats) -> Floats:
+    def _predict_savings(self, wanted: Features, at: Features, savings: Floats) -> Floats:
         """Predict what is saved in every cost: FLOPs are in the features, other costs follow them by regression."""
         columns = []
         for number, axis in enumerate(self._axes):
@@ -229,24 +229,24 @@ class ExactCostSampler:
         """Describe trials; a complete one by the FLOPs that it reached, one that runs by those it is expected to."""
         parts = []
         for trial in trials:
-            part = self._asked(trial)
+            part = self._describe_trial(trial)
             if complete is None and "flops" in trial.metrics:
                 reached = -np.log2(max(trial.metrics["flops"], 1.0) / self._costs.dense.flops)
                 part = Features(part.method, np.array([reached]), part.deviation, part.knobs)
             else:
-                part = self._calibrated(part, trials if complete is None else complete)
+                part = self._calibrate(part, trials if complete is None else complete)
             parts.append(part)
         return Features.join(parts)
 
-    def _asked(self, trial: Tried) -> Features:
+    def _describe_trial(self, trial: Tried) -> Features:
         """Describe a trial by what was asked."""
         if trial.number not in self._described_trials:
             slots = self._slots[trial.method]
             unit = slots.canonical(slots.encode(trial.point)[None])
-            self._described_trials[trial.number] = self._described(self._methods.index(trial.method), unit)
+            self._described_trials[trial.number] = self._describe_points(self._methods.index(trial.method), unit)
         return self._described_trials[trial.number]
 
-    def _described(self, method: int, units: Floats) -> Features:
+    def _describe_points(self, method: int, units: Floats) -> Features:
         """Describe points of a method by what is removed, where, and how the method is set."""
         slots = self._slots[self._methods[method]]
         groups = len(self._costs.names)
@@ -299,14 +299,14 @@ class ExactCostSampler:
             condition = slots.space.condition(condition.parameter)
         return applies
 
-    def _calibrated(self, features: Features, complete: Sequence[Tried]) -> Features:
+    def _calibrate(self, features: Features, complete: Sequence[Tried]) -> Features:
         """Correct what a method was asked to save by what it saved so far; cutting channels needs no correction."""
         method = int(features.method[0])
         name = self._methods[method]
         own = [trial for trial in complete if trial.method == name and "flops" in trial.metrics]
         saving = np.where(np.isnan(features.saving), UNKNOWN_SAVING, features.saving)
         if own:
-            asked = Features.join([self._asked(trial) for trial in own])
+            asked = Features.join([self._describe_trial(trial) for trial in own])
             asked = replace(asked, saving=np.where(np.isnan(asked.saving), UNKNOWN_SAVING, asked.saving))
             reached = np.array([-np.log2(trial.metrics["flops"] / self._costs.dense.flops) for trial in own])
             off = reached - asked.saving
@@ -325,7 +325,7 @@ class ExactCostSampler:
         target = self._targets[self._methods[method]]
         named = _sparse(slots, target)
         sparse = np.array([name in named for name in slots.names], dtype=np.bool_)
-        units = self._drawn(slots, target, FRESH, rng)
+        units = self._draw(slots, target, FRESH, rng)
         if slots.default is not None and len(slots):
             usual = np.where(sparse, units, slots.default)
             some = np.where(rng.random(units.shape) < 0.3, units, usual)
@@ -340,9 +340,9 @@ class ExactCostSampler:
             mutants = np.where(moved, mutants + steps, mutants).clip(0, 1)
             mutants = np.where(rng.random(mutants.shape) < 0.05, rng.random(mutants.shape), mutants)
             anew = (rng.random((MUTANTS, 1)) < 0.4) & sparse
-            parts.append(np.where(anew, self._drawn(slots, target, MUTANTS, rng), mutants))
+            parts.append(np.where(anew, self._draw(slots, target, MUTANTS, rng), mutants))
         units = slots.canonical(np.vstack(parts))
-        features = self._calibrated(self._described(method, units), complete)
+        features = self._calibrate(self._describe_points(method, units), complete)
         return _Pool(method, units, features, np.empty((len(units), 0)))
 
     def _best(self, own: Sequence[Tried]) -> list[Tried]:
@@ -354,7 +354,7 @@ class ExactCostSampler:
         regret = [np.log((error[i] + FLOOR) / (error[flops <= flops[i]].min() + FLOOR)) for i in range(len(own))]
         return [own[i] for i in np.argsort(regret, kind="stable")[:PARENTS]]
 
-    def _drawn(self, slots: Slots, target: str | None, count: int, rng: np.random.Generator) -> Floats:
+    def _draw(self, slots: Slots, target: str | None, count: int, rng: np.random.Generator) -> Floats:
         """Draw points: sparsity over the band evenly in octaves, offsets and tilts near none, all else uniformly."""
         units = rng.random((count, len(slots)))
         low, high = self._costs.band(self._aim.limits)

@@ -78,7 +78,7 @@ def _cells(corners: Floats, errors: Floats, worst: float, most: Floats) -> tuple
         Lower and upper corners, ``[cells, costs]`` each, and the staircase's level, ``[cells]``.
     """
     useful = errors < worst
-    corners, errors = _undominated(corners[useful], errors[useful])
+    corners, errors = _drop_dominated(corners[useful], errors[useful])
     edges = [np.unique(np.concatenate([[0.0], corners[:, cost], [top]])) for cost, top in enumerate(most)]
     while np.prod([len(each) - 1 for each in edges]) > MOST_CELLS:
         longest = max(range(len(edges)), key=lambda cost: len(edges[cost]))
@@ -91,7 +91,7 @@ def _cells(corners: Floats, errors: Floats, worst: float, most: Floats) -> tuple
     return lows, highs, levels
 
 
-def _undominated(corners: Floats, errors: Floats) -> tuple[Floats, Floats]:
+def _drop_dominated(corners: Floats, errors: Floats) -> tuple[Floats, Floats]:
     better = (corners[None] >= corners[:, None]).all(axis=2) & (errors[None] <= errors[:, None])
     strictly = (corners[None] > corners[:, None]).any(axis=2) | (errors[None] < errors[:, None])
     keep = ~(better & strictly).any(axis=1)

@@ -35,7 +35,7 @@ def repair_point(
     level = level_of(method, space, point)
     found = cost(method, point)
     if found is None:
-        return _asked_within(space, point, level, limits, dense)
+        return _move_within(space, point, level, limits, dense)
     if limits.met(found.flops, found.params):
         return dict(point)
     if level is None:
@@ -64,7 +64,7 @@ def repair_point(
     return moved if final is not None and limits.met(final.flops, final.params) else None
 
 
-def _asked_within(
+def _move_within(
     space: Space, point: Mapping[str, Value], level: str | None, limits: Limits, dense: PointCost
 ) -> dict[str, Value] | None:
     """Move a wanted share of the FLOPs into the limits; a point that names none is left as it is."""

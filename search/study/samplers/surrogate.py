@@ -129,9 +129,9 @@ class Surrogate:
             p = 0.5 * np.exp(basis @ trend) + 0.5 * (error + FLOOR)
             noise = np.asarray(((1 - np.minimum(p, 0.99)) / (examples * p)).clip(1e-4, 0.6), dtype=np.float64)
         model = cls(at, target, noise, PRIOR_MEAN if scales is None else scales, trend)
-        return model if scales is not None or len(target) < 8 else replace(model, scales=model._fitted_scales())
+        return model if scales is not None or len(target) < 8 else replace(model, scales=model._fit_scales())
 
-    def _fitted_scales(self) -> Floats:
+    def _fit_scales(self) -> Floats:
         """Maximise the posterior density of the scales."""
         chosen = np.arange(len(self.target))
         if len(chosen) > MOST_FITTED:

@@ -85,7 +85,7 @@ class Ladder:
         reached = Reached(record["step"] / self._steps, record)
         standing = replace(before, rungs=(*before.rungs, reached), state="paused")
         self._standings[outcome.number] = standing
-        decision = self._ask("decide", standing, self._listed())
+        decision = self._ask("decide", standing, self._list_standings())
         if decision not in ("continue", "pause", "stop"):
             raise InputError(f"the scheduler decides {decision!r}; allowed are 'continue', 'pause' and 'stop'")
         return str(decision)
@@ -113,7 +113,7 @@ class Ladder:
         """
         if not self.waiting:
             return None
-        number = self._ask("promote", self._listed())
+        number = self._ask("promote", self._list_standings())
         if number is None:
             return None
         if number not in self.waiting:
@@ -146,7 +146,7 @@ class Ladder:
         except Exception as error:  # anything may go wrong in somebody else's class
             raise InputError(f"the scheduler's {act} failed: {type(error).__name__}: {error}") from error
 
-    def _listed(self) -> list[Standing]:
+    def _list_standings(self) -> list[Standing]:
         return [self._standings[number] for number in sorted(self._standings)]
 
     def _leg(self, number: int) -> TrialSpec:

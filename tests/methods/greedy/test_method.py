@@ -470,7 +470,7 @@ def test_space_is_sparsity_or_tolerance() -> None:
     space = Greedy.space(layers)
     point = space.defaults()
     assert point is not None and point["sparsity.mode"] == "flops" and "top1_tol" not in point
-    other = space.narrowed({"stop_rule": "tol", "procedure": "sequential"}).sample(0)
+    other = space.narrow({"stop_rule": "tol", "procedure": "sequential"}).sample(0)
     assert {"top1_tol", "tol_scale[8x8]", "rounds", "mid_ft_lr"} <= other.keys()
     assert not any(name.startswith("sparsity") for name in other)
     assert Width(3)(None, None, 3) and not Width(3)(None, None, 2)  # type: ignore[arg-type]

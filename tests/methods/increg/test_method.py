@@ -525,7 +525,7 @@ def test_points_of_the_space_prune_whatever_a_unit_is(granularity: str, mode: st
     """Ratios and rates bear the names of channel groups; a budget of some epochs is enough for any of them."""
     task = problem(steps=120)
     layers = [group.layer for group in channel_groups(task.model, task.example)]
-    space = IncReg.space(layers).narrowed({"granularity": granularity, "sparsity.mode": mode, "rates": "layer"})
+    space = IncReg.space(layers).narrow({"granularity": granularity, "sparsity.mode": mode, "rates": "layer"})
     for seed in range(2):
         IncReg.from_point(space.sample(seed))
     point = {**space.sample(3), "update_interval": 20, "stabilize_frac": 0.2, "prune_frac": 0.5}

@@ -39,7 +39,7 @@ from methods.sdprun.raising import Timetable
 from methods.sdprun.steering import Shares, places, thresholds_at, tolerance
 from methods.training.paths import CURVE_POINTS, LINE_POINTS, line
 from methods.training.trainer import Diverged, Trainer, evaluate
-from spaces import InputError, rounded_up
+from spaces import InputError, round_up_width
 from tests.methods import cases
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE)
@@ -690,7 +690,7 @@ def test_landings_on_round_widths(seed: int, target: float, step: int) -> None:
     assert all(width % step == 0 or width == size for width, size in zip(widths, sizes, strict=True))
     assert landing.share <= max(target, shares.smallest)
     for row, size, width, price, own in zip(range(4), sizes, widths, prices, alive, strict=True):
-        more = rounded_up(width + 1, size, step) - width
+        more = round_up_width(width + 1, size, step) - width
         assert width == size or landing.share + more * price / cost.dense > target, "one group could be wider"
         assert ratios[row, :size][own].min() >= ratios[row, :size].sort(descending=True).values[width - 1]
 
@@ -702,7 +702,7 @@ def test_zeros_fill_up_where_the_threshold_is_not_steered() -> None:
     filled = SDPrun(steer="off", g_end=1.3, round_to=4).prune(problem)
     for group in channel_groups(problem.model, EXAMPLE):
         few, more = exact.kept[group.name], filled.kept[group.name]
-        assert set(few) <= set(more) and len(more) == rounded_up(max(4, len(few)), group.channels, 4)
+        assert set(few) <= set(more) and len(more) == round_up_width(max(4, len(few)), group.channels, 4)
 
 
 def test_places_by_hand() -> None:

@@ -416,7 +416,7 @@ def test_a_real_study_from_sweep_to_export(tmp_path: Path, monkeypatch: pytest.M
     assert data("train", "--set", "dense.epochs=1")["accuracy"] == front["dense"]["accuracy"]
     assert len(data("resume", "--trials", "2")["members"]) >= 1
     assert data("status")["states"] == {"complete": 2, "failed": 0, "running": 0, "waiting": 0}
-    card = data("export", "--trial", "0", "--to", "small")
+    card = data("export", "--trial", "0", "--to", "small", "--format", "safetensors")
     assert card["flops"] == front["members"][0]["flops"]
     again = call("sweep", "--name", "real")
     assert again.exit_code == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from search.driver.keeping import storage_url
 from search.store.studies import StudyFiles, study_names
-from search.study.config import StudyConfig, checked_name, places
+from search.study.config import StudyConfig, check_name, places
 from search.study.config_file import load_config, with_places
 from search.tracking.run_store import RunStore
 from spaces import InputError
@@ -62,7 +62,7 @@ def test_bad_input_is_explained(given: dict[str, Any], message: str) -> None:
 @given(st.text(min_size=1, max_size=100))
 def test_names_cannot_leave_the_store(name: str) -> None:
     try:
-        checked_name(name)
+        check_name(name)
     except InputError:
         return
     assert Path("studies", name).parent == Path("studies") and not name.startswith(".")

@@ -24,7 +24,7 @@ def test_a_shared_table_gives_every_method_the_parameter_and_the_recipe_its_defa
     assert space["magnitude.recipe.lr"] == space["random.recipe.lr"] == LogReal(0.01, 0.1, default=0.05)
     assert space["magnitude.recipe.distill"].only == 0.5
     assert "random.recipe.distill" not in space
-    assert (space.narrowed({METHOD: "random"}).defaults() or {})["random.recipe.lr"] == 0.05
+    assert (space.narrow({METHOD: "random"}).defaults() or {})["random.recipe.lr"] == 0.05
 
 
 def test_nothing_of_the_recipe_is_searched_unasked() -> None:

@@ -21,10 +21,10 @@ class Recorded:
         self.open: dict[int, TrialSpec] = {}
         self.seen: dict[int, tuple[list[int], list[int]]] = {}
 
-    def asked(self) -> list[TrialSpec]:
+    def open_trials(self) -> list[TrialSpec]:
         return [self.open[number] for number in sorted(self.open)]
 
-    def told(self) -> int:
+    def count_told(self) -> int:
         return len(self.told_numbers)
 
     def ask(self) -> TrialSpec:

@@ -10,7 +10,7 @@ from search.records.errors import RunError
 from search.study import opening
 from search.study.config import checked_storage, places
 from search.study.config_file import load_config
-from search.study.storage import known_studies
+from search.study.storage import list_storage_studies
 from spaces import InputError
 
 
@@ -19,14 +19,14 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch:
     (tmp_path / "optuna.db").touch()
     monkeypatch.setattr(opening, "network_file_system", lambda folder: f"nfs4 ({folder})")
     with pytest.raises(InputError, match=r"is on nfs4 .*--study-storage: postgresql\+psycopg://.* or sqlite:////PATH"):
-        known_studies(url)
+        list_storage_studies(url)
 
 
 def test_a_server_that_is_away_is_said_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("psycopg")
     monkeypatch.setattr(opening, "OPENED_WITHIN", 0.0)
     with pytest.raises(RunError, match="127.0.0.1:1/runs cannot be used") as refused:
-        known_studies("postgresql+psycopg://anna:p%40ss@127.0.0.1:1/runs?application_name=x")
+        list_storage_studies("postgresql+psycopg://anna:p%40ss@127.0.0.1:1/runs?application_name=x")
     assert (
         "p%40ss" not in str(refused.value) and "p@ss" not in str(refused.value) and "PGPASSWORD" in str(refused.value)
     )

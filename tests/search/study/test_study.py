@@ -17,7 +17,7 @@ from search.records.trial_spec import TrialSpec
 from search.study.samplers.base import Limits
 from search.study.schedule import Schedule
 from search.study.space import first_points, method_space, refuse_idle_bounds, spread_points, study_space
-from search.study.storage import Storage, known_studies
+from search.study.storage import Storage, list_storage_studies
 from search.study.study import Study, trial_seed
 from spaces import InputError, LayerGroup, Space
 from tests.search.cases import outcome
@@ -221,8 +221,8 @@ def test_a_study_can_be_loaded_again_and_by_stock_optuna(tmp_path: Path) -> None
     open_spec = study.ask()
     url = f"sqlite:///{tmp_path}/optuna.db"
     again = Study.open(url, "s", SPACE, ("accuracy", "flops"), 3, "tpe", 24, new=False)
-    assert again.told() == 2
-    assert again.asked() == [open_spec]
+    assert again.count_told() == 2
+    assert again.open_trials() == [open_spec]
     stock = optuna.load_study(storage=url, study_name="s")
     assert [t.state.name for t in stock.trials] == ["COMPLETE", "FAIL", "RUNNING"]
     assert stock.trials[0].values == [0.9, 500.0]
@@ -257,7 +257,7 @@ def result(spec: TrialSpec) -> Outcome:
 def opened(directory: Path, sampler: str = "tpe") -> Study:
     """Open or create the study, as a driver does when it starts."""
     url = f"sqlite:///{directory}/optuna.db"
-    first, new = FIRST[:2], "s" not in known_studies(url)
+    first, new = FIRST[:2], "s" not in list_storage_studies(url)
     return Study.open(url, "s", FEW, ("accuracy", "flops"), 3, sampler, TRIALS, first, "id", new=new)
 
 
@@ -319,7 +319,7 @@ def test_a_trial_whose_folder_is_gone_runs_again(tmp_path: Path, undisturbed: li
     assert [line.partition(": ")[2] for line in lines] == ["finished, but the folder is gone; run again"]
     assert [spec.number for spec in again][: len(lost)] == lost
     assert points(files) == expected(undisturbed)
-    assert opened(tmp_path).reconcile(files, 3) == [] and opened(tmp_path).told() == TRIALS
+    assert opened(tmp_path).reconcile(files, 3) == [] and opened(tmp_path).count_told() == TRIALS
 
 
 def test_foreign_trials_are_left_and_not_counted(tmp_path: Path, undisturbed: list[TrialSpec]) -> None:
@@ -380,7 +380,7 @@ def test_a_kill_while_a_trial_is_written_gives_the_same_point_again(
         while len(files) < TRIALS:
             study = opened(directory, sampler)
             study.reconcile(files, 3)
-            allowed[0] = study.told() + len(study.asked()) if kills else TRIALS
+            allowed[0] = study.count_told() + len(study.open_trials()) if kills else TRIALS
             with suppress(Killed):
                 runs(study, TRIALS, files)
             allowed[0] = TRIALS
@@ -435,7 +435,7 @@ def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
     number = study.ask().number
     study.tell(outcome(number))
     study.tell(outcome(number))
-    assert study.told() == 1
+    assert study.count_told() == 1
 
 
 def test_names_that_are_taken_or_unknown(tmp_path: Path) -> None:

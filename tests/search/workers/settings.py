@@ -35,10 +35,10 @@ class Trials:
     def __init__(self, specs: Sequence[TrialSpec]) -> None:
         self._left, self._told = list(specs), 0
 
-    def asked(self) -> list[TrialSpec]:
+    def open_trials(self) -> list[TrialSpec]:
         return []
 
-    def told(self) -> int:
+    def count_told(self) -> int:
         return self._told
 
     def ask(self) -> TrialSpec:

@@ -19,7 +19,7 @@ from spaces import Categorical, Integer, Real, Space, Value
 from spaces.dialects import suggest
 
 OWN = Space({"units": Integer(1, 64), "rate": Real(0.0, 1.0)})
-SPACE = Space({METHOD: Categorical(("mlp",))}) | OWN.prefixed("mlp")
+SPACE = Space({METHOD: Categorical(("mlp",))}) | OWN.add_prefix("mlp")
 
 
 def cost(method: str, point: Mapping[str, Value]) -> float:
