@@ -81,7 +81,7 @@ class Problem:
         ignored: Names of modules whose output channels must stay; the classifier is protected without being
             named.
         analyses: Where costly analyses of the dense network come from.
-        progress: Hears how far an analysis is, or anything else that takes minutes and has no epochs.
+        progress: Is called with how far an analysis is, or anything else that takes minutes and has no epochs.
         task: What the network is for: loss, metrics, drawn targets.
         session: Where the costly parts of the trial run, so that it can be interrupted and gone on with.
         known: Groups and costs of the dense network, where they were found before; used where they fit it.

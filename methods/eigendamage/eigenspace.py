@@ -52,7 +52,7 @@ def analyse(
         sampling: What the Fisher matrix is estimated from.
         measured: Whether variances are measured in the eigenbasis (EK-FAC) after it was found.
         analyses: Where known analyses come from.
-        progress: Hears how far it is.
+        progress: Is called with how far it is.
         task: What the network is for; classification by default.
 
     Returns:

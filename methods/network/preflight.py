@@ -1,6 +1,6 @@
 """Proofs that channels can be removed from a network, before an hour is spent on it.
 
-What :func:`methods.network.channels.analyse` found is believed by nobody: here half of all units are removed, and
+What :func:`methods.network.channels.analyse` found is not taken on trust: here half of all units are removed, and
 
 - the cut network must run, in both modes, and learn;
 - it must give what the network of the whole width gives when the same units are silenced (in float64);

@@ -23,7 +23,7 @@ class Term:
         module: Name of the module that executes it.
         coefficient: What does not change with any width.
         factors: Labels of the dimensions whose sizes are multiplied.
-        per_example: Whether every example takes them anew; they are those of all examples of the pass then.
+        per_example: Whether every example takes its own; they are those of all examples of the pass then.
     """
 
     module: str

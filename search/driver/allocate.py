@@ -55,7 +55,7 @@ def allocate(config: StudyConfig, resource: str, budgets: Sequence[str], listene
         resource: What the budgets are of.
         budgets: Shares (``"50%"``) of the dense network's cost, counts (``"20M"``), or times (``"2ms"``); none for
             those of :data:`SHARES` that can be met.
-        listener: Hears of progress.
+        listener: Receives progress.
 
     Returns:
         The allocations.

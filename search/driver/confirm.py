@@ -51,7 +51,7 @@ def confirm(
         study: Name of the study; ``None`` for the one that was begun last.
         directory: The run store.
         seeds: How many further seeds, at least two.
-        listener: Hears of progress; shown by default.
+        listener: Receives progress; shown by default.
         workload: Network and data in hand, for a study that was made from them.
 
     Returns:

@@ -17,7 +17,7 @@ class GuardedListener:
     Interrupts pass, so that a listener can still end a sweep as Ctrl-C does.
 
     Args:
-        listener: Hears of progress.
+        listener: Receives progress.
     """
 
     def __init__(self, listener: Listener) -> None:

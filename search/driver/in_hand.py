@@ -231,7 +231,7 @@ def search(
         validation: Validation data, likewise; drawn from ``train`` if they are not handed in.
         test: Test data, likewise; drawn from ``train`` if they are not handed in.
         overrides: Settings as ``--set`` takes them, such as ``"finetune.epochs=5"``.
-        listener: Hears of progress; shown by default.
+        listener: Receives progress; shown by default.
         executor: ``"inline"`` runs trials in this process, ``"ray"`` on all cores.
         **options: Keys of the configuration, such as ``trials``, ``methods``, ``objectives``, ``seed``, ``name``,
             ``directory`` and ``task``.

@@ -64,7 +64,7 @@ def prove_channels(model: torch.nn.Module, example: Any, ignored: Sequence[str])
     known = set(dict(model.named_modules()))
     left_out = dict(findings.left_out)
     while failed := ({name.partition("#")[0] for name in findings.left_out} & known) - every:
-        every |= failed  # what failed is pinned, and the rest is proven anew
+        every |= failed  # what failed is pinned, and the rest is proven again
         findings = examine(model, example, sorted(every))
         left_out |= findings.left_out
     return replace(findings, left_out=left_out), every

@@ -27,7 +27,7 @@ class Recorder:
         dense: The dense network.
         objectives: What is searched for.
         total: How many trials there will be.
-        listener: Hears of progress.
+        listener: Receives progress.
         tracker: Mirrors the trials to MLflow, once it is open.
         publishes: Whether this driver draws the trials and sends them to MLflow: of several, one does.
     """

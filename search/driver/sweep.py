@@ -102,7 +102,7 @@ class Sweep:
     Args:
         config: The configuration.
         workload: Network and data in hand; ``None`` loads those that the configuration names.
-        listener: Hears of progress. By default it is shown: live on a terminal, in one output of a notebook, else line
+        listener: Receives progress. By default it is shown: live on a terminal, in one output of a notebook, else line
             by line on stderr; :class:`search.records.listener.NullListener` shows nothing. An exception of it is
             logged, and ends nothing.
         launch: Ray, if it is being started already.
@@ -137,7 +137,7 @@ class Sweep:
         Args:
             name: Name of the study; ``None`` for the one that was begun last.
             directory: The run store.
-            listener: Hears of progress.
+            listener: Receives progress.
             trials: New total of trials, to go on with a finished study; ``None`` keeps the total.
             moved: What has another place now, by name: ``data_root``, ``weights``, ``tracking_uri`` and the fields of
                 :class:`search.study.config.Resources`; ``None`` values change nothing. Later resumes remember it.
@@ -434,7 +434,7 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
 
     Args:
         config: The configuration.
-        listener: Hears of progress.
+        listener: Receives progress.
 
     Returns:
         What it reaches on validation, and its cost.

@@ -32,7 +32,7 @@ def trial_valley(
     Args:
         files: The study.
         number: A finished trial that did nothing but remove channels.
-        listener: Hears of progress.
+        listener: Receives progress.
         points: How many points of either way, both ends included.
         steps: Steps for which the curve is trained; by default half of a trial's budget.
         seed: Decides everything random.

@@ -130,7 +130,7 @@ def measure_table(
         example: One input, ``[1, ...]``.
         groups: Its channel groups.
         setting: Where and how; the first target counts.
-        progress: Hears how far it is.
+        progress: Is called with how far it is.
 
     Returns:
         The table.
@@ -165,7 +165,7 @@ def build_table(
         groups: Its channel groups.
         ends: Seconds of the network with the least widths of the table, and of the dense network, timed whole.
         sample: Times versions of a module.
-        progress: Hears how far it is.
+        progress: Is called with how far it is.
 
     Returns:
         The table.

@@ -35,7 +35,7 @@ class StoredAnalyses:
     identity: str
 
     def get(self, name: str, settings: Settings, compute: Callable[[], Tensors]) -> Tensors:
-        """Read an analysis; compute and store it if nobody has.
+        """Read an analysis; compute and store it if it is not there.
 
         Trials that ask at the same time wait for the one that computes.
 
@@ -82,7 +82,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _read(path: Path) -> Tensors | None:
-    """Read a file; one that is damaged is as good as none, for it can be computed anew."""
+    """Read a file; one that is damaged is as good as none, for it can be computed again."""
     if not path.exists():
         return None
     try:

@@ -1,6 +1,6 @@
 """The files of a study under ``mlruns/studies/NAME/``: what was asked for and what came out.
 
-A trial's folder appears by one rename, complete, written by whoever ran the trial. From that instant the trial
+A trial's folder appears by one rename, complete, written where the trial ran. From that instant the trial
 is finished, whatever happens to the driver. Reading needs neither torch nor optuna.
 """
 

@@ -139,7 +139,7 @@ def dense_network(
     cached = folder.exists()
     if not cached:
         with _lock(folder):
-            cached = folder.exists()  # whoever came second has waited, and loads
+            cached = folder.exists()  # the process that came second has waited, and loads
             if not cached:
                 plan = recipe, epochs if trains else 0.0, seed
                 _store(folder, model, identity, own, *_train(workload, model, *plan, report, device, frozen))

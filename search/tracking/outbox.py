@@ -61,7 +61,7 @@ class Outbox:
 
         Args:
             timeout: How long to wait at most, in seconds. What is not sent by then is given up, and sooner when
-                nothing but slow failures comes back: then nobody is there.
+                nothing but slow failures comes back: then there is no server.
 
         Returns:
             What was sent and what was lost.

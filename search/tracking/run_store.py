@@ -182,7 +182,7 @@ class RunStore:
 
     @contextmanager
     def opening(self) -> Generator[None]:
-        """Wait until nobody else opens a database file: MLflow fills a new one, which only one process can do.
+        """Wait until no other process opens a database file: MLflow fills a new one, which only one process can do.
 
         Yields:
             Nothing; runs the block.

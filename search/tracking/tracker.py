@@ -148,7 +148,7 @@ class Tracker:
                 since MLflow's parameters are final.
             dense: The dense network, if it is known already.
             tags: Further tags of the parent run.
-            run_id: The parent run to continue; one that this store does not hold (any more) is made anew.
+            run_id: The parent run to continue; one that this store does not hold (any more) is made again.
             objectives: What is searched for: decides names of runs, and columns and charts of the page.
 
         Returns:

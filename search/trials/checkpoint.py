@@ -26,7 +26,7 @@ class Checkpoints:
         folder: The trial's own.
         setting: What all trials share.
         spec: The trial.
-        keep: Hears of every file that was written, to copy it elsewhere.
+        keep: Is told of every file that was written, to copy it elsewhere.
     """
 
     def __init__(

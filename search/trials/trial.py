@@ -132,7 +132,7 @@ def run_trial(
         setting: What all trials share; not changed.
         spec: Which trial.
         report: Called with one record per epoch.
-        progress: Hears how far an analysis is.
+        progress: Is called with how far an analysis is.
         session: Where the costly parts of the trial run; one that keeps nothing, if there is none.
 
     Returns:

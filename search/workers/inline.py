@@ -25,7 +25,7 @@ def inline_pool(resources: Resources, gpus_per_trial: float, warn: Callable[[str
     Args:
         resources: Where trials run: how often a lost one is run again, and how long it may take.
         gpus_per_trial: GPUs that each trial takes; there is one trial at a time.
-        warn: Hears what the user should know.
+        warn: Receives what the user should know.
 
     Returns:
         The pool.
@@ -39,7 +39,7 @@ class InlinePool:
     Args:
         retries: How often a trial is run again whose process was lost.
         timeout: Seconds that a trial may take; ``None`` for as long as it wants.
-        say: Hears of every process that is lost.
+        say: Is told of every process that is lost.
     """
 
     slots = 1

@@ -53,7 +53,7 @@ def run_isolated(
         deaths: How many processes it has ended before.
         retries: How often it is run again after its process was killed from outside.
         timeout: Seconds it may take.
-        say: Hears of every process that is lost.
+        say: Is told of every process that is lost.
 
     Returns:
         The outcome, which is on disk by now: ``"failed"`` if the trial ended :data:`FATAL` processes by itself,

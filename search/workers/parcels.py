@@ -91,7 +91,7 @@ class Storage:
         self._root = posixpath.join(root, f"paretoprune-{identity}")
 
     def __reduce__(self) -> tuple[type[Storage], tuple[str, str]]:
-        """Open the connection anew in every process."""
+        """Open a connection of its own in every process."""
         return Storage, (self._address, self._identity)
 
     def check(self) -> None:

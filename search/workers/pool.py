@@ -90,7 +90,7 @@ def open_pool(resources: Resources, gpus_per_trial: float, warn: Callable[[str],
     Args:
         resources: Where trials run, the name of the executor included.
         gpus_per_trial: GPUs that each trial takes, may be a fraction.
-        warn: Hears what the user should know.
+        warn: Receives what the user should know.
 
     Yields:
         The pool; an ``InputError`` says what else an executor of somebody else's makes.

@@ -54,7 +54,7 @@ def ray_pool(
     Args:
         resources: Where trials run.
         gpus_per_trial: GPUs each trial takes, may be a fraction.
-        say: Hears of every worker that is lost.
+        say: Is told of every worker that is lost.
 
     Yields:
         The pool.
@@ -114,7 +114,7 @@ class RayPool:
     Args:
         resources: Where trials run.
         gpus_per_trial: GPUs each trial takes, may be a fraction.
-        say: Hears of every worker that is lost.
+        say: Is told of every worker that is lost.
     """
 
     def __init__(

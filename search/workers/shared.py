@@ -61,7 +61,7 @@ class SharedSchedule(Schedule):
     Args:
         *args: As of :class:`search.study.schedule.Schedule`.
         claims: Says which driver runs which trial.
-        ended: Looks up what came of a leg of a trial, whoever ran it.
+        ended: Looks up what came of a leg of a trial, whichever driver ran it.
         on_elsewhere: Hears of each trial that another driver runs.
         beat: Seconds between two signs of life.
         looked_every: Seconds between two looks at what the others have done.

@@ -1,4 +1,4 @@
-"""The port for samplers: whoever proposes the points of a study.
+"""The port for samplers, which propose the points of a study.
 
 A sampler is an object with two acts. :meth:`Sampler.observe` hears of every trial that was told, in order of number;
 :meth:`Sampler.propose` answers what to try next. It is made for each sweep as ``Name(aim, seed)``, and made again when
@@ -251,7 +251,7 @@ class ManyCosts(CostOf, Protocol):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Whoever proposes the points of a study."""
+    """Proposes the points of a study."""
 
     def observe(self, trial: Tried) -> None:
         """Hear of a trial that was told; called once for each, in order of number.

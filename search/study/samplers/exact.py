@@ -24,7 +24,7 @@ from search.study.space import LEVEL, METHOD, MODE, own_space
 from spaces import Categorical, Space, Value
 
 FRESH = 160
-"""Candidates per method that are drawn anew."""
+"""New candidates per method."""
 
 MUTANTS = 25
 """Candidates near each of the best trials of a method."""
@@ -190,7 +190,7 @@ class ExactCostSampler:
         return gains
 
     def _fit(self, at: Features, error: Floats) -> Surrogate:
-        """Fit the surrogate; its scales are those of the first so many trials, whoever asks and when."""
+        """Fit the surrogate; its scales are those of the first so many trials, whichever question it is."""
         known = len(error)
         until = known if known < 2 * FIT_EVERY else known - known % FIT_EVERY
         if until not in self._scales:
@@ -339,8 +339,8 @@ class ExactCostSampler:
             steps = rng.normal(0, 1, mutants.shape) * rng.choice([0.05, 0.2], (MUTANTS, 1))
             mutants = np.where(moved, mutants + steps, mutants).clip(0, 1)
             mutants = np.where(rng.random(mutants.shape) < 0.05, rng.random(mutants.shape), mutants)
-            anew = (rng.random((MUTANTS, 1)) < 0.4) & sparse
-            parts.append(np.where(anew, self._draw(slots, target, MUTANTS, rng), mutants))
+            redrawn = (rng.random((MUTANTS, 1)) < 0.4) & sparse
+            parts.append(np.where(redrawn, self._draw(slots, target, MUTANTS, rng), mutants))
         units = slots.canonical(np.vstack(parts))
         features = self._calibrate(self._describe_points(method, units), complete)
         return _Pool(method, units, features, np.empty((len(units), 0)))

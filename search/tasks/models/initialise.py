@@ -31,7 +31,7 @@ def he_normal(model: nn.Module) -> None:
     Biases become 0; batch norms keep torch's start, scale 1 and shift 0.
 
     Args:
-        model: The network; its weights are drawn anew.
+        model: The network; its weights are drawn again.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
