@@ -32,7 +32,13 @@ OCTAVES = -np.log2(LEAST)
 
 
 def space_and_costs(
-    methods: tuple[str, ...], allocation: str, model: str, data: str, trials: int, store: Path
+    methods: tuple[str, ...],
+    allocation: str,
+    model: str,
+    data: str,
+    trials: int,
+    store: Path,
+    limits: tuple[str, ...] = (),
 ) -> tuple[object, PointCosts]:
     """Build the space of a study and the costs of its points, as a sweep does.
 
@@ -43,11 +49,12 @@ def space_and_costs(
         data: The data set.
         trials: Length of the sweep.
         store: Where a sweep would be stored.
+        limits: Limits of the sweep, as assignments of its configuration.
 
     Returns:
         The plan of the sweep, and the costs.
     """
-    overrides = [f'allocation="{allocation}"', 'resources.executor="inline"']
+    overrides = [f'allocation="{allocation}"', 'resources.executor="inline"', *limits]
     planned = plan(
         load_config(None, overrides, methods=methods, model=model, data=data, trials=trials, directory=store)
     )

@@ -143,6 +143,8 @@ class LimitedSampler(_WholePoints):
         together = self._inner.sample_relative(study, trial, inner)
 
         def choose(name: str, parameter: Parameter) -> Value:
+            if parameter.only is not None:
+                return parameter.only  # Optuna never asks its samplers for what has one value
             value = together.get(name)
             if value is None:
                 value = self._inner.sample_independent(study, trial, name, self._distributions[name])

@@ -34,8 +34,12 @@ def repair_point(
     """
     level = level_of(method, space, point)
     found = cost(method, point)
-    if found is None:
-        return _move_within(space, point, level, limits, dense)
+    if found is None:  # unknown before training, or impossible: below the limits a tilt may ask for more than there is
+        asked = _move_within(space, point, level, limits, dense)
+        known = None if asked is None or asked == point else cost(method, asked)
+        if asked is None or known is None or limits.met(known.flops, known.params):
+            return asked
+        return repair_point(method, space, asked, cost, limits, dense)  # what is asked for can be counted now
     if limits.met(found.flops, found.params):
         return dict(point)
     if level is None:

@@ -16,7 +16,7 @@ from methods.contract.recipe import Recipe
 from search.study.cost import PointCosts
 from search.study.limits import within_limits
 from search.study.samplers.adapter import optuna_sampler
-from search.study.samplers.base import Aim, Axis, Limits, Tried
+from search.study.samplers.base import Aim, Axis, Limits, PointCost, Tried
 from search.study.samplers.exact import ExactCostSampler
 from search.study.samplers.making import sampler_maker
 from search.study.samplers.repair import repair_point
@@ -206,3 +206,35 @@ def test_limits_hold_exactly_for_methods_that_train_or_rewrite_where_their_cost_
         assert repaired is not None, (method, point)
         cost = costs(method, repaired)
         assert cost is not None and limits.met(cost.flops, cost.params), (method, point)
+
+
+def test_a_point_that_is_impossible_as_it_stands_is_counted_once_it_asks_for_enough() -> None:
+    """What asks for less than its tilt can leave has no cost; raised to the least that is allowed, it has one."""
+    dense = COSTS.dense
+
+    def cost(method: str, point: Mapping[str, Value]) -> PointCost | None:
+        asked = float(point["sparsity.flops"])
+        reached = int(0.95 * asked * dense.flops)  # the nearest widths below
+        return None if asked < 0.1 else PointCost(reached, dense.params // 2)
+
+    space = own_space(SPACE, "random").narrowed({"sparsity.mode": "flops"})
+    limits = Limits(dense.flops // 5, dense.flops // 2)
+    point = {**(space.defaults() or {}), "sparsity.flops": 0.06}
+    moved = repair_point("random", space, point, cost, limits, dense)
+    assert moved is not None
+    found = cost("random", moved)
+    assert found is not None and limits.met(found.flops, found.params), "0.2 asked alone would reach 0.19"
+
+
+def test_what_has_one_value_is_not_asked_of_optuna() -> None:
+    """TPE answers "not a number" for a range of one value, which Optuna itself never asks for."""
+    single = SPACE.narrowed({"magnitude.sparsity.mode": "flops", "magnitude.sparsity.tilt": {"low": 0.1, "high": 0.1}})
+    limits = Limits(COSTS.dense.flops // 5, COSTS.dense.flops // 2)
+    make = sampler_maker("tpe", single, aim(limits), COSTS, 5, 20)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for number in range(16):
+        study.sampler = make(number)
+        trial = study.ask()
+        method, own = single.split(suggest(single, trial), METHOD)
+        assert own.get("sparsity.tilt", 0.1) == 0.1 or method != "magnitude"
+        study.tell(trial, list(answer(method, own).values()))
