@@ -217,7 +217,7 @@ def test_a_point_that_is_impossible_as_it_stands_is_counted_once_it_asks_for_eno
         reached = int(0.95 * asked * dense.flops)  # the nearest widths below
         return None if asked < 0.1 else PointCost(reached, dense.params // 2)
 
-    space = own_space(SPACE, "random").narrowed({"sparsity.mode": "flops"})
+    space = own_space(SPACE, "random").narrow({"sparsity.mode": "flops"})
     limits = Limits(dense.flops // 5, dense.flops // 2)
     point = {**(space.defaults() or {}), "sparsity.flops": 0.06}
     moved = repair_point("random", space, point, cost, limits, dense)
@@ -228,7 +228,7 @@ def test_a_point_that_is_impossible_as_it_stands_is_counted_once_it_asks_for_eno
 
 def test_what_has_one_value_is_not_asked_of_optuna() -> None:
     """TPE answers "not a number" for a range of one value, which Optuna itself never asks for."""
-    single = SPACE.narrowed({"magnitude.sparsity.mode": "flops", "magnitude.sparsity.tilt": {"low": 0.1, "high": 0.1}})
+    single = SPACE.narrow({"magnitude.sparsity.mode": "flops", "magnitude.sparsity.tilt": {"low": 0.1, "high": 0.1}})
     limits = Limits(COSTS.dense.flops // 5, COSTS.dense.flops // 2)
     make = sampler_maker("tpe", single, aim(limits), COSTS, 5, 20)
     study = optuna.create_study(directions=["maximize", "minimize"])
