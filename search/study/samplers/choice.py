@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from spaces import InputError, Space
 
 STOCK = ("tpe", "gp", "nsga2", "random", "defaults")
 """Optuna's samplers; with ``"defaults"`` all points are given and nothing is asked."""
 
-NAMES = ("auto", "exact", *STOCK)
+SAMPLERS: Mapping[str, str] = MappingProxyType({"exact": "search.study.samplers.exact:ExactCostSampler"})
+"""Our samplers of the port, and where each is."""
+
+NAMES = ("auto", *SAMPLERS, *STOCK)
 """Names that a study's sampler can have, beside ``package.module:Name`` and those of installed packages."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.samplers import BaseSampler
@@ -12,16 +12,13 @@ from methods.contract.named import kind_of, load_named
 from search.study.cost import PointCosts
 from search.study.samplers.adapter import LimitedSampler, PortSampler
 from search.study.samplers.base import Aim, Sampler, Tried
-from search.study.samplers.choice import STOCK, resolve_sampler
+from search.study.samplers.choice import SAMPLERS, STOCK, resolve_sampler
 from search.study.samplers.exact import ExactCostSampler
 from search.study.samplers.stock import stock_sampler
 from spaces import InputError, Space
 
 EXACT = "exact"
 """The sampler that is handed the costs of many points at once."""
-
-SAMPLERS: Mapping[str, str] = {EXACT: "search.study.samplers.exact:ExactCostSampler"}
-"""Our samplers of the port by name."""
 
 GROUP = "paretoprune.samplers"
 """Entry points under which other packages list theirs."""
