@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from methods.contract.classification import Classification
-from methods.contract.inputs import Inputs, call, dtypes_of, shapes_of
+from methods.contract.inputs import Inputs, call, dtypes_of, first_tensor, shapes_of
 from methods.contract.loop import LoopTask
 from methods.contract.task import Task
+from search.tasks.data.augmentations import UserAugmentation
 from search.tasks.data.own_loop import own_loop_data
 from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
@@ -20,6 +21,7 @@ from search.tasks.data.sizes import SplitSizes
 from search.tasks.models import build_fitted
 from search.tasks.models.formats import image_format
 from search.tasks.models.weights import Fit
+from spaces import InputError
 
 
 def task_identity(task: Task) -> dict[str, Any]:
@@ -125,14 +127,18 @@ class Workload:
         """
         if isinstance(self.task, LoopTask):
             return
-        inputs, target = next(iter(self.data.train.batches(2)))
+        batches = [next(iter(self.data.train.batches(2)))]
+        if isinstance(getattr(self.data.train, "augmentation", None), UserAugmentation):
+            batches.append(next(iter(self.data.train.epoch(2, 0))))  # what training will see
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
-        with torch.no_grad():
-            output = self.task.output(call(model, inputs))
-        for module, training in modes:
-            module.training = training
-        self.task.check(output, target)
+        try:
+            with torch.no_grad():
+                for place, (inputs, target) in enumerate(batches):
+                    self.task.check(self.task.output(_answer(model, inputs, augmented=place > 0)), target)
+        finally:
+            for module, training in modes:
+                module.training = training
 
     def identity(self) -> dict[str, Any]:
         """Describe the task and its inputs in JSON's types, for :func:`search.tasks.models.build_model`.
@@ -146,3 +152,16 @@ class Workload:
             "example_shape": shapes_of(self.example),
             "example_dtypes": dtypes_of(self.example),
         }
+
+
+def _answer(model: nn.Module, inputs: Inputs, augmented: bool) -> Any:
+    """Call a network; what it says of inputs that the user's augmentation changed is an ``InputError``."""
+    try:
+        return call(model, inputs)
+    except Exception as error:
+        if not augmented:
+            raise
+        shape = list(first_tensor(inputs).shape)
+        raise InputError(
+            f"augment gives inputs of shape {shape}, on which the network fails: {' '.join(str(error).split())[:200]}"
+        ) from error

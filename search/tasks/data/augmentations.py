@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.contract.inputs import Inputs, Target, check_inputs, first_tensor, map_tensors
-from methods.contract.named import is_reference, load_named
+from methods.contract.named import is_reference, kind_of, load_named
 from methods.contract.task import Task
 from search.tasks.data.rand_augment import InTurn, RandAugmented
 from search.tasks.data.splits import Augment, Augmentation
@@ -86,10 +86,19 @@ class UserAugmentation:
             InputError: If it returns anything else.
         """
         function = load_named("augment", self.reference, {}, "paretoprune.augmentations")
-        found = function(inputs, targets, generator)
+        try:
+            found = function(inputs, targets, generator)
+        except Exception as error:  # anything may go wrong in somebody else's function
+            raise InputError(
+                f"augment {self.reference!r} failed on a batch: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(found, tuple | list) or len(found) != 2:
-            raise InputError(f"augment {self.reference!r} must return (inputs, targets), not {type(found).__name__}")
-        return check_inputs(found[0], f"augment {self.reference!r}: inputs"), found[1]
+            raise InputError(f"augment {self.reference!r} must return (inputs, targets), not {kind_of(found)}")
+        changed = check_inputs(found[0], f"augment {self.reference!r}: inputs")
+        given, left = len(first_tensor(inputs)), len(first_tensor(changed))
+        if left != given:
+            raise InputError(f"augment {self.reference!r} made {left} inputs of {given}; it must keep their number")
+        return changed, found[1]
 
     def __repr__(self) -> str:
         return f"UserAugmentation({self.reference!r})"

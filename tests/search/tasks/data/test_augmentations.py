@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from methods.contract.classification import Classification
+from search.driver.prepare import plan
 from search.tasks.data.augmentations import PaddedCrop, ResizedCrop, UserAugmentation, named_augmentation
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.data.splits import Augmentation, TensorSplit
 from search.tasks.segmentation import Segmentation
 from spaces import InputError
+from tests.search.cases import quick_config
 
 
 def pictures(batch: int = 64, side: int = 16) -> tuple[Tensor, Tensor]:
@@ -102,6 +104,8 @@ def test_a_function_of_the_users_changes_batches(tmp_path: Path, monkeypatch: py
     (tmp_path / "users_augmentation.py").write_text(
         "def double(inputs, targets, generator): return inputs * 2, targets\n"
         "def wrong(inputs, targets, generator): return inputs\n"
+        "def fewer(inputs, targets, generator): return inputs[:1], targets[:1]\n"
+        "def broken(inputs, targets, generator): return inputs.nothing, targets\n"
     )
     monkeypatch.chdir(tmp_path)
     change = named_augmentation("users_augmentation:double", Classification())
@@ -109,7 +113,24 @@ def test_a_function_of_the_users_changes_batches(tmp_path: Path, monkeypatch: py
     x, y = change(torch.ones(2, 1), torch.zeros(2), generator())
     found: Any = x
     assert found.tolist() == [[2.0], [2.0]] and y.tolist() == [0.0, 0.0]
-    with pytest.raises(InputError, match=r"must return \(inputs, targets\), not Tensor"):
+    with pytest.raises(InputError, match=r"must return \(inputs, targets\), not a Tensor"):
         UserAugmentation("users_augmentation:wrong")(torch.ones(2, 1), torch.zeros(2), generator())
+    with pytest.raises(InputError, match="made 1 inputs of 2; it must keep their number"):
+        UserAugmentation("users_augmentation:fewer")(torch.ones(2, 1), torch.zeros(2), generator())
+    with pytest.raises(InputError, match="'users_augmentation:broken' failed on a batch: AttributeError"):
+        UserAugmentation("users_augmentation:broken")(torch.ones(2, 1), torch.zeros(2), generator())
     with pytest.raises(InputError, match="users_augmentation"):
         named_augmentation("users_augmentation:nothing", Classification())
+
+
+def test_an_augmentation_that_the_network_cannot_take_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wide_augmentation.py").write_text(
+        "def wide(inputs, targets, generator): return inputs.repeat(1, 2, 1, 1), targets\n"
+        "def fine(inputs, targets, generator): return inputs.flip(3), targets\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    plan(quick_config(tmp_path, augment="wide_augmentation:fine"))
+    with pytest.raises(InputError, match=r"augment gives inputs of shape \[2, 2, 8, 8\], on which the network fails"):
+        plan(quick_config(tmp_path, augment="wide_augmentation:wide"))
