@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
@@ -28,11 +27,8 @@ from spaces import InputError
 Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "damage", "any"]
 Sampler = str
 """Name of a sampler, or ``package.module:Name``."""
-EXECUTORS: Mapping[str, str] = MappingProxyType({
-    "ray": "search.workers.ray_workers:ray_pool",
-    "inline": "search.workers.inline:inline_pool",
-})
-"""Our own executors, and where each is made."""
+EXECUTORS = ("ray", "inline")
+"""Our own executors; where each is made is known to ``search.workers.pool``."""
 
 EXECUTOR_GROUP = "paretoprune.executors"
 """The entry-point group in which other packages list theirs."""
@@ -82,7 +78,7 @@ class Resources(_Part):
         from methods.contract.named import is_reference, known_names
         from spaces import unknown_name
 
-        known = known_names(EXECUTORS, EXECUTOR_GROUP)
+        known = known_names(dict.fromkeys(EXECUTORS, ""), EXECUTOR_GROUP)
         if not is_reference(name) and name not in known:  # a reference is followed when trials are to run
             raise InputError(unknown_name("executor", name, [*known, "package.module:Name"]))
         return name
