@@ -114,7 +114,8 @@ def _allot(planned: Plan, setting: Setting, layers: Sequence[LayerGroup], spendi
     curves = {layer.name: list(layer.damages) for layer in layers}
     allowed = {layer.name: allowed_widths(layer, planned.round_to) for layer in layers}
     chosen = best_widths(curves, costs, spending.targets, allowed)
-    metric = setting.objectives[0]
+    dense_metrics = measure_quality(setting.model, setting.validation, setting.task)
+    metric = next(iter(dense_metrics))  # the task's own quality, whatever the study's objectives begin with
     measure = _measure(setting, metric)
     rows = []
     for target, widths in zip(spending.targets, chosen, strict=True):
@@ -140,9 +141,9 @@ def _allot(planned: Plan, setting: Setting, layers: Sequence[LayerGroup], spendi
             uniform=measure(_uniform(units, costs, target, planned.round_to))[1],
         )
         if table is not None and planned.timed is not None:
-            timing = measure_pair(planned.timed, setting.model, model, setting.example)[0][planned.timed.targets[0]]
+            timing = measure_pair(planned.timed, setting.model, model, setting.example)[0].get(planned.timed.targets[0])
             predicted = float(table.batch(np.array([list(widths.values())]))[0])
-            row = replace(row, seconds=predicted, measured=timing.share * table.dense)
+            row = replace(row, seconds=predicted, measured=None if timing is None else timing.share * table.dense)
         rows.append(row)
     return Allotments(
         resource=spending.resource,
@@ -151,7 +152,7 @@ def _allot(planned: Plan, setting: Setting, layers: Sequence[LayerGroup], spendi
         flops=planned.cost.dense,
         params=planned.params,
         seconds=None if table is None else table.dense,
-        quality=measure_quality(setting.model, setting.validation, setting.task)[metric],
+        quality=dense_metrics[metric],
         rows=tuple(rows),
     )
 

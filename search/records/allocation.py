@@ -17,7 +17,7 @@ class Allotted:
         flops: Multiply–accumulates for one input, counted on the network that was cut.
         params: Its parameters, counted.
         seconds: Seconds of one forward pass by the table; ``None`` where the budget is none of time.
-        measured: Seconds of that network, timed whole; ``None`` likewise.
+        measured: Seconds of that network, timed whole; ``None`` likewise, and where it cannot be timed.
         damage: Sum of the measured damages of its groups, in units of the loss.
         quality: The quality metric of the network on validation, nothing trained.
         uniform: The same of the widest network within the budget whose groups all keep the same share.

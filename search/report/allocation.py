@@ -38,16 +38,20 @@ def allocation_table(found: Allotments, name: str, task: Task | None = None) -> 
         Column("params", [write_count(value) for value in (found.params, *(row.params for row in rows))], 2),
     ]
     if found.seconds is not None:
-        seconds = (found.seconds, *(row.seconds or 0.0 for row in rows))
-        columns.append(Column("time, table", [write_latency(value) for value in seconds], 1))
-        measured = (found.seconds, *(row.measured or 0.0 for row in rows))
-        columns.append(Column("timed", [write_latency(value) for value in measured]))
+        predicted = [found.seconds, *(row.seconds for row in rows)]
+        measured = [found.seconds, *(row.measured for row in rows)]
+        columns.append(Column("time, table", [_latency(value) for value in predicted], 1))
+        columns.append(Column("timed", [_latency(value) for value in measured]))
     columns.append(Column("widths kept", ["", *(_kept(row.widths, found.units) for row in rows)], 3))
     caption = (
         f"{found.metric} on validation before any training, beside that of equal shares everywhere within the same "
         f"budget of {NAMES[found.resource]}"
     )
     return FittedTable(f"Least damage for {name}", columns, caption, frozenset({0}))
+
+
+def _latency(seconds: float | None) -> str:
+    return "–" if seconds is None else write_latency(seconds)
 
 
 def _of(rows: tuple[Allotted, ...], field: str) -> list[float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,19 +291,21 @@ def confirmation_figure(confirmation: Confirmation) -> Figure:
     room, width = 0.08 * (max(values) - min(values) or 1.0), 0.08 * (max(costs) - min(costs) or 1.0)
     right = max(costs) + width
     floor, ceiling = min(values) - room, max(values) + room
-    worst = floor if quality.maximise else ceiling
+    worst, better = (floor, max) if quality.maximise else (ceiling, min)
 
     def stairs(name: str) -> tuple[list[float], list[float]]:
         points = sorted((point[front.cost.name], point[quality.name]) for point in bands[name])
-        x, y = [cost for cost, _ in points], [value for _, value in points]
+        # With a third objective a dearer point may be worse in quality: the stairs never turn back.
+        x, y = [cost for cost, _ in points], list(accumulate((value for _, value in points), better))
         return [x[0], *x, right], [worst, *y, y[-1]]
 
-    grid = sorted({*costs, *(cost for name in bands for cost in stairs(name)[0]), right})
-    low, high = ([_stair_at(stairs(name), place, worst) for place in grid] for name in ("all", "any"))
+    edges = {name: stairs(name) for name in bands}
+    grid = sorted({*costs, *(cost for x, _ in edges.values() for cost in x)})
+    low, high = ([_stair_at(edges[name], place, worst) for place in grid] for name in ("all", "any"))
     axes.fill_between(
         grid, low, high, step="post", color=INK, alpha=0.12, linewidth=0, label="between all and any seed"
     )
-    axes.step(*stairs("half"), where="post", color=INK, linewidth=1.8, label="half of the seeds")
+    axes.step(*edges["half"], where="post", color=INK, linewidth=1.8, label="half of the seeds")
     looks = styles(each.member.method for each in confirmation.members)
     for method, look in looks.items():
         mine = [run for each, run in runs if each.member.method == method and run in known]

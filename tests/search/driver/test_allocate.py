@@ -92,6 +92,15 @@ def test_budgets_of_time_spend_the_table_and_time_what_came_out(
         assert row.widths[first] < found.units[first]
         assert all(row.widths[name] == found.units[name] for name in others)
     assert found.rows[1].widths[first] == 3
+    monkeypatch.setattr(module, "measure_pair", lambda *networks: ({}, {"cpu": "cannot be exported"}))
+    untimed = allocate(
+        quick.model_copy(update={"objectives": ("flops", "accuracy")}), "latency", ["60%"], NullListener()
+    )
+    assert untimed.rows[0].measured is None and untimed.metric == "accuracy"
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(allocation_table(untimed, "tiny"))
+    assert "–" in shown.get() and " 0 us" not in shown.get()
     everything = allocate(quick, "latency", [], NullListener())
     assert len(everything.rows) == len(module.SHARES) - 1, "a tenth is less than what no width changes"
 

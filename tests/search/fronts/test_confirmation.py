@@ -141,3 +141,16 @@ def test_the_picture_of_the_band_has_every_rerun() -> None:
     reruns = [group for group in axes.collections if str(group.get_label()).endswith("reruns")]
     assert sum(len(np.asarray(group.get_offsets())) for group in reruns) == 6
     assert axes.get_xlabel() == "FLOPs" and "over 3 further seeds" in axes.get_title(loc="left")
+
+
+def test_with_a_third_objective_the_stairs_never_turn_back() -> None:
+    """A dearer network that is worse in accuracy, but smaller, is on the surface and not on the steps."""
+    found = judged({0: [0.5, 0.6], 1: [0.9, 0.7]})
+    point = {"accuracy": 0.4, "flops": 300.0}
+    bands = {name: [*points, point] for name, points in found.attainment().items()}
+    shown = Confirmation(found.front, found.seeds, found.members)
+    object.__setattr__(shown, "attainment", lambda: bands)
+    (axes,) = confirmation_figure(shown).axes
+    (steps,) = axes.lines
+    heights = np.asarray(steps.get_ydata(), dtype=float)
+    assert (np.diff(heights) >= 0).all()
