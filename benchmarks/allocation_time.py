@@ -15,7 +15,7 @@ from pathlib import Path
 from methods.network.channels import channel_groups
 from methods.network.cost import CostModel
 from search.tasks.layer_groups import network_and_example
-from spaces.budget import best_widths
+from spaces.budget import choose_best_widths
 from spaces.sparsity import allowed_widths
 
 SHARES = tuple(part / 20 for part in range(2, 19))
@@ -34,7 +34,7 @@ def main() -> None:
         allowed[group.name] = allowed_widths(group.layer, 1)
     for shares in ((0.5,), SHARES):
         began = time.process_time()
-        best_widths(curves, lambda rows: cost.batch(rows)[0], [share * cost.dense for share in shares], allowed)
+        choose_best_widths(curves, lambda rows: cost.batch(rows)[0], [share * cost.dense for share in shares], allowed)
         print(f"{len(groups)} groups, {len(shares)} budgets: {time.process_time() - began:.1f} s")
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from methods.pivoting.arrangement import PivotSpec
 from methods.pivoting.blocks import keep_blocks
-from search.speed.tuner import eager, time_forms
+from search.speed.tuner import run_eagerly, time_forms
 from search.speed.watches import HostWatch
 
 LAYERS = (
@@ -52,7 +52,7 @@ class Rates:
         return macs / self.arithmetic, moved / self.traffic
 
 
-def shortest(run: Callable[[], object], rounds: int = 9) -> float:
+def find_shortest_time(run: Callable[[], object], rounds: int = 9) -> float:
     """Return the shortest time of a run on this thread."""
     run()
     best = float("inf")
@@ -69,7 +69,7 @@ def rates() -> Rates:
     images = torch.randn(16, 256, 16, 16).contiguous(memory_format=torch.channels_last)
     source, sink = torch.randn(2**24), torch.empty(2**24)
     with torch.inference_mode():
-        convolution, copy = shortest(lambda: layer(images)), shortest(lambda: sink.copy_(source))
+        convolution, copy = find_shortest_time(lambda: layer(images)), find_shortest_time(lambda: sink.copy_(source))
     return Rates(9 * 256**2 * images[:, 0].numel() / convolution, 2 * source.numel() * source.element_size() / copy)
 
 
@@ -114,7 +114,7 @@ class Cut:
         return f"*{times:.1f}*" if times < 0.75 * self.blocks else f"{times:.1f}"
 
 
-def measured(inputs: int, outputs: int, side: int, blocks: int, batch: int) -> Cut:
+def measure_layer(inputs: int, outputs: int, side: int, blocks: int, batch: int) -> Cut:
     """Time a layer, dense and in blocks.
 
     Args:
@@ -132,7 +132,7 @@ def measured(inputs: int, outputs: int, side: int, blocks: int, batch: int) -> C
     layer = keep_blocks(nn.Conv2d(inputs, outputs, 3, padding=1), spec).eval()
     images = torch.randn(batch, inputs, side, side).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        timing = time_forms(layer, (), images, eager, HostWatch(threads=1))
+        timing = time_forms(layer, (), images, run_eagerly, HostWatch(threads=1))
     dense = min(seconds for name, seconds in timing.seconds.items() if name.startswith("masked"))
     others = {name: seconds for name, seconds in timing.seconds.items() if not name.startswith("masked")}
     way = min(others, key=lambda name: others[name])
@@ -152,7 +152,7 @@ def linear(features: int, blocks: int, batch: int) -> tuple[float, float]:
     """
     spec = PivotSpec(torch.arange(features).reshape(blocks, -1), torch.arange(blocks), torch.arange(features))
     layer = keep_blocks(nn.Linear(features, features), spec).eval()
-    timing = time_forms(layer, (), torch.randn(batch, features), eager, HostWatch(threads=1))
+    timing = time_forms(layer, (), torch.randn(batch, features), run_eagerly, HostWatch(threads=1))
     return timing.seconds["masked"], timing.seconds["bmm"]
 
 
@@ -182,7 +182,7 @@ def main() -> None:
     found: list[Cut] = []
     for inputs, outputs, side in LAYERS:
         sensible = [blocks for blocks in BLOCKS if min(inputs, outputs) >= blocks * LEAST_SIDE // 2]
-        cuts = [measured(inputs, outputs, side, blocks, asked.batch) for blocks in sensible]
+        cuts = [measure_layer(inputs, outputs, side, blocks, asked.batch) for blocks in sensible]
         cells = [f"{1e3 * min(cut.dense for cut in cuts):.1f} ms", *(cut.cell for cut in cuts)]
         cells += [""] * (len(BLOCKS) - len(cuts))
         print(f"| {cuts[0].layer} | " + " | ".join(cells) + " |", flush=True)

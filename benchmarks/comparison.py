@@ -27,7 +27,7 @@ from paretoprune import StudyFiles
 from search.driver.prepare import plan
 from search.records.outcome import Outcome
 from search.records.timing import Timing
-from search.speed.conditions import Conditions, checked_targets
+from search.speed.conditions import Conditions, validate_targets
 from search.speed.measure import measure_pair
 from search.store.files import write_json
 from search.tasks.dense import dense_network
@@ -55,7 +55,7 @@ def dense_of(files: StudyFiles) -> tuple[nn.Module, Any]:
     return dense.model.cpu().eval(), planned.workload
 
 
-def measured(files: StudyFiles, conditions: Conditions) -> Record:
+def measure_study(files: StudyFiles, conditions: Conditions) -> Record:
     """Test every network of a study and time it beside the dense one; keep what is found.
 
     Args:
@@ -101,7 +101,7 @@ def table(studies: Sequence[StudyFiles], found: Mapping[str, Record], conditions
 
     Args:
         studies: Studies of one dense network.
-        found: What :func:`measured` gave for each, by name.
+        found: What :func:`measure_study` gave for each, by name.
         conditions: What latencies were measured under.
 
     Yields:
@@ -117,7 +117,7 @@ def table(studies: Sequence[StudyFiles], found: Mapping[str, Record], conditions
     yield "| " + " | ".join(row) + " |"
     every = [(files, outcome) for files in studies for outcome in files.outcomes()]
     complete = {
-        (_named(files, outcome), _order(outcome, dense.flops)[0]): (files, outcome)
+        (_name_method(files, outcome), _order(outcome, dense.flops)[0]): (files, outcome)
         for files, outcome in every
         if outcome.state == "complete"
     }
@@ -127,7 +127,7 @@ def table(studies: Sequence[StudyFiles], found: Mapping[str, Record], conditions
         cut = outcome.extra.get("accuracy_cut")
         row = [
             f"{share:.1%}",
-            _named(files, outcome),
+            _name_method(files, outcome),
             "" if cut is None else f"{cut:.2%}",
             f"{outcome.metrics['accuracy']:.2%}",
             f"{here['test']:.2%}",
@@ -139,10 +139,10 @@ def table(studies: Sequence[StudyFiles], found: Mapping[str, Record], conditions
     for files, outcome in every:
         if outcome.state == "failed":
             last = (outcome.error or "").strip().splitlines()[-1]
-            yield f"| | {_named(files, outcome)} | failed: {last} |" + " |" * (len(head) - 3)
+            yield f"| | {_name_method(files, outcome)} | failed: {last} |" + " |" * (len(head) - 3)
 
 
-def _named(files: StudyFiles, outcome: Outcome) -> str:
+def _name_method(files: StudyFiles, outcome: Outcome) -> str:
     """Name a method, with what its study fixed otherwise than the method's own defaults."""
     fixed = [f"{key} = {value}" for key, value in files.config().space.get(outcome.method, {}).items()]
     control = ["control"] if outcome.method in CONTROLS else []
@@ -168,7 +168,7 @@ def document(studies: Sequence[StudyFiles], found: Mapping[str, Record], conditi
 
     Args:
         studies: Studies of one dense network and one budget.
-        found: What :func:`measured` gave for each, by name.
+        found: What :func:`measure_study` gave for each, by name.
         conditions: What latencies were measured under.
 
     Returns:
@@ -212,12 +212,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of a forward pass")
     parser.add_argument("--to", type=Path, help="file for the table; shown if left out")
     given = parser.parse_args()
-    conditions = Conditions(checked_targets(given.targets.split(",")), given.batch, given.threads)
+    conditions = Conditions(validate_targets(given.targets.split(",")), given.batch, given.threads)
     studies = [StudyFiles.open(given.directory, name) for name in given.studies]
     dense = [(files.dense(), files.record()["steps"]) for files in studies]
     if len({(row.flops, row.params, row.accuracy, steps) for row, steps in dense}) > 1:
         raise InputError(f"{', '.join(given.studies)} differ in their dense network or budget")
-    text = document(studies, {files.name: measured(files, conditions) for files in studies}, conditions)
+    text = document(studies, {files.name: measure_study(files, conditions) for files in studies}, conditions)
     if given.to is None:
         print(text)
     else:

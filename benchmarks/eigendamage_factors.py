@@ -79,7 +79,7 @@ class Task:
         return {name: blocks(layer.weight, groups_of(layer)) for name, layer in layers.items()}
 
 
-def plain_pass(task: Task) -> None:
+def run_plain_pass(task: Task) -> None:
     """Run forward and backward, as training does."""
     for images, labels in task.batches:
         task.model.zero_grad()
@@ -109,7 +109,7 @@ def eigendamage_ek(task: Task) -> None:
         predict_from_variances(weight, bases[name], moments[name])
 
 
-def full(task: Task) -> None:
+def find_full_factors(task: Task) -> None:
     """Find factors with the covariance of whole columns."""
     task.factors(full=True)
 
@@ -132,11 +132,11 @@ def curvlinops(task: Task) -> None:
 
 
 ARMS: dict[str, Callable[[Task], None]] = {
-    "pass": plain_pass,
-    "pass again": plain_pass,
+    "pass": run_plain_pass,
+    "pass again": run_plain_pass,
     "eigendamage": eigendamage,
     "eigendamage_ek": eigendamage_ek,
-    "full": full,
+    "full": find_full_factors,
     "curvlinops": curvlinops,
 }
 
@@ -244,7 +244,7 @@ def main() -> None:
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     batches = list(zip(images.split(given.batch), labels.split(given.batch), strict=True))
     task = Task(model, batches, names)
-    plain_pass(Task(model, batches[:1], names))  # the first pass sets up what all later ones use
+    run_plain_pass(Task(model, batches[:1], names))  # the first pass sets up what all later ones use
     times = {name: Times() for name in given.arms}
     for round_number in range(given.rounds):
         for name in random.Random(round_number).sample(given.arms, len(given.arms)):

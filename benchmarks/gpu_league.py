@@ -71,7 +71,7 @@ def main() -> None:
         label = f"{name}_rehearsal" if given.quick else name
         league = League(configuration(model, shares, given), methods, label, given.seeds, say=_say)
         rows = league.run(left, given.workers)
-        write_atomically(league.folder / "table.md", league_table(rows, league.about()))
+        write_atomically(league.folder / "table.md", league_table(rows, league.describe()))
         _say(f"{label}: {len(rows)} rows, table in {league.folder / 'table.md'}")
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from methods.greedy.forward_selection import RULES, forward_selection
-from methods.greedy.masked_network import MaskedNetwork, Replay, WholeNetwork, follow, masked_network
+from methods.greedy.masked_network import MaskedNetwork, Replay, WholeNetwork, build_masked_network, follow
 from methods.greedy.selection import MaskedLoss
 from methods.network.channels import channel_groups
 from search.tasks.models.vgg import vgg16
@@ -132,7 +132,7 @@ def measure(name: str, arguments: argparse.Namespace) -> Row:
         raise SystemExit(f"no such layer: {name} (known: {', '.join(groups)})")
     group = groups[name]
     seconds: dict[str, list[float]] = {"plain": [], "fast": []}
-    fast = masked_network(model, follow(model), group, inputs)
+    fast = build_masked_network(model, follow(model), group, inputs)
     assert isinstance(fast, Replay), "VGG-16 can be followed"
     ways: dict[str, MaskedNetwork] = {"fast": fast, "plain": OneByOne(WholeNetwork(model, group))}
     clock = time.thread_time if arguments.threads == 1 and not inputs.is_cuda else time.perf_counter
@@ -145,10 +145,10 @@ def measure(name: str, arguments: argparse.Namespace) -> Row:
                 torch.cuda.synchronize()
             if repetition:  # the first one warms up
                 seconds[way].append(clock() - started)
-    return Row(name, group.channels, seconds["plain"], seconds["fast"], identical(name, arguments))
+    return Row(name, group.channels, seconds["plain"], seconds["fast"], is_identical(name, arguments))
 
 
-def identical(name: str, arguments: argparse.Namespace) -> bool:
+def is_identical(name: str, arguments: argparse.Namespace) -> bool:
     """Compare the choices in float64.
 
     Args:
@@ -165,7 +165,7 @@ def identical(name: str, arguments: argparse.Namespace) -> bool:
     labels = torch.randint(10, (count,), generator=generator).to(arguments.device)
     group = next(group for group in channel_groups(model, inputs[:1]) if group.name == name)
     ways: list[MaskedNetwork] = [
-        masked_network(model, follow(model), group, inputs),
+        build_masked_network(model, follow(model), group, inputs),
         OneByOne(WholeNetwork(model, group)),
     ]
     sizes = (group.channels, arguments.exact_steps, arguments.exact_candidates)

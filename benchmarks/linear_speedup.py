@@ -53,8 +53,8 @@ from search.records.environment import versions
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Effort, Run, time_until_steady
 from search.speed.measure import turn
-from search.speed.targets import like, prepare, threads_of, watch
-from search.speed.tuner import eager, tunable_layers, tune
+from search.speed.targets import make_noise_like, prepare, threads_of, watch
+from search.speed.tuner import find_tunable_layers, run_eagerly, tune
 from search.tasks.models import build_model
 from spaces import FlopsTarget
 
@@ -189,7 +189,7 @@ class Case:
     target: str
 
 
-def replaced(model: nn.Module, new: Callable[[Pivoted], nn.Module]) -> nn.Module:
+def replace_blocks(model: nn.Module, new: Callable[[Pivoted], nn.Module]) -> nn.Module:
     """Replace every layer of blocks.
 
     Args:
@@ -205,7 +205,7 @@ def replaced(model: nn.Module, new: Callable[[Pivoted], nn.Module]) -> nn.Module
     return model
 
 
-def pruned(network: str, saving: int) -> dict[str, nn.Module]:
+def make_pruned(network: str, saving: int) -> dict[str, nn.Module]:
     """Prune a network with random weights.
 
     Args:
@@ -239,29 +239,29 @@ def variants(case: Case, networks: dict[str, nn.Module]) -> tuple[dict[str, nn.M
 
     Args:
         case: What is measured.
-        networks: What :func:`pruned` gave.
+        networks: What :func:`make_pruned` gave.
 
     Returns:
         Networks by variant, and what was decided about them.
     """
     blocks = networks["pivoted"]
-    masked = {"masked": replaced(fold_norms(blocks), dense)} if tunable_layers(blocks) else {}
+    masked = {"masked": replace_blocks(fold_norms(blocks), dense)} if find_tunable_layers(blocks) else {}
     if case.target not in ("cpu", "cuda-eager", "cuda"):
         return {**networks, **masked}, {}
     device = "cpu" if case.target == "cpu" else "cuda"
-    example = like(torch.zeros(1, *SHAPE), case.batch).to(device)
+    example = make_noise_like(torch.zeros(1, *SHAPE), case.batch).to(device)
     ready, decisions = {}, {}
     plain = {f"{name}, prepared" if name == "dense" else name: fold_norms(model) for name, model in networks.items()}
     for name, model in {**plain, **masked}.items():
         clock = watch(case.target, torch.get_num_threads())
         ready[name], _, decision = tune(
-            model.to(device).eval(), example, eager, partial(eager, inputs=example), clock, (False, True)
+            model.to(device).eval(), example, run_eagerly, partial(run_eagerly, inputs=example), clock, (False, True)
         )
         decisions[name] = decision.to_json()
     return {"dense": networks["dense"], **ready}, decisions
 
 
-def sparsified(blocks: nn.Module) -> dict[str, nn.Module]:
+def make_sparse_variants(blocks: nn.Module) -> dict[str, nn.Module]:
     """Put sparse matrices in place of blocks.
 
     Args:
@@ -272,12 +272,12 @@ def sparsified(blocks: nn.Module) -> dict[str, nn.Module]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse (BSR|CSR) tensor support is in beta state")
-        return {kind: replaced(fold_norms(blocks), partial(SparseLayer, kind=kind)) for kind in ("bsr", "csr")}
+        return {kind: replace_blocks(fold_norms(blocks), partial(SparseLayer, kind=kind)) for kind in ("bsr", "csr")}
 
 
-def plainly(model: nn.Module, example: Tensor, setting: Conditions) -> Run:
+def prepare_plainly(model: nn.Module, example: Tensor, setting: Conditions) -> Run:
     """Make a forward pass of a network with sparse tensors, which cannot be copied as targets do."""
-    inputs = like(example, setting.batch_size)
+    inputs = make_noise_like(example, setting.batch_size)
 
     def run() -> object:
         with torch.inference_mode():
@@ -286,12 +286,12 @@ def plainly(model: nn.Module, example: Tensor, setting: Conditions) -> Run:
     return run
 
 
-def measured(case: Case, networks: dict[str, nn.Module], threads: int) -> dict[str, Any]:
+def measure_case(case: Case, networks: dict[str, nn.Module], threads: int) -> dict[str, Any]:
     """Time all variants in turns.
 
     Args:
         case: What is measured.
-        networks: What :func:`pruned` gave.
+        networks: What :func:`make_pruned` gave.
         threads: Threads on the CPU.
 
     Returns:
@@ -302,11 +302,15 @@ def measured(case: Case, networks: dict[str, nn.Module], threads: int) -> dict[s
     flops = {name: count(model, example).flops for name, model in networks.items()}
     with turn(), threads_of(setting):
         ready, decisions = variants(case, networks)
-        sparse = sparsified(networks["pivoted"]) if case.target == "cpu" and tunable_layers(networks["pivoted"]) else {}
+        sparse = (
+            make_sparse_variants(networks["pivoted"])
+            if case.target == "cpu" and find_tunable_layers(networks["pivoted"])
+            else {}
+        )
         clock = ThreadWatch() if threads == 1 and not case.target.startswith("cuda") else watch(case.target, threads)
         runs = [prepare(case.target, model, example, setting) for model in ready.values()]
         samples = time_until_steady(clock, runs, EFFORT)
-        slow = [runs[0], *(plainly(model, example, setting) for model in sparse.values())]
+        slow = [runs[0], *(prepare_plainly(model, example, setting) for model in sparse.values())]
         slow_samples = time_until_steady(clock, slow, SPARSE_EFFORT) if sparse else []
     return {
         **case.__dict__,
@@ -323,7 +327,7 @@ def measured(case: Case, networks: dict[str, nn.Module], threads: int) -> dict[s
     }
 
 
-def steady_heap() -> None:
+def keep_heap() -> None:
     """Let activations be allocated from memory that the process already has.
 
     Whether glibc gives 16 MB of activations back to the system, and asks for them again in the next pass, depends on
@@ -346,7 +350,7 @@ def measure(asked: argparse.Namespace) -> None:
     lines = read(asked.file)
     known = {(line["network"], line["saving"], line["batch"], line["target"]) for line in lines}
     for network in asked.networks.split(","):
-        pruned_to = cache(partial(pruned, network))
+        pruned_to = cache(partial(make_pruned, network))
         for target in asked.targets.split(","):
             for batch in map(int, asked.batches.split(",")):
                 for saving in map(int, asked.savings.split(",")):
@@ -356,7 +360,7 @@ def measure(asked: argparse.Namespace) -> None:
                     if time.monotonic() > end:
                         print("time is up; go on with the same command")
                         return
-                    line = measured(case, pruned_to(saving), asked.threads)
+                    line = measure_case(case, pruned_to(saving), asked.threads)
                     with asked.file.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
                     print(summary(line), flush=True)
@@ -385,7 +389,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=9.0, help="begin nothing new after so many")
     asked = parser.parse_args()
-    steady_heap()
+    keep_heap()
     measure(asked)
 
 

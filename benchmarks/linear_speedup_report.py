@@ -77,7 +77,9 @@ def rows(line: dict[str, Any], beside: str = DENSE) -> dict[str, Row]:
     for table in (line["sparse_seconds"], line["seconds"]):
         for name, seconds in table.items() if beside in table else ():
             faster = median(d / s for d, s in zip(table[beside], seconds, strict=True))
-            found[name] = Row(name, line["flops"]["dense"] / line["flops"][name], Quartiles.of(seconds), faster)
+            found[name] = Row(
+                name, line["flops"]["dense"] / line["flops"][name], Quartiles.from_seconds(seconds), faster
+            )
     return found
 
 
@@ -131,7 +133,7 @@ def table(measurements: Sequence[dict[str, Any]]) -> str:
     return "\n".join(written) + "\n"
 
 
-def beside_prepared(lines: Sequence[dict[str, Any]]) -> str:
+def compare_with_prepared(lines: Sequence[dict[str, Any]]) -> str:
     """Write efficiencies beside the dense network that is prepared as the variants are.
 
     Args:
@@ -199,7 +201,7 @@ def main() -> None:
     lines = [json.loads(line) for line in asked.file.read_text(encoding="utf-8").splitlines()]
     for (network, target, batch), measurements in panels(lines).items():
         print(f"{network}, {target}, batch {batch}:\n\n{table(measurements)}")
-    print(beside_prepared(lines), end="")
+    print(compare_with_prepared(lines), end="")
     if asked.plot is not None:
         figure(lines).savefig(asked.plot, dpi=110)
 

@@ -202,7 +202,7 @@ class Arm:
         return took
 
 
-def arms(model: nn.Module, recipe: Recipe, images: Tensor, labels: Tensor) -> list[Arm]:
+def make_arms(model: nn.Module, recipe: Recipe, images: Tensor, labels: Tensor) -> list[Arm]:
     """Set up the plain training, the same a second time, and the methods.
 
     Args:
@@ -215,11 +215,11 @@ def arms(model: nn.Module, recipe: Recipe, images: Tensor, labels: Tensor) -> li
         The trainings; the first one is what the others are compared with.
     """
 
-    def plain(rein: Rein) -> None:
+    def train_plainly(rein: Rein) -> None:
         network = build_model("resnet20", CLASSES, (1, *SHAPE), 0).to(images.device)
         Trainer(network, rein, recipe, BUDGET, 0, validation=rein).run()
 
-    def pruning(name: str, **settings: object) -> Callable[[Rein], None]:
+    def make_pruning(name: str, **settings: object) -> Callable[[Rein], None]:
         method = load_method(name).model_validate(settings)
 
         def train(rein: Rein) -> None:
@@ -230,12 +230,12 @@ def arms(model: nn.Module, recipe: Recipe, images: Tensor, labels: Tensor) -> li
 
     half = {"mode": "flops", "flops": 0.5}
     rows: list[tuple[str, Callable[[Rein], None], float | None]] = [
-        ("plain", plain, None),
-        ("plain again", plain, None),
-        ("spp", pruning("spp", sparsity=half), 1.05),
-        ("sdprun", pruning("sdprun", target_flops=0.5, lr_factor=0.1), 1.05),
-        ("increg, interval 1", pruning("increg", sparsity=half, update_interval=1), 1.10),
-        ("increg, interval 10", pruning("increg", sparsity=half, update_interval=10), 1.03),
+        ("plain", train_plainly, None),
+        ("plain again", train_plainly, None),
+        ("spp", make_pruning("spp", sparsity=half), 1.05),
+        ("sdprun", make_pruning("sdprun", target_flops=0.5, lr_factor=0.1), 1.05),
+        ("increg, interval 1", make_pruning("increg", sparsity=half, update_interval=1), 1.10),
+        ("increg, interval 10", make_pruning("increg", sparsity=half, update_interval=10), 1.03),
     ]
     return [Arm(name, train, Rein(images, labels), limit) for name, train, limit in rows]
 
@@ -257,7 +257,7 @@ def measure(running: Sequence[Arm], rounds: int, chunk: int) -> None:
                 arm.processor.append(processor)
 
 
-def compared(times: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
+def relate_times(times: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
     """Relate the times of a training to those of the plain one.
 
     Args:
@@ -298,8 +298,8 @@ def report(running: Sequence[Arm], chunk: int) -> list[dict[str, object]]:
 
     Returns:
         One row per training: ``name``, ``limit``, ``step_ms`` (median by the processor), ``added_ms`` (median of the
-        differences to the plain step of the same round), and what :func:`compared` returns for the clock and for the
-        processor.
+        differences to the plain step of the same round), and what :func:`relate_times` returns for the clock and for
+        the processor.
     """
     plain = running[0]
     return [
@@ -308,8 +308,8 @@ def report(running: Sequence[Arm], chunk: int) -> list[dict[str, object]]:
             "limit": arm.limit,
             "step_ms": 1000 * statistics.median(arm.processor) / chunk,
             "added_ms": 1000 * statistics.median(map(sub, arm.processor, plain.processor)) / chunk,
-            "clock": compared(arm.clock, plain.clock),
-            "processor": compared(arm.processor, plain.processor),
+            "clock": relate_times(arm.clock, plain.clock),
+            "processor": relate_times(arm.processor, plain.processor),
         }
         for arm in running
     ]
@@ -393,7 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     labels = torch.randint(CLASSES, (given.batch,), generator=generator).to(device)
     model = build_model("resnet20", CLASSES, (1, *SHAPE), 0).to(device)
     recipe = Recipe(lr=0.01, nesterov=True, batch_size=given.batch, recalibrate=1)
-    running = arms(model, recipe, images, labels)
+    running = make_arms(model, recipe, images, labels)
     threads = [threading.Thread(target=arm.run, args=(given.threads,), daemon=True) for arm in running]
     for thread, arm in zip(threads, running, strict=True):
         thread.start()  # one by one: they trace the same network

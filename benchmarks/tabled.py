@@ -95,9 +95,9 @@ class Table:
         self.whole = float(costs.max())
         self.worst = float(np.quantile(means, 0.9))
         keys = list(self.error)
-        self.ceiling = self._volume(np.array([self._at(key) for key in keys]))
+        self.ceiling = self._volume(np.array([self._get_row(key) for key in keys]))
 
-    def _at(self, key: str) -> Floats:
+    def _get_row(self, key: str) -> Floats:
         """Return the mean error and the cost of a point, 0 for the best of the table and 1 for the worst."""
         point = np.array([self.error[key].mean(), np.log(self.cost[key])])
         return np.asarray((point - self._low) / (self._high - self._low))
@@ -114,7 +114,7 @@ class Table:
         Returns:
             Hypervolume of their mean values, as a share of that of the whole table.
         """
-        return self._volume(np.array([self._at(key) for key in keys])) / self.ceiling
+        return self._volume(np.array([self._get_row(key) for key in keys])) / self.ceiling
 
     def space(self) -> Space:
         """Return the space of the table.

@@ -46,7 +46,7 @@ def lean_loop(model: nn.Module, train: Split, recipe: Recipe, steps: int) -> Non
         _step(model, optimizer, inputs, labels, recipe)  # type: ignore[arg-type]  # tensors, for these data sets
 
 
-def usual_script(model: nn.Module, examples: TensorDataset, recipe: Recipe, steps: int) -> None:
+def run_usual_script(model: nn.Module, examples: TensorDataset, recipe: Recipe, steps: int) -> None:
     """Train for one epoch as scripts do: a ``DataLoader``, an optimiser with default settings, a loss read every step.
 
     Args:
@@ -90,7 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     workload = Workload.load(given.model, given.data, given.data_root, SplitSizes(), 0)
     recipe, _ = default_recipe(given.data)
-    recipe = recipe.replaced(warmup=0.0, bf16=given.bf16, channels_last=given.bf16, label_smoothing=0.0)
+    recipe = recipe.with_changes(warmup=0.0, bf16=given.bf16, channels_last=given.bf16, label_smoothing=0.0)
     train, start = workload.data.train, workload.build()
     steps = train.steps(recipe.batch_size)
     pairs = [(x, y) for x, y in train.batches(512) if isinstance(x, Tensor) and isinstance(y, Tensor)]
@@ -98,7 +98,7 @@ def main() -> None:
     arms: dict[str, Callable[[nn.Module], object]] = {
         "trainer": lambda model: Trainer(model, train, recipe, steps, 0).run(),
         "lean loop": lambda model: lean_loop(model, train, recipe, steps),
-        "usual script": lambda model: usual_script(model, examples, recipe, steps),
+        "usual script": lambda model: run_usual_script(model, examples, recipe, steps),
     }
     times: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(given.rounds + 1):

@@ -124,7 +124,7 @@ def write_hugging_face(folder: Path) -> None:
     config.save_pretrained(folder)
 
 
-def ways(to: Path, images: int) -> dict[str, Way]:
+def make_ways(to: Path, images: int) -> dict[str, Way]:
     """Make what the five ways need.
 
     Args:
@@ -231,7 +231,7 @@ def main(
     """
     to = to.absolute()
     to.mkdir(parents=True)
-    known = ways(to, images)
+    known = make_ways(to, images)
     rows = []
     for name in names or known:
         print(f"{known[name].title} ...", file=sys.stderr)

@@ -176,7 +176,7 @@ def random_subsets(outputs: Tensor, labels: Tensor, to: int, generator: torch.Ge
     return total / DRAWS
 
 
-def trained_directly(data: Data, sizes: Sequence[int], generator: torch.Generator) -> Tensor:
+def train_directly(data: Data, sizes: Sequence[int], generator: torch.Generator) -> Tensor:
     """Train networks of some sizes from random weights.
 
     Args:
@@ -265,7 +265,7 @@ def experiment(neurons: int, to: int, seed: int) -> dict[str, Curve]:
         "greedy, with repeats, untrained": Curve(counts, greedy(untrained, data.labels, "uniform_repeat", to)),
         "greedy, without repeats": Curve(counts, greedy(trained, data.labels, "uniform_norepeat", to)),
         "random subset": Curve(counts, random_subsets(trained, data.labels, to, generator)),
-        "trained directly": Curve(torch.tensor(sizes), trained_directly(data, sizes, generator)),
+        "trained directly": Curve(torch.tensor(sizes), train_directly(data, sizes, generator)),
     }
 
 

@@ -26,12 +26,14 @@ def network(num_classes: int) -> nn.Module:
         A network that returns a dict: ``out`` and ``aux``, logits ``[batch, classes, height, width]`` each.
     """
     stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-    body = OrderedDict(stem=stem, layer1=BasicBlock(16, 16), layer2=_half(16, 32), layer3=_half(32, 64))
+    body = OrderedDict(
+        stem=stem, layer1=BasicBlock(16, 16), layer2=_make_halving_block(16, 32), layer3=_make_halving_block(32, 64)
+    )
     backbone = IntermediateLayerGetter(nn.Sequential(body), {"layer2": "aux", "layer3": "out"})
     return FCN(backbone, FCNHead(64, num_classes), FCNHead(32, num_classes))
 
 
-def _half(inputs: int, outputs: int) -> BasicBlock:
+def _make_halving_block(inputs: int, outputs: int) -> BasicBlock:
     """A residual block that halves height and width."""
     shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), nn.BatchNorm2d(outputs))
     return BasicBlock(inputs, outputs, stride=2, downsample=shortcut)

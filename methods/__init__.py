@@ -37,7 +37,7 @@ def _check_neighbour(name: str) -> None:
 
 _check_neighbour("spaces")
 
-from methods.contract.named import known_names, load_named
+from methods.contract.named import list_known_names, load_named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,7 +85,7 @@ def method_names() -> list[str]:
         >>> {"increg", "magnitude", "random"} <= set(method_names())
         True
     """
-    return known_names(METHODS, GROUP)
+    return list_known_names(METHODS, GROUP)
 
 
 def load_method(name: str) -> type[Method]:
@@ -102,7 +102,7 @@ def load_method(name: str) -> type[Method]:
         >>> load_method("magnitude").__name__
         'Magnitude'
     """
-    return load_named("method", name, METHODS, GROUP, _no_method)  # type: ignore[no-any-return]
+    return load_named("method", name, METHODS, GROUP, _explain_wrong_method)  # type: ignore[no-any-return]
 
 
 def layer_classes() -> tuple[type[nn.Module], ...]:
@@ -114,7 +114,7 @@ def layer_classes() -> tuple[type[nn.Module], ...]:
     return tuple(dict.fromkeys(layer for name in METHODS for layer in load_method(name).layers))
 
 
-def _no_method(found: Any) -> str | None:
+def _explain_wrong_method(found: Any) -> str | None:
     """Say what is wrong with what should be a method."""
     from methods.contract.method import Method  # torch: only now
 

@@ -21,7 +21,7 @@ def claim_rooms() -> None:
         loaded = sys.modules.get(room)
         if loaded is not None:
             _check_ours(loaded, room, ours)
-        elif not _comes_first(room, ours):
+        elif not _is_imported_first(room, ours):
             _load(room, ours)
 
 
@@ -34,7 +34,7 @@ def _check_ours(loaded: ModuleType, room: str, ours: Path) -> None:
         )
 
 
-def _comes_first(room: str, ours: Path) -> bool:
+def _is_imported_first(room: str, ours: Path) -> bool:
     """Whether Python would import ours by itself."""
     spec = find_spec(room)
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == ours

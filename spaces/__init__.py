@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import InputError, unknown_name
+from spaces.errors import InputError, explain_unknown_name
 from spaces.parameters import Categorical, Integer, LogReal, Parameter, Range, Real, Value
 from spaces.space import Condition, Point, Space
 
@@ -51,7 +51,7 @@ __all__ = [
     "round_down_width",
     "round_up_width",
     "sparsity_space",
-    "unknown_name",
+    "explain_unknown_name",
 ]
 
 

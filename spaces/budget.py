@@ -67,7 +67,7 @@ def damage_at(curve: Curve, width: int) -> float:
     return float(np.interp(width, widths, damages))
 
 
-def best_widths(
+def choose_best_widths(
     curves: Mapping[str, Curve], costs: Costs, targets: Sequence[float], allowed: Mapping[str, Sequence[int]]
 ) -> list[dict[str, int] | None]:
     """Find the widths of least total damage within each of several budgets.
@@ -83,7 +83,7 @@ def best_widths(
 
     Example:
         >>> curves = {"a": [(1, 1.0), (2, 0.0)], "b": [(1, 0.1), (2, 0.0)]}
-        >>> best_widths(curves, lambda widths: widths.sum(axis=1), [3], {"a": [1, 2], "b": [1, 2]})
+        >>> choose_best_widths(curves, lambda widths: widths.sum(axis=1), [3], {"a": [1, 2], "b": [1, 2]})
         [{'a': 2, 'b': 1}]
     """
     choice = _Choice(curves, costs, allowed)
@@ -95,8 +95,8 @@ def best_widths(
             found.append(None)
             continue
         # The path is not convex everywhere: its last points below the budget are all worth finishing.
-        finished = [choice.exchanged(choice.filled(places, target), target) for places in within[-3:]]
-        found.append(choice.named(min(finished, key=choice.damage)))
+        finished = [choice.exchange(choice.fill(places, target), target) for places in within[-3:]]
+        found.append(choice.name_widths(min(finished, key=choice.damage)))
     return found
 
 
@@ -119,7 +119,7 @@ class _Choice:
         self._last = np.array([len(widths) - 1 for widths in self._allowed])
         self._costs = costs
 
-    def named(self, places: Ints) -> dict[str, int]:
+    def name_widths(self, places: Ints) -> dict[str, int]:
         """Return the widths by name of the group."""
         return dict(zip(self._names, self._widths(places[None])[0].tolist(), strict=True))
 
@@ -140,7 +140,7 @@ class _Choice:
                 path.append((float(self._cost(places[None])[0]), places))
         return sorted(path, key=lambda point: point[0])
 
-    def filled(self, places: Ints, target: float) -> Ints:
+    def fill(self, places: Ints, target: float) -> Ints:
         """Widen groups step by step, the one first that saves most damage for what it costs."""
         places = places.copy()
         stride = np.maximum(1, -(-self._last // (LOOKED_AT - 1)))
@@ -162,19 +162,19 @@ class _Choice:
             best = max(fits, key=lambda k: (worth[k], -more[k], self._names[open_[k]]))
             places[open_[best]] = further[best]
 
-    def exchanged(self, places: Ints, target: float) -> Ints:
+    def exchange(self, places: Ints, target: float) -> Ints:
         """Choose the widths of two groups together, for all pairs, as long as that lowers the damage within budget."""
         for _ in range(EXCHANGES):
-            better = self._best_exchange(places, target)
+            better = self._find_exchange(places, target)
             if better is None:
                 break
-            places = self.filled(better, target)
+            places = self.fill(better, target)
         return places
 
-    def _best_exchange(self, places: Ints, target: float) -> Ints | None:
+    def _find_exchange(self, places: Ints, target: float) -> Ints | None:
         """Find the exchange between two groups that lowers the damage most and fits."""
         pairs, gains = [], []
-        choices = [self._few(group, int(place)) for group, place in enumerate(places)]
+        choices = [self._list_candidates(group, int(place)) for group, place in enumerate(places)]
         for taken, given in itertools.permutations(range(len(places)), 2):
             narrower = choices[taken][choices[taken] < places[taken]]
             lost = self._harm[taken][narrower] - self._harm[taken][places[taken]]
@@ -210,7 +210,7 @@ class _Choice:
                 break
         return places
 
-    def _few(self, group: int, place: int) -> Ints:
+    def _list_candidates(self, group: int, place: int) -> Ints:
         """Return some places of a group: the neighbours of one, and :data:`FEW` spread over the range."""
         last = int(self._last[group])
         near = {max(0, place - 1), place, min(last, place + 1)}

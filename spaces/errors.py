@@ -21,7 +21,7 @@ class InputError(ValueError):
     """A value, name or file given by the user cannot be used; the message says why and what would do."""
 
 
-def first_line(error: BaseException) -> str:
+def shorten_error(error: BaseException) -> str:
     r"""Shorten what an exception of somebody else's says to fit into a sentence.
 
     Args:
@@ -31,9 +31,9 @@ def first_line(error: BaseException) -> str:
         The first line of its message; the name of its class if it says nothing.
 
     Example:
-        >>> first_line(ValueError("no such file\nTraceback ..."))
+        >>> shorten_error(ValueError("no such file\nTraceback ..."))
         'no such file'
-        >>> first_line(KeyError())
+        >>> shorten_error(KeyError())
         'KeyError'
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
@@ -54,11 +54,11 @@ def kind_and_line(error: BaseException) -> str:
         >>> kind_and_line(StopIteration())
         'StopIteration'
     """
-    name, said = type(error).__name__, first_line(error)
+    name, said = type(error).__name__, shorten_error(error)
     return f"{name}: {said}" if str(error).strip() else name
 
 
-def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
+def explain_unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
     """Say that a name is not known, and which ones are.
 
     Args:
@@ -70,7 +70,7 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
         The message of an :class:`InputError`. Of many names only the most similar ones are listed.
 
     Example:
-        >>> print(unknown_name("method", "incregg", ["increg", "magnitude"]))
+        >>> print(explain_unknown_name("method", "incregg", ["increg", "magnitude"]))
         unknown method 'incregg'; did you mean 'increg'? (known: increg, magnitude)
     """
     names = sorted(known)
@@ -103,7 +103,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     if first["type"] == "extra_forbidden":
         section = ".".join(path[:-1])
         kind = f"key in {where}{f', section {section}' if section else ''}:"
-        return unknown_name(kind, path[-1], owner.model_fields)
+        return explain_unknown_name(kind, path[-1], owner.model_fields)
     if first["type"] == "missing":
         return f"{where}: {'.'.join(path)} needs a value"
     message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")

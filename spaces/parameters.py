@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from random import Random
 from typing import Any, ClassVar, Literal
 
-from spaces.errors import InputError, unknown_name
+from spaces.errors import InputError, explain_unknown_name
 
 Value = bool | int | float | str
 """What a parameter can be set to."""
@@ -111,10 +111,10 @@ class Range:
             A value of the range.
         """
         if not self.log:
-            return rng.randint(int(self.low), int(self.high)) if self.whole else _between(self.low, self.high, rng)
+            return rng.randint(int(self.low), int(self.high)) if self.whole else _draw_between(self.low, self.high, rng)
         # Of whole numbers half a unit beyond both ends, so that the ends are as likely as their share of the scale.
         beyond = 0.5 if self.whole else 0.0
-        value = math.exp(_between(math.log(self.low - beyond), math.log(self.high + beyond), rng))
+        value = math.exp(_draw_between(math.log(self.low - beyond), math.log(self.high + beyond), rng))
         # exp(log(x)) may miss x by a rounding error
         return min(max(round(value) if self.whole else value, self.low), self.high)
 
@@ -213,7 +213,7 @@ def Integer(low: int, high: int, log: bool = False, default: int | None = None) 
     return Range(low, high, "log" if log else "linear", whole=True, default=default)
 
 
-def _between(low: float, high: float, rng: Random) -> float:
+def _draw_between(low: float, high: float, rng: Random) -> float:
     """Return a uniform draw; this form cannot overflow, and rounding cannot leave the range."""
     share = rng.random()
     return min(max(low * (1 - share) + high * share, low), high)
@@ -225,7 +225,7 @@ def _check_keys(name: str, bounds: Mapping[str, object], known: tuple[str, ...])
         raise InputError(f"bounds of parameter {name!r} are empty; give {' or '.join(known)}")
     for key in bounds:
         if key not in known:
-            raise InputError(unknown_name(f"bound of parameter {name!r}:", str(key), known))
+            raise InputError(explain_unknown_name(f"bound of parameter {name!r}:", str(key), known))
     if "value" in bounds and len(bounds) > 1:
         others = ", ".join(sorted(set(bounds) - {"value"}))
         raise InputError(f"parameter {name!r}: give either value or {others}, not both")
@@ -258,7 +258,7 @@ class Categorical:
         for index, choice in enumerate(self.choices):
             if choice in self.choices[:index]:
                 raise ValueError(f"choice {choice!r} equals another one")
-        if self.default is not None and not any(_same(self.default, choice) for choice in self.choices):
+        if self.default is not None and not any(_is_same_choice(self.default, choice) for choice in self.choices):
             raise ValueError(f"default {self.default!r} is not among the choices {self.choices!r}")
 
     @property
@@ -287,9 +287,9 @@ class Categorical:
             InputError: If no choice equals the value; names the nearest one.
         """
         for choice in self.choices:
-            if _same(value, choice):
+            if _is_same_choice(value, choice):
                 return choice
-        near = _nearest(value, self.choices)
+        near = _find_nearest(value, self.choices)
         hint = "" if near is None else f"; did you mean {near!r}?"
         raise InputError(f"parameter {name!r} = {value!r} is not allowed{hint} (give {self.allowed})")
 
@@ -400,13 +400,13 @@ def parameter_from_json(data: Mapping[str, Any]) -> Parameter:
             return Categorical(tuple(data["choices"]), default)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{dict(data)!r} does not describe a parameter: {error}") from error
-    raise InputError(unknown_name("kind of parameter", str(kind), (*_RANGES, Categorical.kind)))
+    raise InputError(explain_unknown_name("kind of parameter", str(kind), (*_RANGES, Categorical.kind)))
 
 
 _RANGES = ("real", "log-real", "integer")
 
 
-def _same(value: object, choice: Value) -> bool:
+def _is_same_choice(value: object, choice: Value) -> bool:
     """Return whether a value is meant to be this choice; ``1 == True`` is not enough."""
     if isinstance(value, str) or isinstance(choice, str):
         return isinstance(value, str) and value == choice
@@ -415,7 +415,7 @@ def _same(value: object, choice: Value) -> bool:
     return bool(value == choice)
 
 
-def _nearest(value: object, choices: tuple[Value, ...]) -> Value | None:
+def _find_nearest(value: object, choices: tuple[Value, ...]) -> Value | None:
     """Return the choice that looks most like the value, or None."""
     if isinstance(value, str):
         by_text = {str(choice): choice for choice in choices}

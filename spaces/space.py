@@ -13,7 +13,7 @@ from html import escape
 from random import Random
 from typing import Any
 
-from spaces.errors import InputError, unknown_name
+from spaces.errors import InputError, explain_unknown_name
 from spaces.parameters import Categorical, Parameter, Value, fix_parameter, parameter_from_json
 
 Point = Mapping[str, Value]
@@ -134,7 +134,7 @@ class Space(Mapping[str, Parameter]):
             The chosen values by name, in order.
         """
         point: dict[str, Value] = {}
-        for name, parameter in self._applying(point):
+        for name, parameter in self._walk_active(point):
             point[name] = choose(name, parameter)
         return point
 
@@ -165,7 +165,7 @@ class Space(Mapping[str, Parameter]):
         """
         for name in point:
             if name not in self._parameters:
-                raise InputError(unknown_name("parameter", name, self._parameters))
+                raise InputError(explain_unknown_name("parameter", name, self._parameters))
 
         def choose(name: str, parameter: Parameter) -> Value:
             if name not in point:
@@ -205,7 +205,7 @@ class Space(Mapping[str, Parameter]):
         """
         for name in bounds:
             if name not in self._parameters:
-                raise InputError(unknown_name("parameter", name, self._parameters))
+                raise InputError(explain_unknown_name("parameter", name, self._parameters))
         parameters: dict[str, Parameter] = {}
         conditions: dict[str, Condition] = {}
         for name, parameter in self._parameters.items():
@@ -297,7 +297,7 @@ class Space(Mapping[str, Parameter]):
             None if one of them has none.
         """
         point: dict[str, Value] = {}
-        for name, parameter in self._applying(point):
+        for name, parameter in self._walk_active(point):
             value = parameter.only if parameter.default is None else parameter.default
             if value is None:
                 return None
@@ -359,7 +359,7 @@ class Space(Mapping[str, Parameter]):
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"this is no description of a space: {error}") from error
 
-    def _applying(self, point: Point) -> Iterator[tuple[str, Parameter]]:
+    def _walk_active(self, point: Point) -> Iterator[tuple[str, Parameter]]:
         # Lazily: the caller fills the point in between, and conditions look at what is there by then.
         for name, parameter in self._parameters.items():
             condition = self._conditions.get(name)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from spaces.budget import Costs, Curve, best_widths
-from spaces.errors import InputError, unknown_name
+from spaces.budget import Costs, Curve, choose_best_widths
+from spaces.errors import InputError, explain_unknown_name
 from spaces.parameters import Categorical, LogReal, Parameter, Real
 from spaces.space import Condition, Space
 
@@ -344,10 +344,10 @@ class FlopsTarget(Allocation):
         """Return the widths at a base, rounded up instead of down where the target allows it."""
         kept = self._widths(groups, base, step)
 
-        def lost(group: LayerGroup) -> float:
+        def compute_damage(group: LayerGroup) -> float:
             return (group.channels * (1 - self._ratio(group, base)) - kept[group.name]) / step
 
-        for group in sorted((group for group in groups if lost(group) > 0), key=lost, reverse=True):
+        for group in sorted((group for group in groups if compute_damage(group) > 0), key=compute_damage, reverse=True):
             wider = round_up_width(kept[group.name] + 1, group.channels, step)
             trial = {**kept, group.name: wider}
             if cost(trial) <= target:
@@ -405,7 +405,7 @@ class ByDamage(Allocation):
         dense_cost = float(costs(np.array([[group.channels for group in groups]]))[0])
         curves = self.curves(groups)
         allowed = {group.name: allowed_widths(group, round_to) for group in groups}
-        found = best_widths(curves, costs, [self.flops * dense_cost], allowed)[0]
+        found = choose_best_widths(curves, costs, [self.flops * dense_cost], allowed)[0]
         if found is None:
             least = float(costs(np.array([[widths[0] for widths in allowed.values()]]))[0]) / dense_cost
             raise InputError(
@@ -431,7 +431,7 @@ class ByDamage(Allocation):
         stages = {group.stage for group in groups}
         for stage in self.damage_weights:
             if stage not in stages:
-                raise InputError(unknown_name("stage", stage, stages))
+                raise InputError(explain_unknown_name("stage", stage, stages))
         weights = {group.name: 2.0 ** self.damage_weights.get(group.stage, 0.0) for group in groups}
         return {
             group.name: [(width, weights[group.name] * damage) for width, damage in group.damages] for group in groups
@@ -608,7 +608,7 @@ def _ratios(
         raise InputError(f"sparsity.mode = {kind!r} takes ratios or a level with offsets, not both")
     for name in offsets:
         if name not in needed:
-            raise InputError(unknown_name(kind, name, set(needed)))
+            raise InputError(explain_unknown_name(kind, name, set(needed)))
     # keep = level * 2^offset, within [1 - HIGHEST_RATIO, 1]
     shares = {name: level * 2.0 ** offsets.get(name, 0.0) for name in needed}
     return {name: 1 - min(max(share, 1 - HIGHEST_RATIO), 1.0) for name, share in shares.items()}
@@ -627,7 +627,7 @@ def _check_names(kind: str, given: Mapping[str, float], needed: Sequence[str]) -
     """
     for name in given:
         if name not in needed:
-            raise InputError(unknown_name(kind, name, set(needed)))
+            raise InputError(explain_unknown_name(kind, name, set(needed)))
     for name in needed:
         if name not in given:
             raise InputError(f"no ratio for {kind} {name!r}; give one for every {kind} (0 keeps it whole)")

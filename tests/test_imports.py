@@ -23,7 +23,7 @@ def modules_of(root: Path) -> dict[str, Path]:
     return found
 
 
-def named(text: str, known: Mapping[str, object], package: str) -> Iterator[str]:
+def list_named(text: str, known: Mapping[str, object], package: str) -> Iterator[str]:
     """What a source names: imports wherever they stand, and strings that are a module's name (and an attribute)."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -46,7 +46,7 @@ def imports_of(root: Path) -> dict[str, set[str]]:
     graph = {}
     for name, path in known.items():
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        graph[name] = {each for each in named(path.read_text(encoding="utf-8"), known, package) if each in known}
+        graph[name] = {each for each in list_named(path.read_text(encoding="utf-8"), known, package) if each in known}
         graph[name].discard(name)
     return graph
 

@@ -22,7 +22,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def quick(method: str, directory: Path) -> Digits:
+def run_quickly(method: str, directory: Path) -> Digits:
     return digits(method, directory, 3, QUICK)
 
 
@@ -38,7 +38,7 @@ def test_every_picture_is_on_its_page(method: str) -> None:
     assert f"../images/{method}.png" in (DOCS / "methods" / f"{method}.md").read_text(encoding="utf-8")
 
 
-def agrees(found: Tracks, data: Digits) -> None:
+def assert_agreement(found: Tracks, data: Digits) -> None:
     """What was seen last is what came out."""
     for row, group in enumerate(data.plan.groups):
         _, removed = found.group(row, group.channels)
@@ -49,9 +49,9 @@ def agrees(found: Tracks, data: Digits) -> None:
 
 
 def test_increg_shows_its_penalties(directory: Path) -> None:
-    data = quick("increg", directory)
+    data = run_quickly("increg", directory)
     found, norms = increg.watch(data, 0.25)
-    agrees(found, data)
+    assert_agreement(found, data)
     assert found.values.max() < increg.CEILING
     rising = found.values[1:] > found.values[:-1]
     assert rising[0].any()
@@ -59,15 +59,15 @@ def test_increg_shows_its_penalties(directory: Path) -> None:
 
 
 def test_spp_shows_its_probabilities(directory: Path) -> None:
-    data = quick("spp", directory)
+    data = run_quickly("spp", directory)
     found = spp.watch(data, 0.25)
-    agrees(found, data)
+    assert_agreement(found, data)
     assert found.values.min() == 0
     assert torch.equal(found.values == 1, found.removed)
 
 
 def test_sdprun_shows_what_vanishes_below_the_threshold(directory: Path) -> None:
-    data = quick("sdprun", directory)
+    data = run_quickly("sdprun", directory)
     row = data.row(sdprun.LAYER)
     found = sdprun.watch(data, row, 0.25, valley=False)
     assert len(found.kept) == found.outcome.widths[sdprun.LAYER][0]
@@ -87,16 +87,16 @@ def test_eigendamage_compares_what_it_predicts(directory: Path) -> None:
         assert little.settled < much.settled
         assert little.predicted < much.predicted or variant == "magnitude"
     assert all(math.isnan(each.predicted) for each in found["magnitude"])
-    left, right = eigendamage.compared(data, found).axes
+    left, right = eigendamage.draw_comparison(data, found).axes
     assert left.get_yscale() == right.get_xscale() == "log"
     assert [len(axes.get_lines()) for axes in (left, right)] == [3, 5]  # the diagonal is one of them
 
 
 def test_pivoting_shows_one_matrix_in_two_orders(directory: Path) -> None:
-    found = pivoting.watch(quick("pivoting", directory), 0.5)
+    found = pivoting.watch(run_quickly("pivoting", directory), 0.5)
     first, ordered, moved, cut = found.stages
     assert sorted(first.entries.ravel()) == sorted(ordered.entries.ravel())
-    shares = [stage.inside(found.blocks) for stage in found.stages]
+    shares = [stage.measure_inside(found.blocks) for stage in found.stages]
     assert shares == sorted(shares)
     assert shares[0] == pytest.approx(1 / found.blocks, rel=0.1)
     assert shares[-1] == pytest.approx(1)

@@ -73,13 +73,13 @@ def log_epochs() -> None:
 
     keep, log = Saved._keep, Path(os.environ[LOG])
 
-    def logged(self: Saved, name: str, state: dict[str, Any]) -> None:
+    def save_and_log(self: Saved, name: str, state: dict[str, Any]) -> None:
         keep(self, name, state)
         if state.get("history"):
             with log.open("a") as file:
                 file.write(f"{state['history'][-1]['epoch']:g}\n")
 
-    Saved._keep = logged  # type: ignore[method-assign]
+    Saved._keep = save_and_log  # type: ignore[method-assign]
 
 
 def kill_and_continue(method: str, store: Path) -> Continued:

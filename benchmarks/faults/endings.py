@@ -36,16 +36,18 @@ def run(store: Path, *words: str, shell: str = "", before: str = "") -> Ended:
     """Run the product, with something of the shell around it; return exit code and last line."""
     line = subprocess.list2cmdline([sys.executable, "-m", "paretoprune", *words, "--directory", str(store)])
     done = subprocess.run(["bash", "-c", f"{before} {line} {shell}"], capture_output=True, timeout=600)
-    return done.returncode, _last((done.stderr or done.stdout).decode(errors="replace"))
+    return done.returncode, _take_last_line((done.stderr or done.stdout).decode(errors="replace"))
 
 
-def stopped_by(number: signal.Signals, where: list[str], times: int = 1) -> Callable[[Path], Ended]:
+def make_stopped_by(number: signal.Signals, where: list[str], times: int = 1) -> Callable[[Path], Ended]:
     """Make a case: a signal once the second trial runs, a second one while the sweep winds down."""
 
     def case(store: Path) -> Ended:
         words = [sys.executable, "-m", "paretoprune", "sweep", "--name", "s", *COMMON, *where, *LONG]
         words += ["--directory", str(store)]
-        driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed)
+        driver = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_restore_signals
+        )
         while driver.poll() is None and not (store / "studies" / "s" / "trials" / "0000").exists():
             time.sleep(0.1)
         driver.send_signal(number)
@@ -53,12 +55,12 @@ def stopped_by(number: signal.Signals, where: list[str], times: int = 1) -> Call
             time.sleep(1.05)  # sooner, it is taken for an echo of the first
             driver.send_signal(number)
         _, said = driver.communicate(timeout=120)
-        return driver.returncode, _last(said)
+        return driver.returncode, _take_last_line(said)
 
     return case
 
 
-def without_reader(shell: str, before: str = "") -> Callable[[Path], Ended]:
+def make_without_reader(shell: str, before: str = "") -> Callable[[Path], Ended]:
     """Make a case: a stream whose reader goes away, or that is closed from the start."""
 
     def case(store: Path) -> Ended:
@@ -68,7 +70,7 @@ def without_reader(shell: str, before: str = "") -> Callable[[Path], Ended]:
     return case
 
 
-def full_log(store: Path) -> Ended:
+def run_with_full_log(store: Path) -> Ended:
     """What is written to stderr goes into a file on a full disk."""
     logs = store.parent / "logs"
     logs.mkdir()
@@ -79,7 +81,7 @@ def full_log(store: Path) -> Ended:
     return code, f"{len(StudyFiles.open(store, 's').numbers())} of 3 trials finished, the log ends at {size} bytes"
 
 
-def plain_terminal(store: Path) -> Ended:
+def run_in_plain_terminal(store: Path) -> Ended:
     """A terminal that knows Latin-1 alone, and one that knows ASCII alone."""
     run(store, "sweep", "--name", "s", *COMMON, *INLINE, *SHORT)
     codes = [
@@ -90,7 +92,7 @@ def plain_terminal(store: Path) -> Ended:
     return max(codes), "front, compare, status and show answered"
 
 
-def hostile(name: str, *more: str) -> Callable[[Path], tuple[int, str]]:
+def make_hostile(name: str, *more: str) -> Callable[[Path], tuple[int, str]]:
     """Make a case: a method that takes its process with it; the sweep is resumed as often as it ends so."""
 
     def case(store: Path) -> tuple[int, str]:
@@ -101,12 +103,12 @@ def hostile(name: str, *more: str) -> Callable[[Path], tuple[int, str]]:
             code, said = run(store, "resume", "s")
             starts += 1
         outcome = StudyFiles.open(store, "s").outcome(0)
-        return code, f"{outcome.state} after {starts} starts: {_last(outcome.error or '')}"
+        return code, f"{outcome.state} after {starts} starts: {_take_last_line(outcome.error or '')}"
 
     return case
 
 
-def full_disk(where: list[str]) -> Callable[[Path], Ended]:
+def make_full_disk(where: list[str]) -> Callable[[Path], Ended]:
     """Make a case: the store lies on a disk of 2 MB."""
 
     def case(store: Path) -> Ended:
@@ -124,7 +126,7 @@ def read_only(store: Path) -> Ended:
         return max(codes), "status, front, show, list and check answered"
 
 
-def begun_read_only(store: Path) -> Ended:
+def run_in_read_only_store(store: Path) -> Ended:
     """A sweep is to be kept where nothing can be written."""
     with _mounted(store, "-t", "tmpfs", "-o", "ro", "tmpfs"):
         return run(store, "sweep", "--name", "s", *COMMON, *INLINE, *SHORT)
@@ -144,32 +146,32 @@ class _mounted:
 
 
 CASES: dict[str, Callable[[Path], Ended]] = {
-    "SIGINT": stopped_by(signal.SIGINT, INLINE),
-    "SIGTERM": stopped_by(signal.SIGTERM, INLINE),
-    "SIGHUP": stopped_by(signal.SIGHUP, INLINE),
-    "SIGINT twice": stopped_by(signal.SIGINT, INLINE, 2),
-    "SIGINT, Ray": stopped_by(signal.SIGINT, RAY),
-    "SIGTERM, Ray": stopped_by(signal.SIGTERM, RAY),
-    "SIGHUP, Ray": stopped_by(signal.SIGHUP, RAY),
-    "SIGINT twice, Ray": stopped_by(signal.SIGINT, RAY, 2),
-    "the reader of stderr goes away": without_reader("2> >(head -2 >/dev/null)"),
-    "the reader of stdout goes away": without_reader("| head -1; exit ${PIPESTATUS[0]}"),
-    "stdin, stdout and stderr are closed": without_reader("<&- >&- 2>&-"),
-    "the log file's disk is full": full_log,
-    "a terminal of Latin-1 or ASCII": plain_terminal,
-    "a trial that aborts": hostile("Aborts"),
-    "a trial that exits": hostile("Exits"),
-    "a trial that hangs, --trial-timeout 20": hostile("Hangs", "--trial-timeout", "20"),
-    "a trial that asks for too much memory": hostile("Hogs"),
-    "a trial that the kernel kills for its memory": hostile("Killed"),
-    "a full disk": full_disk(INLINE),
-    "a full disk, Ray": full_disk(RAY),
+    "SIGINT": make_stopped_by(signal.SIGINT, INLINE),
+    "SIGTERM": make_stopped_by(signal.SIGTERM, INLINE),
+    "SIGHUP": make_stopped_by(signal.SIGHUP, INLINE),
+    "SIGINT twice": make_stopped_by(signal.SIGINT, INLINE, 2),
+    "SIGINT, Ray": make_stopped_by(signal.SIGINT, RAY),
+    "SIGTERM, Ray": make_stopped_by(signal.SIGTERM, RAY),
+    "SIGHUP, Ray": make_stopped_by(signal.SIGHUP, RAY),
+    "SIGINT twice, Ray": make_stopped_by(signal.SIGINT, RAY, 2),
+    "the reader of stderr goes away": make_without_reader("2> >(head -2 >/dev/null)"),
+    "the reader of stdout goes away": make_without_reader("| head -1; exit ${PIPESTATUS[0]}"),
+    "stdin, stdout and stderr are closed": make_without_reader("<&- >&- 2>&-"),
+    "the log file's disk is full": run_with_full_log,
+    "a terminal of Latin-1 or ASCII": run_in_plain_terminal,
+    "a trial that aborts": make_hostile("Aborts"),
+    "a trial that exits": make_hostile("Exits"),
+    "a trial that hangs, --trial-timeout 20": make_hostile("Hangs", "--trial-timeout", "20"),
+    "a trial that asks for too much memory": make_hostile("Hogs"),
+    "a trial that the kernel kills for its memory": make_hostile("Killed"),
+    "a full disk": make_full_disk(INLINE),
+    "a full disk, Ray": make_full_disk(RAY),
     "a read-only store is looked at": read_only,
-    "a read-only store is to be written": begun_read_only,
+    "a read-only store is to be written": run_in_read_only_store,
 }
 
 
-def _left(mark: str) -> int:
+def _count_left(mark: str) -> int:
     """Count the processes of a case, at most five seconds after its end."""
     until = time.monotonic() + 5
     while True:
@@ -185,13 +187,13 @@ def _left(mark: str) -> int:
         time.sleep(0.2)
 
 
-def _heed() -> None:
+def _restore_signals() -> None:
     """Have the new process hear of all signals, some of which background jobs are started without."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
-def _last(text: str) -> str:
+def _take_last_line(text: str) -> str:
     lines = text.strip().splitlines() or [""]
     return lines[-1].strip()
 
@@ -210,7 +212,7 @@ def main() -> None:
             except (OSError, subprocess.SubprocessError) as error:
                 print(f"| {name} | not tried | | {error} |", flush=True)
                 continue
-            print(f"| {name} | {code} | {_left(scratch)} | {said.replace(scratch, '')} |", flush=True)
+            print(f"| {name} | {code} | {_count_left(scratch)} | {said.replace(scratch, '')} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -154,11 +154,11 @@ def kill_worker(driver: subprocess.Popen[bytes]) -> bool:
     """Kill the process of Ray that runs a trial of a driver."""
     for pid, parents, line in _processes():
         if driver.pid in parents and line.startswith("ray::ImplicitFunc"):
-            return _killed(pid)
+            return _kill(pid)
     return False
 
 
-def _killed(pid: int) -> bool:
+def _kill(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -185,7 +185,7 @@ def _processes() -> list[tuple[int, set[int], str]]:
 
 
 @contextmanager
-def two_nodes(draw: random.Random) -> Generator[Victim]:
+def kill_one_of_two_nodes(draw: random.Random) -> Generator[Victim]:
     """Start a head without CPUs and two nodes on this machine; a node that is killed is replaced."""
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": ""}
 
@@ -197,7 +197,7 @@ def two_nodes(draw: random.Random) -> Generator[Victim]:
 
     def strike(driver: subprocess.Popen[bytes]) -> bool:
         running = raylets()
-        hit = bool(running) and _killed(draw.choice(running))
+        hit = bool(running) and _kill(draw.choice(running))
         time.sleep(1)
         if len(raylets()) < 2:
             start(f"--address={HEAD}", "--num-cpus=1")
@@ -213,14 +213,14 @@ def two_nodes(draw: random.Random) -> Generator[Victim]:
     finally:
         for pid, _, line in _processes():
             if "/ray/" in line or line.startswith("ray::"):
-                _killed(pid)
+                _kill(pid)
 
 
 @contextmanager
 def mlflow_server(draw: random.Random) -> Generator[Victim]:
     """Start MLflow's server over a database of its own; one that is killed is started again."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, ExitStack() as stack:
-        port = _free_port()
+        port = _find_free_port()
         line = ["mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
         line += ["--backend-store-uri", f"sqlite:///{scratch}/mlflow.db", "--artifacts-destination", f"{scratch}/a"]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -262,7 +262,7 @@ def postgresql_server() -> Generator[tuple[_Server, str]]:
         owner = "postgres" if os.geteuid() == 0 else None
         if owner is not None:
             shutil.chown(scratch, owner, owner)
-        port, data = _free_port(), f"{scratch}/data"
+        port, data = _find_free_port(), f"{scratch}/data"
         secret = Path(scratch, "secret")
         secret.write_text("p@ss/w?rd")
         made = [f"{programs}/initdb", "-D", data, "-U", "anna", "-A", "scram-sha-256", "--pwfile", str(secret)]
@@ -277,7 +277,7 @@ def postgresql_server() -> Generator[tuple[_Server, str]]:
 
 
 @contextmanager
-def killed_database(draw: random.Random) -> Generator[Victim]:
+def kill_database(draw: random.Random) -> Generator[Victim]:
     """Kill PostgreSQL, and start it again."""
     with postgresql_server() as (server, url):
 
@@ -291,7 +291,7 @@ def killed_database(draw: random.Random) -> Generator[Victim]:
 
 
 @contextmanager
-def two_drivers(draw: random.Random) -> Generator[Victim]:
+def kill_one_of_two_drivers(draw: random.Random) -> Generator[Victim]:
     """Kill one of two drivers of a study."""
     with postgresql_server() as (_, url):
         words = ["--study-storage", url, *INLINE]
@@ -364,18 +364,18 @@ class _Server:
         """Kill it with all its processes."""
         for pid, above, _ in _processes():
             if self._process.pid in above:
-                _killed(pid)
-        _killed(self._process.pid)
+                _kill(pid)
+        _kill(self._process.pid)
         self._process.wait()
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 @contextmanager
-def simple(victim: Victim) -> Generator[Victim]:
+def make_simple(victim: Victim) -> Generator[Victim]:
     """Give a victim that needs nothing around it."""
     yield victim
 
@@ -384,16 +384,16 @@ def choose(what: str, draw: random.Random) -> AbstractContextManager[Victim]:
     """Make ready what shall be killed."""
     match what:
         case "driver":
-            return simple(Victim(kill_driver, 8, INLINE))
+            return make_simple(Victim(kill_driver, 8, INLINE))
         case "worker":
-            return simple(Victim(kill_worker, 40, ["--max-concurrent", "1", *MANY_RETRIES], (4, 14)))
+            return make_simple(Victim(kill_worker, 40, ["--max-concurrent", "1", *MANY_RETRIES], (4, 14)))
         case "raylet":
-            return two_nodes(draw)
+            return kill_one_of_two_nodes(draw)
         case "mlflow":
             return mlflow_server(draw)
         case "drivers":
-            return two_drivers(draw)
-    return killed_database(draw)
+            return kill_one_of_two_drivers(draw)
+    return kill_database(draw)
 
 
 def main() -> None:

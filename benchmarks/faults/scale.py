@@ -32,7 +32,7 @@ from search.store.files import json_text
 from search.store.studies import StudyFiles
 from search.study.config_file import load_config
 from search.study.schedule import Schedule, lag_for
-from search.trials.trial import failed_outcome
+from search.trials.trial import make_failed_outcome
 
 TINY = ["finetune.epochs=0.01", "dense.epochs=0.01", "exports=[]"]
 
@@ -170,7 +170,7 @@ def play(slots: int, trials: int, duration: Callable[[], float]) -> float:
         end, number = heapq.heappop(running)
         busy += (len(running) + 1) * (end - now)
         now = end
-        schedule.finish(failed_outcome(TrialSpec(number, "", {}, 0), "played", 0.0, 0.0, []))
+        schedule.finish(make_failed_outcome(TrialSpec(number, "", {}, 0), "played", 0.0, 0.0, []))
     return busy / (slots * now)
 
 

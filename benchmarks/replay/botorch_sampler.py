@@ -17,7 +17,7 @@ import torch
 from search.study.samplers.base import Aim, CostOf, Tried
 from search.study.samplers.slots import Floats, Slots
 from search.study.samplers.surrogate import FLOOR
-from search.study.space import METHOD, own_space
+from search.study.space import METHOD, select_own_space
 from spaces import Categorical, Space, Value
 
 CANDIDATES = 60
@@ -49,7 +49,7 @@ class BoTorchSampler:
         rng = np.random.default_rng((self._seed, len(history)))
         parameter = space[METHOD]
         assert isinstance(parameter, Categorical)
-        slots = {str(method): Slots(own_space(space, str(method))) for method in parameter.choices}
+        slots = {str(method): Slots(select_own_space(space, str(method))) for method in parameter.choices}
         pool: list[tuple[str, Floats]] = []
         for method, own in slots.items():
             drawn = rng.random((CANDIDATES, len(own)))
@@ -58,16 +58,16 @@ class BoTorchSampler:
             for slot, name in enumerate(own.names):
                 if "flops" in name or name == "sparsity.tilt":
                     units[:, slot] = drawn[:, slot]
-            pool += [(method, unit) for unit in own.canonical(units)]
+            pool += [(method, unit) for unit in own.canonicalise(units)]
         complete = [trial for trial in history if trial.state == "complete"]
         chosen = int(rng.integers(len(pool)))
         if len(complete) >= START:
-            chosen = self._best(pool, history, complete, slots)
+            chosen = self._choose_best(pool, history, complete, slots)
         method, unit = pool[chosen]
         point = slots[method].decode(unit)
         return [{METHOD: method, **{f"{method}.{name}": value for name, value in point.items()}}]
 
-    def _best(
+    def _choose_best(
         self,
         pool: list[tuple[str, Floats]],
         history: Sequence[Tried],
@@ -92,17 +92,17 @@ class BoTorchSampler:
             padded[at : at + len(unit)] = unit
             return np.concatenate([np.eye(len(methods))[methods.index(method)], [saving / 4.3], padded])
 
-        def asked(method: str, unit: Floats) -> float:
+        def find_share(method: str, unit: Floats) -> float:
             target = next((name for name in slots[method].names if name.endswith("flops")), None)
             return 1.5 if target is None else float(-np.log2(slots[method].values(target, unit[None])[0]))
 
-        def encoded(trial: Tried) -> Floats:
-            unit = slots[trial.method].canonical(slots[trial.method].encode(trial.point)[None])[0]
+        def encode_trial(trial: Tried) -> Floats:
+            unit = slots[trial.method].canonicalise(slots[trial.method].encode(trial.point)[None])[0]
             reached = trial.metrics.get("flops")
-            saving = asked(trial.method, unit) if reached is None else float(-np.log2(reached / self._dense))
+            saving = find_share(trial.method, unit) if reached is None else float(-np.log2(reached / self._dense))
             return vector(trial.method, unit, saving)
 
-        x = torch.tensor(np.array([encoded(trial) for trial in complete]))
+        x = torch.tensor(np.array([encode_trial(trial) for trial in complete]))
         error = np.array([1 - trial.metrics["accuracy"] for trial in complete])
         y = -torch.tensor(np.log(error + FLOOR))[:, None]
         examples = self._aim.quality.examples or 359
@@ -117,10 +117,10 @@ class BoTorchSampler:
             model,
             torch.tensor([worst, 0.0], dtype=torch.double),
             x,
-            X_pending=torch.tensor(np.array([encoded(trial) for trial in running])) if running else None,
+            X_pending=torch.tensor(np.array([encode_trial(trial) for trial in running])) if running else None,
             prune_baseline=True,
         )
-        vectors = np.array([vector(method, unit, asked(method, unit)) for method, unit in pool])
+        vectors = np.array([vector(method, unit, find_share(method, unit)) for method, unit in pool])
         with torch.no_grad():
             values = torch.cat([acquisition(part[:, None]) for part in torch.tensor(vectors).split(60)])
         return int(values.argmax())

@@ -19,7 +19,7 @@ import optuna
 from benchmarks.replay.synthetic import METHODS, Truth, space_and_costs
 from benchmarks.replay.table import read_table
 from methods import load_method
-from search.study.limits import within_limits
+from search.study.limits import move_within_limits
 from search.study.samplers.base import Aim, Limits
 from search.study.samplers.making import sampler_maker
 from search.study.space import METHOD, spread_points
@@ -47,11 +47,11 @@ def propose(method: str, sampler: str, count: int, store: Path) -> tuple[int, in
     planned, costs = space_and_costs((method,), "flops", "digits_resnet", "digits", count, store, said)
     truth = Truth(planned, costs, 0)
     limits = Limits(round(LOW * costs.dense.flops), round(HIGH * costs.dense.flops), round(PARAMS * costs.dense.params))
-    aim = Aim(truth.aim().axes, limits)
+    aim = Aim(truth.make_aim().axes, limits)
     maker = sampler_maker(sampler, truth.space, aim, costs, 0, count)
     study = optuna.create_study(directions=["maximize", "minimize"])
     first = spread_points(truth.space, truth.methods, count, 0)
-    for point in within_limits(first, truth.space, limits, costs, costs.dense):
+    for point in move_within_limits(first, truth.space, limits, costs, costs.dense):
         study.enqueue_trial(point)
     outside = unknown = 0
     for number in range(count):
@@ -64,7 +64,7 @@ def propose(method: str, sampler: str, count: int, store: Path) -> tuple[int, in
         if cost is None:
             unknown += 1
         else:
-            outside += not limits.met(cost.flops, cost.params)
+            outside += not limits.is_met_by(cost.flops, cost.params)
         study.tell(trial, [float(accuracy[0]), costs.dense.flops * 2.0 ** -float(saving[0])])
     return outside, unknown
 

@@ -60,7 +60,7 @@ def run(truth: Truth, name: str, seed: int, trials: int, lag: int = MIN_LAG) -> 
     """
     study = optuna.create_study(directions=["maximize", "minimize"])
     named = NAMED.get(name, name)
-    ours = None if name in STOCK else sampler_maker(named, truth.space, truth.aim(), truth.costs, seed, trials)
+    ours = None if name in STOCK else sampler_maker(named, truth.space, truth.make_aim(), truth.costs, seed, trials)
     if name != "random":
         for point in spread_points(truth.space, truth.methods, trials, seed):
             study.enqueue_trial(point)
@@ -79,7 +79,7 @@ def run(truth: Truth, name: str, seed: int, trials: int, lag: int = MIN_LAG) -> 
         savings.append(float(saving[0]))
         accuracies.append(float(accuracy[0]))
         methods.append(method)
-        waiting.append((number, truth.observed(accuracies[-1], noise), truth.costs.dense.flops * 2.0 ** -savings[-1]))
+        waiting.append((number, truth.add_noise(accuracies[-1], noise), truth.costs.dense.flops * 2.0 ** -savings[-1]))
         if len(waiting) >= lag:
             told, value, flops = waiting.popleft()
             study.tell(told, [value, flops])
@@ -112,10 +112,10 @@ def main() -> None:
         methods = tuple(given.methods.split(","))
         planned, costs = space_and_costs(methods, given.allocation, given.model, given.data, given.trials, Path(store))
         recorded = None if given.table is None else Recorded(planned, costs, read_table(given.table, given.first))
-        best = 0.0 if recorded is None else recorded.ceiling()
+        best = 0.0 if recorded is None else recorded.estimate_ceiling()
         for seed in range(given.seeds):
             truth = recorded or Truth(planned, costs, seed)
-            best = best if recorded is not None else truth.ceiling()
+            best = best if recorded is not None else truth.estimate_ceiling()
             for name in given.samplers.split(","):
                 if (name, seed, given.allocation) in done or time.monotonic() > stop:
                     continue
@@ -129,7 +129,7 @@ def main() -> None:
                     "curve": [round(value, 4) for value in curve],
                     "seconds": round(float(np.median(came["seconds"])), 4),
                     "seconds_last": round(float(np.median(came["seconds"][-10:])), 4),  # type: ignore[index]
-                    "lost": int((accuracy < truth.aim().quality.dense - DROP).sum()),  # type: ignore[operator]
+                    "lost": int((accuracy < truth.make_aim().quality.dense - DROP).sum()),  # type: ignore[operator]
                 }
                 with given.to.open("a") as file:
                     file.write(json.dumps(line) + "\n")

@@ -25,7 +25,7 @@ from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
 from search.study.config_file import load_config
 from search.study.samplers.slots import Slots
-from search.study.space import own_space
+from search.study.space import select_own_space
 from search.study.study import trial_seed
 from search.trials.trial import run_trial
 from spaces import Categorical, Space, Value
@@ -35,7 +35,7 @@ RUNG = ("epoch", "comparable", "loss", "accuracy", "val_loss")
 """What is kept of every epoch, in this order."""
 
 
-def rounded(number: float | None) -> float | None:
+def round_figures(number: float | None) -> float | None:
     """Six significant figures of a number."""
     return None if number is None else float(f"{number:.6g}")
 
@@ -52,7 +52,7 @@ def draw_point(space: Space, number: int) -> tuple[str, dict[str, Value]]:
     """
     rng = np.random.default_rng((7, number))
     method = METHODS[number % len(METHODS)]
-    slots = Slots(own_space(space, method))
+    slots = Slots(select_own_space(space, method))
     drawn = rng.random(len(slots))
     start = drawn if slots.default is None else slots.default
     share = rng.choice([0.0, 0.0, 0.3, 1.0])  # of the parameters that are drawn
@@ -106,7 +106,7 @@ def main() -> None:
             "metrics": {name: outcome.metrics[name] for name in sorted(outcome.metrics)},
             "share": outcome.metrics.get("flops", 0.0) / dense.flops,
             "seconds": round(outcome.seconds, 2),
-            "rungs": [[rounded(record.get(name)) for name in RUNG] for record in outcome.history],
+            "rungs": [[round_figures(record.get(name)) for name in RUNG] for record in outcome.history],
             "error": None if outcome.error is None else outcome.error.strip().splitlines()[-1][:200],
         }
         with given.to.open("a") as file:

@@ -28,7 +28,7 @@ FEWEST = 20
 """Trials below which nothing is said."""
 
 
-def partial_rank(early: Floats, final: Floats, flops: Floats) -> float:
+def correlate_partially(early: Floats, final: Floats, flops: Floats) -> float:
     """Correlate ranks, given the FLOPs.
 
     Args:
@@ -67,8 +67,10 @@ def correlate(rows: list[dict[str, Any]], epoch: int, place: int, sign: float) -
     flops = np.array([row["share"] for row in known])
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(known), size=len(known)) for _ in range(300)]
-    low, high = np.quantile([partial_rank(early[each], final[each], flops[each]) for each in draws], [0.025, 0.975])
-    return partial_rank(early, final, flops), float(low), float(high)
+    low, high = np.quantile(
+        [correlate_partially(early[each], final[each], flops[each]) for each in draws], [0.025, 0.975]
+    )
+    return correlate_partially(early, final, flops), float(low), float(high)
 
 
 def main() -> None:

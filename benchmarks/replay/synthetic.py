@@ -18,7 +18,7 @@ from search.study.config_file import load_config
 from search.study.cost import PointCosts
 from search.study.samplers.base import Aim, Axis, Limits
 from search.study.samplers.slots import Floats, Slots
-from search.study.space import own_space
+from search.study.space import select_own_space
 from spaces import Categorical
 
 METHODS = ("magnitude", "increg", "greedy", "eigendamage", "spp", "pivoting", "sdprun", "random")
@@ -73,7 +73,7 @@ class Truth:
     def __init__(self, planned: object, costs: PointCosts, seed: int) -> None:
         self.space, self.costs = planned.space, costs  # type: ignore[attr-defined]
         self.methods = list(planned.config.methods)  # type: ignore[attr-defined]
-        self.slots = {method: Slots(own_space(self.space, method)) for method in self.methods}
+        self.slots = {method: Slots(select_own_space(self.space, method)) for method in self.methods}
         self.targets = {"sdprun": "target_flops"}
         rng = np.random.default_rng(1000 + seed)
         halved = np.full((len(costs.groups), len(costs.groups)), 0.0)
@@ -89,7 +89,7 @@ class Truth:
             start = np.full(len(slots), 0.5) if slots.default is None else slots.default
             width, best, penalty = np.zeros(len(slots)), start.copy(), {}
             for slot, parameter in enumerate(slots.parameters):
-                if self._sparse(method, slots.names[slot]):
+                if self._is_sparsity(method, slots.names[slot]):
                     continue
                 if isinstance(parameter, Categorical):
                     lost = np.abs(rng.normal(0, 0.35, len(parameter.choices)))
@@ -101,7 +101,7 @@ class Truth:
                     best[slot] = np.clip(start[slot] + rng.normal(0, 0.25), 0, 1)
             self.width[method], self.best[method], self.penalty[method] = width, best, penalty
 
-    def aim(self, limits: Limits | None = None) -> Aim:
+    def make_aim(self, limits: Limits | None = None) -> Aim:
         """Say what is searched for.
 
         Args:
@@ -114,7 +114,7 @@ class Truth:
         flops = Axis("flops", False, False, 0.0, self.costs.dense.flops, self.costs.dense.flops)
         return Aim((accuracy, flops), limits or Limits(), DROP, LEAST)
 
-    def _sparse(self, method: str, name: str) -> bool:
+    def _is_sparsity(self, method: str, name: str) -> bool:
         return name.startswith("sparsity.") or name == self.targets.get(method)
 
     def look(self, method: str, units: Floats) -> tuple[Floats, Floats]:
@@ -128,8 +128,8 @@ class Truth:
             Octaves of FLOPs saved and accuracy, ``[points]`` each.
         """
         slots = self.slots[method]
-        units = slots.canonical(units)
-        saving, removed = self._removed(method, units)
+        units = slots.canonicalise(units)
+        saving, removed = self._compute_removed(method, units)
         depth = 2 * ((removed + 0.12 * removed**2) @ self.sensitivity[method]) / 1.12
         active = slots.active(units)
         trouble = ((units - self.best[method]) ** 2 * self.width[method] * active).sum(1)
@@ -140,10 +140,10 @@ class Truth:
         collapsed = 0.1 + 0.8 * np.exp(np.minimum(accuracy - 0.9, 0) / 0.8)
         return saving, np.where(accuracy < 0.9, collapsed, accuracy)
 
-    def _removed(self, method: str, units: Floats) -> tuple[Floats, Floats]:
+    def _compute_removed(self, method: str, units: Floats) -> tuple[Floats, Floats]:
         """Return octaves saved, and octaves of width removed per group."""
         slots, groups = self.slots[method], len(self.costs.groups)
-        names = [n for n in slots.space if self._sparse(method, n) and not isinstance(slots.space[n], Categorical)]
+        names = [n for n in slots.space if self._is_sparsity(method, n) and not isinstance(slots.space[n], Categorical)]
         columns = {name: slots.values(name, units) for name in names}
         target = self.targets.get(method, "sparsity.flops")
         mode = str(slots.choices("sparsity.mode", units)[0]) if "sparsity.mode" in slots.space else "target"
@@ -153,14 +153,14 @@ class Truth:
         saving = -np.log2(self.costs.shares(ratios)[:, 0])
         if mode in ("flops", "target"):
             saving = -np.log2(columns[target])
-        free = self._free(method, units)  # methods that stop by themselves: where is an invented function
+        free = self._sample_unlimited(method, units)  # methods that stop by themselves: where is an invented function
         if free is not None:
             rows, reached = free
             saving = np.where(rows, reached, saving)
             removed = np.where(rows[:, None], np.repeat(reached[:, None] / 2, groups, axis=1), removed)
         return saving, removed
 
-    def _free(self, method: str, units: Floats) -> tuple[NDArray[np.bool_], Floats] | None:
+    def _sample_unlimited(self, method: str, units: Floats) -> tuple[NDArray[np.bool_], Floats] | None:
         slots = self.slots[method]
         if method == "sdprun" and "steer" in slots.index:
             rows = slots.choices("steer", units) == "off"
@@ -171,7 +171,7 @@ class Truth:
             return rows, 0.3 + 2.5 * tolerance
         return None
 
-    def ceiling(self, count: int = 60_000) -> float:
+    def estimate_ceiling(self, count: int = 60_000) -> float:
         """Estimate the best hypervolume: many points with all parameters at their best.
 
         Args:
@@ -190,14 +190,14 @@ class Truth:
             for slot, name in enumerate(slots.names):
                 if "_offsets[" in name:
                     units[:, slot] = (0.5 + rng.normal(0, 0.15, len(units))).clip(0, 1)
-                elif self._sparse(method, name) or name in ("g_end", "mu"):
+                elif self._is_sparsity(method, name) or name in ("g_end", "mu"):
                     units[:, slot] = rng.random(len(units))
                 elif name in ("steer", "stop_rule"):
                     units[:, slot] = 0.01
             found.append(self.look(method, units))
         return volume(np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]))
 
-    def observed(self, accuracy: float, rng: np.random.Generator) -> float:
+    def add_noise(self, accuracy: float, rng: np.random.Generator) -> float:
         """Add the noise of a validation set, and round to whole examples.
 
         Args:

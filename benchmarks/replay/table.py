@@ -25,7 +25,7 @@ from methods import load_method
 from search.study.cost import PointCosts
 from search.study.samplers.slots import UNUSED, Floats, Slots
 from search.study.samplers.surrogate import FLOOR
-from search.study.space import own_space
+from search.study.space import select_own_space
 
 TREES = 120
 
@@ -81,7 +81,7 @@ class Interpolation:
         forest.fit(np.column_stack([octaves, units]), values - basis @ trend)
         return cls(trend, forest, values, basis @ trend + forest.oob_prediction_)
 
-    def at(self, octaves: Floats, units: Floats) -> Floats:
+    def interpolate(self, octaves: Floats, units: Floats) -> Floats:
         """Tell the quantity of other points.
 
         Args:
@@ -107,14 +107,14 @@ class Recorded(Truth):
     def __init__(self, planned: object, costs: PointCosts, rows: list[dict[str, Any]]) -> None:
         self.space, self.costs = planned.space, costs  # type: ignore[attr-defined]
         self.methods = list(planned.config.methods)  # type: ignore[attr-defined]
-        self.slots = {method: Slots(own_space(self.space, method)) for method in self.methods}
+        self.slots = {method: Slots(select_own_space(self.space, method)) for method in self.methods}
         self.targets = {method: load_method(method).flops_parameter or "" for method in self.methods}
         self.error: dict[str, Interpolation] = {}
         self.beyond: dict[str, Interpolation] = {}
         for method in self.methods:
             own = [row for row in rows if row["method"] == method]
             slots = self.slots[method]
-            units = slots.canonical(np.array([slots.encode(row["point"]) for row in own]))
+            units = slots.canonicalise(np.array([slots.encode(row["point"]) for row in own]))
             asked = self._octaves(method, units)
             reached = -np.log2([row["share"] for row in own])
             error = np.log(1 - np.array([row["metrics"]["accuracy"] for row in own]) + FLOOR)
@@ -139,14 +139,14 @@ class Recorded(Truth):
         Returns:
             Octaves of FLOPs saved and accuracy, ``[points]`` each.
         """
-        units = self.slots[method].canonical(units)
+        units = self.slots[method].canonicalise(units)
         asked = self._octaves(method, units)
         beyond = self.beyond[method]
-        saving = asked if np.abs(beyond.seen).max() < 0.05 else asked + beyond.at(asked, units)
+        saving = asked if np.abs(beyond.seen).max() < 0.05 else asked + beyond.interpolate(asked, units)
         saving = saving.clip(0.0)
-        return saving, 1 - (np.exp(self.error[method].at(saving, units)) - FLOOR).clip(0.0)
+        return saving, 1 - (np.exp(self.error[method].interpolate(saving, units)) - FLOOR).clip(0.0)
 
-    def ceiling(self, count: int = 60_000) -> float:
+    def estimate_ceiling(self, count: int = 60_000) -> float:
         """Estimate the best hypervolume by many points: a half drawn anywhere, the others around the authors' values.
 
         Args:

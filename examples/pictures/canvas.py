@@ -63,7 +63,7 @@ def panels(figure: Figure) -> tuple[Axes, Axes, Axes]:
     return large, above, below
 
 
-def framed(axes: Axes, x: str, y: str, title: str = "") -> None:
+def label_axes(axes: Axes, x: str, y: str, title: str = "") -> None:
     """Name the axes, and draw a quiet grid.
 
     Args:
@@ -83,7 +83,7 @@ def framed(axes: Axes, x: str, y: str, title: str = "") -> None:
         spine.set_color(MUTED)
 
 
-def marked(axes: Axes, step: float, name: str, *, height: float = 0.97, right: bool = True) -> None:
+def draw_mark(axes: Axes, step: float, name: str, *, height: float = 0.97, right: bool = True) -> None:
     """Draw a vertical line where something happens.
 
     Args:
@@ -107,7 +107,7 @@ def marked(axes: Axes, step: float, name: str, *, height: float = 0.97, right: b
     )
 
 
-def keyed(axes: Axes, where: Where = "best") -> None:
+def draw_legend(axes: Axes, where: Where = "best") -> None:
     """Draw the legend.
 
     Args:
@@ -117,7 +117,7 @@ def keyed(axes: Axes, where: Where = "best") -> None:
     axes.legend(loc=where, frameon=False, fontsize=10, labelcolor=INK)
 
 
-def keyed_below(axes: Axes, columns: int = 3) -> None:
+def draw_legend_below(axes: Axes, columns: int = 3) -> None:
     """Draw the legend in one line below, where there is no room between lines.
 
     Args:

@@ -33,7 +33,7 @@ class Digits:
     plan: Plan
     setting: Setting
 
-    def told(self, flops: float) -> str:
+    def describe(self, flops: float) -> str:
         """Say what was run.
 
         Args:
@@ -71,7 +71,7 @@ class Digits:
             example=setting.example,
             train=setting.train,
             validation=setting.validation,
-            recipe=setting.recipe.replaced(recalibrate=0),
+            recipe=setting.recipe.with_changes(recalibrate=0),
             steps=steps,
             generator=torch.Generator().manual_seed(SEED),
             analyses=setting.analyses,

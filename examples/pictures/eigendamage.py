@@ -12,7 +12,7 @@ from methods.training.evaluation import evaluate, recalibrate
 from search.report.palette import INK, MUTED
 from spaces import Value
 
-from .canvas import GONE, KEPT, THIRD, canvas, framed, keyed
+from .canvas import GONE, KEPT, THIRD, canvas, draw_legend, label_axes
 from .digits import SEED, Digits, digits
 
 if TYPE_CHECKING:
@@ -85,8 +85,10 @@ def draw_rises(axes: Axes, found: dict[str, list[Rise]]) -> None:
         axes.plot(shares, values, color=colour, marker=marker, markersize=6, linewidth=1.9, label=label)
     axes.set_yscale("log")
     axes.invert_xaxis()
-    framed(axes, "FLOPs that are left, %", "rise of the training loss (cross-entropy)", "What a cut costs, measured")
-    keyed(axes, "lower right")
+    label_axes(
+        axes, "FLOPs that are left, %", "rise of the training loss (cross-entropy)", "What a cut costs, measured"
+    )
+    draw_legend(axes, "lower right")
 
 
 def draw_predictions(axes: Axes, found: dict[str, list[Rise]]) -> None:
@@ -117,8 +119,10 @@ def draw_predictions(axes: Axes, found: dict[str, list[Rise]]) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0.7 * min(every), 0.3)
     axes.set_ylim(0.1 * min(every), 1.5 * max(every))
-    framed(axes, "predicted rise of the training loss", "measured rise", "What was predicted: right order, too small")
-    keyed(axes, "lower right")
+    label_axes(
+        axes, "predicted rise of the training loss", "measured rise", "What was predicted: right order, too small"
+    )
+    draw_legend(axes, "lower right")
 
 
 def draw(directory: Path, overrides: Sequence[str] = (), shares: Sequence[float] = SHARES) -> Figure:
@@ -133,10 +137,10 @@ def draw(directory: Path, overrides: Sequence[str] = (), shares: Sequence[float]
         The figure.
     """
     data = digits("eigendamage", directory, 1, overrides)
-    return compared(data, {variant: rises(data, variant, shares) for variant in LOOKS})
+    return draw_comparison(data, {variant: rises(data, variant, shares) for variant in LOOKS})
 
 
-def compared(data: Digits, found: dict[str, list[Rise]]) -> Figure:
+def draw_comparison(data: Digits, found: dict[str, list[Rise]]) -> Figure:
     """Draw what was measured.
 
     Args:

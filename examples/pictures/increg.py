@@ -13,9 +13,9 @@ from methods.increg.penalties import Penalties
 from search.report.palette import INK
 from spaces import Value
 
-from .canvas import GONE, canvas, framed, keyed_below, marked, panels
+from .canvas import GONE, canvas, draw_legend_below, draw_mark, label_axes, panels
 from .digits import Digits, digits
-from .tracks import FAINT, Tracks, draw_costs, draw_units, tracks, watched
+from .tracks import FAINT, Tracks, draw_costs, draw_units, make_tracks, watch_hook
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,10 +46,10 @@ def watch(data: Digits, flops: float) -> tuple[Tracks, Tensor]:
         removed.append(hook.standing.removed.clone())
         norms.append(hook.units.table.l1())
 
-    with watched(Penalties, look):
+    with watch_hook(Penalties, look):
         point: dict[str, Value] = {"sparsity.mode": "flops", "sparsity.flops": flops, "penalty_max": CEILING}
         outcome = data.trial("increg", point).outcome
-    return tracks(data, penalties, removed, outcome), torch.stack(norms)
+    return make_tracks(data, penalties, removed, outcome), torch.stack(norms)
 
 
 def draw_norms(axes: Axes, norms: Tensor, removed: Tensor) -> None:
@@ -68,8 +68,8 @@ def draw_norms(axes: Axes, norms: Tensor, removed: Tensor) -> None:
         axes.scatter([end], [left[-1]], s=22, color=GONE, zorder=4)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
-    framed(axes, "", "L1 norm left, %", "What is left of the channels that go")
-    marked(axes, len(norms), "")
+    label_axes(axes, "", "L1 norm left, %", "What is left of the channels that go")
+    draw_mark(axes, len(norms), "")
 
 
 def draw(directory: Path, overrides: Sequence[str] = (), flops: float = 0.25) -> Figure:
@@ -90,15 +90,15 @@ def draw(directory: Path, overrides: Sequence[str] = (), flops: float = 0.25) ->
     accuracy = 100 * found.outcome.metrics["accuracy"]
     figure = canvas(
         "increg: growing penalties squeeze weak channels to almost nothing before they go",
-        f"{data.told(flops)}, {accuracy:.1f} % on validation; all parameters at their defaults",
+        f"{data.describe(flops)}, {accuracy:.1f} % on validation; all parameters at their defaults",
     )
     axes, *small = panels(figure)
     draw_units(axes, penalties, removed, CEILING)
     axes.axhline(CEILING, color=INK, linewidth=1.4, label="ceiling: removed for good")
     axes.set_xlim(0, found.steps)
     axes.set_ylim(-0.01 * CEILING, 1.04 * CEILING)
-    framed(axes, "optimiser step", "penalty, in units of weight decay", f"Each line is a channel of {LAYER}")
-    keyed_below(axes)
+    label_axes(axes, "optimiser step", "penalty, in units of weight decay", f"Each line is a channel of {LAYER}")
+    draw_legend_below(axes)
     left_over, costs = small
     draw_norms(left_over, norms[:, row, :units], removed)
     draw_costs(costs, found, "optimiser step")

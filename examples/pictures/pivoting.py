@@ -19,7 +19,7 @@ from search.trials.trial import Finished
 
 from .canvas import GONE, KEPT, canvas
 from .digits import Digits, digits
-from .tracks import watched
+from .tracks import watch_hook
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ class Stage:
     entries: Floats
     title: str
 
-    def inside(self, blocks: int) -> float:
+    def measure_inside(self, blocks: int) -> float:
         """Return the share of the squares that lies in the blocks on the diagonal.
 
         Args:
@@ -69,7 +69,7 @@ class Watched:
     outcome: Outcome
 
 
-def pivoted(entries: Floats, matrix: Matrix, pivots: Pivots, kept: int) -> Floats:
+def permute_to_blocks(entries: Floats, matrix: Matrix, pivots: Pivots, kept: int) -> Floats:
     """Permute the entries of a matrix of one block per cluster of rows, so that the blocks lie on the diagonal.
 
     Args:
@@ -104,13 +104,13 @@ def watch(data: Digits, flops: float) -> Watched:
     def look(hook: Concentration) -> None:
         place, entries = hook.plan.names.index(LAYER), hook.scores.entries()[LAYER]
         matrix = hook.plan.matrices[place]
-        now = pivoted(entries, matrix, hook.pivots, place)
+        now = permute_to_blocks(entries, matrix, hook.pivots, place)
         if not matrices:  # after the first step, which changes next to nothing
             matrices.append(matrix)
             before[:] = [Stage(entries, "as trained"), Stage(now, "the same, pivoted")]
         after[:] = [Stage(now, "after moving weight")]
 
-    with watched(Concentration, look):
+    with watch_hook(Concentration, look):
         finished = data.trial("pivoting", {"sparsity.mode": "flops", "sparsity.flops": flops, "mode": "gradual"})
     cut = Stage(blocks_alone(data, finished), "cut and fine-tuned")
     return Watched((*before, *after, cut), matrices[0].blocks, finished.outcome)
@@ -156,7 +156,7 @@ def draw_matrix(axes: Axes, stage: Stage, blocks: int, outlined: bool, brightest
         axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=GONE, linewidth=1.4))
     axes.set_title(stage.title, loc="left", fontsize=12, color=INK, pad=8)
     order = ", in new order" if outlined else ""
-    share = f"{100 * stage.inside(blocks):.0f} % of the squares"
+    share = f"{100 * stage.measure_inside(blocks):.0f} % of the squares"
     where = "in the blocks" if outlined else f"in {blocks} blocks of the diagonal"
     axes.set_xlabel(f"input channels{order}", color=INK, fontsize=10.5)
     axes.set_ylabel(f"output channels{order}", color=INK, fontsize=10.5)
@@ -184,7 +184,7 @@ def draw(directory: Path, overrides: Sequence[str] = (), flops: float = 0.5) -> 
     accuracy = 100 * found.outcome.metrics["accuracy"]
     figure = canvas(
         "pivoting: a new order of channels gathers weight in blocks, training gathers more, the rest goes",
-        f"{data.told(flops)}, {accuracy:.1f} % on validation; mode gradual, all else at its default; layer {LAYER}",
+        f"{data.describe(flops)}, {accuracy:.1f} % on validation; mode gradual, all else at its default; layer {LAYER}",
         height=4.6,
     )
     colours = LinearSegmentedColormap.from_list("sizes", ["#FFFFFF", "#56B4E9", KEPT, "#0B2545"])

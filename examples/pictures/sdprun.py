@@ -16,7 +16,7 @@ from search.records.outcome import Outcome
 from search.report.palette import INK, MUTED
 from search.report.valley import barrier
 
-from .canvas import GONE, KEPT, THIRD, canvas, framed, keyed
+from .canvas import GONE, KEPT, THIRD, canvas, draw_legend, label_axes
 from .digits import Digits, digits
 from .tracks import FAINT, STRONG
 
@@ -109,8 +109,8 @@ def draw_ratios(axes: Axes, found: Shrinking) -> None:
     )
     axes.set_xlim(0, len(steps))
     axes.set_ylim(0, 1.3 * float(found.ratios.max()))
-    framed(axes, "optimiser step", "length of a channel, in units of kappa", f"Each line is a channel of {LAYER}")
-    keyed(axes, "upper left")
+    label_axes(axes, "optimiser step", "length of a channel, in units of kappa", f"Each line is a channel of {LAYER}")
+    draw_legend(axes, "upper left")
 
 
 def draw_valley(axes: Axes, outcome: Outcome) -> None:
@@ -132,8 +132,8 @@ def draw_valley(axes: Axes, outcome: Outcome) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xticks([0, 0.5, 1], ["not pruned", "half way", "pruned"], ha="center")
     axes.yaxis.set_major_formatter("{x:g}")
-    framed(axes, "way between the networks", "training loss (cross-entropy)", "Both networks in one valley?")
-    keyed(axes)
+    label_axes(axes, "way between the networks", "training loss (cross-entropy)", "Both networks in one valley?")
+    draw_legend(axes)
 
 
 def draw(directory: Path, overrides: Sequence[str] = (), flops: float = 0.25) -> Figure:
@@ -152,7 +152,7 @@ def draw(directory: Path, overrides: Sequence[str] = (), flops: float = 0.25) ->
     accuracy = 100 * found.outcome.metrics["accuracy"]
     figure = canvas(
         "sdprun: a rising threshold is taken from the length of every channel; those that it overtakes vanish",
-        f"{data.told(flops)}, {accuracy:.1f} % on validation; all parameters at their defaults",
+        f"{data.describe(flops)}, {accuracy:.1f} % on validation; all parameters at their defaults",
     )
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.45, 1)})
     draw_ratios(left, found)

@@ -12,9 +12,9 @@ from methods.spp.probabilities import Probabilities
 from methods.training.evaluation import evaluate
 from search.report.palette import INK
 
-from .canvas import canvas, framed, keyed_below, panels
+from .canvas import canvas, draw_legend_below, label_axes, panels
 from .digits import Digits, digits
-from .tracks import Tracks, draw_accuracy, draw_costs, draw_units, tracks, watched
+from .tracks import Tracks, draw_accuracy, draw_costs, draw_units, make_tracks, watch_hook
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,9 +39,9 @@ def watch(data: Digits, flops: float) -> Tracks:
         probabilities.append(hook.probability.clone())
         removed.append(hook.standing.removed.clone())
 
-    with watched(Probabilities, look):
+    with watch_hook(Probabilities, look):
         outcome = data.trial("spp", {"sparsity.mode": "flops", "sparsity.flops": flops}).outcome
-    return tracks(data, probabilities, removed, outcome)
+    return make_tracks(data, probabilities, removed, outcome)
 
 
 def draw(directory: Path, overrides: Sequence[str] = (), flops: float = 0.25) -> Figure:
@@ -60,15 +60,17 @@ def draw(directory: Path, overrides: Sequence[str] = (), flops: float = 0.25) ->
     probabilities, removed = found.group(row, data.plan.groups[row].channels)
     figure = canvas(
         "spp: weak channels are left out ever more often, until for good; some come back in time",
-        f"{data.told(flops)}; all parameters at their defaults",
+        f"{data.describe(flops)}; all parameters at their defaults",
     )
     axes, *small = panels(figure)
     draw_units(axes, 100 * probabilities, removed, 100)
     axes.axhline(100, color=INK, linewidth=1.4, label="certain: removed for good")
     axes.set_xlim(0, found.steps)
     axes.set_ylim(0, 104)
-    framed(axes, "optimiser step", "probability of being left out of a step, %", f"Each line is a channel of {LAYER}")
-    keyed_below(axes)
+    label_axes(
+        axes, "optimiser step", "probability of being left out of a step, %", f"Each line is a channel of {LAYER}"
+    )
+    draw_legend_below(axes)
     costs, accuracy = small
     draw_costs(costs, found)
     draw_accuracy(accuracy, found, evaluate(data.setting.model, data.setting.validation).accuracy)

@@ -15,7 +15,7 @@ from methods.training.trainer import Hook
 from search.records.outcome import Outcome
 from search.report.palette import INK
 
-from .canvas import GONE, KEPT, framed, keyed, marked
+from .canvas import GONE, KEPT, draw_legend, draw_mark, label_axes
 from .digits import Digits
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FAINT, STRONG = 1.1, 1.9
 
 
 @contextmanager
-def watched(kind: type[H], look: Callable[[H], None]) -> Generator[None]:
+def watch_hook(kind: type[H], look: Callable[[H], None]) -> Generator[None]:
     """Look at a hook after every step of training.
 
     A trial makes its hooks by itself, so it is their class that is told, for a while, to call us.
@@ -84,7 +84,7 @@ class Tracks:
         return self.values[:, row, :units], self.removed[:, row, :units]
 
 
-def tracks(data: Digits, values: list[Tensor], removed: list[Tensor], outcome: Outcome) -> Tracks:
+def make_tracks(data: Digits, values: list[Tensor], removed: list[Tensor], outcome: Outcome) -> Tracks:
     """Put together what was seen.
 
     Args:
@@ -145,8 +145,8 @@ def draw_costs(axes: Axes, found: Tracks, x: str = "") -> None:
     axes.step(steps, shares, where="post", color=KEPT, linewidth=STRONG)
     axes.set_ylim(0, 105)
     axes.set_xlim(0, total)
-    framed(axes, x, "FLOPs if cut now, %", "What the network would cost")
-    marked(axes, found.steps, "cut; fine-tuning")
+    label_axes(axes, x, "FLOPs if cut now, %", "What the network would cost")
+    draw_mark(axes, found.steps, "cut; fine-tuning")
     axes.annotate(
         f"{shares[-1]:.1f} %", (total, shares[-1]), xytext=(-4, 8), textcoords="offset points", ha="right", color=KEPT,
         fontsize=11, fontweight="bold",
@@ -166,6 +166,6 @@ def draw_accuracy(axes: Axes, found: Tracks, dense: float) -> None:
     axes.plot(steps, shares, color=KEPT, linewidth=STRONG, label=f"this trial: {shares[-1]:.1f} % at the end")
     axes.axhline(100 * dense, color=INK, linewidth=1, linestyle=(0, (2, 3)), label=f"dense: {100 * dense:.1f} %")
     axes.set_xlim(0, steps[-1])
-    framed(axes, "optimiser step", "validation accuracy, %", "What it is worth")
-    marked(axes, found.steps, "")
-    keyed(axes, "lower right")
+    label_axes(axes, "optimiser step", "validation accuracy, %", "What it is worth")
+    draw_mark(axes, found.steps, "")
+    draw_legend(axes, "lower right")

@@ -73,7 +73,7 @@ def arguments(inputs: Inputs, names: Sequence[str]) -> list[Tensor]:
     return [inputs[name] for name in names[: len(inputs)]] if isinstance(inputs, dict) else tensors(inputs)
 
 
-def first_tensor(inputs: Inputs) -> Tensor:
+def get_first_tensor(inputs: Inputs) -> Tensor:
     """Return the first tensor.
 
     Args:
@@ -94,7 +94,7 @@ def batch_size(inputs: Inputs) -> int:
     Returns:
         Length of the first dimension of the first tensor.
     """
-    return len(first_tensor(inputs))
+    return len(get_first_tensor(inputs))
 
 
 def map_tensors(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:

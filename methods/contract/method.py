@@ -33,7 +33,7 @@ from methods.contract.task import Task
 from methods.network.anatomy import Anatomy
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
-from spaces import InputError, LayerGroup, Point, Space, Value, unknown_name
+from spaces import InputError, LayerGroup, Point, Space, Value, explain_unknown_name
 from spaces.errors import explain
 
 Record = dict[str, float]
@@ -117,7 +117,7 @@ class Problem:
     @cached_property
     def _known(self) -> Anatomy | None:
         """What is known, if it is of this network: one that has changed since is followed again."""
-        fits = self.known is not None and self.known.fits(self.model, self.example, self.ignored)
+        fits = self.known is not None and self.known.is_of(self.model, self.example, self.ignored)
         return self.known if fits else None
 
     def preview(self, kept: Mapping[str, int]) -> Preview:
@@ -265,7 +265,7 @@ class Method(BaseModel, ABC):
         """
         known: dict[str, Mapping[str, Value]] = {"default": {}, "paper": {}, **cls.presets}
         if name not in known:
-            raise InputError(unknown_name(f"preset of {cls.__name__}:", name, known))
+            raise InputError(explain_unknown_name(f"preset of {cls.__name__}:", name, known))
         return known[name]
 
     @classmethod
@@ -304,12 +304,12 @@ class Method(BaseModel, ABC):
             InputError: If a name is unknown or a value is not allowed.
         """
         try:
-            return cls.model_validate(nested(point))
+            return cls.model_validate(nest_names(point))
         except ValidationError as error:
             raise InputError(explain(error, cls, f"method {cls.__name__}")) from error
 
 
-def nested(point: Point) -> dict[str, Any]:
+def nest_names(point: Point) -> dict[str, Any]:
     """Turn dotted and bracketed names into nested mappings.
 
     Args:
@@ -319,7 +319,7 @@ def nested(point: Point) -> dict[str, Any]:
         The same values, nested.
 
     Example:
-        >>> nested({"a": 1, "s.mode": "layer", "s.layers[conv1.0]": 0.5})
+        >>> nest_names({"a": 1, "s.mode": "layer", "s.layers[conv1.0]": 0.5})
         {'a': 1, 's': {'mode': 'layer', 'layers': {'conv1.0': 0.5}}}
     """
     tree: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import InputError, kind_and_line, unknown_name
+from spaces.errors import InputError, explain_unknown_name, kind_and_line
 
 ROOMS = ("methods", "search", "spaces", "paretoprune")
 """Our packages, whose names a user's modules cannot have."""
@@ -26,7 +26,7 @@ Check = Callable[[Any], str | None]
 """Says what is wrong with a loaded object ("is no subclass of methods.Method"), or ``None`` if it is of the kind."""
 
 
-def any_callable(found: Any) -> str | None:
+def accept_callable(found: Any) -> str | None:
     """Accept whatever can be called (the usual check of functions).
 
     Args:
@@ -73,7 +73,7 @@ def is_reference(name: str) -> bool:
     return ":" in name
 
 
-def registered_parts(group: str) -> list[EntryPoint]:
+def list_registered_parts(group: str) -> list[EntryPoint]:
     """List what installed packages register.
 
     Args:
@@ -91,7 +91,7 @@ def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, .
     return tuple(entry_points(group=group))
 
 
-def known_names(builtins: Mapping[str, str], group: str) -> list[str]:
+def list_known_names(builtins: Mapping[str, str], group: str) -> list[str]:
     """Return the registered names of a kind, ours and those of installed packages.
 
     Args:
@@ -101,16 +101,16 @@ def known_names(builtins: Mapping[str, str], group: str) -> list[str]:
     Returns:
         The names, sorted.
     """
-    return sorted({*builtins, *(point.name for point in registered_parts(group))})
+    return sorted({*builtins, *(point.name for point in list_registered_parts(group))})
 
 
-def load_named(kind: str, name: str, builtins: Mapping[str, str], group: str, check: Check = any_callable) -> Any:
+def load_named(kind: str, name: str, builtins: Mapping[str, str], group: str, check: Check = accept_callable) -> Any:
     """Import what a name stands for.
 
     Args:
         kind: What it is, in the singular, for messages ("method", "sampler").
-        name: A name of :func:`known_names`, or ``package.module:Name``; the module is installed or lies in the working
-            directory.
+        name: A name of :func:`list_known_names`, or ``package.module:Name``; the module is installed or lies in the
+            working directory.
         builtins: Our own: ``"module:Attribute"`` by name.
         group: The entry-point group in which other packages list theirs.
         check: Says what is wrong with an object of another kind.
@@ -128,10 +128,10 @@ def load_named(kind: str, name: str, builtins: Mapping[str, str], group: str, ch
     """
     if is_reference(name):
         return _import(f"{kind} {name!r}", name, check)
-    claims = [point.value for point in registered_parts(group) if point.name == name]
+    claims = [point.value for point in list_registered_parts(group) if point.name == name]
     places = [builtins[name], *claims] if name in builtins else claims
     if not places:
-        raise InputError(unknown_name(kind, name, [*known_names(builtins, group), "package.module:Name"]))
+        raise InputError(explain_unknown_name(kind, name, [*list_known_names(builtins, group), "package.module:Name"]))
     if len(places) > 1:
         raise InputError(f"{kind} {name!r} is registered more than once: {', '.join(places)}")
     return _import(f"{kind} {name!r} (registered as {places[0]!r})", places[0].partition("[")[0].strip(), check)
@@ -188,7 +188,7 @@ def _import(subject: str, reference: str, check: Check) -> Any:
     for part in parts:
         if not hasattr(found, part):
             fitting = [n for n, value in vars(found).items() if not n.startswith("_") and check(value) is None]
-            raise InputError(f"{subject}: {unknown_name(f'name in {module_name}:', part, fitting)}")
+            raise InputError(f"{subject}: {explain_unknown_name(f'name in {module_name}:', part, fitting)}")
         found = getattr(found, part)
     if (complaint := check(found)) is not None:
         raise InputError(f"{subject}: {path} {complaint}")

@@ -79,7 +79,7 @@ class Recipe(BaseModel):
     recalibrate: int = Field(default=20, ge=0)
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_together(self) -> Self:
         """Check what one field alone cannot show."""
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError(
@@ -99,7 +99,7 @@ class Recipe(BaseModel):
         """Whether the dense network takes part in training."""
         return self.distill > 0 or self.distill_features > 0
 
-    def replaced(self, **changes: Any) -> Recipe:
+    def with_changes(self, **changes: Any) -> Recipe:
         """Return the recipe with some fields changed, validated.
 
         Args:

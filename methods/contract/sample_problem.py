@@ -162,4 +162,4 @@ def find_anatomy(network: Callable[[], nn.Module]) -> Anatomy:
     """
     model, example = build_seeded(network), torch.zeros(1, *IMAGE)
     groups = channel_groups(model, example)
-    return Anatomy.of(model, example, (), groups, CostModel(model, example, groups))
+    return Anatomy.from_groups(model, example, (), groups, CostModel(model, example, groups))

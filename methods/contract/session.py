@@ -6,7 +6,8 @@ session of its problem under names of its own, each used once in a trial:
 
 * training: ``records = problem.session.train("finetune", trainer)`` instead of ``trainer.run()``. Every end of an
   epoch is a *rung*: there the session may save the trainer, and may stop the trial by raising :class:`Paused`.
-* other deterministic work: ``problem.session.once("scores", compute)`` returns the tensors that ``compute`` returns.
+* other deterministic work: ``problem.session.compute_once("scores", compute)`` returns the tensors that ``compute``
+  returns.
 
 Everything between must be repeatable: draw from the problem's generator alone, and read what training has found from
 the network or from a hook whose ``state_dict`` holds it.
@@ -127,7 +128,7 @@ class Session(Protocol):
             The records of all its epochs; a :class:`Paused` is raised at a rung where the trial is not to go on.
         """
 
-    def once(self, name: str, compute: Callable[[], Tensors]) -> Tensors:
+    def compute_once(self, name: str, compute: Callable[[], Tensors]) -> Tensors:
         """Do a costly deterministic step, or load what it gave before.
 
         Args:
@@ -163,7 +164,7 @@ class TrialAnalyses:
         Returns:
             Tensors by name.
         """
-        return self.session.once(f"{self.stage}/{name}/{sorted(settings.items())}", compute)
+        return self.session.compute_once(f"{self.stage}/{name}/{sorted(settings.items())}", compute)
 
 
 class Uninterrupted:
@@ -183,7 +184,7 @@ class Uninterrupted:
         """
         return trainer.run()
 
-    def once(self, name: str, compute: Callable[[], Tensors]) -> Tensors:
+    def compute_once(self, name: str, compute: Callable[[], Tensors]) -> Tensors:
         """Do a costly step.
 
         Args:
@@ -274,7 +275,7 @@ class Saved:
                 raise Paused(rung, decision)
         return trainer.run()  # no step is left: the network is handed over in eval mode
 
-    def once(self, name: str, compute: Callable[[], Tensors]) -> Tensors:
+    def compute_once(self, name: str, compute: Callable[[], Tensors]) -> Tensors:
         """Do a costly step, or load what it gave before.
 
         Args:

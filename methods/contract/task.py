@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.contract.inputs import Target, batch_size, first_tensor, take
+from methods.contract.inputs import Target, batch_size, get_first_tensor, take
 from spaces import InputError
 
 Direction = Literal["maximize", "minimize"]
@@ -70,7 +70,7 @@ class Metric:
         """
         return f"{value:{self.format}} {self.unit}".rstrip()
 
-    def better(self, one: float, other: float) -> bool:
+    def is_better(self, one: float, other: float) -> bool:
         """Compare two values.
 
         Args:
@@ -266,7 +266,7 @@ class Task(ABC):
         Returns:
             The number of classes, or of numbers to predict; by default the second dimension of the first tensor, or 1.
         """
-        first = first_tensor(target)
+        first = get_first_tensor(target)
         return int(first.shape[1]) if first.ndim > 1 else 1
 
     @staticmethod

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from methods.contract.forms import EqualForms, FormsWithTail
 from methods.contract.inputs import Target, batch_size, take
-from methods.contract.method import Method, Problem, Pruned, Record, nested
+from methods.contract.method import Method, Problem, Pruned, Record, nest_names
 from methods.contract.recipe import Recipe
 from methods.contract.sample_problem import CLASSES, IMAGE, blobs, build_seeded, chain_network, find_anatomy
 from methods.contract.session import Paused, Rung, Saved
@@ -462,7 +462,7 @@ def _widths(model: nn.Module, names: Collection[str], example: Tensor) -> dict[t
 
 
 def _lookup(fields: object, key: str) -> object:
-    node: object = nested({key: 0})
+    node: object = nest_names({key: 0})
     while isinstance(node, dict):
         assert isinstance(fields, dict)
         (part, node), *_ = node.items()

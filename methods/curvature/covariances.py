@@ -182,7 +182,7 @@ class ChannelCovariance:
         Returns:
             ``[groups, I/g, I/g]``, float64, symmetric.
         """
-        return symmetric(self._sum).div_(self._layer.weight[0, 0].numel())
+        return symmetrise(self._sum).div_(self._layer.weight[0, 0].numel())
 
     def _root_counts(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
         """Return square roots of how often each pixel is read, ``[height, width]``."""
@@ -244,7 +244,7 @@ class FactorSums:
         """
         return Factors(
             inputs=self._inputs.total().div_(samples),
-            outputs=symmetric(self._outputs).div_(self._positions),
+            outputs=symmetrise(self._outputs).div_(self._positions),
             samples=samples,
         )
 
@@ -274,7 +274,7 @@ def squares(layer: WatchedLayer, size: int) -> Tensor:
     return torch.zeros(groups_of(layer), size, size, dtype=torch.float64, device=layer.weight.device)
 
 
-def symmetric(matrices: Tensor) -> Tensor:
+def symmetrise(matrices: Tensor) -> Tensor:
     """Remove what rounding made of symmetry.
 
     Args:

@@ -29,7 +29,7 @@ def origin(model: nn.Module, inputs: Inputs) -> str | None:
         if first:
             return
         for side, values in (("inputs", (*args, *named.values())), ("outputs", (output,))):
-            if any(not_finite(value) for value in values):
+            if any(is_not_finite(value) for value in values):
                 first.append(f"the {side} of layer {name!r} ({type(layer).__name__})")
                 return
 
@@ -47,7 +47,7 @@ def origin(model: nn.Module, inputs: Inputs) -> str | None:
     return first[0] if first else None
 
 
-def not_finite(value: object) -> bool:
+def is_not_finite(value: object) -> bool:
     """Tell whether something is a tensor with infinities or NaN; waits for the device.
 
     Args:

@@ -58,22 +58,24 @@ def gradients_of(
     if fisher == "mc" and (generator is None or draws < 1):
         raise ValueError(f"drawn labels need a generator and at least one draw, not {generator} and {draws}")
     if fisher == "mc" and generator is not None:
-        return partial(_mc, task=task, draws=draws, generator=generator)
-    return partial(_exact if fisher == "exact" else _empirical, task=task)
+        return partial(_yield_sampled, task=task, draws=draws, generator=generator)
+    return partial(_yield_exact if fisher == "exact" else _yield_empirical, task=task)
 
 
-def _mc(output: Tensor, target: Target, task: Task, draws: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _yield_sampled(
+    output: Tensor, target: Target, task: Task, draws: int, generator: torch.Generator
+) -> Iterator[Tensor]:
     task.check(output, target)
     for _ in range(draws):
         drawn = task.draw_target(output.detach(), generator, like=target)
         yield task.fisher_gradient(output.detach(), drawn) / sqrt(draws)
 
 
-def _exact(output: Tensor, target: Target, task: Task) -> Iterator[Tensor]:
+def _yield_exact(output: Tensor, target: Target, task: Task) -> Iterator[Tensor]:
     task.check(output, target)
     yield from task.exact_gradients(output.detach(), target)
 
 
-def _empirical(output: Tensor, target: Target, task: Task) -> Iterator[Tensor]:
+def _yield_empirical(output: Tensor, target: Target, task: Task) -> Iterator[Tensor]:
     task.check(output, target)
     yield task.fisher_gradient(output.detach(), target)

@@ -33,7 +33,7 @@ class Sampling:
     seed: int
 
     @staticmethod
-    def of(split: Split, fisher: Fisher, labels: int, samples: int, batch_size: int, seed: int) -> Sampling:
+    def from_split(split: Split, fisher: Fisher, labels: int, samples: int, batch_size: int, seed: int) -> Sampling:
         """Describe a sampling with no more samples than there are.
 
         Args:

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from methods.contract.classification import Classification
 from methods.contract.data import Batch
-from methods.contract.inputs import batch_size, call, first_tensor
+from methods.contract.inputs import batch_size, call, get_first_tensor
 from methods.contract.task import Task
-from methods.curvature.finite import not_finite, origin
+from methods.curvature.finite import is_not_finite, origin
 from methods.curvature.fisher import Gradients
 from methods.training.evaluation import evaluation_mode
 from spaces import InputError
-from spaces.errors import unknown_name
+from spaces.errors import explain_unknown_name
 
 WatchedLayer = nn.Conv2d | nn.Linear
 """What can be watched."""
@@ -41,7 +41,7 @@ class Watcher(Protocol):
             y: The layer's output; only its shape may be used.
 
         Returns:
-            Whatever :meth:`reached` wants to see again for this call.
+            Whatever :meth:`on_gradient` wants to see again for this call.
         """
 
     def on_gradient(self, kept: Any, gradient: Tensor) -> None:
@@ -86,7 +86,7 @@ def watch_layers(model: nn.Module, names: Sequence[str]) -> dict[str, WatchedLay
     layers: dict[str, WatchedLayer] = {}
     for name in names:
         if name not in modules:
-            raise InputError(unknown_name("layer", name, modules))
+            raise InputError(explain_unknown_name("layer", name, modules))
         layer = modules[name]
         if not isinstance(layer, WatchedLayer):
             kind = type(layer).__name__
@@ -123,7 +123,7 @@ def run_passes(
     order: dict[str, None] = {}
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(model))
-        stack.enter_context(full_precision())
+        stack.enter_context(keep_full_precision())
         stack.enter_context(torch.set_grad_enabled(gradients is not None))
         # Anything that requires a gradient will do to have one computed at every watched output.
         anchor = torch.zeros((), requires_grad=gradients is not None)
@@ -131,9 +131,9 @@ def run_passes(
             hook = _hook(watchers[name], anchor, partial(order.setdefault, name))
             stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
         for inputs, target in batches:
-            with torch.autocast(first_tensor(inputs).device.type, enabled=False):
+            with torch.autocast(get_first_tensor(inputs).device.type, enabled=False):
                 outputs = task.output(call(model, inputs))
-                if not_finite(outputs):  # nothing that follows would be worth waiting for
+                if is_not_finite(outputs):  # nothing that follows would be worth waiting for
                     raise InputError(f"{origin(model, inputs) or 'the outputs of the network'} are not finite")
                 if gradients is not None:
                     _send_back(outputs, gradients(outputs, target), anchor, watchers.values())
@@ -146,7 +146,7 @@ def run_passes(
 
 
 @contextmanager
-def full_precision() -> Generator[None]:
+def keep_full_precision() -> Generator[None]:
     """Keep products in float32 from being shortened to TF32 or bfloat16; settings are restored.
 
     Yields:

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
-from methods.eigendamage.directions import CostOf, Ranking, by_place, keep_above, least, meet_cost, scale_scores
+from methods.eigendamage.directions import (
+    CostOf,
+    Ranking,
+    choose_least,
+    choose_within_cost,
+    keep_above,
+    rank_scores,
+    scale_scores,
+)
 from spaces import FlopsTarget, InputError, Sparsity, Uniform
 
 Selection = Literal["global", "per_layer"]
@@ -94,24 +102,26 @@ def choose(
         InputError: If a FLOPs target cannot be reached in the last round; says which share can.
     """
     if isinstance(sparsity, FlopsTarget):
-        comparable = competing(sparsity.tilt, selection, rankings, sides)
+        comparable = scale_rankings(sparsity.tilt, selection, rankings, sides)
         target = present.share(sparsity.flops) * dense
-        smallest = cost(least(comparable))
+        smallest = cost(choose_least(comparable))
         if smallest <= target:
-            return meet_cost(comparable, cost, target)
+            return choose_within_cost(comparable, cost, target)
         if present.last:
-            raise InputError(unreachable(sparsity.flops, smallest, dense))
-        return least(comparable)
+            raise InputError(explain_unreachable(sparsity.flops, smallest, dense))
+        return choose_least(comparable)
     if isinstance(sparsity, Uniform) and selection == "global":
         return keep_above(rankings, 1 - Round(1, present.of).share(1 - sparsity.ratio))
     kept = []
     for ranking, side in zip(rankings, sides, strict=True):
         wanted = side.size - ceil((1 - present.share(1 - side.ratio)) * side.size - 1e-9)
-        kept.append(ranking.without(max(0.0, 1 - wanted / len(ranking.scores))))
+        kept.append(ranking.count_without(max(0.0, 1 - wanted / len(ranking.scores))))
     return kept
 
 
-def competing(tilt: float, selection: Selection, rankings: Sequence[Ranking], sides: Sequence[Side]) -> list[Ranking]:
+def scale_rankings(
+    tilt: float, selection: Selection, rankings: Sequence[Ranking], sides: Sequence[Side]
+) -> list[Ranking]:
     """Give rankings scores that one threshold can be put to.
 
     Args:
@@ -130,13 +140,13 @@ def competing(tilt: float, selection: Selection, rankings: Sequence[Ranking], si
         if selection == "global":
             changed.append(scale_scores(ranking, 10 ** (-DECADES_PER_TILT * lean)))
         elif side.coupled:
-            changed.append(by_place(ranking, side.size, lean))
+            changed.append(rank_scores(ranking, side.size, lean))
         else:
             changed.append(replace(ranking, least=len(ranking.scores)))
     return changed
 
 
-def unreachable(wanted: float, smallest: int, dense: int) -> str:
+def explain_unreachable(wanted: float, smallest: int, dense: int) -> str:
     """Say that a FLOPs target cannot be reached, and which one can.
 
     Args:

@@ -45,7 +45,7 @@ class Ranking:
         least = min(ceil(self.least / self.step) * self.step, most)
         return most if count >= most else max(count // self.step * self.step, least)
 
-    def above(self, threshold: float) -> int:
+    def count_above(self, threshold: float) -> int:
         """Count what is kept if everything up to a threshold goes.
 
         Args:
@@ -56,7 +56,7 @@ class Ranking:
         """
         return self.round_down(bisect_left(self.scores, -threshold, key=lambda score: -score))
 
-    def without(self, ratio: float) -> int:
+    def count_without(self, ratio: float) -> int:
         """Count what is kept if a share goes.
 
         Args:
@@ -98,7 +98,7 @@ def scale_scores(ranking: Ranking, factor: float) -> Ranking:
     return replace(ranking, scores=tuple(score * factor for score in ranking.scores))
 
 
-def by_place(ranking: Ranking, size: int, shift: float = 0.0) -> Ranking:
+def rank_scores(ranking: Ranking, size: int, shift: float = 0.0) -> Ranking:
     """Replace scores by places, so that one threshold leaves the same share of all rankings.
 
     Args:
@@ -127,10 +127,10 @@ def keep_above(rankings: Sequence[Ranking], ratio: float) -> list[int]:
     removed = int(ratio * len(scores) + 1e-9)
     if removed == 0:
         return [len(ranking.scores) for ranking in rankings]
-    return [ranking.above(scores[removed - 1]) for ranking in rankings]
+    return [ranking.count_above(scores[removed - 1]) for ranking in rankings]
 
 
-def meet_cost(rankings: Sequence[Ranking], cost: CostOf, target: float) -> list[int]:
+def choose_within_cost(rankings: Sequence[Ranking], cost: CostOf, target: float) -> list[int]:
     """Find the threshold at which a target is met, by bisection, and use up what it leaves.
 
     The cost never rises with the threshold, so the smallest threshold that meets the target is well defined. Scores
@@ -152,16 +152,16 @@ def meet_cost(rankings: Sequence[Ranking], cost: CostOf, target: float) -> list[
         return whole
     thresholds = sorted(set(chain.from_iterable(ranking.scores for ranking in rankings)))
 
-    def fits(threshold: float) -> bool:
-        return cost([ranking.above(threshold) for ranking in rankings]) <= target
+    def is_met(threshold: float) -> bool:
+        return cost([ranking.count_above(threshold) for ranking in rankings]) <= target
 
-    position = bisect_left(thresholds, True, key=fits)
+    position = bisect_left(thresholds, True, key=is_met)
     if position == len(thresholds):
-        raise ValueError(f"the target {target} cannot be met; the least cost is {cost(least(rankings))}")
-    return _fill(rankings, [ranking.above(thresholds[position]) for ranking in rankings], cost, target)
+        raise ValueError(f"the target {target} cannot be met; the least cost is {cost(choose_least(rankings))}")
+    return _fill(rankings, [ranking.count_above(thresholds[position]) for ranking in rankings], cost, target)
 
 
-def least(rankings: Sequence[Ranking]) -> list[int]:
+def choose_least(rankings: Sequence[Ranking]) -> list[int]:
     """Return the smallest choice.
 
     Args:

@@ -24,7 +24,7 @@ from methods.curvature.fisher_sampling import Sampling
 from methods.curvature.second_moments import collect_second_moments
 from methods.eigendamage.directions import Ranking, limit_ranking, scale_scores
 from methods.eigendamage.kronecker import Basis, Directions, damage, directions, eigenbases, predict_from_variances
-from methods.eigendamage.rotation import Parts, core_name, core_of, parts, rotations, three_part
+from methods.eigendamage.rotation import Parts, build_three_parts, core_name, core_of, parts, rotations
 from methods.eigendamage.rotation_cost import Form, Forms, Shape
 from methods.eigendamage.separable import Separated, separable
 from methods.network.chains import blocks, groups_of, realise
@@ -214,7 +214,7 @@ class Eigenspace:
             decided[name] = Kept(columns, rows, form, found.union(columns, rows))
         return decided
 
-    def three_parts(self, kept: Mapping[str, Kept]) -> nn.Module:
+    def rewrite_in_three_parts(self, kept: Mapping[str, Kept]) -> nn.Module:
         """Rewrite the layers into three parts.
 
         Args:
@@ -227,10 +227,10 @@ class Eigenspace:
         for name, each in kept.items():
             if each.form.segments is not None:
                 module = smaller.get_submodule(name)
-                smaller.set_submodule(name, three_part(module, self._parts(name, module, each)))
+                smaller.set_submodule(name, build_three_parts(module, self._parts(name, module, each)))
         return smaller
 
-    def rewritten(self, kept: Mapping[str, Kept], sweeps: int, generator: torch.Generator) -> Rewritten:
+    def rewrite(self, kept: Mapping[str, Kept], sweeps: int, generator: torch.Generator) -> Rewritten:
         """Rewrite the layers into the form of the end.
 
         Args:
@@ -253,7 +253,7 @@ class Eigenspace:
                 errors[name] = separated.error
                 harm += self._separation_damage(name, each, found, separated)
                 continue
-            built = realise(three_part(module, found), each.form.segments)
+            built = realise(build_three_parts(module, found), each.form.segments)
             fixed += rotations(built, each.form.segments)
             smaller.set_submodule(name, built)
         return Rewritten(smaller, fixed, errors, harm)
@@ -278,7 +278,7 @@ class Eigenspace:
         return zip(self.shapes, zip(choice[::2], choice[1::2], strict=True), strict=True)
 
     def _form(self, name: str, columns: int, rows: int) -> Form:
-        return self._forms.best(self.shapes[name], columns, rows, dense=self._dense[name])
+        return self._forms.choose_best(self.shapes[name], columns, rows, dense=self._dense[name])
 
 
 def flops_of(shapes: Mapping[str, Shape], choice: Sequence[int], forms: Forms, rest: int) -> int:
@@ -294,7 +294,7 @@ def flops_of(shapes: Mapping[str, Shape], choice: Sequence[int], forms: Forms, r
         Multiply-accumulates for one input.
     """
     pairs = zip(shapes.values(), choice[::2], choice[1::2], strict=True)
-    return rest + sum(forms.best(shape, columns, rows).cost.flops for shape, columns, rows in pairs)
+    return rest + sum(forms.choose_best(shape, columns, rows).cost.flops for shape, columns, rows in pairs)
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ class Rewritten:
     separation_damage: float
 
 
-def three_part_rotations(model: nn.Module, layers: Sequence[str]) -> list[nn.Parameter]:
+def list_rotations(model: nn.Module, layers: Sequence[str]) -> list[nn.Parameter]:
     """Return the weights that do nothing but rotate, of layers in three parts.
 
     Args:

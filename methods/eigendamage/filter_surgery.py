@@ -175,7 +175,7 @@ def _mix_filters(weight: Tensor, mixing: Tensor, gradients: Tensor, moments: Ten
     return mixing @ weight, quadratic(gradients, mixing @ moments @ mixing.mT)
 
 
-def flat(weight: Tensor, groups: int) -> Tensor:
+def flatten_filters(weight: Tensor, groups: int) -> Tensor:
     """View a weight as one row per filter.
 
     Args:
@@ -216,15 +216,15 @@ class Surgeon:
         analyse, build = _VARIANTS[self.variant]
         name, compute = analyse
         found = problem.analyses.get(name, sampling.settings(), lambda: compute(problem, layers, sampling))
-        return {layer: build(self, _weight(problem.model, layer), _own(found, layer)) for layer in layers}
+        return {layer: build(self, _weight(problem.model, layer), _select_own(found, layer)) for layer in layers}
 
 
 def _weight(model: nn.Module, name: str) -> Tensor:
     layer = core_of(model.get_submodule(name))
-    return flat(layer.weight, groups_of(layer))
+    return flatten_filters(layer.weight, groups_of(layer))
 
 
-def _own(found: Tensors, layer: str) -> Tensors:
+def _select_own(found: Tensors, layer: str) -> Tensors:
     start = f"{layer}."
     return {key.removeprefix(start): tensor for key, tensor in found.items() if key.rpartition(".")[0] == layer}
 

@@ -47,20 +47,20 @@ from methods.contract.recipe import derive_seed
 from methods.contract.session import TrialAnalyses
 from methods.curvature.fisher import Fisher
 from methods.curvature.fisher_sampling import Sampling
-from methods.eigendamage.allotment import Round, Selection, Side, choose, competing, unreachable
-from methods.eigendamage.directions import Ranking, least, limit_ranking
+from methods.eigendamage.allotment import Round, Selection, Side, choose, explain_unreachable, scale_rankings
+from methods.eigendamage.directions import Ranking, choose_least, limit_ranking
 from methods.eigendamage.eigenspace import (
     Eigenspace,
     ScoreNorm,
     analyse,
     flops_of,
-    three_part_rotations,
+    list_rotations,
 )
 from methods.eigendamage.filter_surgery import Surgeon, Surgery, Update
 from methods.eigendamage.results import count_removed, layer_results
 from methods.eigendamage.rewriting_plan import Plan, plan
 from methods.eigendamage.rotation_cost import Forms, Realise
-from methods.eigendamage.unit_damage import Operation, operate, producers, scorable, unit_rankings
+from methods.eigendamage.unit_damage import Operation, is_scorable, operate, producers, unit_rankings
 from methods.network.channels import ChannelGroup
 from methods.training.one_shot import cut_and_finetune, cut_metrics, draw_seed
 from methods.training.trainer import Trainer, recalibrate
@@ -161,7 +161,7 @@ class EigenDamage(Method):
     round_to: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_together(self) -> Self:
         """Check what one field alone cannot show.
 
         Returns:
@@ -266,7 +266,7 @@ class EigenDamage(Method):
             space = self._eigenspace(problem, job, problem.model, Round(), seed=0)
             choice = self._choice(problem, job, space, Round())
             kept = space.describe_choice(choice)
-            built = space.rewritten(kept, self.als_iters, self._start_of_separation())
+            built = space.rewrite(kept, self.als_iters, self._start_of_separation())
             harm = sum(each.damage for each in kept.values()) + built.separation_damage
             return Preview(space.flops(choice), sum(p.numel() for p in built.model.parameters()), harm)
         operation = self._operation(problem)
@@ -275,7 +275,7 @@ class EigenDamage(Method):
 
     def _sampling(self, problem: Problem, seed: int) -> Sampling:
         labels, samples, batch_size = self.mc_labels, self.fisher_samples, problem.recipe.batch_size
-        return Sampling.of(problem.train, self.fisher_type, labels, samples, batch_size, seed)
+        return Sampling.from_split(problem.train, self.fisher_type, labels, samples, batch_size, seed)
 
     def _ratios(self, groups: Sequence[ChannelGroup]) -> dict[str, float]:
         """Return the share to be removed from each channel group, where the sparsity has ratios."""
@@ -295,16 +295,16 @@ class EigenDamage(Method):
             space = self._eigenspace(problem, job, model, present, derive_seed(own, 0))
             kept = space.describe_choice(self._choice(problem, job, space, present), final=False)
             harm += sum(each.damage for each in kept.values())
-            model = space.three_parts(kept)
+            model = space.rewrite_in_three_parts(kept)
             _reestimate(problem, model, derive_seed(own, 1))
-            fixed = three_part_rotations(model, list(job.shapes))
+            fixed = list_rotations(model, list(job.shapes))
             history = self._train_after_round(problem, model, fixed, between, derive_seed(own, 2), history, present)
         last, own = Round(self.rounds, self.rounds), derive_seed(seed, self.rounds)
         space = self._eigenspace(problem, job, model, last, derive_seed(own, 0))
         choice = self._choice(problem, job, space, last)
         kept = space.describe_choice(choice)
         harm += sum(each.damage for each in kept.values())
-        built = space.rewritten(kept, self.als_iters, self._start_of_separation())
+        built = space.rewrite(kept, self.als_iters, self._start_of_separation())
         harm += built.separation_damage
         _reestimate(problem, built.model, derive_seed(own, 1))
         before = cut_metrics(built.model, problem)
@@ -346,10 +346,10 @@ class EigenDamage(Method):
                 Ranking((1.0,) * side.size, limit_ranking(side.size, self.ratio_limit), step)
                 for side, step in zip(sides, steps, strict=True)
             ]
-            narrowest = least(competing(0.0, self.selection, anything, sides))
+            narrowest = choose_least(scale_rankings(0.0, self.selection, anything, sides))
             smallest = flops_of(job.shapes, narrowest, self._forms, job.rest)
             if smallest > self.sparsity.flops * job.dense:
-                raise InputError(unreachable(self.sparsity.flops, smallest, job.dense))
+                raise InputError(explain_unreachable(self.sparsity.flops, smallest, job.dense))
         return job
 
     @property
@@ -437,7 +437,7 @@ class EigenDamage(Method):
     def _operation(self, problem: Problem) -> Operation:
         """Choose the units to remove, and correct the filters that stay."""
         groups, cost = problem.groups, problem.cost
-        able = [group for group in groups if scorable(problem.model, group)]
+        able = [group for group in groups if is_scorable(problem.model, group)]
         surgeon = Surgeon(self._surgery, self.damping, self.obs_update)
         filters = surgeon.filters(problem, producers(problem), self._sampling(problem, self.fisher_seed))
         orders, rankings = unit_rankings(

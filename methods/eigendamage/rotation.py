@@ -6,7 +6,7 @@ all columns kept this is the original layer. The bias is not rotated: a constant
 the core pads with zeros (Wang, Grosse, Fidler, Zhang, 2019, arXiv 1905.05934, section 4).
 
 A *chain* is an ``nn.Sequential`` of convolutions, or of linear layers, with nothing between them. Its members can be
-multiplied out (:func:`merge_layers`); :func:`realisations` lists all ways.
+multiplied out (:func:`merge_layers`); :func:`list_realisations` lists all ways.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from methods.network.chains import (
     geometry,
     groups_of,
     linear,
-    plain_layer,
+    narrow_type,
     realise,
     segmentations,
     undo_blocks,
@@ -96,11 +96,11 @@ def parts(module: nn.Module, columns: Tensor, rows: Tensor) -> Parts:
     core = rotate(blocks(weight, groups), columns, rows)
     if not isinstance(module, nn.Sequential):
         return Parts(columns.mT[:, :, None, :], core, rows[:, :, None, :])
-    first, last = (blocks(plain_layer(module[place]).weight, groups)[:, :, 0] for place in (0, 2))
+    first, last = (blocks(narrow_type(module[place]).weight, groups)[:, :, 0] for place in (0, 2))
     return Parts((columns.mT @ first)[:, :, None, :], core, (last @ rows)[:, :, None, :])
 
 
-def three_part(module: nn.Module, found: Parts) -> nn.Sequential:
+def build_three_parts(module: nn.Module, found: Parts) -> nn.Sequential:
     """Build the three-part form of a layer.
 
     Args:
@@ -131,7 +131,7 @@ def three_part(module: nn.Module, found: Parts) -> nn.Sequential:
     )
 
 
-def realisations(layer: nn.Module) -> list[nn.Module]:
+def list_realisations(layer: nn.Module) -> list[nn.Module]:
     """List all chains that compute the same as a rewritten layer, so that the fastest can be chosen by the clock.
 
     Args:
@@ -172,4 +172,4 @@ def bias_of(module: nn.Module) -> Tensor | None:
     Returns:
         ``[outputs]``, or None.
     """
-    return plain_layer(module[-1] if isinstance(module, nn.Sequential) else module).bias
+    return narrow_type(module[-1] if isinstance(module, nn.Sequential) else module).bias

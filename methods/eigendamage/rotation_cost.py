@@ -109,7 +109,7 @@ class Shape:
             (rank * self.outputs, self.pixels_out),
         )
 
-    def saves(self, cost: Cost) -> bool:
+    def is_reduced_by(self, cost: Cost) -> bool:
         """Tell whether a cost is an improvement (the size guard).
 
         Args:
@@ -157,7 +157,7 @@ class Forms:
     realise: Realise = "cheapest"
     rank_share: float | None = None
 
-    def best(self, shape: Shape, columns: int, rows: int, dense: bool = True) -> Form:
+    def choose_best(self, shape: Shape, columns: int, rows: int, dense: bool = True) -> Form:
         """Choose the form of a layer with some directions kept.
 
         Args:
@@ -178,7 +178,7 @@ class Forms:
             allowed = SEGMENTS[:1] if self.realise == "three_layer" else SEGMENTS[:3]
             found = [Form(segments, costs[segments]) for segments in allowed]
         if dense:
-            found = [form for form in found if shape.saves(form.cost)]
+            found = [form for form in found if shape.is_reduced_by(form.cost)]
         least = min(found, key=lambda form: (form.cost.flops, form.cost.params), default=None)
         return Form(None, shape.dense) if least is None else least
 

@@ -37,7 +37,7 @@ class Separated:
     error: float
 
 
-def canonical(core: Tensor, rank: int, sweeps: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def decompose(core: Tensor, rank: int, sweeps: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Decompose a tensor of three dimensions into a sum of products, by alternating least squares.
 
     Args:
@@ -92,7 +92,7 @@ def separable(module: nn.Module, found: Parts, rank: int, sweeps: int, generator
         raise ValueError(f"a {type(layer).__name__} has no kernel to be separated")
     firsts, cores, lasts, misses = [], [], [], []
     for first, core, last in zip(found.first, found.core, found.last, strict=True):
-        u, d, v = canonical(core, rank, sweeps, generator)
+        u, d, v = decompose(core, rank, sweeps, generator)
         misses.append((core - torch.einsum("rp,dp,sp->rds", u, d, v)).square().sum(1))
         firsts.append(v.mT @ first[:, 0])
         cores.append(d.mT[:, :, None])

@@ -126,7 +126,7 @@ def kron_obs_update(removed: Tensor, inverse_gradients: Tensor) -> Tensor:
         exactly zero.
     """
     single = -inverse_gradients * (removed / _diagonal(inverse_gradients))[:, None, :]
-    return _removing(removed, single)
+    return _clear_removed(removed, single)
 
 
 def joint_update(removed: Tensor, inverse_gradients: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def joint_update(removed: Tensor, inverse_gradients: Tensor) -> Tensor:
     for group, gone in enumerate(removed):
         columns = inverse_gradients[group][:, gone]
         change[group, :, gone] = -torch.linalg.solve(columns[gone], columns, left=False)
-    return _removing(removed, change)
+    return _clear_removed(removed, change)
 
 
 def deletion(removed: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def deletion(removed: Tensor) -> Tensor:
     return -torch.diag_embed(removed.double())
 
 
-def _removing(removed: Tensor, change: Tensor) -> Tensor:
+def _clear_removed(removed: Tensor, change: Tensor) -> Tensor:
     """Let removed filters end at zero exactly, which sums of corrections do not achieve."""
     return torch.where(removed[:, :, None], deletion(removed).to(change), change)
 

@@ -54,11 +54,11 @@ def producers(problem: Problem) -> list[str]:
         an analysis of them serves everybody.
     """
     groups = replace(problem, ignored=frozenset()).groups if problem.ignored else problem.groups
-    able = (group for group in groups if scorable(problem.model, group))
+    able = (group for group in groups if is_scorable(problem.model, group))
     return list(dict.fromkeys(member.module for group in able for member in group.producers(problem.model)))
 
 
-def scorable(model: nn.Module, group: ChannelGroup) -> bool:
+def is_scorable(model: nn.Module, group: ChannelGroup) -> bool:
     """Tell whether the Fisher matrix of all filters of a group can be had.
 
     Args:

@@ -148,20 +148,20 @@ def forward_selection(
         again = rule.repeats and (repeats is None or len(steps) - int((~left).sum()) < repeats)
         pool = torch.arange(units) if again else left.nonzero().flatten()
         objective = objective_at(len(steps))
-        step = _best_step(objective, mask, draw(pool, candidates, generator), rule, len(steps), again)
+        step = _choose_step(objective, mask, draw(pool, candidates, generator), rule, len(steps), again)
         if step.eta == 0:
             if repeats is None:
                 return
             new = draw(left.nonzero().flatten(), candidates, generator)
             if not len(new):
                 return
-            step = _best_step(objective, mask, new, rule, len(steps), searching=False)
+            step = _choose_step(objective, mask, new, rule, len(steps), searching=False)
         left[step.unit] = False
         steps.append(step)
         yield step
 
 
-def _best_step(
+def _choose_step(
     objective: Objective, mask: Tensor, candidates: Tensor, rule: StepRule, taken: int, searching: bool
 ) -> Step:
     """Evaluate the candidates and choose; the first of equals wins."""
@@ -222,10 +222,10 @@ def prefix(chosen: Tensor, width: int) -> int:
         >>> prefix(torch.tensor([3, 3, 1, 3, 0]), 2)
         4
     """
-    return int((first_choices(chosen).cumsum(0) <= width).sum())
+    return int((find_first_choices(chosen).cumsum(0) <= width).sum())
 
 
-def first_choices(chosen: Tensor) -> Tensor:
+def find_first_choices(chosen: Tensor) -> Tensor:
     """Tell which steps chose a unit for the first time.
 
     Args:
@@ -259,7 +259,7 @@ class Ordering:
     rule: StepRule
 
     @staticmethod
-    def of(steps: Sequence[Step], units: int, rule: StepRule) -> Ordering:
+    def from_steps(steps: Sequence[Step], units: int, rule: StepRule) -> Ordering:
         """Collect the steps of a run.
 
         Args:
@@ -296,7 +296,7 @@ class Ordering:
         Returns:
             Their indices, ascending.
         """
-        return sorted(self.chosen[first_choices(self.chosen)][:width].tolist())
+        return sorted(self.chosen[find_first_choices(self.chosen)][:width].tolist())
 
 
 def grid_line_search(objective: Objective, mask: Tensor, candidates: Tensor, usual: float) -> tuple[Tensor, Tensor]:
@@ -312,23 +312,23 @@ def grid_line_search(objective: Objective, mask: Tensor, candidates: Tensor, usu
         Losses and steps, ``[candidates]`` each; where no step descends, the step is 0 and the loss the present one.
     """
 
-    def at(who: Tensor, etas: Tensor) -> Tensor:
+    def compute_losses(who: Tensor, etas: Tensor) -> Tensor:
         return objective.losses(mask, who, 1 - etas, etas * len(mask)).double().cpu().nan_to_num(nan=torch.inf)
 
-    def lowest(who: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-        found = at(who.repeat_interleave(len(grid)), grid.repeat(len(who))).view(len(who), -1).min(1)
+    def find_lowest(who: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        found = compute_losses(who.repeat_interleave(len(grid)), grid.repeat(len(who))).view(len(who), -1).min(1)
         return found.values, grid[found.indices]
 
     factors = torch.tensor([0.125, 0.35, 1.0, 2.8], dtype=torch.float64)
-    losses, etas = lowest(candidates, (usual * factors).clamp_max(LONGEST_STEP))
+    losses, etas = find_lowest(candidates, (usual * factors).clamp_max(LONGEST_STEP))
     best = losses.argmin()
     ratio = 2.8
     for _ in range(2):  # 7 points between the neighbours of the best, twice
         around = etas[best] * ratio ** torch.linspace(-1, 1, 9, dtype=torch.float64)[1:-1]
-        loss, eta = lowest(candidates[best : best + 1], around.clamp_max(LONGEST_STEP))
+        loss, eta = find_lowest(candidates[best : best + 1], around.clamp_max(LONGEST_STEP))
         if loss[0] < losses[best]:
             losses[best], etas[best] = loss[0], eta[0]
         ratio **= 0.25
-    present = at(candidates[:1], torch.zeros(1, dtype=torch.float64))[0]
+    present = compute_losses(candidates[:1], torch.zeros(1, dtype=torch.float64))[0]
     stay = losses >= present
     return losses.where(~stay, present), etas.where(~stay, torch.zeros_like(etas))

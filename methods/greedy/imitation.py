@@ -96,7 +96,7 @@ class Imitation:
         """
         # With d = m - 1: the loss is d^T M d, and a step changes d into keep d + (keep - 1) 1 + add e_c.
         square, cross, corner = self._parts(mask, candidates)
-        whole, gap, total = self._against_whole(mask)
+        whole, gap, total = self._multiply_with_whole(mask)
         rest = keep - 1
         return (
             keep**2 * square
@@ -133,7 +133,7 @@ class Imitation:
         seen = self.gram @ (mask - 1)
         return (mask - 1) @ seen, seen[candidates], self.gram.diagonal()[candidates]
 
-    def _against_whole(self, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _multiply_with_whole(self, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``M 1``, ``d^T M 1`` and ``1^T M 1``."""
         whole = self.gram.sum(1)
         return whole, (mask - 1) @ whole, whole.sum()

@@ -43,7 +43,7 @@ class Partial:
     masks: Mapping[str, Tensor]
 
     @staticmethod
-    def whole(model: nn.Module, groups: Sequence[ChannelGroup]) -> Partial:
+    def from_model(model: nn.Module, groups: Sequence[ChannelGroup]) -> Partial:
         """Begin with a network of which nothing is pruned.
 
         Args:
@@ -142,7 +142,7 @@ def tune(
         recalibrate(partial.model, problem.train, recipe.recalibrate, recipe.batch_size, seed)
         return partial, list(history)
     # Plain gradient descent with weight decay on everything, as the authors' code runs (not as its options say).
-    plain = recipe.replaced(
+    plain = recipe.with_changes(
         optimizer="sgd",
         lr=tuning.lr,
         momentum=0.0,
@@ -222,13 +222,13 @@ def select_units(layer: Layer, judges: Sequence[Judge], search: Search, enough: 
     Returns:
         The mask, ``[units]``, or None if no number below all of them is enough.
     """
-    masks = [mask for judge in judges if (mask := _until(layer, judge, search, enough, round_to)) is not None]
+    masks = [mask for judge in judges if (mask := _add_until(layer, judge, search, enough, round_to)) is not None]
     counts = [int((mask != 0).sum()) for mask in masks]
     rivals = [mask for mask, count in zip(masks, counts, strict=True) if count == min(counts)]
     return min(rivals, key=layer.loss) if len(rivals) > 1 else next(iter(rivals), None)
 
 
-def _until(layer: Layer, judge: Judge, search: Search, enough: Enough, round_to: int) -> Tensor | None:
+def _add_until(layer: Layer, judge: Judge, search: Search, enough: Enough, round_to: int) -> Tensor | None:
     """Add units by one objective until they are enough."""
     steps: list[Step] = []
     units = layer.group.channels
@@ -237,7 +237,7 @@ def _until(layer: Layer, judge: Judge, search: Search, enough: Enough, round_to:
         width = len({step.unit for step in steps})
         if width == units:
             break
-        ordering = Ordering.of(steps, units, RULES[search.rule])
+        ordering = Ordering.from_steps(steps, units, RULES[search.rule])
         if width == round_up_width(width, units, round_to) and enough(layer, ordering, width):
             return ordering.mask(width)
     return None

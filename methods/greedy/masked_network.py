@@ -19,7 +19,7 @@ from methods.contract.inputs import Inputs, arguments, batch_size, call, repeat,
 from methods.contract.task import Task
 from methods.greedy.rank_one import Linearised
 from methods.greedy.readers import Reader, readers
-from methods.greedy.small_maps import faster
+from methods.greedy.small_maps import find_faster
 from methods.network.channels import ChannelGroup
 from methods.network.folding import fold_norms
 
@@ -126,7 +126,9 @@ class WholeNetwork:
         """
         masks = masks.to(self._weight.device, self._weight.dtype)
         handles = [
-            self._model.get_submodule(reader.module).register_forward_pre_hook(_masking(reader, reader.factors(masks)))
+            self._model.get_submodule(reader.module).register_forward_pre_hook(
+                _make_masking_hook(reader, reader.factors(masks))
+            )
             for reader in self._readers
         ]
         try:
@@ -134,7 +136,7 @@ class WholeNetwork:
         finally:
             for handle in handles:
                 handle.remove()
-        return _apart(outputs, len(masks))
+        return _unstack(outputs, len(masks))
 
     def run_candidates(
         self, mask: Tensor, candidates: Tensor, keep: Tensor, add: Tensor, at_once: int
@@ -173,14 +175,14 @@ class Replay:
         self._readers = {reader.module: reader for reader in readers(graph, group)}
         nodes = list(graph.graph.nodes)
         reading = {node for node in nodes if node.op == "call_module" and node.target in self._readers}
-        behind = _depending_on(reading, nodes)
+        behind = _find_dependents(reading, nodes)
         first = reading - behind
         self._suffix = [node for node in nodes if node in behind or node in first]
         self._prefix = [node for node in nodes if node not in behind and node not in first]
         self._read = {node: node.all_input_nodes[0] for node in first}
         self._passed = {used for node in behind for used in node.all_input_nodes} & set(self._prefix)
         data = {node for node in nodes if node.op == "placeholder"}
-        self._from_data = data | _depending_on(data, nodes)
+        self._from_data = data | _find_dependents(data, nodes)
         last_use = {used: node for node in self._suffix for used in node.all_input_nodes}
         self._done_after = {node: [used for used, last in last_use.items() if last is node] for node in self._suffix}
         self._linear = {
@@ -188,7 +190,7 @@ class Replay:
             for node in first
             if not self._readers[str(node.target)].lane
         }
-        self._faster = faster(graph, set(nodes) - reading)
+        self._faster = find_faster(graph, set(nodes) - reading)
 
     def load(self, inputs: Inputs) -> None:
         """Take a batch, and run what does not depend on the mask.
@@ -234,7 +236,7 @@ class Replay:
             ``[candidates at a time, batch, ...]``.
         """
         reads = {node: self._kept[self._read[node]] for node in self._linear}
-        present = {node: linear.present(reads[node], mask) for node, linear in self._linear.items()}
+        present = {node: linear.compute_parts(reads[node], mask) for node, linear in self._linear.items()}
         for part in _parts(candidates, keep, add, at_once):
             known = {
                 node: linear.run_candidates(present[node], reads[node], *part) for node, linear in self._linear.items()
@@ -255,7 +257,7 @@ class Replay:
                 env[node] = self._run(node, env)
             for used in self._done_after[node]:
                 env.pop(used, None)  # activations are large
-        return _apart(self._task.output(env[self._suffix[-1]]), len(masks))
+        return _unstack(self._task.output(env[self._suffix[-1]]), len(masks))
 
     def _run(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
         """Run what is not masked itself."""
@@ -269,7 +271,7 @@ class Replay:
         if node in self._read:
             inputs = self._kept[self._read[node]][None]
         else:
-            inputs = _apart(env[node.all_input_nodes[0]], len(masks))
+            inputs = _unstack(env[node.all_input_nodes[0]], len(masks))
         module = self._interpreter.submodules[str(node.target)]
         return module(reader.mask_inputs(inputs, reader.factors(masks)))
 
@@ -280,7 +282,7 @@ class Replay:
         return repeat(value, count) if of_batch else value
 
 
-def masked_network(
+def build_masked_network(
     model: nn.Module, graph: fx.GraphModule | None, group: ChannelGroup, inputs: Inputs, task: Task | None = None
 ) -> MaskedNetwork:
     """Choose how to run a network under masks of one layer.
@@ -344,7 +346,7 @@ class _Tracer(fx.Tracer):
         return next(m.children(), None) is None or super().is_leaf_module(m, module_qualified_name)
 
 
-def _depending_on(sources: set[fx.Node], nodes: list[fx.Node]) -> set[fx.Node]:
+def _find_dependents(sources: set[fx.Node], nodes: list[fx.Node]) -> set[fx.Node]:
     """Find the nodes that use the sources, directly or not; a source only where it uses another one."""
     behind: set[fx.Node] = set()
     for node in nodes:
@@ -358,16 +360,16 @@ def _parts(candidates: Tensor, keep: Tensor, add: Tensor, at_once: int) -> Itera
     yield from zip(candidates.split(at_once), keep.split(at_once), add.split(at_once), strict=True)
 
 
-def _apart(stacked: Tensor, count: int) -> Tensor:
+def _unstack(stacked: Tensor, count: int) -> Tensor:
     """Take a stack of batches apart, ``[count, batch, ...]``."""
     return stacked.reshape(count, -1, *stacked.shape[1:])
 
 
-def _masking(reader: Reader, factors: Tensor) -> Any:
+def _make_masking_hook(reader: Reader, factors: Tensor) -> Any:
     """Make the hook that multiplies what a reader reads."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        read = _apart(inputs[0], len(factors))
+        read = _unstack(inputs[0], len(factors))
         return (reader.mask_inputs(read, factors), *inputs[1:])
 
     return hook

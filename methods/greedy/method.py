@@ -39,12 +39,12 @@ from methods.greedy.forward_selection import RULES
 from methods.greedy.layerwise import Accurate, Enough, Partial, Tuning, Width, select_units, tune
 from methods.greedy.masked_network import Replay
 from methods.greedy.orderings import Ordered, order_layers
-from methods.greedy.readers import readers_without_covariance, unreadable
+from methods.greedy.readers import find_unreadable, readers_without_covariance
 from methods.greedy.selection import OBJECTIVES, BatchMode, Judge, Layer, ObjectiveName, RuleName, Search, layers_of
 from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 from methods.network.initial import reinitialise
-from methods.network.scope import prunable
+from methods.network.scope import choose_prunable
 from methods.training.one_shot import cut_metrics, draw_seed
 from methods.training.trainer import Trainer, derive_seed, recalibrate
 from spaces import (
@@ -59,9 +59,9 @@ from spaces import (
     Space,
     Sparsity,
     Value,
+    explain_unknown_name,
     round_up_width,
     sparsity_space,
-    unknown_name,
 )
 from spaces.sparsity import PerLayer, PerStage
 
@@ -148,7 +148,7 @@ class Greedy(Method):
     round_to: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_together(self) -> Self:
         """Check what one field alone cannot show.
 
         Returns:
@@ -271,7 +271,7 @@ class Greedy(Method):
         chosen, extra = self._choose_groups(problem.model, groups)
         for stage in self.tol_scale:
             if stage not in (stages := {group.stage for group in chosen}):
-                raise InputError(unknown_name("stage in tol_scale:", stage, stages))
+                raise InputError(explain_unknown_name("stage in tol_scale:", stage, stages))
         return groups, chosen, extra
 
     def _choose_groups(
@@ -279,15 +279,17 @@ class Greedy(Method):
     ) -> tuple[list[ChannelGroup], dict[str, float]]:
         """Choose the groups that may lose units, and name those that cannot for the way they are read."""
         try:
-            allowed = prunable(groups, model, "coupled" if self.prune_outputs else "inner_only")
+            allowed = choose_prunable(groups, model, "coupled" if self.prune_outputs else "inner_only")
         except InputError as error:
             raise InputError(
                 f"nothing to prune in {type(model).__name__} with prune_outputs = False: additions tie all channel "
                 "groups together; True prunes them"
             ) from error
-        foreign = {group.name: unreadable(model, group) for group in allowed}
+        foreign = {group.name: find_unreadable(model, group) for group in allowed}
         foreign |= {
-            group.name: readers_without_covariance(model, group) for group in allowed if not self._judges(model, group)
+            group.name: readers_without_covariance(model, group)
+            for group in allowed
+            if not self._choose_judges(model, group)
         }
         chosen = [group for group in allowed if not foreign[group.name]]
         if not chosen:
@@ -298,7 +300,7 @@ class Greedy(Method):
             )
         return chosen, {f"unreadable[{name}]": 1.0 for name, names in foreign.items() if names}
 
-    def _judges(self, model: nn.Module, group: ChannelGroup) -> tuple[Judge, ...]:
+    def _choose_judges(self, model: nn.Module, group: ChannelGroup) -> tuple[Judge, ...]:
         """Leave out the imitation where the inputs of a consumer have no covariance."""
         foreign = bool(readers_without_covariance(model, group))
         return tuple(judge for judge in OBJECTIVES[self.objective] if not (foreign and judge == "local_gram"))
@@ -348,14 +350,14 @@ class Greedy(Method):
         found = [
             order_layers(problem, model, judged, judge, search, self.seed, start)
             for judge in OBJECTIVES[self.objective]
-            if (judged := [group for group in chosen if judge in self._judges(model, group)])
+            if (judged := [group for group in chosen if judge in self._choose_judges(model, group)])
         ]
         masks: dict[str, Tensor] = {}
         for group in chosen:
             here = [each[group.name] for each in found if group.name in each]
             if not here[0].replayed:
                 extra[f"whole_network[{group.name}]"] = 1.0
-            wanted = [self._accurate_width(o, group) if widths is None else widths[group.name] for o in here]
+            wanted = [self._find_width(o, group) if widths is None else widths[group.name] for o in here]
             fewest = min(wanted)
             rivals = [each.ordering for each, width in zip(here, wanted, strict=True) if width == fewest]
             if fewest == group.channels:
@@ -365,9 +367,9 @@ class Greedy(Method):
                 losses = [layer.loss(ordering.mask(fewest)) for ordering in rivals]
                 rivals = [rivals[losses.index(min(losses))]]
             masks[group.name] = rivals[0].mask(fewest)
-        return Partial.whole(model, groups).fold_and_cut(masks)
+        return Partial.from_model(model, groups).fold_and_cut(masks)
 
-    def _accurate_width(self, ordered: Ordered, group: ChannelGroup) -> int:
+    def _find_width(self, ordered: Ordered, group: ChannelGroup) -> int:
         """Find the smallest width that is accurate enough; the last one is the whole layer."""
         qualities = ordered.qualities.double()
         wanted = float(qualities[-1]) - self._tolerance(group) * abs(float(qualities[-1])) - 1e-12
@@ -389,8 +391,8 @@ class Greedy(Method):
         seed: int,
         extra: dict[str, float],
     ) -> tuple[Partial, list[Record]]:
-        partial = Partial.whole(self._start(problem, seed), groups)
-        names, whole = self._in_order(chosen, cost), {group.name: group.channels for group in chosen}
+        partial = Partial.from_model(self._start(problem, seed), groups)
+        names, whole = self._order_groups(chosen, cost), {group.name: group.channels for group in chosen}
         tuning = Tuning(self._steps_between(problem, len(names)), self.mid_ft_lr, self.keep_scale)
         history: list[Record] = []
         for turn in range(self.rounds):
@@ -400,7 +402,7 @@ class Greedy(Method):
                 problem.progress(what, turn * len(names) + position, self.rounds * len(names))
                 units = partial.group(name).channels
                 width = None if widths is None else self._width_in_round(widths[name], whole[name], units, turn)
-                found = problem.session.once(
+                found = problem.session.compute_once(
                     f"select {name} in round {turn}",
                     lambda: self._select(problem, partial, name, width, here),  # noqa: B023  # called at once
                 )
@@ -430,11 +432,11 @@ class Greedy(Method):
         found: Tensors = {"replayed": torch.ones(())} if isinstance(layer.network, Replay) else {}
         if width == group.channels:
             return found
-        judges = self._judges(partial.model, group)
-        mask = select_units(layer, judges, self._search(), self._enough(layer, width), self.round_to)
+        judges = self._choose_judges(partial.model, group)
+        mask = select_units(layer, judges, self._search(), self._define_enough(layer, width), self.round_to)
         return found if mask is None else found | {"mask": mask}
 
-    def _in_order(self, chosen: Sequence[ChannelGroup], cost: CostModel) -> list[str]:
+    def _order_groups(self, chosen: Sequence[ChannelGroup], cost: CostModel) -> list[str]:
         names = [group.name for group in chosen]
         orders = {
             "forward": names,
@@ -454,7 +456,7 @@ class Greedy(Method):
         share = (turn + 1) / self.rounds
         return min(present, max(keep, round(math.exp((1 - share) * math.log(whole) + share * math.log(keep)))))
 
-    def _enough(self, layer: Layer, width: int | None) -> Enough:
+    def _define_enough(self, layer: Layer, width: int | None) -> Enough:
         """Say when a layer has enough units."""
         if width is not None:
             return Width(width)

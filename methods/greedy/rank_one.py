@@ -31,7 +31,7 @@ class Linearised:
         self._reader = reader
         self._groups = getattr(module, "groups", 1)
 
-    def present(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    def compute_parts(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute what the channels of the group add to the output under a mask, and what the others do.
 
         Args:
@@ -52,7 +52,7 @@ class Linearised:
         """Compute the output under ``keep mask + add e_c`` for each candidate ``c``.
 
         Args:
-            present: What :meth:`present` gave for the mask.
+            present: What :meth:`compute_parts` gave for the mask.
             inputs: What the module reads, without a mask, ``[batch, ...]``.
             candidates: ``[candidates]``.
             keep: ``[candidates]``.

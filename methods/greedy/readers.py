@@ -81,7 +81,7 @@ def readers(model: nn.Module, group: ChannelGroup) -> list[Reader]:
         group: One of its channel groups.
 
     Returns:
-        The readers; modules that :func:`unreadable` names are left out.
+        The readers; modules that :func:`find_unreadable` names are left out.
     """
     found = []
     for member in group.members:
@@ -95,7 +95,7 @@ def readers(model: nn.Module, group: ChannelGroup) -> list[Reader]:
     return found
 
 
-def unreadable(model: nn.Module, group: ChannelGroup) -> list[str]:
+def find_unreadable(model: nn.Module, group: ChannelGroup) -> list[str]:
     """Name the modules that read the channels of a group in a way no mask is defined for.
 
     Args:
@@ -154,7 +154,7 @@ class _Scaled(nn.Module):
     def forward(self, trained: Tensor) -> Tensor:
         return trained * self.scale
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
+    def compute_right_inverse(self, weight: Tensor) -> Tensor:
         return weight / self.scale
 
 

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from methods.contract.classification import Classification
 from methods.contract.data import Batch, Split
-from methods.contract.inputs import Target, batch_size, first_tensor, repeat
+from methods.contract.inputs import Target, batch_size, get_first_tensor, repeat
 from methods.contract.recipe import derive_seed
 from methods.contract.task import Sums, Task
 from methods.curvature.covariances import collect_factors
 from methods.curvature.finite import origin
-from methods.curvature.passes import full_precision
+from methods.curvature.passes import keep_full_precision
 from methods.greedy.forward_selection import RULES, Ordering, Step, forward_selection, grid_line_search
 from methods.greedy.imitation import Imitation, gram_matrix
-from methods.greedy.masked_network import MaskedNetwork, follow, masked_network
+from methods.greedy.masked_network import MaskedNetwork, build_masked_network, follow
 from methods.greedy.readers import readers
 from methods.network.channels import ChannelGroup
 from spaces import InputError
@@ -96,7 +96,7 @@ class MaskedLoss:
         Returns:
             The losses, ``[candidates]``.
         """
-        with torch.no_grad(), full_precision():
+        with torch.no_grad(), keep_full_precision():
             answers = self.network.run_candidates(mask, candidates, keep, add, self._masks_at_once())
             return torch.cat([self._means(some) for some in answers])
 
@@ -122,8 +122,8 @@ class MaskedLoss:
         Returns:
             ``[units]``; what shortcuts pass on without weights has no part in it.
         """
-        free = mask.to(first_tensor(self.target).device).detach().requires_grad_(True)
-        with torch.enable_grad(), full_precision():
+        free = mask.to(get_first_tensor(self.target).device).detach().requires_grad_(True)
+        with torch.enable_grad(), keep_full_precision():
             loss = self._means(self.network.outputs(free[None])).sum()
             return torch.autograd.grad(loss, free)[0].to(mask.device)
 
@@ -137,13 +137,13 @@ class MaskedLoss:
             Those of the batch under each mask, float64 on the device.
         """
         found: list[Sums] = []
-        with torch.no_grad(), full_precision():
+        with torch.no_grad(), keep_full_precision():
             for part in masks.split(self._masks_at_once()):
                 found += [self.task.sums(output, self.target) for output in self.network.outputs(part)]
         return [{name: each.double() for name, each in sums.items()} for sums in found]
 
     def _masks_at_once(self) -> int:
-        return max(1, IMAGES_AT_ONCE.get(first_tensor(self.target).device.type, 512) // batch_size(self.target))
+        return max(1, IMAGES_AT_ONCE.get(get_first_tensor(self.target).device.type, 512) // batch_size(self.target))
 
     def _means(self, outputs: Tensor) -> Tensor:
         """Mean losses under each mask, ``[masks]``, of outputs ``[masks, batch, ...]``."""
@@ -302,7 +302,7 @@ def layers_of(
     task = Classification() if task is None else task
     graph, subset = follow(model), subset_of(train, search, derive_seed(seed, 0))
     for position, group in enumerate(groups):
-        network = masked_network(model, graph, group, subset[0][0], task)
+        network = build_masked_network(model, graph, group, subset[0][0], task)
         yield Layer(model, network, group, train, subset, derive_seed(seed, 1, position), derive_seed(seed, 2), task)
 
 
@@ -374,7 +374,7 @@ def order(layer: Layer, judge: Judge, search: Search, heard: Callable[[int], Non
         if heard is not None:
             heard(len({step.unit for step in steps}))
         steps.append(step)
-    return Ordering.of(steps, layer.group.channels, RULES[search.rule])
+    return Ordering.from_steps(steps, layer.group.channels, RULES[search.rule])
 
 
 def gram_of(layer: Layer) -> Tensor:
@@ -400,7 +400,7 @@ def gram_of(layer: Layer) -> Tensor:
     return total
 
 
-def _by_loss(layer: Layer, search: Search) -> Callable[[int], MaskedLoss]:
+def _judge_by_loss(layer: Layer, search: Search) -> Callable[[int], MaskedLoss]:
     batches = batches_for(layer, search)
 
     def objective(step: int) -> MaskedLoss:
@@ -411,20 +411,20 @@ def _by_loss(layer: Layer, search: Search) -> Callable[[int], MaskedLoss]:
     return objective
 
 
-def _by_screened_loss(layer: Layer, search: Search) -> Callable[[int], Screened]:
-    exact = _by_loss(layer, search)
+def _judge_by_screened_loss(layer: Layer, search: Search) -> Callable[[int], Screened]:
+    exact = _judge_by_loss(layer, search)
     return lambda step: Screened(exact(step), search.screen)
 
 
-def _by_imitation(layer: Layer, search: Search) -> Callable[[int], Imitation]:
+def _judge_by_imitation(layer: Layer, search: Search) -> Callable[[int], Imitation]:
     imitation = Imitation(gram_of(layer))
     return lambda step: imitation
 
 
 _JUDGES: Mapping[Judge, Callable[[Layer, Search], Callable[[int], MaskedLoss | Screened | Imitation]]] = {
-    "global_ce": _by_loss,
-    "global_taylor_screen": _by_screened_loss,
-    "local_gram": _by_imitation,
+    "global_ce": _judge_by_loss,
+    "global_taylor_screen": _judge_by_screened_loss,
+    "local_gram": _judge_by_imitation,
 }
 
 

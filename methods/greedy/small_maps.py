@@ -65,7 +65,7 @@ OUTPUTS: Mapping[int, Matrix] = {
 """``A``: what the products are multiplied with."""
 
 
-def suits_small_maps(module: nn.Module) -> bool:
+def is_for_small_maps(module: nn.Module) -> bool:
     """Tell whether a layer is a convolution that small maps can be computed faster for.
 
     Args:
@@ -90,7 +90,7 @@ class SmallMaps:
     """A convolution with few products where the map is small.
 
     Args:
-        convolution: One that is :func:`suits_small_maps`.
+        convolution: One that is :func:`is_for_small_maps`.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -169,7 +169,7 @@ def pool_windows(x: Tensor, height: int, width: int) -> Tensor:
     return reduce(torch.maximum, places)
 
 
-def faster(graph: fx.GraphModule, nodes: Container[fx.Node]) -> dict[fx.Node, Callable[[Tensor], Tensor]]:
+def find_faster(graph: fx.GraphModule, nodes: Container[fx.Node]) -> dict[fx.Node, Callable[[Tensor], Tensor]]:
     """Find the nodes of a network that may run faster, and how.
 
     Args:
@@ -184,7 +184,7 @@ def faster(graph: fx.GraphModule, nodes: Container[fx.Node]) -> dict[fx.Node, Ca
         if node not in nodes or node.op != "call_module" or len(node.all_input_nodes) != 1 or len(node.args) != 1:
             continue
         module = graph.get_submodule(str(node.target))
-        if suits_small_maps(module):
+        if is_for_small_maps(module):
             assert isinstance(module, nn.Conv2d)
             found[node] = SmallMaps(module)
         elif isinstance(module, nn.MaxPool2d) and (window := _tiles(module)) is not None:
@@ -214,9 +214,9 @@ def _tiles(pool: nn.MaxPool2d) -> tuple[int, int] | None:
 
 
 def _pooling(pool: nn.MaxPool2d, height: int, width: int) -> Callable[[Tensor], Tensor]:
-    def applied(x: Tensor) -> Tensor:
+    def apply(x: Tensor) -> Tensor:
         whole = x.ndim == 4 and x.shape[2] % height == 0 and x.shape[3] % width == 0
         y: Tensor = pool_windows(x, height, width) if whole else pool(x)
         return y
 
-    return applied
+    return apply

@@ -52,7 +52,7 @@ class Window:
         return inside
 
 
-def largest_area(height: int, width: int, positions: int) -> int:
+def find_largest_area(height: int, width: int, positions: int) -> int:
     """Return the most positions that a rectangle can have.
 
     Args:
@@ -64,13 +64,13 @@ def largest_area(height: int, width: int, positions: int) -> int:
         The largest product of a height and a width that is at most ``positions``.
 
     Example:
-        >>> [largest_area(3, 3, positions) for positions in range(1, 10)]
+        >>> [find_largest_area(3, 3, positions) for positions in range(1, 10)]
         [1, 2, 3, 4, 4, 6, 6, 6, 9]
     """
     return max(rows * min(width, positions // rows) for rows in range(1, min(height, positions) + 1))
 
 
-def nearest_window(kept: Tensor, l1: Tensor) -> Window:
+def find_nearest_window(kept: Tensor, l1: Tensor) -> Window:
     """Replace a choice of positions by a rectangle that costs as much as possible, but no more.
 
     Of the rectangles with the most positions that the number of chosen ones allows, it is the one that has most of
@@ -85,12 +85,12 @@ def nearest_window(kept: Tensor, l1: Tensor) -> Window:
 
     Example:
         >>> kept = torch.tensor([[False, True, True], [False, True, True], [False, False, True]])
-        >>> nearest_window(kept, kept.float())
+        >>> find_nearest_window(kept, kept.float())
         Window(top=0, bottom=2, left=1, right=3)
     """
     chosen, norms = kept.cpu(), l1.detach().cpu().double()
     height, width = chosen.shape
-    area = largest_area(height, width, int(chosen.sum()))
+    area = find_largest_area(height, width, int(chosen.sum()))
 
     def rank(window: Window) -> tuple[int, float]:
         inside = window.mask(height, width)
@@ -159,7 +159,7 @@ def _padding(convolution: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     return sides[0], sides[1]
 
 
-def with_windows(model: nn.Module, windows: Mapping[str, Window]) -> nn.Module:
+def cut_kernels(model: nn.Module, windows: Mapping[str, Window]) -> nn.Module:
     """Make the kernels of a network smaller.
 
     Args:

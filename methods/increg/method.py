@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.contract.recipe import Recipe
-from methods.increg.kernels import Window, largest_area, nearest_window, with_windows
+from methods.increg.kernels import Window, cut_kernels, find_largest_area, find_nearest_window
 from methods.increg.pacing import Pace, Plan
 from methods.increg.penalties import Penalised, Penalties
 from methods.network.scope import Shortcuts
@@ -50,7 +50,7 @@ from methods.ranked.columns import Columns
 from methods.ranked.ranked import (
     Ranked,
     finetune_whole,
-    pruning_recipe,
+    make_pruning_recipe,
     rank_channels,
     rank_columns,
     train_ranked,
@@ -148,7 +148,7 @@ class IncReg(Method):
     round_to: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_together(self) -> Self:
         """Check what one field alone cannot show.
 
         Returns:
@@ -258,7 +258,7 @@ class IncReg(Method):
             case bundle:
                 columns = Columns(model, problem.example, problem.groups, bundle)
                 ranked = rank_columns(problem, model, columns, self.sparsity, self.round_to, self.layer_rates)
-                return ranked, _of_columns(columns, ranked)
+                return ranked, _penalise_columns(columns, ranked)
 
     def _channels(self, problem: Problem, model: nn.Module) -> tuple[Ranked, Penalised]:
         """Penalise coupled channels."""
@@ -283,7 +283,7 @@ class IncReg(Method):
         def cost(kept: Mapping[str, int]) -> int:
             shapes = {name: columns.weights[name].shape for name in kept}
             return columns.flops({
-                name: largest_area(shapes[name][2], shapes[name][3], positions) for name, positions in kept.items()
+                name: find_largest_area(shapes[name][2], shapes[name][3], positions) for name, positions in kept.items()
             })
 
         def measure(removed: Tensor) -> Record:
@@ -296,14 +296,14 @@ class IncReg(Method):
                 "offsets_lost": float(sum(int((chosen & ~mask).sum()) for mask, chosen in inside)),
                 "offsets_regained": float(sum(int((mask & ~chosen).sum()) for mask, chosen in inside)),
             }
-            smaller = with_windows(model, {name: window for name, (window, _) in windows.items()})
+            smaller = cut_kernels(model, {name: window for name, (window, _) in windows.items()})
             kept = {group.name: list(range(group.channels)) for group in groups}
             found = {**extra, **differences}
             return cut_and_finetune(problem, groups, kept, model=smaller, history=history, extra=found)
 
         ranked = rank_columns(problem, model, columns, self.sparsity, 1, self.layer_rates, cost)
         ranked = replace(ranked, measure=measure, finish=finish)
-        return ranked, _of_columns(columns, ranked)
+        return ranked, _penalise_columns(columns, ranked)
 
     def _train(
         self, problem: Problem, model: nn.Module, ranked: Ranked, penalised: Penalised
@@ -353,7 +353,7 @@ class IncReg(Method):
         least, room = pace.updates(step), self._room(steps)
         if least > room:
             enough = next(more for more in itertools.count(steps) if self._room(more) >= least)
-            reached, number, layer = pace.shortfall(step, room)
+            reached, number, layer = pace.measure_shortfall(step, room)
             raise InputError(
                 f"increg cannot remove {number} of {layer.channels} units of {layer.name!r} within {steps} steps; it "
                 f"needs at least {enough}, and {steps} reach a ratio of {reached / layer.channels:.3f} "
@@ -385,7 +385,7 @@ class IncReg(Method):
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of the pruning phase: constant learning rate, or removals would be abrupt."""
-        return pruning_recipe(recipe, self.lr_prune_factor, self.weight_decay_factor, self.weight_decay)
+        return make_pruning_recipe(recipe, self.lr_prune_factor, self.weight_decay_factor, self.weight_decay)
 
     def _warn_if_unstable(self, recipe: Recipe) -> None:
         """Warn of a penalty under which SGD with momentum oscillates without bound."""
@@ -400,9 +400,9 @@ class IncReg(Method):
             )
 
 
-def _of_columns(columns: Columns, ranked: Ranked) -> Penalised:
+def _penalise_columns(columns: Columns, ranked: Ranked) -> Penalised:
     """Penalise and silence columns themselves."""
-    slices = columns.slices()
+    slices = columns.list_slices()
     names, measure = columns.names, ranked.measure
     return Penalised(columns, names, ranked.to_remove, ranked.rates, slices, slices, measure=measure)
 
@@ -414,5 +414,5 @@ def _windows(columns: Columns, removed: Tensor) -> dict[str, tuple[Window, Tenso
     for row, (name, weight) in enumerate(columns.weights.items()):
         shape = weight.shape[2:]
         chosen, l1 = (table[row, : shape.numel()].view(shape) for table in (kept, norms))
-        windows[name] = nearest_window(chosen, l1), chosen
+        windows[name] = find_nearest_window(chosen, l1), chosen
     return windows

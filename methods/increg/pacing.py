@@ -84,16 +84,16 @@ class Pace:
         low, high = self.penalty_max / (max(self._slow) * updates), self.fastest
         for _ in range(_BISECTIONS):
             middle = sqrt(low * high)
-            if self._in_time(middle, updates):
+            if self._is_in_time(middle, updates):
                 high = middle
             else:
                 low = middle
         return high
 
-    def _in_time(self, step: float, updates: int) -> bool:
+    def _is_in_time(self, step: float, updates: int) -> bool:
         return all(self._updates(step * rate, number) <= updates for rate, (number, _) in self._slow.items())
 
-    def shortfall(self, step: float, updates: int) -> tuple[int, int, LayerGroup]:
+    def measure_shortfall(self, step: float, updates: int) -> tuple[int, int, LayerGroup]:
         """Say how far the slowest layer gets when there is too little time.
 
         Args:

@@ -32,7 +32,7 @@ class Anatomy:
     fingerprint: str
 
     @classmethod
-    def of(
+    def from_groups(
         cls,
         model: nn.Module,
         example: Inputs,
@@ -54,7 +54,7 @@ class Anatomy:
         """
         return cls(tuple(groups), cost, fingerprint_of(model, example, ignored))
 
-    def fits(self, model: nn.Module, example: Inputs, ignored: Collection[str]) -> bool:
+    def is_of(self, model: nn.Module, example: Inputs, ignored: Collection[str]) -> bool:
         """Tell whether this is the anatomy of a network.
 
         Args:

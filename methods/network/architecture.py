@@ -22,7 +22,7 @@ from methods.network.copying import copy_network, load_state
 from methods.network.layers import CutAttention
 from methods.network.own_calls import check_table, install
 from methods.network.structure import OWN_HEADS, OWN_INNER, OWN_WIDTHS, describe_sizes
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 FORMAT = 2
 WITH_SIZES = 3
@@ -186,14 +186,14 @@ def _resize(module: nn.Module, change: Mapping[str, Any], resized: dict[int, Ten
                 f"allowed are {LARGEST_TENSOR}"
             )
         if id(tensor) not in resized:
-            resized[id(tensor)] = _first(tensor, shape)
+            resized[id(tensor)] = _reshape(tensor, shape)
         if isinstance(tensor, nn.Parameter):
             setattr(module, name, resized[id(tensor)])
         else:
             module._buffers[name] = resized[id(tensor)]
 
 
-def _first(tensor: Tensor, shape: list[int]) -> Tensor:
+def _reshape(tensor: Tensor, shape: list[int]) -> Tensor:
     """Make a tensor of another shape; of a buffer, which may be in no file, with the first of its numbers."""
     empty = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
     if isinstance(tensor, nn.Parameter):
@@ -331,7 +331,9 @@ def _find_class(kind: str, layers: Sequence[type[nn.Module]]) -> type[nn.Module]
     known = {layer_name(layer): layer for layer in own}
     if kind not in known:
         hint = "; hand its class in as one of layers" if ":" in kind else ""
-        raise InputError(unknown_name("layer of an architecture", kind, [*_BUILDERS, "Sequential", *known]) + hint)
+        raise InputError(
+            explain_unknown_name("layer of an architecture", kind, [*_BUILDERS, "Sequential", *known]) + hint
+        )
     return known[kind]
 
 

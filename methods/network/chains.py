@@ -82,7 +82,7 @@ def realise(chain: nn.Sequential, segments: Segments) -> nn.Module:
     Returns:
         A shorter chain, or one layer, with the same output; nothing is shared with the old one.
     """
-    layers = [plain_layer(module) for module in chain]
+    layers = [narrow_type(module) for module in chain]
     bounds = [0, *accumulate(segments)]
     built = [
         reduce(merge_layers, layers[start + 1 : end], _copy_layer(layers[start])) for start, end in pairwise(bounds)
@@ -130,10 +130,10 @@ def merge_layers(first: Layer, second: Layer) -> Layer:
     if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)):
         raise ValueError(f"a {type(first).__name__} and a {type(second).__name__} cannot be multiplied out")
     groups = gcd(first.groups, second.groups)
-    one, other = _with_fewer_groups(before, first.groups, groups), _with_fewer_groups(after, second.groups, groups)
-    if _plain(first):
+    one, other = _reduce_groups(before, first.groups, groups), _reduce_groups(after, second.groups, groups)
+    if _is_pixelwise(first):
         place, product = geometry(second), torch.einsum("gmoi,gnkm->gnki", one, other)
-    elif _plain(second):
+    elif _is_pixelwise(second):
         place, product = geometry(first), torch.einsum("gmki,gnom->gnki", one, other)
     else:
         raise ValueError("of two convolutions to be multiplied out one must be pointwise, of stride 1, not padding")
@@ -240,7 +240,7 @@ def _copy_layer(layer: Layer) -> Layer:
     return convolution(layer.weight, layer.bias, layer.groups, geometry(layer), layer.weight)
 
 
-def plain_layer(module: nn.Module) -> Layer:
+def narrow_type(module: nn.Module) -> Layer:
     """Narrow the type of a module that is known to be a convolution or a linear layer.
 
     Args:
@@ -253,12 +253,12 @@ def plain_layer(module: nn.Module) -> Layer:
     return module
 
 
-def _plain(layer: nn.Conv2d) -> bool:
+def _is_pixelwise(layer: nn.Conv2d) -> bool:
     """Whether a convolution only mixes the channels of every pixel."""
     return prod(layer.kernel_size) == prod(layer.stride) == 1 and layer.padding in ((0, 0), "valid", "same")
 
 
-def _with_fewer_groups(weight: Tensor, groups: int, fewer: int) -> Tensor:
+def _reduce_groups(weight: Tensor, groups: int, fewer: int) -> Tensor:
     """Write the weight of a grouped convolution with fewer groups, as blocks with zeros between the old groups."""
     block = blocks(weight, groups)
     times = groups // fewer

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from methods.contract.inputs import Inputs
 from methods.network.copying import copy_network
 from methods.network.followed import Followed, classes_of_data, follow_network, owners_of, pin_fixed, resolutions_of
-from methods.network.kept_numbers import calls_with_sizes, counting_attributes
+from methods.network.kept_numbers import calls_with_sizes, find_counting_attributes
 from methods.network.labels import Classes, test_for
 from methods.network.structure import (
     Structure,
@@ -30,7 +30,7 @@ from methods.network.structure import (
     mask_network,
 )
 from methods.network.survival import Survival
-from spaces import InputError, LayerGroup, unknown_name
+from spaces import InputError, LayerGroup, explain_unknown_name
 
 Side = Literal["out", "in"]
 Kept = Mapping[str, Sequence[int]]
@@ -178,14 +178,14 @@ def analyse(
     names = dict(model.named_modules(remove_duplicate=False))
     for name in (*ignored, *frozen):
         if name not in names:
-            raise InputError(unknown_name("module", name, (n for n in names if n)))
+            raise InputError(explain_unknown_name("module", name, (n for n in names if n)))
     followed = follow_network(model, example)
     pin_fixed(followed, model, ignored, frozen)
     groups, structure = _groups(followed)
     groups, structure, lost = Survival(model, example, structure).narrow_down(groups)
     last = max(1, len(groups) - 1)
     groups = [replace(group, depth=place / last, structure=structure) for place, group in enumerate(groups)]
-    return Analysis(groups, _stays(followed, groups, lost), _couplings(followed, groups))
+    return Analysis(groups, _explain_kept_layers(followed, groups, lost), _couplings(followed, groups))
 
 
 def cut(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Module:
@@ -199,12 +199,12 @@ def cut(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Modu
     Returns:
         A smaller deep copy.
     """
-    removed = _removed(groups, kept)
+    removed = _find_removed(groups, kept)
     structure = _structure(groups)
     return copy_network(model) if structure is None else cut_network(model, structure, removed)
 
 
-def masked(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Module:
+def mask_units(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.Module:
     """Silence channel units without removing them: the slow, obvious twin of :func:`cut`.
 
     All parameters of a dropped unit become zero: what produces it, what norms do to it, and what reads it. Where
@@ -219,12 +219,12 @@ def masked(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> nn.M
     Returns:
         A deep copy of the same shape.
     """
-    removed = _removed(groups, kept)
+    removed = _find_removed(groups, kept)
     structure = _structure(groups)
     return copy_network(model) if structure is None else mask_network(model, structure, removed)
 
 
-def removed_units(groups: Sequence[ChannelGroup], kept: Kept) -> set[int]:
+def find_removed_units(groups: Sequence[ChannelGroup], kept: Kept) -> set[int]:
     """List the classes of the units that are not kept.
 
     Args:
@@ -234,19 +234,19 @@ def removed_units(groups: Sequence[ChannelGroup], kept: Kept) -> set[int]:
     Returns:
         Classes in the groups' structure.
     """
-    return _removed(groups, kept)
+    return _find_removed(groups, kept)
 
 
 def _structure(groups: Sequence[ChannelGroup]) -> Structure | None:
     return groups[0].structure if groups else None
 
 
-def _removed(groups: Sequence[ChannelGroup], kept: Kept) -> set[int]:
+def _find_removed(groups: Sequence[ChannelGroup], kept: Kept) -> set[int]:
     by_name = {group.name: group for group in groups}
     removed: set[int] = set()
     for name, units in kept.items():
         if name not in by_name:
-            raise InputError(unknown_name("channel group", name, by_name))
+            raise InputError(explain_unknown_name("channel group", name, by_name))
         group = by_name[name]
         if not units or not set(units) <= set(range(group.channels)):
             raise InputError(
@@ -299,7 +299,7 @@ def _groups(followed: Followed) -> tuple[list[ChannelGroup], Structure]:
         tensors={name: tuple(dim.labels for dim in dims) for name, dims in state.tensors.items()},
         reads=frozenset(state.reads),
         tables=tuple({name: labels for name, labels in state.tables}.items()),
-        attributes=tuple(counting_attributes(followed)),
+        attributes=tuple(find_counting_attributes(followed)),
         widths=tuple({each.module: each for each in reversed(state.widths)}.values()),
         sized=tuple(sized),
         stale=frozenset(),
@@ -359,7 +359,7 @@ def _members(
     return [sorted(members, key=lambda m: (order.get(m.module, len(order)), m.side)) for members in found]
 
 
-def _stays(followed: Followed, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> dict[str, str]:
+def _explain_kept_layers(followed: Followed, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> dict[str, str]:
     """Say why layers keep channels."""
     state = followed.state
     units = {unit for group in groups for unit in group.units}
@@ -370,11 +370,11 @@ def _stays(followed: Followed, groups: Sequence[ChannelGroup], lost: Mapping[str
         for root in np.unique(state.classes.find(widths.outputs)).tolist():
             if root and root not in units:
                 why = state.classes.pinned.get(root) or lost.get(widths.module, "")
-                reasons.setdefault(widths.module, why or _alone(root, groups, lost))
+                reasons.setdefault(widths.module, why or _explain_no_group(root, groups, lost))
     return reasons
 
 
-def _alone(root: int, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> str:
+def _explain_no_group(root: int, groups: Sequence[ChannelGroup], lost: Mapping[str, str]) -> str:
     return next(iter(lost.values()), "its channels are a single unit, or have no layer of their own that makes them")
 
 

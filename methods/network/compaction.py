@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from methods.network.channels import ChannelGroup, cut, removed_units
+from methods.network.channels import ChannelGroup, cut, find_removed_units
 from methods.network.copying import copy_network
 
 Kept = Mapping[str, Sequence[int]]
@@ -49,8 +49,8 @@ def groups_after(groups: Sequence[ChannelGroup], kept: Kept) -> list[ChannelGrou
     Returns:
         The same groups in the same order with the units and channels that are left, counted again.
     """
-    removed = removed_units(groups, {group.name: kept[group.name] for group in groups})
-    structure = groups[0].structure.after(removed) if groups and groups[0].structure is not None else None
+    removed = find_removed_units(groups, {group.name: kept[group.name] for group in groups})
+    structure = groups[0].structure.remove_units(removed) if groups and groups[0].structure is not None else None
     gone: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
     for group in groups:
         dropped = sorted(set(range(group.channels)) - set(kept[group.name]))

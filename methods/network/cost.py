@@ -23,7 +23,7 @@ from methods.contract.inputs import Inputs, call, move, take
 from methods.network.channels import ChannelGroup
 from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import Classes
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class CostModel:
             flops = [(term.coefficient * (1 if term.per_example else 2), term.factors) for term in structure.terms]
             shapes = dict(structure.tensors)
         params = [_size_of(parameter, shapes.get(name, ())) for name, parameter in model.named_parameters()]
-        self._flops, self._params = (_Products.of(terms, column, len(groups)) for terms in (flops, params))
+        self._flops, self._params = (_Products.from_terms(terms, column, len(groups)) for terms in (flops, params))
         self._examples = 1 if structure is None else 2
         whole = np.array([[group.channels for group in groups]], dtype=np.int64)
         dense, dense_params = self.batch(whole)
@@ -187,7 +187,7 @@ class CostModel:
     def _row(self, kept: Mapping[str, int]) -> NDArray[np.float64]:
         for name in kept:
             if name not in self.units:
-                raise InputError(unknown_name("channel group", name, self.units))
+                raise InputError(explain_unknown_name("channel group", name, self.units))
         return np.array([[kept.get(name, units) for name, units in self.units.items()]], dtype=np.float64)
 
 
@@ -211,7 +211,9 @@ class _Products:
     factors: tuple[NDArray[np.int64], ...]  # which size each term has as its first, second, ... factor
 
     @classmethod
-    def of(cls, terms: Sequence[tuple[int, tuple[Classes, ...]]], column: Mapping[int, int], groups: int) -> _Products:
+    def from_terms(
+        cls, terms: Sequence[tuple[int, tuple[Classes, ...]]], column: Mapping[int, int], groups: int
+    ) -> _Products:
         """Lay terms out as matrices; terms with the same sizes are added up."""
         sizes: dict[bytes, int] = {}
         rows: list[NDArray[np.float64]] = []

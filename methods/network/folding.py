@@ -60,7 +60,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
     for layer, norm in _pairs(still, graph):
         _fold(still.get_submodule(layer), still.get_submodule(norm))
         still.set_submodule(norm, nn.Identity())
-    for name in _alone(still, graph):
+    for name in _find_sole_readers(still, graph):
         still.set_submodule(name, nn.ReLU(inplace=True))
     return still
 
@@ -82,7 +82,7 @@ def _pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
     return found
 
 
-def _alone(model: nn.Module, graph: fx.Graph) -> set[str]:
+def _find_sole_readers(model: nn.Module, graph: fx.Graph) -> set[str]:
     """Name the activations that are alone, in every call, in reading a tensor that was made just before."""
     alone: dict[str, bool] = {}
     for node in graph.nodes:

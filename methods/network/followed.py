@@ -60,7 +60,7 @@ def follow_network(model: nn.Module, example: Any) -> Followed:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     one = move(example, device)
     tapes = [record(copied, repeat_examples(one, 2), training, SECONDS) for training in (False, True)]
-    grows = _growing(copied, one, tapes[0])
+    grows = _find_growing(copied, one, tapes[0])
     names = tensor_names(copied)
     state = Propagation(names, dict(copied.named_modules()), grows=grows)
     for tape in tapes:
@@ -73,7 +73,7 @@ def follow_network(model: nn.Module, example: Any) -> Followed:
     return Followed(copied, state, tapes)
 
 
-def _growing(model: nn.Module, example: Any, tape: Tape) -> frozenset[int]:
+def _find_growing(model: nn.Module, example: Any, tape: Tape) -> frozenset[int]:
     """List the products of the pass that do not look at the input and yet are made once for every example."""
 
     def sizes(each: Tape) -> dict[int, Any]:
@@ -112,15 +112,19 @@ def pin_fixed(followed: Followed, model: nn.Module, ignored: Collection[str], fr
             continue
         owner = name.rpartition(".")[0]
         made = [dim for k, dim in enumerate(labels) if (name, k) not in state.reads]
-        if any(_within(owner, above) for above in ignored):
+        if any(_is_within(owner, above) for above in ignored):
             for dim in made:
                 state.classes.pin(dim.labels, f"{owner} is to be ignored")
-        if not parameter.requires_grad and parameter.ndim > 1 and not any(_within(owner, above) for above in allowed):
+        if (
+            not parameter.requires_grad
+            and parameter.ndim > 1
+            and not any(_is_within(owner, above) for above in allowed)
+        ):
             for dim in made:
                 state.classes.pin(dim.labels, f"{owner or name} is frozen")
 
 
-def _within(name: str, above: str) -> bool:
+def _is_within(name: str, above: str) -> bool:
     return name == above or not above or name.startswith(f"{above}.")
 
 

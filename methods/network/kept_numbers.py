@@ -43,9 +43,9 @@ def calls_with_sizes(followed: Followed) -> tuple[list[SizedCall], list[SummingC
             found = SizedCall(*key, tuple(sizes_in(made, state)))
             if key not in sized:
                 sized[key] = found
-            elif not _agree(sized[key], found, state) and made.function in READS:
+            elif not _is_same_call(sized[key], found, state) and made.function in READS:
                 sized[key] = SizedCall(*key, ())
-            elif not _agree(sized[key], found, state):
+            elif not _is_same_call(sized[key], found, state):
                 why = f"{made.function} in {made.module or 'the network itself'} has other sizes when it runs again"
                 for size in (*sized[key].sizes, *found.sizes):
                     for labels in (size.labels if size.source is None else None, size.stop, size.source):
@@ -57,7 +57,7 @@ def calls_with_sizes(followed: Followed) -> tuple[list[SizedCall], list[SummingC
     return [call for call in sized.values() if call.sizes], list(summing.values()), sorted(inexact)
 
 
-def _agree(one: SizedCall, other: SizedCall, state: Propagation) -> bool:
+def _is_same_call(one: SizedCall, other: SizedCall, state: Propagation) -> bool:
     if [size.path for size in one.sizes] != [size.path for size in other.sizes]:
         return False
     for a, b in zip(one.sizes, other.sizes, strict=True):
@@ -81,7 +81,7 @@ _COUNTS: tuple[tuple[type[nn.Module], str, str], ...] = (
 """Attributes of layers that count their channels."""
 
 
-def counting_attributes(followed: Followed) -> list[Attribute]:
+def find_counting_attributes(followed: Followed) -> list[Attribute]:
     """List the numbers that modules keep of their widths.
 
     Args:
@@ -116,11 +116,11 @@ def counting_attributes(followed: Followed) -> list[Attribute]:
             found.append(Attribute(run.name, "embedding_dim", (state.get(run.outputs[0])[-1].labels,)))
         elif isinstance(module, nn.PReLU) and module.num_parameters > 1:
             found.append(Attribute(run.name, "num_parameters", (channels,)))
-    unique = {(one.module, one.name): one for one in [*_own_numbers(followed), *found]}
+    unique = {(one.module, one.name): one for one in [*_list_own_numbers(followed), *found]}
     return list(unique.values())
 
 
-def _own_numbers(followed: Followed) -> Iterator[Attribute]:
+def _list_own_numbers(followed: Followed) -> Iterator[Attribute]:
     """List the widths and numbers of heads that modules which are not torch's layers keep."""
     state = followed.state
     split: dict[str, list[Classes]] = defaultdict(list)  # channels in the results of a module's own changes of shape

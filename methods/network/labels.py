@@ -74,7 +74,7 @@ class UnionFind:
         self._solid = np.zeros(1, dtype=bool)
         self.pinned: dict[int, str] = {}
 
-    def fresh(self, size: int, solid: bool = True) -> Classes:
+    def make_classes(self, size: int, solid: bool = True) -> Classes:
         """Make new classes.
 
         Args:
@@ -156,7 +156,7 @@ class UnionFind:
                 if root:
                     self.pinned.setdefault(root, why)
 
-    def solid(self, labels: Classes) -> bool:
+    def has_solid(self, labels: Classes) -> bool:
         """Tell whether some of the classes are channels of a parameter or buffer.
 
         Args:
@@ -183,7 +183,7 @@ class UnionFind:
             return None
         return roots
 
-    def meet(self, labels: Iterable[Classes | None], why: str) -> Classes | None:
+    def unite(self, labels: Iterable[Classes | None], why: str) -> Classes | None:
         """Unite dimensions of the same size that an operation puts side by side.
 
         Args:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from methods.network.tape import SIZED, calling_forward, function_name
+from methods.network.tape import SIZED, find_calling_module, function_name
 from spaces import InputError
 
 Path = tuple[int | str, ...]
@@ -86,7 +86,7 @@ class _Handling(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function_name(func)
-        if (name not in SIZED and name not in self._owner.also) or calling_forward(
+        if (name not in SIZED and name not in self._owner.also) or find_calling_module(
             type(self._owner)
         ) is not self._owner:
             return func(*args, **(kwargs or {}))
@@ -176,7 +176,7 @@ class Learning(OwnCalls):
         wrong = [
             [list(path), value]
             for path, value in self.wanted.get(mode, {}).get(key, ())
-            if not _stands(args, kwargs, tuple(path), value)
+            if not _has_argument(args, kwargs, tuple(path), value)
         ]
         for path, value in wrong:
             args, kwargs = _replace_argument(args, kwargs, tuple(path), value)
@@ -220,7 +220,7 @@ class Excluding(OwnCalls):
             return func(*args, **kwargs)
         arguments, results, sizes = found
         for path, kept in arguments:
-            tensor = _at(args, kwargs, path)
+            tensor = _get_argument(args, kwargs, path)
             for dim, index in kept:
                 tensor = tensor.index_select(dim, torch.as_tensor(index, device=tensor.device))
             args, kwargs = _replace_argument(args, kwargs, path, tensor)
@@ -228,7 +228,7 @@ class Excluding(OwnCalls):
             args, kwargs = _replace_argument(args, kwargs, tuple(path), value)
         out = func(*args, **kwargs)
         for path, kept in results:
-            tensor = _inside(out, path)
+            tensor = _get_inside(out, path)
             for dim, index, size in kept:
                 shape = list(tensor.shape)
                 shape[dim] = size
@@ -300,7 +300,7 @@ def check_table(table: Any, name: str) -> Table:
             key.partition(":")[0] in SIZED
             and key.partition(":")[2].isdigit()
             and all(isinstance(step, int | str) for step in path)
-            and _plain_value(value)
+            and _is_plain_value(value)
             for calls in table.values()
             for key, entries in calls.items()
             for path, value in entries
@@ -313,18 +313,18 @@ def check_table(table: Any, name: str) -> Table:
     return found
 
 
-def _plain_value(value: Any) -> bool:
+def _is_plain_value(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, list) and all(isinstance(each, int) for each in value))
 
 
-def _inside(tree: Any, path: Path) -> Any:
+def _get_inside(tree: Any, path: Path) -> Any:
     for step in path:
         tree = tree[step] if isinstance(step, int) or isinstance(tree, Mapping) else getattr(tree, step)
     return tree
 
 
-def _at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
-    return _inside(kwargs if isinstance(path[0], str) else args, path)
+def _get_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
+    return _get_inside(kwargs if isinstance(path[0], str) else args, path)
 
 
 def _put(tree: Any, path: Path, value: Any) -> Any:
@@ -358,16 +358,16 @@ def _replace_argument(
     return tuple(_put(args, path, value)), kwargs
 
 
-def _stands(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path, value: Any) -> bool:
+def _has_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path, value: Any) -> bool:
     """Whether an argument is what it should be."""
     try:
-        given = _at(args, kwargs, path)
+        given = _get_argument(args, kwargs, path)
     except (LookupError, TypeError):
         return True  # given in another way, which follows by itself
     if isinstance(given, slice):
-        subject = _inside(args, (0,))
+        subject = _get_inside(args, (0,))
         place = path[1] if len(path) > 1 else 0
-        size = _size_at(subject, _inside(args, (1,)), int(place))
+        size = _size_at(subject, _get_inside(args, (1,)), int(place))
         start, stop, _ = given.indices(size)
         return bool([start, stop] == value)
     if isinstance(given, Tensor):

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, call, map_tensors, outputs_in, repeat
 from methods.network.architecture import describe, rebuild
-from methods.network.channels import Analysis, ChannelGroup, analyse, cut, masked
+from methods.network.channels import Analysis, ChannelGroup, analyse, cut, mask_units
 from methods.network.copying import copy_network
 from methods.network.cost import Cost, CostModel, count
 from methods.network.structure import name_shared
 from spaces import InputError
-from spaces.errors import first_line
+from spaces.errors import shorten_error
 
 EXACT_UP_TO = 150_000_000
 """Networks with more parameters are proven in their own precision: in float64 they would take too much memory."""
@@ -102,7 +102,7 @@ def examine(
         progress(f"removing half of the units of {len(groups)} groups")
         groups = prover.keep_sound(groups, left_out)
     if not groups:
-        raise InputError(_nothing(model, analysis, left_out))
+        raise InputError(_explain_nothing_removable(model, analysis, left_out))
     cost = CostModel(model, example, groups)
     progress("removing all units but one of every group")
     least = count(cut(model, groups, {group.name: [0] for group in groups}), example)
@@ -113,7 +113,7 @@ def examine(
     return Findings(proven, left_out, cost, dense, least, prover.difference)
 
 
-def _nothing(model: nn.Module, analysis: Analysis, left_out: Mapping[str, str]) -> str:
+def _explain_nothing_removable(model: nn.Module, analysis: Analysis, left_out: Mapping[str, str]) -> str:
     """Say that nothing can be removed, and why."""
     reasons = {**analysis.stays, **left_out}
     common: dict[str, list[str]] = defaultdict(list)
@@ -136,7 +136,7 @@ class _Prover:
         size = sum(parameter.numel() for parameter in model.parameters())
         floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
         self._dtype = torch.float64 if size <= EXACT_UP_TO and set(floats) == {torch.float32} else None
-        self._shaken = _shaken(model)
+        self._shaken = _shake(model)
         if self._dtype is not None and not _runs_in_double(self._shaken, _inputs(example, self._dtype)):
             self._dtype = None  # its code makes numbers of a fixed kind
         if self._dtype is not None:
@@ -147,16 +147,16 @@ class _Prover:
 
     def keep_sound(self, groups: list[ChannelGroup], left_out: dict[str, str]) -> list[ChannelGroup]:
         """Return the groups whose units can be removed together; the others get a reason."""
-        why = self.fault(groups)
+        why = self.find_fault(groups)
         if why is None:
             return groups
         sound: list[ChannelGroup] = []
         for group in self._narrow(groups, left_out):
             sound.append(group)
-        if sound and (why := self.fault(sound)) is not None:  # each alone is sound, but not together
+        if sound and (why := self.find_fault(sound)) is not None:  # each alone is sound, but not together
             kept: list[ChannelGroup] = []
             for group in sound:
-                if (fault := self.fault([*kept, group])) is None:
+                if (fault := self.find_fault([*kept, group])) is None:
                     kept.append(group)
                 else:
                     left_out[group.name] = fault
@@ -164,7 +164,7 @@ class _Prover:
         return sound
 
     def _narrow(self, groups: list[ChannelGroup], left_out: dict[str, str]) -> list[ChannelGroup]:
-        why = self.fault(groups)
+        why = self.find_fault(groups)
         if why is None:
             return groups
         if len(groups) == 1:
@@ -173,21 +173,21 @@ class _Prover:
         half = len(groups) // 2
         return [*self._narrow(groups[:half], left_out), *self._narrow(groups[half:], left_out)]
 
-    def fault(self, groups: Sequence[ChannelGroup]) -> str | None:
+    def find_fault(self, groups: Sequence[ChannelGroup]) -> str | None:
         """Remove half of the units of some groups, and return the first proof that fails."""
         draw = random.Random(0)
         kept = {g.name: sorted(draw.sample(range(g.channels), max(1, g.channels // 2))) for g in groups}
         try:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")
-                return self._equals_masked(groups, kept) or self._of_the_network(groups, kept)
+                return self._equals_masked(groups, kept) or self._find_network_fault(groups, kept)
         except InputError:
             raise
         except Exception as error:  # a network may fail in any way
-            return f"the cut network fails: {first_line(error)}"
+            return f"the cut network fails: {shorten_error(error)}"
 
     def _equals_masked(self, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]) -> str | None:
-        smaller, silent = cut(self._shaken, groups, kept).eval(), masked(self._shaken, groups, kept).eval()
+        smaller, silent = cut(self._shaken, groups, kept).eval(), mask_units(self._shaken, groups, kept).eval()
         found, wanted = _answers(smaller, self._inputs), _answers(silent, self._inputs)
         worst = 0.0
         for one, other in zip(found, wanted, strict=True):
@@ -201,7 +201,7 @@ class _Prover:
         self.difference = max(self.difference, worst if worst == worst else 0.0)
         return None
 
-    def _of_the_network(self, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]) -> str | None:
+    def _find_network_fault(self, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]) -> str | None:
         smaller = cut(self._model, groups, kept).eval()
         cost = CostModel(self._model, self._example, groups)
         widths = {name: len(units) for name, units in kept.items()}
@@ -222,7 +222,7 @@ class _Prover:
             try:
                 _train(copy_network(self._model), own)
             except RuntimeError:
-                raise InputError(f"{type(self._model).__name__} cannot be trained: {first_line(error)}") from error
+                raise InputError(f"{type(self._model).__name__} cannot be trained: {shorten_error(error)}") from error
             raise
         return None
 
@@ -274,7 +274,7 @@ def _inputs(example: Inputs, dtype: torch.dtype | None) -> Inputs:
     return found
 
 
-def _shaken(model: nn.Module) -> nn.Module:
+def _shake(model: nn.Module) -> nn.Module:
     """Copy a network with numbers that hide nothing: no norm is the identity, no layer scale is zero."""
     copied: nn.Module = copy_network(model)
     generator = torch.Generator().manual_seed(0)

@@ -132,13 +132,13 @@ class Propagation:
         if value.tensor is not None:
             if value.tensor not in self.tensors:
                 self.tensors[value.tensor] = [
-                    Dim(self.classes.fresh(size) if size > 1 else None, sources=frozenset({(value.tensor, dim)}))
+                    Dim(self.classes.make_classes(size) if size > 1 else None, sources=frozenset({(value.tensor, dim)}))
                     for dim, size in enumerate(value.shape)
                 ]
             return self.tensors[value.tensor]
         return self.dims.setdefault(value, [FREE] * len(value.shape))
 
-    def why(self, said: str) -> str:
+    def explain(self, said: str) -> str:
         """Give a reason that names the module and the operation."""
         op = self._op
         assert op is not None
@@ -157,14 +157,14 @@ class Propagation:
     def pin_dim(self, dim: Dim, said: str) -> Dim:
         """Pin one dimension."""
         if self.classes.live(dim.labels) is not None:
-            self.classes.pin(dim.labels, self.why(said))
+            self.classes.pin(dim.labels, self.explain(said))
         return dim
 
-    def meet(self, dims: Sequence[Dim], said: str = "puts it side by side with something of a fixed size") -> Dim:
+    def unite(self, dims: Sequence[Dim], said: str = "puts it side by side with something of a fixed size") -> Dim:
         """Unite dimensions of the same size."""
         every = [dim.labels for dim in dims]
         if any(each is not None for each in every):
-            labels = self.classes.meet(every, self.why(said))
+            labels = self.classes.unite(every, self.explain(said))
         else:
             labels = None
         return Dim(
@@ -179,7 +179,7 @@ class Propagation:
         if left.labels is None and right.labels is None:
             return
         # A size that does not follow is told apart: the usual one is what the network is given.
-        self.meet([left, right], "reads channels of a fixed number, such as the network's input")
+        self.unite([left, right], "reads channels of a fixed number, such as the network's input")
         self.reads |= left.sources | right.sources
 
     def couple(self, dims: Sequence[Dim]) -> None:
@@ -190,9 +190,9 @@ class Propagation:
             if live is not None:
                 self.couplings.append(Coupling(self._op, live))
 
-    def fresh(self, shape: Sequence[int]) -> list[Dim]:
+    def label_new(self, shape: Sequence[int]) -> list[Dim]:
         """Label a tensor of equal numbers, whose size may be anything."""
-        return [Dim(self.classes.fresh(size, solid=False)) if size > 1 else FREE for size in shape]
+        return [Dim(self.classes.make_classes(size, solid=False)) if size > 1 else FREE for size in shape]
 
     def term(self, coefficient: int, dims: Sequence[tuple[Dim, int]]) -> None:
         """Note multiply–accumulates: a coefficient times the sizes of dimensions."""
@@ -246,9 +246,9 @@ class Propagation:
         found = [(k, self.classes.find(dim.labels)) for k, dim in enumerate(dims) if dim.labels is not None]
         live = [(k, labels) for k, labels in found if self.classes.live(labels) is not None]
         if len(live) > 1:  # an element would belong to two classes at once: the larger number of classes stays
-            live.sort(key=lambda each: (not self.classes.solid(each[1]), -len(np.unique(each[1]))))
+            live.sort(key=lambda each: (not self.classes.has_solid(each[1]), -len(np.unique(each[1]))))
             for _, labels in live[1:]:
-                self.classes.pin(labels, self.why("merges two dimensions of channels into one"))
+                self.classes.pin(labels, self.explain("merges two dimensions of channels into one"))
         if not found:
             plain = Dim(None, batch, parts if len(wide) <= 1 else frozenset(), sources)
             return [self._tag(plain, k, wide) for k in range(len(out))]
@@ -259,7 +259,7 @@ class Propagation:
         flat = np.broadcast_to(labels.reshape(view), tuple(shape)).reshape(tuple(out))
         carrier = wide[0] if len(wide) == 1 else self._carrier(flat, wide)
         rows = np.moveaxis(flat, carrier, 0).reshape(out[carrier], -1)
-        carried = self.classes.tie(rows, self.why("splits the channels")).copy()
+        carried = self.classes.tie(rows, self.explain("splits the channels")).copy()
         result = [self._tag(Dim(None, batch, parts, sources), k, wide) for k in range(len(out))]
         mixed = batch and len(np.unique(carried)) < len(carried)  # examples are counted along with channels
         result[carrier] = replace(result[carrier], labels=carried, batch=mixed)
@@ -297,7 +297,7 @@ class Propagation:
         self.seen_positions |= dim.parts
         self.pin_dim(dim, "takes channels for positions of an image")
 
-    def saw_heads(self, dims: Sequence[Dim]) -> None:
+    def note_heads(self, dims: Sequence[Dim]) -> None:
         """Learn that dimensions are multiplied one by one, as attention does with its heads."""
         for dim in dims:
             for number, split, part in dim.parts:

@@ -18,7 +18,7 @@ BnMode = Literal["in_group", "affine_only", "filter_only", "gamma_only", "elemen
 ResidualMode = Literal["coupled", "inner_only"]
 
 
-def prunable(groups: Sequence[ChannelGroup], model: nn.Module, mode: ResidualMode) -> list[ChannelGroup]:
+def choose_prunable(groups: Sequence[ChannelGroup], model: nn.Module, mode: ResidualMode) -> list[ChannelGroup]:
     """Choose the groups that may lose units.
 
     Args:
@@ -52,7 +52,7 @@ def _is_tied_by_shortcut(group: ChannelGroup, model: nn.Module) -> bool:
     return makers > 1 or any(shortcuts)
 
 
-def shrunk_slots(model: nn.Module, units: Units, mode: BnMode) -> tuple[list[Slot], list[nn.Parameter]]:
+def choose_shrunk_slots(model: nn.Module, units: Units, mode: BnMode) -> tuple[list[Slot], list[nn.Parameter]]:
     """Choose the parameters of a unit that count in its norm and are shrunk with it.
 
     Args:

@@ -149,10 +149,10 @@ def sizes_in(call: Call, state: Propagation) -> list[Size]:
         Where they are and what they count.
     """
     reader = _READERS.get(call.function)
-    return [] if reader is None else [size for size in reader(call, state) if _removable(size, state)]
+    return [] if reader is None else [size for size in reader(call, state) if _is_removable(size, state)]
 
 
-def _removable(size: Size, state: Propagation) -> bool:
+def _is_removable(size: Size, state: Propagation) -> bool:
     removable = (state.classes.live(labels) is not None for labels in (size.labels, size.stop, size.source))
     return size.constant is not None or any(removable)
 
@@ -191,18 +191,18 @@ def _sizes_of(entries: Sequence[tuple[Path, Any]], dims: Sequence[Dim], state: P
     return found
 
 
-def _of_view(call: Call, state: Propagation) -> list[Size]:
+def _trace_view(call: Call, state: Propagation) -> list[Size]:
     out = call.output
     return _sizes_of(_list_sizes(call, 1, "shape", "size"), state.get(out), state) if isinstance(out, Value) else []
 
 
-def _of_new(call: Call, state: Propagation) -> list[Size]:
+def _trace_new(call: Call, state: Propagation) -> list[Size]:
     out = call.output
     first = 1 if call.function.startswith("new_") else 0
     return _sizes_of(_list_sizes(call, first, "size"), state.get(out), state) if isinstance(out, Value) else []
 
 
-def _of_shape(call: Call, state: Propagation) -> list[Size]:
+def _trace_shape(call: Call, state: Propagation) -> list[Size]:
     source = call.args[0]
     if not isinstance(source, Value):
         return []
@@ -218,7 +218,7 @@ def _of_shape(call: Call, state: Propagation) -> list[Size]:
     ]
 
 
-def _of_repeat(call: Call, state: Propagation) -> list[Size]:
+def _trace_repeat(call: Call, state: Propagation) -> list[Size]:
     source, out, found = call.args[0], call.output, []
     if not isinstance(source, Value) or not isinstance(out, Value):
         return []
@@ -230,7 +230,7 @@ def _of_repeat(call: Call, state: Propagation) -> list[Size]:
     return found
 
 
-def _of_tensor_split(call: Call, state: Propagation) -> list[Size]:
+def _trace_tensor_split(call: Call, state: Propagation) -> list[Size]:
     path, given = _argument(call, 1, "indices_or_sections")
     _, dim = _argument(call, 2, "dim", 0)
     labels = state.get(call.args[0])[dim].labels
@@ -245,14 +245,14 @@ def _of_tensor_split(call: Call, state: Propagation) -> list[Size]:
     return [Size((*path, k), labels[:place]) for k, place in enumerate(given)]
 
 
-def _of_unflatten(call: Call, state: Propagation) -> list[Size]:
+def _trace_unflatten(call: Call, state: Propagation) -> list[Size]:
     _, dim = _argument(call, 1, "dim")
     entries = _list_sizes(call, 2, "sizes", "unflattened_size")
     first = dim % len(call.args[0].shape)
     return _sizes_of(entries, state.get(call.output)[first : first + len(entries)], state)
 
 
-def _of_item(call: Call, state: Propagation) -> list[Size]:
+def _trace_item(call: Call, state: Propagation) -> list[Size]:
     source, index = call.args[0], call.args[1]
     if not isinstance(source, Value):
         return []
@@ -289,7 +289,7 @@ def _spans(item: Any) -> int:
     return 1
 
 
-def _of_index_select(call: Call, state: Propagation) -> list[Size]:
+def _trace_index_select(call: Call, state: Propagation) -> list[Size]:
     source = call.args[0]
     _, dim = _argument(call, 1, "dim")
     path, index = _argument(call, 2, "index")
@@ -299,7 +299,7 @@ def _of_index_select(call: Call, state: Propagation) -> list[Size]:
     return [Size(path, index.numbers.reshape(-1) % len(labels), source=labels)]
 
 
-def _of_narrow(call: Call, state: Propagation) -> list[Size]:
+def _trace_narrow(call: Call, state: Propagation) -> list[Size]:
     labels = state.get(call.args[0])[_argument(call, 1, "dim")[1]].labels
     if labels is None:
         return []
@@ -307,7 +307,7 @@ def _of_narrow(call: Call, state: Propagation) -> list[Size]:
     return [Size(at, labels[:start]), Size(over, labels[start : start + length])]
 
 
-def _of_split(call: Call, state: Propagation) -> list[Size]:
+def _trace_split(call: Call, state: Propagation) -> list[Size]:
     outputs = list(call.output)
     _, dim = _argument(call, 2, "dim", 0)
     name = next((n for n in ("split_size_or_sections", "split_size", "split_sizes") if n in call.kwargs), "split_size")
@@ -318,7 +318,7 @@ def _of_split(call: Call, state: Propagation) -> list[Size]:
     return [Size((*path, k), part.labels) for k, part in enumerate(parts) if part.labels is not None]
 
 
-def _of_pad(call: Call, state: Propagation) -> list[Size]:
+def _trace_pad(call: Call, state: Propagation) -> list[Size]:
     path, pads = _argument(call, 1, "pad")
     dims, found = state.get(call.output), []
     for k in range(len(pads) // 2):
@@ -336,7 +336,7 @@ def _of_pad(call: Call, state: Propagation) -> list[Size]:
     return found
 
 
-def _of_roll(call: Call, state: Propagation) -> list[Size]:
+def _trace_roll(call: Call, state: Propagation) -> list[Size]:
     path, shifts = _argument(call, 1, "shifts")
     _, places = _argument(call, 2, "dims", ())
     found = []
@@ -349,13 +349,13 @@ def _of_roll(call: Call, state: Propagation) -> list[Size]:
     return found
 
 
-def _of_layer_norm(call: Call, state: Propagation) -> list[Size]:
+def _trace_layer_norm(call: Call, state: Propagation) -> list[Size]:
     entries = _list_sizes(call, 1, "normalized_shape")[: len(call.args[1]) if len(call.args) > 1 else None]
     dims = [replace(dim, batch=False) for dim in state.get(call.args[0])[-len(entries) :]]  # torch works out none here
     return _sizes_of(entries, dims, state)
 
 
-def _of_groups(call: Call, state: Propagation) -> list[Size]:
+def _trace_groups(call: Call, state: Propagation) -> list[Size]:
     labels = next((state.group_labels[op] for op in call.ops if op in state.group_labels), None)
     place, name = (1, "num_groups") if call.function == "group_norm" else (6, "groups")
     if call.function.startswith("conv_transpose"):
@@ -366,25 +366,25 @@ def _of_groups(call: Call, state: Propagation) -> list[Size]:
 
 
 _READERS: dict[str, Callable[[Call, Propagation], list[Size]]] = {
-    **dict.fromkeys(("view", "reshape", "expand", "broadcast_to"), _of_view),
-    **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), _of_new),
-    "unflatten": _of_unflatten,
-    **dict.fromkeys(READS, _of_shape),
-    "repeat": _of_repeat,
-    "tensor_split": _of_tensor_split,
-    "__getitem__": _of_item,
-    "__setitem__": _of_item,
-    "index_select": _of_index_select,
-    "narrow": _of_narrow,
-    "split": _of_split,
-    "split_with_sizes": _of_split,
-    "pad": _of_pad,
-    "roll": _of_roll,
-    "layer_norm": _of_layer_norm,
-    "rms_norm": _of_layer_norm,
-    "group_norm": _of_groups,
-    **dict.fromkeys((f"conv{n}d" for n in "123"), _of_groups),
-    **dict.fromkeys((f"conv_transpose{n}d" for n in "123"), _of_groups),
+    **dict.fromkeys(("view", "reshape", "expand", "broadcast_to"), _trace_view),
+    **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), _trace_new),
+    "unflatten": _trace_unflatten,
+    **dict.fromkeys(READS, _trace_shape),
+    "repeat": _trace_repeat,
+    "tensor_split": _trace_tensor_split,
+    "__getitem__": _trace_item,
+    "__setitem__": _trace_item,
+    "index_select": _trace_index_select,
+    "narrow": _trace_narrow,
+    "split": _trace_split,
+    "split_with_sizes": _trace_split,
+    "pad": _trace_pad,
+    "roll": _trace_roll,
+    "layer_norm": _trace_layer_norm,
+    "rms_norm": _trace_layer_norm,
+    "group_norm": _trace_groups,
+    **dict.fromkeys((f"conv{n}d" for n in "123"), _trace_groups),
+    **dict.fromkeys((f"conv_transpose{n}d" for n in "123"), _trace_groups),
 }
 
 

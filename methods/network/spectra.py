@@ -48,7 +48,7 @@ def filters(model: nn.Module, group: ChannelGroup) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def with_energies(model: nn.Module, groups: Sequence[ChannelGroup]) -> list[LayerGroup]:
+def add_energies(model: nn.Module, groups: Sequence[ChannelGroup]) -> list[LayerGroup]:
     """Describe channel groups for an allocation that looks at weights.
 
     Args:

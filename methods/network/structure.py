@@ -109,34 +109,41 @@ class Structure:
             The changed structure.
         """
 
-        def each(labels: Classes | None) -> Classes | None:
+        def change_labels(labels: Classes | None) -> Classes | None:
             return None if labels is None else change(labels)
 
-        def size(one: Size) -> Size:
+        def change_size(one: Size) -> Size:
             if one.source is None:
-                return replace(one, labels=change(one.labels), stop=each(one.stop))
+                return replace(one, labels=change(one.labels), stop=change_labels(one.stop))
             return replace(one, source=change(one.source))
 
-        def kept(one: Kept) -> Kept:
-            return replace(one, labels=tuple(map(each, one.labels)))
+        def change_kept(one: Kept) -> Kept:
+            return replace(one, labels=tuple(map(change_labels, one.labels)))
 
         return replace(
             self,
-            tensors={name: tuple(map(each, labels)) for name, labels in self.tensors.items()},
+            tensors={name: tuple(map(change_labels, labels)) for name, labels in self.tensors.items()},
             tables=tuple((name, change(labels)) for name, labels in self.tables),
-            attributes=tuple(replace(a, labels=tuple(map(each, a.labels))) for a in self.attributes),
+            attributes=tuple(replace(a, labels=tuple(map(change_labels, a.labels))) for a in self.attributes),
             widths=tuple(
-                replace(w, inputs=each(w.inputs), outputs=each(w.outputs), groups=each(w.groups)) for w in self.widths
+                replace(
+                    w, inputs=change_labels(w.inputs), outputs=change_labels(w.outputs), groups=change_labels(w.groups)
+                )
+                for w in self.widths
             ),
-            sized=tuple(replace(call, sizes=tuple(map(size, call.sizes))) for call in self.sized),
+            sized=tuple(replace(call, sizes=tuple(map(change_size, call.sizes))) for call in self.sized),
             summing=tuple(
-                replace(call, arguments=tuple(map(kept, call.arguments)), results=tuple(map(kept, call.results)))
+                replace(
+                    call,
+                    arguments=tuple(map(change_kept, call.arguments)),
+                    results=tuple(map(change_kept, call.results)),
+                )
                 for call in self.summing
             ),
             terms=tuple(replace(term, factors=tuple(map(change, term.factors))) for term in self.terms),
         )
 
-    def reads_of(self, modules: Iterable[str]) -> Stale:
+    def list_reads(self, modules: Iterable[str]) -> Stale:
         """List the places where modules read sizes that count channels.
 
         Args:
@@ -149,7 +156,7 @@ class Structure:
         calls = (call for call in self.sized if call.module in names)
         return frozenset((c.module, c.mode, c.key, size.path) for c in calls for size in c.sizes if size.read)
 
-    def after(self, removed: Iterable[int]) -> Structure:
+    def remove_units(self, removed: Iterable[int]) -> Structure:
         """Describe the network that is left when units have been removed.
 
         Args:
@@ -158,7 +165,7 @@ class Structure:
         Returns:
             The structure without their positions.
         """
-        alive = alive_without(removed)
+        alive = test_for_alive(removed)
         renumbered = []
         for call in self.sized:
             sizes = [
@@ -169,7 +176,7 @@ class Structure:
         return replace(self, sized=tuple(renumbered)).map_classes(lambda labels: labels[alive(labels)])
 
 
-def alive_without(removed: Iterable[int]) -> Alive:
+def test_for_alive(removed: Iterable[int]) -> Alive:
     """Tell which classes are left.
 
     Args:
@@ -180,10 +187,10 @@ def alive_without(removed: Iterable[int]) -> Alive:
     """
     gone = test_for(removed)
 
-    def alive(labels: Classes) -> NDArray[np.bool_]:
+    def is_alive(labels: Classes) -> NDArray[np.bool_]:
         return ~gone(labels)
 
-    return alive
+    return is_alive
 
 
 def cut_network(model: nn.Module, structure: Structure, removed: Iterable[int]) -> nn.Module:
@@ -201,7 +208,7 @@ def cut_network(model: nn.Module, structure: Structure, removed: Iterable[int]) 
     smaller = copy_network(model)
     if not removed:
         return smaller
-    alive = alive_without(removed)
+    alive = test_for_alive(removed)
     _cut_tensors(smaller, structure, alive)
     modules = dict(smaller.named_modules(remove_duplicate=False))
     for attribute in structure.attributes:
@@ -328,7 +335,7 @@ def learn_stale(
     modules = dict(smaller.named_modules(remove_duplicate=False))
     learners = {}
     tables: dict[str, Table] = {made.module: {} for made in structure.sized}
-    for name, table in (tables | sizes_after(structure, alive_without(removed), stale_only=False)).items():
+    for name, table in (tables | sizes_after(structure, test_for_alive(removed), stale_only=False)).items():
         module = modules[name]
         install(module, {})
         learners[name] = Learning(module, module.forward, table)
@@ -363,7 +370,7 @@ def mask_network(model: nn.Module, structure: Structure, removed: Iterable[int])
     silent = copy_network(model)
     if not removed:
         return silent
-    alive = alive_without(removed)
+    alive = test_for_alive(removed)
     named = dict(silent.named_parameters())
     with torch.no_grad():
         for name, labels in structure.tensors.items():

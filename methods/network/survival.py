@@ -18,7 +18,7 @@ from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import test_for
 from methods.network.sizes import SizedCall
 from methods.network.structure import Factors, Structure, cut_network, learn_stale
-from spaces.errors import first_line
+from spaces.errors import shorten_error
 
 HALF = 0.5
 """The share of units that is removed first, in both modes."""
@@ -61,7 +61,7 @@ class Survival:
     def __init__(self, model: nn.Module, example: Any, structure: Structure) -> None:
         self.structure, self.lost = structure, dict[str, str]()
         self._model, self._example = model, example
-        self._alike = _same_in_both_modes(structure)
+        self._alike = _is_same_in_both_modes(structure)
         self._names = dict(model.named_modules())
 
     def narrow_down(self, groups: list[Group]) -> tuple[list[Group], Structure, dict[str, str]]:
@@ -140,9 +140,9 @@ class Survival:
                 self.structure = replace(before, own_numbers=True)
             failure, changed = self._try_without(removed, share)
         while failure is not None or changed:  # what its code works out with sizes that it reads is no size
-            place = None if failure is None else failing_frame(failure)[0]
+            place = None if failure is None else find_failing_frame(failure)[0]
             kinds = {type(self._names[name]) for name in changed} | ({type(place)} if place is not None else set())
-            reads = self.structure.reads_of(name for name, module in self._names.items() if type(module) in kinds)
+            reads = self.structure.list_reads(name for name, module in self._names.items() if type(module) in kinds)
             if reads <= self.structure.stale and failure is not None:
                 self.structure = before
                 return _say_failure(failure)
@@ -169,10 +169,10 @@ class Survival:
         except Exception as error:  # a network may fail in any way
             return error, frozenset()
         self.structure = structure
-        return None, frozenset(name for name, *_ in _differing(self._factors, factors))
+        return None, frozenset(name for name, *_ in _find_differences(self._factors, factors))
 
 
-def _differing(before: Factors, after: Factors) -> set[tuple[str, str, str]]:
+def _find_differences(before: Factors, after: Factors) -> set[tuple[str, str, str]]:
     return {place for place in before.keys() & after.keys() if before[place] != after[place]}
 
 
@@ -193,7 +193,7 @@ def repeat_examples(example: Any, times: int) -> Any:
     return torch.utils._pytree.tree_map(repeat_leaf, example)
 
 
-def _same_in_both_modes(structure: Structure) -> bool:
+def _is_same_in_both_modes(structure: Structure) -> bool:
     """Whether every call with sizes is made alike in both modes."""
     calls: dict[str, dict[tuple[str, str], SizedCall]] = {"eval": {}, "train": {}}
     for made in structure.sized:
@@ -220,12 +220,12 @@ def _answer_shapes(answer: Any) -> list[tuple[int, ...]]:
 
 def _say_failure(error: Exception) -> str:
     """Say in which module a network failed, and how."""
-    owner, line = failing_frame(error)
+    owner, line = find_failing_frame(error)
     place = "" if owner is None else f"in the forward pass of a {type(owner).__name__}, line {line}: "
-    return f"the network does not run without some of its channels ({place}{first_line(error)})"
+    return f"the network does not run without some of its channels ({place}{shorten_error(error)})"
 
 
-def failing_frame(error: Exception) -> tuple[nn.Module | None, int]:
+def find_failing_frame(error: Exception) -> tuple[nn.Module | None, int]:
     """Find the innermost module in whose forward pass an error was raised.
 
     Args:

@@ -34,11 +34,11 @@ def tails(model: nn.Module) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes:
         if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), FormsWithTail):
-            found[str(node.target)] = _behind(model, node, calls) if calls[str(node.target)] == 1 else ()
+            found[str(node.target)] = _follow_tail(model, node, calls) if calls[str(node.target)] == 1 else ()
     return found
 
 
-def _behind(model: nn.Module, node: fx.Node, calls: Counter[str]) -> tuple[str, ...]:
+def _follow_tail(model: nn.Module, node: fx.Node, calls: Counter[str]) -> tuple[str, ...]:
     """Go on from a layer as long as what follows treats images one by one, and nothing else reads along."""
     names: list[str] = []
     while len(node.users) == 1:

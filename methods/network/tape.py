@@ -27,7 +27,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from methods.contract.inputs import Inputs, call
 from methods.network.layers import ZeroPadShortcut
 from spaces import InputError
-from spaces.errors import first_line
+from spaces.errors import shorten_error
 
 LARGEST_TABLE = 4_000_000
 """Index tables with more entries are not read."""
@@ -187,7 +187,12 @@ def record(model: nn.Module, example: Inputs, training: bool, seconds: float) ->
     kept = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation for a whole layer of a transformer says nothing
     try:
-        with torch.no_grad(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]), recorder.listening(model):
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            torch.random.fork_rng(devices=[]),
+            recorder.record_modules(model),
+        ):
             warnings.simplefilter("ignore")
             inputs = [recorder.enter(leaf) for leaf in tree_flatten(example)[0] if isinstance(leaf, Tensor)]
             answer = call(model, example)
@@ -198,11 +203,11 @@ def record(model: nn.Module, example: Inputs, training: bool, seconds: float) ->
         ) from error
     except Exception as error:  # a network may fail in any way
         raise InputError(
-            f"{type(model).__name__} cannot be traced with an input of shape {_shapes(example)}: {first_line(error)}"
+            f"{type(model).__name__} cannot be traced with an input of shape {_shapes(example)}: {shorten_error(error)}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(kept)
-    outputs = [recorder.value(leaf) for leaf in tree_flatten(_plain(answer))[0] if isinstance(leaf, Tensor)]
+    outputs = [recorder.value(leaf) for leaf in tree_flatten(_unpack_answer(answer))[0] if isinstance(leaf, Tensor)]
     return Tape(recorder.ops, recorder.calls, recorder.modules, recorder.tensors, inputs, outputs, training)
 
 
@@ -210,13 +215,13 @@ class _TooSlow(Exception):
     """The pass took too long."""
 
 
-def _plain(answer: Any) -> Any:
+def _unpack_answer(answer: Any) -> Any:
     """Unpack an answer that is an object with fields, such as a dataclass or an ordered mapping of one's own."""
     if isinstance(answer, Mapping):
-        return {key: _plain(part) for key, part in answer.items()}
+        return {key: _unpack_answer(part) for key, part in answer.items()}
     if isinstance(answer, tuple | list):
-        return [_plain(part) for part in answer]
-    return answer if isinstance(answer, Tensor) or not hasattr(answer, "__dict__") else _plain(vars(answer))
+        return [_unpack_answer(part) for part in answer]
+    return answer if isinstance(answer, Tensor) or not hasattr(answer, "__dict__") else _unpack_answer(vars(answer))
 
 
 def _shapes(example: Any) -> Any:
@@ -295,7 +300,7 @@ class _Recorder(TorchDispatchMode):
         return out
 
     @contextmanager
-    def listening(self, model: nn.Module) -> Generator[None]:
+    def record_modules(self, model: nn.Module) -> Generator[None]:
         """Note what happens inside, module by module."""
         wrapped = []
         for name, module in model.named_modules():
@@ -328,7 +333,7 @@ class _Recorder(TorchDispatchMode):
             self.inside.pop()
             self._leaf -= leaf
             self.call = outer
-        entry.outputs = [self.value(part) for part in tree_flatten(_plain(out))[0] if isinstance(part, Tensor)]
+        entry.outputs = [self.value(part) for part in tree_flatten(_unpack_answer(out))[0] if isinstance(part, Tensor)]
         if leaf:
             for value in entry.outputs:
                 value.root.data = True
@@ -364,7 +369,7 @@ class _Calls(TorchFunctionMode):
         name, recorder = function_name(func), self._recorder
         if name not in SIZED or recorder._leaf:
             return func(*args, **(kwargs or {}))
-        owner = calling_forward(_Followed)
+        owner = find_calling_module(_Followed)
         if owner is None:
             return func(*args, **(kwargs or {}))
         noted, named = recorder.values(args), recorder.values(kwargs or {})
@@ -393,7 +398,7 @@ def function_name(func: Any) -> str:
     return "shape" if name == "__get__" and getattr(func, "__self__", None) is Tensor.shape else name
 
 
-def calling_forward(wrapper: type) -> Any:
+def find_calling_module(wrapper: type) -> Any:
     """Find the module whose own forward pass is running at the place of the call.
 
     Args:

@@ -132,11 +132,11 @@ class Thinning:
             Handles; the gradients are masked until these are removed.
         """
 
-        def masked(gradient: Tensor, index: int) -> Tensor:
+        def mask_gradient(gradient: Tensor, index: int) -> Tensor:
             return torch.addcmul(gradient, gradient, self._unread[index], value=-1) if self._begun else gradient
 
         return [
-            weight.register_hook(partial(masked, index=index))
+            weight.register_hook(partial(mask_gradient, index=index))
             for index, weight in enumerate(self._read)
             if weight.requires_grad
         ]

@@ -144,7 +144,7 @@ class Units:
         together = torch.cat([*norms, norms[0].new_zeros(1)])
         return together.to(torch.promote_types(together.dtype, torch.float32))
 
-    def _by_unit(self, filters: Tensor) -> Tensor:
+    def _group_by_unit(self, filters: Tensor) -> Tensor:
         # A gather, not a scatter: sums in the same order every time, also on a GPU.
         return filters[self._rows].sum(1).view_as(self.valid)
 
@@ -154,7 +154,7 @@ class Units:
         Returns:
             ``[groups, widest]``; 0 where there is no unit.
         """
-        return self._by_unit(self._norms())
+        return self._group_by_unit(self._norms())
 
     def importance(self) -> Tensor:
         """Add up the L1 norms of a unit's filters, relative to the mean of their layer (Li et al., arXiv 1608.08710).
@@ -169,7 +169,7 @@ class Units:
         # sum over layers l of |F_l,u|_1 / mean over units of |F_l|_1
         means = norms[self._members].sum(1) / self._part_sizes
         scales = torch.cat([means.clamp_min(torch.finfo(means.dtype).tiny).reciprocal(), means.new_zeros(1)])
-        return self._by_unit(norms * scales[self._parts])
+        return self._group_by_unit(norms * scales[self._parts])
 
     def list_kept(self, removed: Tensor) -> dict[str, list[int]]:
         """List what is left of each group.

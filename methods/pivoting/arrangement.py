@@ -1,7 +1,7 @@
 """Where the blocks of a layer lie in its matrix, and how inputs are brought into them.
 
 A layer of blocks is specified by the positions that each block reads (:class:`PivotSpec`). From these positions
-alone follows how inputs are best brought into the blocks (:func:`reading_of`): as they lie, by a perfect shuffle,
+alone follows how inputs are best brought into the blocks (:func:`find_reading`): as they lie, by a perfect shuffle,
 slab by slab, or, where nothing else is possible, one by one.
 """
 
@@ -53,7 +53,7 @@ class PivotSpec:
         return found
 
 
-def reading_of(columns: Tensor, inputs: int) -> tuple[Reading, Tensor]:
+def find_reading(columns: Tensor, inputs: int) -> tuple[Reading, Tensor]:
     """Find the cheapest way to bring inputs into blocks.
 
     Args:
@@ -224,7 +224,7 @@ class Arrangement(nn.Module):
         Args:
             spec: What the arrangement was built for.
         """
-        self.reads.copy_(reading_of(spec.columns, self.inputs)[1])
+        self.reads.copy_(find_reading(spec.columns, self.inputs)[1])
         if len(self.sums):
             self.sums.copy_(spec.clusters)
         if self.placed:
@@ -252,7 +252,7 @@ def arrange(spec: PivotSpec, inputs: int) -> dict[str, Any]:
     Returns:
         The arguments of :class:`Arrangement`, but for inputs and outputs.
     """
-    reading, reads = reading_of(spec.columns, inputs)
+    reading, reads = find_reading(spec.columns, inputs)
     blocks, width = spec.columns.shape
     return {
         "blocks": blocks,

@@ -15,7 +15,7 @@ from methods.contract.data import Batch
 from methods.contract.inputs import Inputs, call
 from methods.contract.task import Task
 from methods.network.cost import layer_flops
-from methods.pivoting.block_matrices import Booleans, Floats, Structure, mask, single
+from methods.pivoting.block_matrices import Booleans, Floats, Structure, make_single_matrix, mask
 from methods.pivoting.blocking import DENSE, Choice, Shape, choices
 from methods.pivoting.channel_spaces import ChannelSpaces
 from methods.pivoting.pivoted_network import Coupling, apply_masks
@@ -88,7 +88,7 @@ def candidates(model: nn.Module, example: Inputs, spaces: ChannelSpaces, limits:
     return Candidates(spaces, shapes, {name: found for name, _, found in named}, rest)
 
 
-def compatible(spaces: ChannelSpaces, coupling: Coupling, chosen: Mapping[str, Choice]) -> bool:
+def is_compatible(spaces: ChannelSpaces, coupling: Coupling, chosen: Mapping[str, Choice]) -> bool:
     """Test whether slabs and strides of every channel space cross evenly.
 
     Args:
@@ -130,7 +130,7 @@ def energy_damage(scores: Mapping[str, Floats], structure: Structure) -> Damage:
 
     @cache
     def damage(name: str, choice: Choice) -> float:
-        return 0.0 if choice == DENSE else 1 - _alone(scores[name], structure, choice)[1]
+        return 0.0 if choice == DENSE else 1 - _pivot_layer(scores[name], structure, choice)[1]
 
     return damage
 
@@ -169,7 +169,7 @@ def loss_damage(
     def damage(name: str, choice: Choice) -> float:
         if choice == DENSE:
             return 0.0
-        kept, retained = _alone(scores[name], structure, choice)
+        kept, retained = _pivot_layer(scores[name], structure, choice)
         weight = network.get_submodule(name).weight
         assert isinstance(weight, Tensor)
         before = weight.detach().clone()
@@ -197,8 +197,8 @@ def tilt_damages(damage: Damage, shapes: Sequence[Shape], tilt: float) -> Damage
     return lambda name, choice: weight[name] * damage(name, choice)
 
 
-def _alone(scores: Floats, structure: Structure, choice: Choice) -> tuple[Booleans, float]:
+def _pivot_layer(scores: Floats, structure: Structure, choice: Choice) -> tuple[Booleans, float]:
     """Pivot one layer by itself: its mask, and what it retains."""
-    matrix = single(scores, structure, (choice.row_clusters, choice.column_clusters), choice.blocks)
+    matrix = make_single_matrix(scores, structure, (choice.row_clusters, choice.column_clusters), choice.blocks)
     found = search([matrix], scores.shape, restarts=0)
     return mask(matrix, found.orders, found.kept[0]), found.retained[0]

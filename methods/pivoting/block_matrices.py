@@ -173,7 +173,7 @@ def mask(matrix: Matrix, orders: Sequence[Integers], kept: Booleans) -> Booleans
     return found
 
 
-def single(scores: Floats, structure: Structure, clusters: tuple[int, int], blocks: int) -> Matrix:
+def make_single_matrix(scores: Floats, structure: Structure, clusters: tuple[int, int], blocks: int) -> Matrix:
     """Make a matrix whose rows (slot 0) and columns (slot 1) are ordered freely.
 
     Args:

@@ -31,7 +31,7 @@ class Choice:
         """Share of the coefficients that is kept."""
         return self.blocks / (self.row_clusters * self.column_clusters)
 
-    def of(self, count: int) -> int:
+    def count_left(self, count: int) -> int:
         """Return what is left of a number of coefficients or multiply–accumulates, exactly.
 
         Args:
@@ -88,9 +88,9 @@ def choices(
     elif side is None:
         for common in range(min_side, min(rows, columns) + 1):
             if rows <= MOST_BLOCKS * common:
-                found += _sparse(common, rows, columns, range(degree, degree + 1))
+                found += _list_sparse(common, rows, columns, range(degree, degree + 1))
     elif side >= min_side:
-        found += _sparse(side, rows, columns, range(columns // side - 1, degree - 1, -1))
+        found += _list_sparse(side, rows, columns, range(columns // side - 1, degree - 1, -1))
     return sorted(set(found), key=lambda choice: (-choice.density, choice.blocks))
 
 
@@ -100,7 +100,7 @@ def _powers(rows: int, columns: int, min_side: int) -> list[int]:
     return [g for g in powers if rows % g == columns % g == 0 and min(rows, columns) >= g * min_side]
 
 
-def _sparse(side: int, rows: int, columns: int, degrees: Sequence[int]) -> list[Choice]:
+def _list_sparse(side: int, rows: int, columns: int, degrees: Sequence[int]) -> list[Choice]:
     """Square blocks of one side; every cluster of columns is read, and something is left out."""
     if side < 1 or rows % side or columns % side:
         return []
@@ -139,18 +139,18 @@ def allocate(
         if the target cannot be reached.
     """
     by_name = {shape.name: shape for shape in shapes}
-    if rest + sum(min(option.of(shape.flops) for option in options[shape.name]) for shape in shapes) > target:
+    if rest + sum(min(option.count_left(shape.flops) for option in options[shape.name]) for shape in shapes) > target:
         return None
     chosen = {shape.name: DENSE for shape in shapes}
 
     def total(trial: Mapping[str, Choice]) -> int:
-        return rest + sum(trial[name].of(by_name[name].flops) for name in trial)
+        return rest + sum(trial[name].count_left(by_name[name].flops) for name in trial)
 
     def changes(sparser: bool) -> list[tuple[float, str, Choice]]:
         listed = []
         for name, now in chosen.items():
             for option in options[name]:
-                saved = now.of(by_name[name].flops) - option.of(by_name[name].flops)
+                saved = now.count_left(by_name[name].flops) - option.count_left(by_name[name].flops)
                 if (saved > 0) == sparser and saved != 0 and allowed({**chosen, name: option}):
                     listed.append(((damage(name, option) - damage(name, now)) / saved, name, option))
         return listed
@@ -168,7 +168,7 @@ def allocate(
     return chosen
 
 
-def nearest(
+def choose_nearest(
     shapes: Sequence[Shape], options: Mapping[str, Sequence[Choice]], densities: Mapping[str, float], allowed: Allowed
 ) -> dict[str, Choice]:
     """Choose for each layer what is nearest to a density.

@@ -59,7 +59,7 @@ class PivotedConv2d(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(out_channels)) if bias else None)
 
     @staticmethod
-    def of(layer: nn.Conv2d, spec: PivotSpec) -> PivotedConv2d:
+    def from_layer(layer: nn.Conv2d, spec: PivotSpec) -> PivotedConv2d:
         """Keep the blocks of a dense convolution.
 
         Args:
@@ -186,7 +186,7 @@ class PivotedLinear(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(out_features)) if bias else None)
 
     @staticmethod
-    def of(layer: nn.Linear, spec: PivotSpec) -> PivotedLinear:
+    def from_layer(layer: nn.Linear, spec: PivotSpec) -> PivotedLinear:
         """Keep the blocks of a dense layer.
 
         Args:
@@ -278,7 +278,9 @@ def keep_blocks(layer: nn.Conv2d | nn.Linear, spec: PivotSpec) -> Pivoted:
     Returns:
         The layer of blocks.
     """
-    return PivotedConv2d.of(layer, spec) if isinstance(layer, nn.Conv2d) else PivotedLinear.of(layer, spec)
+    return (
+        PivotedConv2d.from_layer(layer, spec) if isinstance(layer, nn.Conv2d) else PivotedLinear.from_layer(layer, spec)
+    )
 
 
 def dense(layer: Pivoted) -> nn.Conv2d | nn.Linear:

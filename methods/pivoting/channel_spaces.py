@@ -118,7 +118,7 @@ def channel_spaces(model: nn.Module, example: Inputs) -> ChannelSpaces:
     try:
         return _Walk(still, _trace(still)).result(example)
     except _UNTRACEABLE as error:
-        return _apart(still, example, kind_and_line(error))
+        return _pin_every_layer(still, example, kind_and_line(error))
 
 
 class _Tracer(fx.Tracer):
@@ -198,19 +198,19 @@ class _Walk:
         roots = sorted({self._find(space) for space in range(len(self.parent))})
         number = {root: index for index, root in enumerate(roots)}
 
-        def renamed(layouts: Mapping[str, Layout]) -> dict[str, Layout]:
+        def rename_layouts(layouts: Mapping[str, Layout]) -> dict[str, Layout]:
             return {
                 name: tuple(Part(number[self._find(p.slot)], p.channels, p.repeat) for p in layout)
                 for name, layout in layouts.items()
             }
 
-        makes, answered = renamed(self.makes), {number[self._find(part.slot)] for part in answer}
+        makes, answered = rename_layouts(self.makes), {number[self._find(part.slot)] for part in answer}
         return ChannelSpaces(
             sizes=tuple(self.sizes[root] for root in roots),
             pinned=frozenset(number[self._find(space)] for space in self.pinned),
-            reads=renamed(self.reads),
+            reads=rename_layouts(self.reads),
             makes=makes,
-            follows=renamed(self.follows),
+            follows=rename_layouts(self.follows),
             first=frozenset(self.first),
             answers=frozenset(name for name, layout in makes.items() if answered & {p.slot for p in layout}),
             order=tuple(makes),
@@ -218,7 +218,7 @@ class _Walk:
 
     # --- spaces ---
 
-    def _new(self, channels: int, pinned: bool = False) -> Layout:
+    def _make_layout(self, channels: int, pinned: bool = False) -> Layout:
         self.parent.append(len(self.parent))
         self.sizes.append(channels)
         if pinned:
@@ -268,7 +268,7 @@ class _Walk:
         return found
 
     def _module(self, node: fx.Node, module: nn.Module) -> _Value | None:
-        name, value = str(node.target), self._only(node)
+        name, value = str(node.target), self._get_only_input(node)
         if isinstance(module, nn.Conv2d) and module.groups == 1:
             return self._layer(node, name, module.in_channels, module.out_channels, 1)
         if isinstance(module, nn.Linear):
@@ -278,10 +278,10 @@ class _Walk:
             return self._layer(node, name, module.in_channels, module.out_channels, 1)
         found: _Value | None = None
         if value is not None and isinstance(module, _PASSING):
-            found = self._passing(node)
+            found = self._follow_passing(node)
         elif value is not None and isinstance(module, nn.Flatten):
-            found = self._flattening(node)
-        elif value is not None and _follows(module, value, self.shapes[node.name]):
+            found = self._follow_flattening(node)
+        elif value is not None and _is_per_channel(module, value, self.shapes[node.name]):
             repeat = module.out_channels // module.in_channels if isinstance(module, nn.Conv2d) else 1
             layout = tuple(Part(p.slot, p.channels, p.repeat * repeat) for p in value.layout)
             if name in self.follows:
@@ -294,24 +294,24 @@ class _Walk:
 
     def _layer(self, node: fx.Node, name: str, inputs: int, outputs: int, dim: int) -> _Value:
         """Follow a layer that reads every channel and makes new ones."""
-        value = self._only(node)
+        value = self._get_only_input(node)
         if value is None or value.dim != dim or Axis(value.layout, 1).size != inputs:
             self._pin(node)
-            value = _Value(self._new(inputs, pinned=True), dim)
+            value = _Value(self._make_layout(inputs, pinned=True), dim)
         if any(used.name in self.inputs for used in node.all_input_nodes):
             self.first.add(name)
         if name in self.reads:  # called before: one set of weights, one order
             self._join(self.reads[name], value.layout)
         else:
-            self.reads[name], self.makes[name] = value.layout, self._new(outputs)
+            self.reads[name], self.makes[name] = value.layout, self._make_layout(outputs)
         return _Value(self.makes[name], dim)
 
-    def _only(self, node: fx.Node) -> _Value | None:
+    def _get_only_input(self, node: fx.Node) -> _Value | None:
         """The one tensor that a node uses, if its channels are known."""
         return self.values.get(node.all_input_nodes[0].name) if len(node.all_input_nodes) == 1 else None
 
-    def _passing(self, node: fx.Node) -> _Value | None:
-        value, before = self._only(node), self.shapes[node.all_input_nodes[0].name]
+    def _follow_passing(self, node: fx.Node) -> _Value | None:
+        value, before = self._get_only_input(node), self.shapes[node.all_input_nodes[0].name]
         same = before is not None and len(before) == len(self.shapes[node.name])
         return value if value is not None and same else None
 
@@ -332,7 +332,7 @@ class _Walk:
             found = found or value
         return found
 
-    def _joining(self, node: fx.Node) -> _Value | None:
+    def _follow_joining(self, node: fx.Node) -> _Value | None:
         """Put layouts behind each other (channels), or join them (any other dimension)."""
         tensors = node.args[0] if node.args else node.kwargs.get("tensors")
         along = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
@@ -349,9 +349,9 @@ class _Walk:
             self._join(known[0].layout, value.layout)
         return known[0]
 
-    def _flattening(self, node: fx.Node) -> _Value | None:
+    def _follow_flattening(self, node: fx.Node) -> _Value | None:
         value, after = (
-            self._only(node) if len(node.all_input_nodes) == 1 else self._find_reshaped(node),
+            self._get_only_input(node) if len(node.all_input_nodes) == 1 else self._find_reshaped(node),
             self.shapes[node.name],
         )
         if value is None:
@@ -371,7 +371,7 @@ class _Walk:
 
     def _averaging(self, node: fx.Node) -> _Value | None:
         """Hand the channels through if only dimensions behind them are reduced."""
-        value = self._only(node)
+        value = self._get_only_input(node)
         before = self.shapes[node.all_input_nodes[0].name]
         dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
         if value is None or dims is None:
@@ -381,15 +381,15 @@ class _Walk:
 
 
 _CALLS: tuple[tuple[frozenset[Any], Callable[[_Walk, fx.Node], _Value | None]], ...] = (
-    (_PASSING_CALLS, _Walk._passing),
+    (_PASSING_CALLS, _Walk._follow_passing),
     (_ELEMENTWISE, _Walk._elementwise),
-    (_JOINING, _Walk._joining),
-    (_FLATTENING, _Walk._flattening),
+    (_JOINING, _Walk._follow_joining),
+    (_FLATTENING, _Walk._follow_flattening),
     (_AVERAGING, _Walk._averaging),
 )
 
 
-def _follows(module: nn.Module, value: _Value, shape: Sequence[int]) -> bool:
+def _is_per_channel(module: nn.Module, value: _Value, shape: Sequence[int]) -> bool:
     """Whether a module has one number (or one filter) for each channel of its input."""
     size = Axis(value.layout, 1).size
     if isinstance(module, nn.Conv2d):
@@ -401,7 +401,7 @@ def _follows(module: nn.Module, value: _Value, shape: Sequence[int]) -> bool:
     return isinstance(module, _FOLLOWING) and value.dim == 1
 
 
-def _apart(model: nn.Module, example: Inputs, reason: str) -> ChannelSpaces:
+def _pin_every_layer(model: nn.Module, example: Inputs, reason: str) -> ChannelSpaces:
     """Give every layer pinned spaces of its own, in the order in which a plain run calls them."""
     called: list[str] = []
     names = {module: name for name, module in model.named_modules()}

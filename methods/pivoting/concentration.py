@@ -206,7 +206,7 @@ class Concentration(Hook):
                 weight = self.scores.weights[name]
                 weight.sub_(weight * outside, alpha=shrink)
         done = step + 1
-        if done % self.interval == 0 and done <= 0.75 * self.steps and self._inside() < ENOUGH:
+        if done % self.interval == 0 and done <= 0.75 * self.steps and self._measure_inside() < ENOUGH:
             entries = self.plan.fill_scores(self.scores.entries())
             self._take(search(entries, self.plan.slots, start=self.pivots.orders, still=self.plan.still))
 
@@ -216,7 +216,7 @@ class Concentration(Hook):
         Returns:
             ``retained``: mean share of the layers' scores inside their blocks; and what was measured.
         """
-        return {"retained": self._inside()} | self.measure(self.masks)
+        return {"retained": self._measure_inside()} | self.measure(self.masks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the pivots and the running means.
@@ -248,7 +248,7 @@ class Concentration(Hook):
         self.masks = self.plan.masks(pivots)
         self._outside = {name: 1 - expand_mask(mask, self.scores.weights[name]) for name, mask in self.masks.items()}
 
-    def _inside(self) -> float:
+    def _measure_inside(self) -> float:
         shares = share_retained(self.scores.entries(), self.masks)
         return sum(shares.values()) / len(shares)
 

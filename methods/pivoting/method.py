@@ -48,13 +48,13 @@ from methods.pivoting.block_budget import (
     Damage,
     Limits,
     candidates,
-    compatible,
     energy_damage,
+    is_compatible,
     loss_damage,
     tilt_damages,
 )
 from methods.pivoting.block_matrices import Booleans, Pivots, Structure
-from methods.pivoting.blocking import DENSE, Choice, allocate, nearest
+from methods.pivoting.blocking import DENSE, Choice, allocate, choose_nearest
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes
 from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.concentration import Concentration, Score, Scores, noise, share_retained, survivors
@@ -63,13 +63,13 @@ from methods.pivoting.pivoted_network import (
     Plan,
     apply_masks,
     compact,
-    gathers_alone,
+    count_separate_gathers,
     plan_for,
     repair_mixing,
 )
 from methods.pivoting.pivots import sample_pivots, search
 from methods.training.one_shot import cut_and_finetune, draw_seed, keep_top
-from methods.training.precision import half_type
+from methods.training.precision import choose_half_type
 from methods.training.trainer import Trainer, evaluate, recalibrate
 from spaces import (
     Categorical,
@@ -183,7 +183,7 @@ class Pivoting(Method):
     round_to: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_together(self) -> Self:
         """Check what one field alone cannot show."""
         wrong = "shared_order" if self.structure == "block_diag" else "perfect_shuffle"
         if self.coupling == wrong:
@@ -243,13 +243,13 @@ class Pivoting(Method):
         widths, densities = self._shares(problem)
         narrow = cut(problem.model, problem.groups, {name: list(range(width)) for name, width in widths.items()})
         layers, fits = self._candidates(problem, narrow, self.min_side)
-        chosen = nearest(layers.shapes, layers.options, densities, fits)
+        chosen = choose_nearest(layers.shapes, layers.options, densities, fits)
         flops, params = layers.rest, problem.cost.params(widths)
         for shape in layers.shapes:
             weight = narrow.get_submodule(shape.name).weight
             assert isinstance(weight, Tensor)
-            flops += chosen[shape.name].of(shape.flops)
-            params -= weight.numel() - chosen[shape.name].of(weight.numel())
+            flops += chosen[shape.name].count_left(shape.flops)
+            params -= weight.numel() - chosen[shape.name].count_left(weight.numel())
         return Preview(flops, params)
 
     def prune(self, problem: Problem) -> Pruned:
@@ -275,9 +275,9 @@ class Pivoting(Method):
         groups = problem.groups
         side = self.min_side
         if isinstance(self.sparsity, FlopsTarget):
-            blocked, side = self._by_target(problem, groups, self.sparsity, derive_seed(seed, 0))
+            blocked, side = self._block_by_target(problem, groups, self.sparsity, derive_seed(seed, 0))
         else:
-            blocked = self._by_ratio(problem, groups, derive_seed(seed, 0))
+            blocked = self._block_by_ratio(problem, groups, derive_seed(seed, 0))
         plan = plan_for(blocked.layers.spaces, blocked.chosen, self.structure, self.tied)
         small, history, extra = blocked.model, list[Record](), {"unmixed": 0.0, "gathers_alone": 0.0}
         if plan.names:
@@ -314,7 +314,7 @@ class Pivoting(Method):
         inside = share_retained(scores.entries(), plan.masks(pivots))
         extra = {f"retained[{name}]": share for name, share in inside.items()}
         extra |= {"retained": fsum(inside.values()) / len(inside), "unmixed": float(len(failing))}
-        extra |= {"gathers_alone": float(gathers_alone(plan, pivots))}
+        extra |= {"gathers_alone": float(count_separate_gathers(plan, pivots))}
         return plan, pivots, history, extra
 
     def _ramp(
@@ -329,7 +329,7 @@ class Pivoting(Method):
         trainer = Trainer(
             model,
             problem.train,
-            problem.recipe.replaced(schedule="constant", warmup=0),
+            problem.recipe.with_changes(schedule="constant", warmup=0),
             steps,
             derive_seed(seed, 1),
             hook=hook,
@@ -359,19 +359,19 @@ class Pivoting(Method):
                 stacklevel=2,
             )
 
-    def _by_target(
+    def _block_by_target(
         self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int
     ) -> tuple[_Blocked, int]:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
         cost = problem.cost
         for split in self._splits(problem, groups, target):
-            model, kept = self._without(problem, groups, split.widths, seed)
+            model, kept = self._remove_channels(problem, groups, split.widths, seed)
             layers, fits = self._candidates(problem, model, split.side)
             damage = tilt_damages(self._damage(problem, model, layers, seed), layers.shapes, target.tilt)
             chosen = allocate(layers.shapes, layers.options, damage, layers.rest, target.flops * cost.dense, fits)
             if chosen is not None:  # the greedy way may end short of the target where the one in _splits did not
                 return _Blocked(model, kept, chosen, layers), split.side
-        raise self._out_of_reach(problem, groups, target)
+        raise self._explain_out_of_reach(problem, groups, target)
 
     def _splits(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget) -> Iterator[_Split]:
         """Divide the reduction so that blocks do as much as they can: the best division first, then near ones.
@@ -388,26 +388,26 @@ class Pivoting(Method):
         cost = problem.cost
         sides = list(dict.fromkeys((self.min_side, min(self.min_side, self.least_side))))
 
-        def reached(share: float, side: int) -> Iterator[_Split]:
+        def yield_reached(share: float, side: int) -> Iterator[_Split]:
             return self._widths_at(share, side, problem, groups, cost, target)
 
         share, none = self.channel_share, True
         for side in sides:
-            for split in reached(share, side):
+            for split in yield_reached(share, side):
                 none = False
                 yield split
         if none:
             low, share = share, 1.0
             while share - low > FINEST:  # what narrow blocks do not reach wide ones do not either
                 middle = (low + share) / 2
-                low, share = (low, middle) if any(True for _ in reached(middle, sides[-1])) else (middle, share)
+                low, share = (low, middle) if any(True for _ in yield_reached(middle, sides[-1])) else (middle, share)
         while share < 1 or none:
             for side in sides:
-                for split in reached(share, side):
+                for split in yield_reached(share, side):
                     none = False
                     yield split
             if share == 1 and none:
-                raise self._out_of_reach(problem, groups, target)
+                raise self._explain_out_of_reach(problem, groups, target)
             share = min(1.0, share + 4 * FINEST)
 
     def _widths_at(
@@ -429,11 +429,11 @@ class Pivoting(Method):
             model = cut(problem.model, groups, {name: list(range(width)) for name, width in widths.items()})
             layers, fits = self._candidates(problem, model, side)
             most = target.flops * cost.dense
-            found = allocate(layers.shapes, layers.options, _alike, layers.rest, most, fits)
+            found = allocate(layers.shapes, layers.options, _assume_equal_damage, layers.rest, most, fits)
             if found is not None:
                 yield _Split(share, side, widths)
 
-    def _out_of_reach(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget) -> InputError:
+    def _explain_out_of_reach(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget) -> InputError:
         """Say how far the removal of channels goes."""
         cost = problem.cost
         least = cost.flops({group.name: min(group.channels, self.round_to) for group in groups}) / cost.dense
@@ -443,12 +443,12 @@ class Pivoting(Method):
             f"is {least:.3f}"
         )
 
-    def _by_ratio(self, problem: Problem, groups: list[ChannelGroup], seed: int) -> _Blocked:
+    def _block_by_ratio(self, problem: Problem, groups: list[ChannelGroup], seed: int) -> _Blocked:
         """Give each layer the density that its group's ratio stands for."""
         widths, densities = self._shares(problem)
-        model, kept = self._without(problem, groups, widths, seed)
+        model, kept = self._remove_channels(problem, groups, widths, seed)
         layers, fits = self._candidates(problem, model, self.min_side)
-        return _Blocked(model, kept, nearest(layers.shapes, layers.options, densities, fits), layers)
+        return _Blocked(model, kept, choose_nearest(layers.shapes, layers.options, densities, fits), layers)
 
     def _shares(self, problem: Problem) -> tuple[dict[str, int], dict[str, float]]:
         """Divide every group's ratio: the width that channels leave, and the density that blocks are to have."""
@@ -466,7 +466,7 @@ class Pivoting(Method):
         }
         return widths, densities
 
-    def _without(
+    def _remove_channels(
         self, problem: Problem, groups: list[ChannelGroup], widths: Mapping[str, int], seed: int
     ) -> tuple[nn.Module, dict[str, list[int]]]:
         """Remove channels by the L1 norms of their filters."""
@@ -484,7 +484,7 @@ class Pivoting(Method):
         spaces = channel_spaces(model, problem.example)
         degree = max(2, self.degree) if self.tied == "shared_order" else self.degree
         limits = Limits(self.structure, side, degree, self.block_side)
-        return candidates(model, problem.example, spaces, limits), partial(compatible, spaces, self.tied)
+        return candidates(model, problem.example, spaces, limits), partial(is_compatible, spaces, self.tied)
 
     def _damage(self, problem: Problem, model: nn.Module, layers: Candidates, seed: int) -> Damage:
         """Measure what blocks cost each layer."""
@@ -505,7 +505,7 @@ def _widths(part: FlopsTarget, groups: Sequence[ChannelGroup], cost: CostModel, 
         return None
 
 
-def _alike(name: str, choice: Choice) -> float:
+def _assume_equal_damage(name: str, choice: Choice) -> float:
     """Damage of a choice before anything is known of the weights: all layers lose alike."""
     return 1 - choice.density
 
@@ -516,7 +516,7 @@ def _measure_blocks(model: nn.Module, masks: Mapping[str, Booleans], problem: Pr
     blocks = copy.deepcopy(model)
     apply_masks(blocks, masks)
     recalibrate(blocks, problem.train, recipe.recalibrate, recipe.batch_size, seed)
-    found = evaluate(blocks, problem.validation, autocast=half_type(recipe), task=problem.task)
+    found = evaluate(blocks, problem.validation, autocast=choose_half_type(recipe), task=problem.task)
     return {**found.metrics, "val_loss": found.loss}
 
 

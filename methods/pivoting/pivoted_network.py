@@ -246,7 +246,7 @@ def compact(model: nn.Module, plan: Plan, pivots: Pivots) -> nn.Module:
     return small
 
 
-def gathers_alone(plan: Plan, pivots: Pivots) -> int:
+def count_separate_gathers(plan: Plan, pivots: Pivots) -> int:
     """Count the orders that layers would make when the network runs if no order were shared or folded.
 
     Args:

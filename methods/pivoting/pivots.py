@@ -160,7 +160,7 @@ def _place(slot: int, matrices: Sequence[Matrix], kept: Sequence[Booleans], orde
     """Put the channels of one slot where all matrices together retain most, given everything else."""
     length = len(orders[slot])
     sides = [
-        (_by_cluster(scores, other, blocks, orders), axis, offset, part)
+        (_sum_by_cluster(scores, other, blocks, orders), axis, offset, part)
         for matrix, kept_blocks in zip(matrices, kept, strict=True)
         for axis, other, scores, blocks in (
             (matrix.rows, matrix.columns, matrix.scores, kept_blocks.T),
@@ -195,7 +195,7 @@ def _place(slot: int, matrices: Sequence[Matrix], kept: Sequence[Booleans], orde
         orders[slot] = order
 
 
-def _by_cluster(scores: Floats, other: Axis, kept: Booleans, orders: Sequence[Integers]) -> Floats:
+def _sum_by_cluster(scores: Floats, other: Axis, kept: Booleans, orders: Sequence[Integers]) -> Floats:
     """Return what each entry of an axis retains in each of its clusters, ``[entries, clusters]``."""
     membership = _membership(other.clusters_of_entries(orders), other.clusters)
     table: Floats = (scores @ membership) @ kept
@@ -293,7 +293,7 @@ def _spectral_start(
     """
     orders = [np.arange(n) for n in slots]
     for slot in range(len(slots)):
-        found = _side_of(slot, matrices)
+        found = _find_side(slot, matrices)
         if slot in still or found is None:
             continue
         scores, classes, clusters = found
@@ -303,7 +303,7 @@ def _spectral_start(
     return orders
 
 
-def _side_of(slot: int, matrices: Sequence[Matrix]) -> tuple[Floats, Integers, int] | None:
+def _find_side(slot: int, matrices: Sequence[Matrix]) -> tuple[Floats, Integers, int] | None:
     """Return scores ``[channels, others]``, classes of positions and their number, where a slot has most clusters."""
     best: tuple[Floats, Integers, int] | None = None
     for matrix in matrices:

@@ -25,7 +25,7 @@ from methods.network.spectra import energies
 from methods.network.units import Units
 from methods.training.one_shot import cut_and_finetune
 from methods.training.trainer import Hook
-from spaces import ByDamage, ByEnergy, InputError, LayerGroup, PerLayer, PerStage, Sparsity, unknown_name
+from spaces import ByDamage, ByEnergy, InputError, LayerGroup, PerLayer, PerStage, Sparsity, explain_unknown_name
 
 Bundle = Literal["column", "in_channel", "offset"]
 """What a unit is: one column, all columns of an input channel, or all columns of one position of the kernel."""
@@ -83,7 +83,7 @@ class Columns:
         channels, offsets = weight.shape[1], weight[0, 0].numel()
         return {"column": channels * offsets, "in_channel": channels, "offset": offsets}[self._bundle]
 
-    def slices(self) -> list[ColumnSlices]:
+    def list_slices(self) -> list[ColumnSlices]:
         """Say which parts of the weights belong to which columns.
 
         Returns:
@@ -198,7 +198,7 @@ def allot_columns(
         given = sparsity.ratios([group.name for group in groups])
         for name in given:
             if name not in (known := {*columns.names, *(group.name for group in groups)}):
-                raise InputError(unknown_name("layer", name, known))
+                raise InputError(explain_unknown_name("layer", name, known))
         layers = [layer for layer in columns.layers if layer.name in made or layer.name in given]
         ratios = {
             layer.name: given[name]
@@ -235,7 +235,7 @@ def rates_by_layer(
     made, own = makers(groups), [layer.name for layer in layers]
     for name in given:
         if name not in (known := {*own, *(group.name for group in groups)}):
-            raise InputError(unknown_name("layer in layer_rates:", name, known))
+            raise InputError(explain_unknown_name("layer in layer_rates:", name, known))
     of_groups = [given.get(made[name].name, 1.0) if name in made else 1.0 for name in own]
     return [given.get(name, rate) for name, rate in zip(own, of_groups, strict=True)]
 
@@ -296,7 +296,7 @@ class ZerosStay(Hook):
         self._alive = state["alive"]
 
 
-def unread(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, list[int]]:
+def find_unread(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, list[int]]:
     """Find the channel units that nothing reads, and list the others; waits for the device.
 
     Args:
@@ -344,7 +344,7 @@ def cut_and_finetune_columns(
         The smaller network; ``extra`` also holds ``accuracy_cut``, on validation before fine-tuning, and
         ``flops_without_columns``, the theoretical multiply–accumulates if zero columns cost nothing.
     """
-    kept = unread(model, groups)
+    kept = find_unread(model, groups)
     pruned = cut_and_finetune(problem, groups, kept, model=model, history=history, extra=extra, hook=ZerosStay)
     theoretical = flops_without_columns(pruned.model, problem.example, groups)
     return replace(pruned, extra={**pruned.extra, "flops_without_columns": theoretical})

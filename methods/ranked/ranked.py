@@ -11,8 +11,8 @@ from methods.contract.method import Problem, Pruned, Record
 from methods.contract.recipe import Recipe
 from methods.network.channels import ChannelGroup
 from methods.network.units import Units
-from methods.ranked.columns import Columns, allot_columns, cut_and_finetune_columns, rates_by_layer, unread
-from methods.training.one_shot import allot_widths, cut_and_finetune, whole_schedule
+from methods.ranked.columns import Columns, allot_columns, cut_and_finetune_columns, find_unread, rates_by_layer
+from methods.training.one_shot import allot_widths, cut_and_finetune, make_whole_schedule
 from methods.training.trainer import Hook, Trainer
 from spaces import LayerGroup, Sparsity
 
@@ -94,7 +94,7 @@ def rank_columns(
     keep = allot_columns(columns, groups, sparsity, round_to, cost)
 
     def measure(removed: Tensor) -> Record:
-        widths = {name: len(left) for name, left in unread(model, groups).items()}
+        widths = {name: len(left) for name, left in find_unread(model, groups).items()}
         theoretical = columns.flops(columns.counts(removed))
         return {"flops_if_cut": float(by_widths.flops(widths)), "flops_without_columns": float(theoretical)}
 
@@ -119,7 +119,7 @@ def finetune_whole(problem: Problem, groups: Sequence[ChannelGroup]) -> Pruned:
     return cut_and_finetune(problem, groups, {group.name: list(range(group.channels)) for group in groups})
 
 
-def pruning_recipe(recipe: Recipe, lr_factor: float, decay_factor: float, decay: float | None) -> Recipe:
+def make_pruning_recipe(recipe: Recipe, lr_factor: float, decay_factor: float, decay: float | None) -> Recipe:
     """Return the recipe of the pruning phase, in which the learning rate is constant: survivors must be able to learn.
 
     Args:
@@ -131,7 +131,7 @@ def pruning_recipe(recipe: Recipe, lr_factor: float, decay_factor: float, decay:
     Returns:
         The recipe.
     """
-    return recipe.replaced(
+    return recipe.with_changes(
         lr=recipe.lr * lr_factor,
         schedule="constant",
         warmup=0,
@@ -164,7 +164,7 @@ def train_ranked(
         seed,
         validation=problem.validation,
         hook=hook,
-        rate=whole_schedule(problem, recipe),
+        rate=make_whole_schedule(problem, recipe),
         teacher=problem.model,
         report=problem.report,
         task=problem.task,

@@ -139,7 +139,7 @@ def updates_to_finish(ceiling: float, to_remove: int, units: int, increment: Inc
     return updates
 
 
-def ceiling_for(updates: int, to_remove: int, units: int, increment: Increment) -> float:
+def find_ceiling(updates: int, to_remove: int, units: int, increment: Increment) -> float:
     """Find the ceiling, in units of the largest change per update, at which a layer is done just in time.
 
     Args:

@@ -379,7 +379,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
         if group["hold"]:
             factors = factors.clamp_min(FLOOR)
         elif self.least is not None:
-            spared = largest(ratios.masked_fill(~candidates, -1.0), self.least)
+            spared = find_largest(ratios.masked_fill(~candidates, -1.0), self.least)
             factors = torch.where(spared, factors.clamp_min(FLOOR), factors)
         self.set_factors(factors.masked_fill(~candidates, 0.0))
 
@@ -409,7 +409,7 @@ class GroupDualAveraging(torch.optim.Optimizer):
             torch._foreach_mul_([tensor for tensor, _ in both], [seen for _, seen in both])
 
 
-def largest(table: Tensor, counts: Tensor) -> Tensor:
+def find_largest(table: Tensor, counts: Tensor) -> Tensor:
     """Find the largest entries of each row.
 
     Args:

@@ -83,7 +83,7 @@ class Growth(Hook):
         Returns:
             ``flops_share`` (if the units that are zero were cut now) and ``threshold``.
         """
-        return {"flops_share": self.shares.of(self.optimizer.alive), "threshold": self.raising.threshold()}
+        return {"flops_share": self.shares.compute_share(self.optimizer.alive), "threshold": self.raising.threshold()}
 
     def epoch_end(self) -> Record:
         """Return the state of the units.

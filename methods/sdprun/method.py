@@ -53,7 +53,7 @@ from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.channels import ChannelGroup, cut
 from methods.network.compaction import expand, groups_after, positions
 from methods.network.initial import reinitialise
-from methods.network.scope import BnMode, ResidualMode, Shortcuts, prunable, shrunk_slots
+from methods.network.scope import BnMode, ResidualMode, Shortcuts, choose_prunable, choose_shrunk_slots
 from methods.network.units import Units
 from methods.sdprun.carry_over import carry_over
 from methods.sdprun.dual_averaging import (
@@ -81,8 +81,8 @@ from spaces import (
     Real,
     Space,
     Value,
+    explain_unknown_name,
     round_up_width,
-    unknown_name,
 )
 
 USUAL_LR = 0.1
@@ -190,7 +190,7 @@ class SDPrun(Method):
     valley_check: bool = False
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_together(self) -> Self:
         """Check what one field alone cannot show.
 
         Returns:
@@ -263,7 +263,7 @@ class SDPrun(Method):
             problem: The network, the data and the budget.
         """
         require_batches(problem.task, "sdprun", "for an optimiser of its own")
-        _, chosen, _ = self._reachable(problem)
+        _, chosen, _ = self._find_reachable(problem)
         self._multipliers(chosen)
 
     def preview(self, problem: Problem) -> Preview | None:
@@ -278,7 +278,7 @@ class SDPrun(Method):
         """
         if self.steer == "off" or self.thresholds == "shared":
             return None
-        _, chosen, shares = self._reachable(problem)
+        _, chosen, shares = self._find_reachable(problem)
         sizes = torch.tensor([[group.channels] for group in chosen])
         valid = torch.arange(int(sizes.max())) < sizes
         # Ranks alone decide how many units of a group go: any order of them will do.
@@ -303,14 +303,14 @@ class SDPrun(Method):
             which zeros were taken away), and, if asked for, the numbers of :class:`methods.training.paths.Paths`, whose
             losses are in ``profiles``.
         """
-        groups, chosen, shares = self._reachable(problem)
+        groups, chosen, shares = self._find_reachable(problem)
         seed = draw_seed(problem.generator)
         start = problem.model if self.start == "dense" else reinitialise(problem.model, derive_seed(seed, 0))
         model = copy.deepcopy(start)
         optimizer = self.optimizer(model, chosen)
         lanes = Shortcuts(model, chosen, optimizer.valid) if self.sticky else None
         plan = self.timetable(problem)
-        growth = Growth(optimizer, chosen, shares, lanes, plan, self.raising(optimizer, chosen, shares, plan))
+        growth = Growth(optimizer, chosen, shares, lanes, plan, self.choose_raising(optimizer, chosen, shares, plan))
         history = self._train(problem, model, optimizer, growth, derive_seed(seed, 1), "grow", plan.end)
         kept = {group.name: list(range(group.channels)) for group in groups} | growth.list_kept(self.round_to)
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
@@ -363,7 +363,7 @@ class SDPrun(Method):
             The optimiser.
         """
         units = Units(model, groups)
-        slots, elementwise = shrunk_slots(model, units, self.bn_mode)
+        slots, elementwise = choose_shrunk_slots(model, units, self.bn_mode)
         norms = UnitNorms(slots, units.valid.shape)
         with torch.no_grad():
             lengths, sizes = norms.sum_squares([slot.parameter for slot in slots]).sqrt(), norms.sizes()
@@ -380,7 +380,7 @@ class SDPrun(Method):
             mu=self.exponent,
             momentum=self.momentum,
             prox_every=self.prox_every,
-            min_keep=self.least(groups),
+            min_keep=self.count_least(groups),
             sticky=self.sticky,
             consumers=units.consumers,
             elementwise=[(parameter, usual) for parameter in elementwise],
@@ -391,7 +391,7 @@ class SDPrun(Method):
         """Exponent of the growth of the threshold; 1, where it is steered: the looks at the norms say how far."""
         return self.mu if self.steer == "off" else 1.0
 
-    def least(self, groups: Sequence[ChannelGroup]) -> list[int]:
+    def count_least(self, groups: Sequence[ChannelGroup]) -> list[int]:
         """Return how many units stay in any case.
 
         Args:
@@ -442,7 +442,7 @@ class SDPrun(Method):
             case "const":
                 return lr
             case "step":
-                return learning_rate(recipe.replaced(lr=lr, schedule="step", warmup=0.0), step, steps)
+                return learning_rate(recipe.with_changes(lr=lr, schedule="step", warmup=0.0), step, steps)
             case "const_then_linear":
                 done = (step / steps - self.const_frac) / max(0.9 - self.const_frac, 1e-9)
                 return lr * (1 - 0.99 * min(max(done, 0.0), 1.0))
@@ -479,7 +479,7 @@ class SDPrun(Method):
         )
         return [*history, *problem.session.train(phase, trainer)]
 
-    def raising(
+    def choose_raising(
         self, optimizer: GroupDualAveraging, groups: Sequence[ChannelGroup], shares: Shares, plan: Timetable
     ) -> Raising:
         """Say how the threshold is raised.
@@ -516,13 +516,13 @@ class SDPrun(Method):
         stages = {group.stage for group in groups}
         for stage in self.stage_mult:
             if stage not in stages:
-                raise InputError(unknown_name("stage", stage, stages))
+                raise InputError(explain_unknown_name("stage", stage, stages))
         for stage in stages:
             if stage not in self.stage_mult:
                 raise InputError(f"no stage_mult for stage {stage!r}; give one for every stage (1 changes nothing)")
         return torch.tensor([[self.stage_mult[group.stage]] for group in groups])
 
-    def _reachable(self, problem: Problem) -> tuple[list[ChannelGroup], list[ChannelGroup], Shares]:
+    def _find_reachable(self, problem: Problem) -> tuple[list[ChannelGroup], list[ChannelGroup], Shares]:
         """Find the groups and those that may lose units, and what shares of the FLOPs can be reached.
 
         Args:
@@ -537,8 +537,8 @@ class SDPrun(Method):
         if problem.steps == 0:
             raise InputError("sdprun prunes while it trains: it needs a budget of at least 1 step, got 0 steps")
         groups = problem.groups
-        chosen = prunable(groups, problem.model, self.residual_mode)
-        shares = Shares(chosen, problem.cost, self.least(chosen), self.round_to)
+        chosen = choose_prunable(groups, problem.model, self.residual_mode)
+        shares = Shares(chosen, problem.cost, self.count_least(chosen), self.round_to)
         if self.steer == "flops" and shares.smallest > self.target_flops:
             raise InputError(
                 f"target_flops = {self.target_flops} cannot be reached; the smallest share, with min_keep = "

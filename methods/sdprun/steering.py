@@ -106,7 +106,7 @@ class Shares:
             min(keep, group.channels) for keep, group in zip(self._min_keep, self._groups, strict=True)
         ])
 
-    def of(self, alive: Tensor) -> float:
+    def compute_share(self, alive: Tensor) -> float:
         """Return the share that a choice of units leaves.
 
         Args:
@@ -128,7 +128,7 @@ class Shares:
             The threshold; 0 if the dense network meets the target.
         """
         order = self._order(ratios)
-        count = self._enough(order, target)
+        count = self._count_enough(order, target)
         return order[count - 1][0] if count else 0.0
 
     def land(self, ratios: Tensor, target: float) -> Landing:
@@ -146,10 +146,10 @@ class Shares:
             The choice.
         """
         order = self._order(ratios)
-        enough = self._enough(order, target)
+        enough = self._count_enough(order, target)
         gone = order[:enough]
-        if enough and target - self._after(gone) > tolerance(target):
-            gone = self._instead(order, enough - 1, target) or gone
+        if enough and target - self._share_without(gone) > tolerance(target):
+            gone = self._choose_instead(order, enough - 1, target) or gone
         gone = self._give_back(gone, target)
         if self._round_to > 1:
             gone = self._round_groups(order, gone, target)
@@ -157,15 +157,15 @@ class Shares:
         alive = torch.ones(ratios.shape, dtype=torch.bool)
         for _, row, column in gone:
             alive[row, column] = False
-        return Landing(threshold, alive, self._after(gone))
+        return Landing(threshold, alive, self._share_without(gone))
 
-    def _instead(self, order: list[_Exit], sure: int, target: float) -> list[_Exit]:
+    def _choose_instead(self, order: list[_Exit], sure: int, target: float) -> list[_Exit]:
         """Take the sure ones, then those that do not take too much; empty if that never meets the target."""
         gone = order[:sure]
         for candidate in order[sure:]:
-            if self._after([*gone, candidate]) >= target - tolerance(target):
+            if self._share_without([*gone, candidate]) >= target - tolerance(target):
                 gone.append(candidate)
-                if self._after(gone) <= target:
+                if self._share_without(gone) <= target:
                     return gone
         return []
 
@@ -208,11 +208,11 @@ class Shares:
             exits += ranked[: max(0, group.channels - keep)]
         return sorted(exits, key=lambda unit: (unit[0], -unit[1], unit[2]))
 
-    def _enough(self, order: list[_Exit], target: float) -> int:
+    def _count_enough(self, order: list[_Exit], target: float) -> int:
         """How many of the first units must go to meet the target (all, if that is not enough)."""
-        return min(len(order), bisect_left(range(len(order)), -target, key=lambda n: -self._after(order[:n])))
+        return min(len(order), bisect_left(range(len(order)), -target, key=lambda n: -self._share_without(order[:n])))
 
-    def _after(self, gone: Sequence[_Exit]) -> float:
+    def _share_without(self, gone: Sequence[_Exit]) -> float:
         return self._share(self._list_left(gone))
 
     def _list_left(self, gone: Sequence[_Exit]) -> list[int]:

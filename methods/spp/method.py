@@ -50,12 +50,12 @@ from methods.ranked.columns import Bundle, Columns
 from methods.ranked.ranked import (
     Ranked,
     finetune_whole,
-    pruning_recipe,
+    make_pruning_recipe,
     rank_channels,
     rank_columns,
     train_ranked,
 )
-from methods.ranked.ranking import Increment, average_ranks, ceiling_for, exponential_increment, updates_to_finish
+from methods.ranked.ranking import Increment, average_ranks, exponential_increment, find_ceiling, updates_to_finish
 from methods.spp.probabilities import Plan, Probabilities
 from methods.training.evaluation import recalibrate
 from methods.training.one_shot import draw_seed, preview_widths
@@ -134,7 +134,7 @@ class SPP(Method):
     round_to: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _check_together(self) -> Self:
         """Check what one field alone cannot show.
 
         Returns:
@@ -226,7 +226,7 @@ class SPP(Method):
         bundle: Bundle = "in_channel" if self.granularity == "in_channel" else "column"
         columns = Columns(model, problem.example, problem.groups, bundle)
         ranked = rank_columns(problem, model, columns, self.sparsity, self.round_to, self.layer_rates)
-        return columns, ranked, Thinning([], columns.slices(), columns.valid.numel())
+        return columns, ranked, Thinning([], columns.list_slices(), columns.valid.numel())
 
     def _train(
         self, problem: Problem, model: nn.Module, table: Scored, ranked: Ranked, thinning: Thinning
@@ -276,19 +276,19 @@ class SPP(Method):
         # Time depends on the number to be removed and the rate: of each rate one layer is the slowest.
         slow = {rate: (n, layer) for rate, n, layer in sorted(rated, key=lambda entry: entry[1])}
 
-        def needed(step: float) -> int:
+        def count_needed_updates(step: float) -> int:
             return max(_updates(step * rate, n, increment) for rate, (n, _) in slow.items())
 
         step, interval = self.probability_step, self.update_interval
         if interval is None:
-            interval = int(prune_steps / (MARGIN * needed(step)))
+            interval = int(prune_steps / (MARGIN * count_needed_updates(step)))
             if interval == 0:
                 interval, room = 1, int(prune_steps / MARGIN)
-                fits = max(1 / (rate * ceiling_for(room, n, 2 * n, increment)) for rate, (n, _) in slow.items() if n)
+                fits = max(1 / (rate * find_ceiling(room, n, 2 * n, increment)) for rate, (n, _) in slow.items() if n)
                 step = min(1.0, max(step, fits))
         updates = prune_steps // interval
-        if needed(step) > updates:
-            least = needed(step) * interval
+        if count_needed_updates(step) > updates:
+            least = count_needed_updates(step) * interval
             enough = next(s for s in itertools.count(least) if int(self.prune_frac * s) >= least)
             rate, (n, layer) = max(slow.items(), key=lambda item: _updates(step * item[0], item[1][0], increment))
             reached = bisect_right(range(1, n), updates, key=lambda fewer: _updates(step * rate, fewer, increment))
@@ -309,7 +309,7 @@ class SPP(Method):
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of the pruning phase: survivors must be able to learn as long as units go."""
-        return pruning_recipe(recipe, self.lr_prune_factor, self.weight_decay_factor, self.weight_decay)
+        return make_pruning_recipe(recipe, self.lr_prune_factor, self.weight_decay_factor, self.weight_decay)
 
 
 def _updates(step: float, to_remove: int, increment: Increment) -> int:

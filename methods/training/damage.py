@@ -38,7 +38,7 @@ BATCH = 256
 Pair = tuple[Inputs, Tensor]
 
 
-def with_damages(problem: Problem) -> list[LayerGroup]:
+def add_damages(problem: Problem) -> list[LayerGroup]:
     """Describe channel groups for an allocation that looks at damage.
 
     Args:
@@ -91,11 +91,11 @@ def _measure_damages(problem: Problem) -> dict[str, Tensor]:
             done += 1
             problem.progress("damage curves", done, total)
         rows.append((float(group.channels), 0.0))
-        curves[str(number)] = torch.tensor(_falling(rows), dtype=torch.float64)
+        curves[str(number)] = torch.tensor(_make_monotone(rows), dtype=torch.float64)
     return curves
 
 
-def _falling(rows: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _make_monotone(rows: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Let damage never rise with width: what more units do worse is noise of the measurement."""
     least = math.inf
     fallen = []

@@ -36,7 +36,7 @@ class FeatureMatch:
 
     def __init__(self, teacher: nn.Module, student: nn.Module, inputs: Inputs) -> None:
         self.teacher = teacher
-        self.places = _last_of_each_size(teacher, student, inputs)
+        self.places = _find_last_of_each_size(teacher, student, inputs)
         if not self.places:
             raise InputError(
                 "recipe.distill_features compares maps [batch, channels, height, width], and no module of this network "
@@ -119,7 +119,7 @@ class _Hooked:
             self.seen[self.name] = output
 
 
-def _last_of_each_size(teacher: nn.Module, student: nn.Module, inputs: Inputs) -> tuple[str, ...]:
+def _find_last_of_each_size(teacher: nn.Module, student: nn.Module, inputs: Inputs) -> tuple[str, ...]:
     """Find, for every size of maps, the last module that gives such maps and that both networks have."""
     shared = {name for name, _ in student.named_modules()} - {""}
     last: dict[tuple[int, ...], str] = {}

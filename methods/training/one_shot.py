@@ -11,9 +11,9 @@ from methods.contract.method import Preview, Problem, Pruned, Record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.architecture import describe
 from methods.network.channels import ChannelGroup, cut
-from methods.network.spectra import with_energies
-from methods.training.damage import with_damages
-from methods.training.precision import half_type
+from methods.network.spectra import add_energies
+from methods.training.damage import add_damages
+from methods.training.precision import choose_half_type
 from methods.training.trainer import Hook, Trainer, evaluate, recalibrate
 from spaces import ByDamage, ByEnergy, Sparsity
 
@@ -81,9 +81,9 @@ def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[l
     """
     groups = problem.groups
     if isinstance(sparsity, ByEnergy):
-        layers = with_energies(problem.model, groups)
+        layers = add_energies(problem.model, groups)
     elif isinstance(sparsity, ByDamage):
-        return groups, sparsity.choose(with_damages(problem), lambda rows: problem.cost.batch(rows)[0], round_to)
+        return groups, sparsity.choose(add_damages(problem), lambda rows: problem.cost.batch(rows)[0], round_to)
     else:
         layers = [group.layer for group in groups]
     return groups, sparsity.keep(layers, problem.cost.flops, round_to)
@@ -144,7 +144,7 @@ def cut_and_finetune(
         validation=problem.validation,
         hook=None if hook is None else hook(smaller),
         teacher=problem.model,
-        rate=whole_schedule(problem, recipe, used),
+        rate=make_whole_schedule(problem, recipe, used),
         report=problem.report,
         epochs_before=epochs,
         steps_before=used,
@@ -161,7 +161,7 @@ def cut_and_finetune(
     )
 
 
-def whole_schedule(problem: Problem, recipe: Recipe, used: int = 0) -> Callable[[int], float] | None:
+def make_whole_schedule(problem: Problem, recipe: Recipe, used: int = 0) -> Callable[[int], float] | None:
     """Return the learning rates of a phase whose schedule spans the whole trial.
 
     Args:
@@ -174,7 +174,7 @@ def whole_schedule(problem: Problem, recipe: Recipe, used: int = 0) -> Callable[
     """
     if problem.recipe.span == "phase":
         return None
-    spanning = recipe.replaced(schedule=problem.recipe.schedule, warmup=problem.recipe.warmup)
+    spanning = recipe.with_changes(schedule=problem.recipe.schedule, warmup=problem.recipe.warmup)
     return lambda step: learning_rate(spanning, used + step, problem.steps)
 
 
@@ -188,5 +188,5 @@ def cut_metrics(model: torch.nn.Module, problem: Problem) -> dict[str, float]:
     Returns:
         The task's metrics as ``NAME_cut``, such as ``accuracy_cut``.
     """
-    found = evaluate(model, problem.validation, autocast=half_type(problem.recipe), task=problem.task)
+    found = evaluate(model, problem.validation, autocast=choose_half_type(problem.recipe), task=problem.task)
     return {f"{name}_cut": value for name, value in found.metrics.items()}

@@ -44,17 +44,17 @@ class OwnLoop:
 
     def before_batch(self) -> None:
         """Let the method act on the weights before the forward pass."""
-        self._in_turn("before_batch", "before_step")
+        self._check_order("before_batch", "before_step")
         self._hook.before_batch(self._step)
 
     def before_step(self) -> None:
         """Let the method act on the gradients."""
-        self._in_turn("before_step", "after_step")
+        self._check_order("before_step", "after_step")
         self._hook.before_step(self._step, self._lr)
 
     def after_step(self) -> None:
         """Let the method act on the weights after the optimiser's step."""
-        self._in_turn("after_step", "before_batch")
+        self._check_order("after_step", "before_batch")
         self._hook.after_step(self._step)
         self._step += 1
 
@@ -87,7 +87,7 @@ class OwnLoop:
     def _lr(self) -> float:
         return float("nan") if self._optimizer is None else float(self._optimizer.param_groups[0]["lr"])
 
-    def _in_turn(self, name: str, following: str) -> None:
+    def _check_order(self, name: str, following: str) -> None:
         """Check the order of calls, and that the budget is not exceeded."""
         if self._optimizer is None:
             raise InputError(f"fit calls hooks.{name}() before hooks.begin(optimizer)")

@@ -23,7 +23,7 @@ from methods.contract.data import Split
 from methods.contract.inputs import call
 from methods.contract.recipe import Recipe, derive_seed
 from methods.contract.task import Task
-from methods.network.channels import ChannelGroup, cut, masked
+from methods.network.channels import ChannelGroup, cut, mask_units
 from methods.network.compaction import expand, positions
 from methods.network.layers import ZeroPadShortcut
 from methods.training.evaluation import evaluate, recalibrate
@@ -189,7 +189,7 @@ def paths_between(
 
     Args:
         unpruned: Where the ways begin.
-        pruned: A pruned network in the shape of the other one (:func:`in_dense_shape`).
+        pruned: A pruned network in the shape of the other one (:func:`expand_to_dense_shape`).
         train: Training data.
         recipe: Batch size of the curve's training, and batches for batch-norm statistics (at least one epoch).
         steps: Steps for which the curve is trained.
@@ -216,7 +216,7 @@ def paths_between(
     return Paths(straight, bent)
 
 
-def in_dense_shape(
+def expand_to_dense_shape(
     dense: nn.Module, smaller: nn.Module, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]
 ) -> nn.Module:
     """Put a pruned network's weights back where they were in the dense one, among zeros.
@@ -242,7 +242,7 @@ def in_dense_shape(
             f"the pruned network is not the dense one less some channels: {', '.join(odd[:3])} differ; there is no "
             "straight line between networks of different layers"
         )
-    return expand(smaller, masked(dense, groups, kept), positions(dense, groups, kept))
+    return expand(smaller, mask_units(dense, groups, kept), positions(dense, groups, kept))
 
 
 class _Path:

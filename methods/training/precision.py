@@ -7,7 +7,7 @@ import torch
 from methods.contract.recipe import Recipe
 
 
-def half_type(recipe: Recipe) -> torch.dtype | None:
+def choose_half_type(recipe: Recipe) -> torch.dtype | None:
     """Return in what type layers compute.
 
     Args:

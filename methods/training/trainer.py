@@ -30,7 +30,7 @@ from methods.training.features import FeatureMatch, Features
 from methods.training.hooks import Hook, NoHook
 from methods.training.mixing import mix_inputs
 from methods.training.own_loop import OwnLoop
-from methods.training.precision import half_type, loss_scaler
+from methods.training.precision import choose_half_type, loss_scaler
 from spaces import InputError
 
 __all__ = [
@@ -134,7 +134,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self._teacher = _freeze_copy(teacher) if teacher is not None and recipe.has_teacher else None
         self._match: FeatureMatch | None = None  # made with the first batch
-        self._half, self._scaler = half_type(recipe), loss_scaler(recipe, self.device)
+        self._half, self._scaler = choose_half_type(recipe), loss_scaler(recipe, self.device)
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(model, recipe) if optimizer is None else optimizer
@@ -184,7 +184,7 @@ class Trainer:
             raise ValueError(f"until must be between {self.step} and {self.steps}, got {end}")
         if isinstance(self.task, LoopTask):
             return self._run_loop(self.task, end)
-        with _own_randomness(self.device, self._random) as generators:
+        with _lend_generators(self.device, self._random) as generators:
             self.model.train()
             while self.step < end and not (until is None and self.over):
                 self._run_epoch(end, generators)
@@ -404,14 +404,14 @@ class Trainer:
         """Keep the weights if they are the best so far by the task's first metric."""
         quality = self.task.quality
         value = metrics[quality.name]
-        if self._best is None or quality.better(value, self._best[0]):
+        if self._best is None or quality.is_better(value, self._best[0]):
             self._best = value, copy.deepcopy(self.model.state_dict())
 
     def _run_loop(self, task: LoopTask, end: int) -> list[Record]:
         """Let a loop of the user's own take the steps up to ``end``."""
         if end > self.step:
             loop = OwnLoop(self.hook, derive_seed(self.seed, self.step), self.step, end, self._close_own_epoch)
-            with _own_randomness(self.device, []) as generators:
+            with _lend_generators(self.device, []) as generators:
                 for generator in generators:
                     generator.manual_seed(loop.seed)
                 self.model.train()
@@ -444,7 +444,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 @contextmanager
-def _own_randomness(device: torch.device, states: list[Tensor]) -> Generator[list[torch.Generator]]:
+def _lend_generators(device: torch.device, states: list[Tensor]) -> Generator[list[torch.Generator]]:
     """Lend the global generators, which dropout uses, and give them back as they were."""
     generators = [torch.default_generator]
     if device.type == "cuda":

@@ -50,7 +50,7 @@ def make_card(files: StudyFiles, number: int) -> dict[str, Any]:
         "params_share": outcome.metrics["params"] / dense.params,
         **_latency(outcome, dense),
         "timings": told["timings"],
-        "confirmed": _confirmed(files, number),
+        "confirmed": _read_confirmation(files, number),
         "widths": told["widths"],
         "dense": dense.to_json(),
         "rows": _rows(files, outcome, dense),
@@ -105,7 +105,7 @@ def card_page(card: Mapping[str, Any]) -> str:
         "",
         "## Load",
         "",
-        *_loading(card),
+        *_describe_loading(card),
         "## Inputs",
         "",
         f"Shape of one input: {card['network']['example_shape']} (the first number is the batch), normalised as the "
@@ -134,7 +134,7 @@ def _latency(outcome: Outcome, dense: DenseRow) -> dict[str, float]:
     return {"latency": seconds, "latency_share": seconds / dense.latency}
 
 
-def _confirmed(files: StudyFiles, number: int) -> dict[str, Any] | None:
+def _read_confirmation(files: StudyFiles, number: int) -> dict[str, Any] | None:
     """What further seeds said of a trial: seeds, confidence, verdict, means and half widths; ``None`` without them."""
     found = read_confirmation(files)
     member = next((each for each in found.get("members", ()) if each["trial"] == number), None)
@@ -151,7 +151,7 @@ def _hashes(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _rows(files: StudyFiles, outcome: Outcome, dense: DenseRow) -> list[list[str]]:
     """What is measured, as text: title, the network's value, the dense one's."""
-    confirmed = _confirmed(files, outcome.number)
+    confirmed = _read_confirmation(files, outcome.number)
     known = {**OBJECTIVES, **{objective.name: objective for objective in files.objectives()}}
     rows = []
     for name in outcome.metrics:
@@ -195,13 +195,15 @@ def _format_row(name: str, told: Mapping[str, Any], files: Mapping[str, Any]) ->
         if told.get("batch") is not None:
             checked += f"; takes {told['batch']} input at a time"
         if "metrics" in told:
-            checked += f"; reaches {_reached(told)}, in {told['latency_share']:.0%} of the time of `model.onnx`"
+            checked += (
+                f"; reaches {_describe_reached(told)}, in {told['latency_share']:.0%} of the time of `model.onnx`"
+            )
     else:
         checked = f"**does not count**: {told['reason']}"
     return f"| {name} | {f'`{file}`' if file else '–'} | {size} | {checked} |"
 
 
-def _reached(told: Mapping[str, Any]) -> str:
+def _describe_reached(told: Mapping[str, Any]) -> str:
     """What a network of its own accuracy reaches."""
     sets = (("validation", told["metrics"]), ("test", told["test_metrics"]))
     return " and ".join(f"{name} {value:.4f} on {where}" for where, found in sets for name, value in found.items())
@@ -218,7 +220,7 @@ def _calls(shapes: Any) -> tuple[str, str]:
     return "inputs", "{session.get_inputs()[0].name: inputs}"
 
 
-def _loading(card: Mapping[str, Any]) -> list[str]:
+def _describe_loading(card: Mapping[str, Any]) -> list[str]:
     """How each format that counts is loaded."""
     call, feed = _calls(card["network"]["example_shape"])
     snippets = {

@@ -97,7 +97,7 @@ def export_members(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paretoprune-export-")))
         for number, to in folders.items():
-            draft = _Draft(_fresh(stack, to), cards[number], {})
+            draft = _Draft(_make_folder(stack, to), cards[number], {})
             drafts.append(draft)
             model = _write_weights(files, number, draft, inputs, measure)
             arrays = scratch / f"{number}.npz"
@@ -159,7 +159,7 @@ def study_inputs(files: StudyFiles) -> Inputs:
     Raises:
         InputError: If none were kept, and the data was handed in and is gone.
     """
-    from search.artefacts.inputs import read_inputs, some_inputs, write_inputs
+    from search.artefacts.inputs import read_inputs, take_inputs, write_inputs
 
     path = files.root / INPUTS
     if not path.exists():
@@ -171,7 +171,7 @@ def study_inputs(files: StudyFiles) -> Inputs:
             raise InputError(f"study {files.name!r} keeps no inputs, and its data was in hand: run the search again")
         task = load_task(config.task, config.task_options)
         workload = Workload.load(config.model, config.data, config.data_root, config.split, config.seed, task=task)
-        write_inputs(path, some_inputs(workload.data.validation))
+        write_inputs(path, take_inputs(workload.data.validation))
     return read_inputs(path)
 
 
@@ -180,7 +180,7 @@ def _refuse_content(to: Path) -> None:
         raise InputError(f"{to} exists and is not an empty folder; choose another --to")
 
 
-def _fresh(stack: ExitStack, to: Path) -> Path:
+def _make_folder(stack: ExitStack, to: Path) -> Path:
     """Make the folder that becomes the export when the stack ends well."""
     try:
         return stack.enter_context(create_folder(to))
@@ -200,7 +200,7 @@ def _write_weights(files: StudyFiles, number: int, draft: _Draft, inputs: Inputs
     model = rebuild(folder, network=own, layers=layers)
     _check_size(model, draft.card)
     draft.card["formats"] = {"safetensors": _compare(model, stored, inputs)}
-    forms: dict[str, Any] = _fastest(folder, files.record()["config"], layers, own) if measure else {}
+    forms: dict[str, Any] = _measure_fastest(folder, files.record()["config"], layers, own) if measure else {}
     draft.card.update(forms)
     if any(forms.values()):
         write_json(folder / "card.json", draft.card)
@@ -294,7 +294,7 @@ def _check_size(model: nn.Module, card: dict[str, Any]) -> None:
         )
 
 
-def _fastest(
+def _measure_fastest(
     folder: Path,
     config: dict[str, Any],
     layers: Sequence[type[nn.Module]] = (),
@@ -303,7 +303,7 @@ def _fastest(
     """Measure how layers with equal forms run fastest on this machine's CPU, with batch and threads of the study."""
     from methods.contract.inputs import zeros
     from search.speed.measure import turn
-    from search.speed.targets import like, threads_of, watch
+    from search.speed.targets import make_noise_like, threads_of, watch
     from search.speed.tuner import deployment
 
     wanted = config["latency"]
@@ -311,6 +311,6 @@ def _fastest(
     setting = Conditions(("cpu",), wanted["batch_size"], threads)
     network = read_json(folder / "architecture.json")["network"]
     model = rebuild(folder, network=own or network["model"], layers=layers)
-    inputs = like(zeros(network["example_shape"], network.get("example_dtypes")), setting.batch_size)
+    inputs = make_noise_like(zeros(network["example_shape"], network.get("example_dtypes")), setting.batch_size)
     with turn(), threads_of(setting):
         return {"execution": deployment(model, inputs, watch("cpu", threads), setting)}

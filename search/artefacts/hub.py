@@ -15,7 +15,7 @@ from typing import Any
 from search.artefacts.card import card_page
 from search.store.files import write_atomically
 from spaces import InputError
-from spaces.errors import first_line
+from spaces.errors import shorten_error
 
 TAGS = {"classification": "image-classification", "segmentation": "image-segmentation"}
 """What the Hub calls the tasks here; others have no name there that always fits."""
@@ -24,7 +24,7 @@ LARGE = ("*.onnx", "*.pt2", "*.safetensors")
 """Files that the Hub keeps apart from the history (Git LFS)."""
 
 
-def checked_repository(name: str) -> str:
+def validate_repository(name: str) -> str:
     """Check the name of a repository.
 
     Args:
@@ -100,7 +100,7 @@ def push(folder: Path, repository: str) -> str:
         return str(interface.upload_folder(repo_id=repository, folder_path=str(folder)))
     except Exception as error:  # no connection, nobody logged in, no right to write: the library has an error for each
         raise InputError(
-            f"{repository} could not be sent to the Hugging Face Hub ({first_line(error)}); {later}"
+            f"{repository} could not be sent to the Hugging Face Hub ({shorten_error(error)}); {later}"
         ) from error
 
 

@@ -18,7 +18,7 @@ BYTES = 4 << 20
 """About how much is kept."""
 
 
-def some_inputs(split: Split) -> Inputs:
+def take_inputs(split: Split) -> Inputs:
     """Take the first examples of a split.
 
     Args:

@@ -63,13 +63,13 @@ def capture(model: nn.Module, inputs: Inputs) -> Captured:
     free = {0: torch.export.Dim.DYNAMIC}
     shapes: Any = tuple(free for _ in args) if args else dict.fromkeys(kwargs, free)
     try:
-        with _quiet():
+        with _silence_exporter():
             return Captured(torch.export.export(model, args, kwargs, dynamic_shapes=shapes), None)
     except Exception as error:  # the capture runs foreign code, which fails in any way
         first = error
     one = [tensor[:1] for tensor in (*args, *kwargs.values())]
     try:
-        with _quiet():
+        with _silence_exporter():
             program = torch.export.export(model, tuple(one[: len(args)]), dict(zip(kwargs, one, strict=False)))
     except Exception:
         raise NotExportable(f"torch.export: {_obstacle(first)}") from first
@@ -87,7 +87,7 @@ def write_pt2(captured: Captured, path: Path) -> None:
         NotExportable: If torch cannot write it.
     """
     try:
-        with _quiet():
+        with _silence_exporter():
             torch.export.save(captured.program, path)
     except Exception as error:  # foreign operators need not have a form on disk
         path.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ def write_onnx(captured: Captured, path: Path) -> None:
     except ImportError as error:
         raise NotExportable(f"{error.name} is not installed; `pip install onnx onnxscript onnxruntime`") from error
     try:
-        with _quiet():
+        with _silence_exporter():
             graph: Any = torch.onnx.export(captured.program, dynamo=True, verbose=False)
             graph.save(str(path))
     except Exception as error:  # operations without a counterpart end in many ways
@@ -130,7 +130,7 @@ def _obstacle(error: BaseException) -> str:
     while (following := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(following)
     whole = "\n".join(str(each) for each in chain)
-    said = [first for each in chain if (first := _first_line(str(each))) and "\x1b" not in first]
+    said = [first for each in chain if (first := _take_first_line(str(each))) and "\x1b" not in first]
     sentence = said[0] if said else type(error).__name__
     operation = re.search(r"op='([\w.]+)'", whole) or re.search(r"\b(aten\.[\w.]+|torchvision\.\w+)", whole)
     if operation:
@@ -144,10 +144,10 @@ def _obstacle(error: BaseException) -> str:
 def _place(said: str, chain: Sequence[BaseException]) -> str | None:
     """The last line of the user's that torch names, or else that the traceback went through."""
     named = re.findall(r'File "([^"]+)", line (\d+), in \w+\n\s+(\S[^\n]*)', said)
-    frames = [(file, number, code) for file, number, code in named if _foreign(file)]
+    frames = [(file, number, code) for file, number, code in named if _is_foreign(file)]
     if not frames:
         steps = [step for each in chain for step in traceback.extract_tb(each.__traceback__)]
-        steps = [step for step in steps if _foreign(step.filename)]
+        steps = [step for step in steps if _is_foreign(step.filename)]
         frames = [(step.filename, str(step.lineno), step.line or step.name) for step in steps]
     if not frames:
         return None
@@ -155,18 +155,18 @@ def _place(said: str, chain: Sequence[BaseException]) -> str | None:
     return f"`{code.strip()}` ({Path(file).name}, line {number})"
 
 
-def _foreign(file: str) -> bool:
+def _is_foreign(file: str) -> bool:
     """Whether a file is neither the exporter's nor this one."""
     homes = (Path(torch.__file__).parent, Path(__file__))
     return not any(Path(file).is_relative_to(home) for home in homes) and "onnxscript" not in file
 
 
-def _first_line(text: str) -> str:
+def _take_first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
+def _silence_exporter() -> Generator[None]:
     """Exporters warn, log and print about themselves; what matters is checked by the answers of what they wrote."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -17,7 +17,7 @@ from search.artefacts.programs import NotExportable
 from search.objectives.quality import measure_quality
 from search.speed.interleaved import Effort, time_in_turns
 from search.speed.watches import HostWatch
-from spaces.errors import first_line
+from spaces.errors import shorten_error
 
 EFFORT = Effort(seconds=1.0)
 """How long the two graphs are timed, in turns."""
@@ -91,7 +91,7 @@ def quantise(source: Path, target: Path, batches: Sequence[Inputs]) -> None:
         quantization.quantize_static(str(source), str(target), Reader(), per_channel=True)
     except Exception as error:  # graphs fail in any way
         target.unlink(missing_ok=True)
-        raise NotExportable(f"ONNX Runtime cannot quantise it: {first_line(error)}") from error
+        raise NotExportable(f"ONNX Runtime cannot quantise it: {shorten_error(error)}") from error
     finally:
         logging.disable(before)
 

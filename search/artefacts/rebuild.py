@@ -82,7 +82,7 @@ def _dense(folder: Path, described: dict[str, Any], given: str | Callable[..., n
     if isinstance(given, str):
         return build_model(given, classes, example, described["seed"], check_outputs=False)
     if given is not None:
-        return _called(given, classes)
+        return _call_builder(given, classes)
     if name.startswith(IN_HAND):
         raise InputError(
             f"{folder} was made from a network in hand; hand it in: rebuild({str(folder)!r}, network=model)"
@@ -96,7 +96,7 @@ def _dense(folder: Path, described: dict[str, Any], given: str | Callable[..., n
     return build_model(name, classes, example, described["seed"], check_outputs=False)
 
 
-def _called(function: Callable[..., nn.Module], classes: int) -> Any:
+def _call_builder(function: Callable[..., nn.Module], classes: int) -> Any:
     """Call a user's builder, with the number of classes where it takes that."""
     parameters = inspect.signature(function).parameters
     takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())

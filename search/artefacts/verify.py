@@ -121,7 +121,7 @@ def run_clean(jobs: Sequence[Job], refused: Iterable[str] = ()) -> list[Parity]:
     asked = {
         "libraries": sorted({sysconfig.get_path(kind) for kind in ("purelib", "platlib")} | _homes()),
         "refused": sorted({*OURS, *refused}),
-        "jobs": [_told(job) for job in jobs],
+        "jobs": [_describe_job(job) for job in jobs],
     }
     script = Path(__file__).with_name("clean_run.py")
     with tempfile.TemporaryDirectory(prefix="paretoprune-clean-") as empty:
@@ -152,7 +152,7 @@ def _homes() -> set[str]:
     return {str(Path(torch.__file__).resolve().parent.parent), str(Path(np.__file__).resolve().parent.parent)}
 
 
-def _told(job: Job) -> dict[str, Any]:
+def _describe_job(job: Job) -> dict[str, Any]:
     paths = {"file": str(job.file.resolve()), "arrays": str(job.arrays.resolve())}
     return {**paths, "format": job.format, "keywords": job.keywords, "batch": job.batch}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.commands.options import DIRECTORY
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 
 if TYPE_CHECKING:
     from search.driver.sweep import Sweep
@@ -35,7 +35,7 @@ def summary(sweep: Sweep) -> list[str]:
         shares |= {"exports": told.share("exports")} if told.busy["exports"] else {}
         spent = ", ".join(f"{what} {share:.0%}" for what, share in {**shares, "overhead": told.overhead}.items())
         facts.append(("time", f"{write_duration(told.seconds)}; of the workers' time: {spent}"))
-        pictures = [_short(path) for path in sweep.summary.files.values() if path.suffix in PICTURES]
+        pictures = [_shorten_path(path) for path in sweep.summary.files.values() if path.suffix in PICTURES]
         if pictures:  # of several drivers of a study one draws
             facts.append(("plots", "  ".join(pictures)))
     if failed := _list_failed(sweep):
@@ -44,7 +44,7 @@ def summary(sweep: Sweep) -> list[str]:
     page = command_line(
         "ui",
         directory=sweep.config.directory,
-        tracking_uri=without_credentials(uri) if (uri := sweep.config.tracking_uri) else None,
+        tracking_uri=remove_credentials(uri) if (uri := sweep.config.tracking_uri) else None,
     )
     facts.append(("ui", page))
     return [f"{name:<8}{text}" for name, text in facts]
@@ -59,7 +59,7 @@ def resume_hint(sweep: Sweep) -> str:
     Returns:
         The end of a sentence; empty if the sweep has not begun to keep anything.
     """
-    if not _has_kept(sweep):
+    if not _has_begun_to_keep(sweep):
         return ""
     command = command_line("resume", sweep.name, directory=sweep.config.directory)
     return f"; finished trials are kept, go on with: {command}"
@@ -76,11 +76,11 @@ def front_so_far(sweep: Sweep) -> Front | None:
     """
     from search.store.studies import load_front
 
-    front = load_front(sweep.name, sweep.config.directory) if _has_kept(sweep) else None
+    front = load_front(sweep.name, sweep.config.directory) if _has_begun_to_keep(sweep) else None
     return front if front is not None and front.members else None
 
 
-def _has_kept(sweep: Sweep) -> bool:
+def _has_begun_to_keep(sweep: Sweep) -> bool:
     """Whether the sweep has begun to keep anything."""
     from search.store.studies import study_names
 
@@ -107,12 +107,12 @@ def command_line(*words: object, directory: Path, tracking_uri: str | None = Non
     """
     parts = ["paretoprune", *map(str, words)]
     if directory.resolve() != DIRECTORY.resolve():
-        parts += ["--directory", _short(directory)]
+        parts += ["--directory", _shorten_path(directory)]
     if tracking_uri is not None:
         parts += ["--tracking-uri", tracking_uri]
     return shlex.join(parts)
 
 
-def _short(path: Path) -> str:
+def _shorten_path(path: Path) -> str:
     """The path from here, or in full where that is shorter."""
     return min(os.path.relpath(path), str(path), key=len)

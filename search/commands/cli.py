@@ -88,7 +88,7 @@ class Reporting(TyperGroup):
         Returns:
             What the command returns: nothing.
         """
-        with report_failures(show_traceback=bool(ctx.params["traceback"])), _pointing_options():
+        with report_failures(show_traceback=bool(ctx.params["traceback"])), _add_option_hints():
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -108,7 +108,7 @@ class Reporting(TyperGroup):
 
 
 @contextmanager
-def _pointing_options() -> Generator[None]:
+def _add_option_hints() -> Generator[None]:
     """Add to the usage error of an option that does not exist what does its work."""
     try:
         yield
@@ -134,7 +134,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _common(
+def _parse_common_options(
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -156,7 +156,7 @@ def _application() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     application.callback(epilog="Start with: paretoprune sweep. For your own network and data: paretoprune init")(
-        _common
+        _parse_common_options
     )
     for heading, command, example in COMMANDS:
         application.command(example.split()[1], rich_help_panel=heading, epilog=f"Example: {example}")(command)

@@ -21,7 +21,7 @@ def complete_studies(ctx: typer.Context, incomplete: str) -> list[str]:
     from search.store.studies import study_names
 
     directory = ctx.params.get("directory") or Path("mlruns")
-    return _beginning(incomplete, reversed(study_names(Path(directory))))
+    return _filter_by_prefix(incomplete, reversed(study_names(Path(directory))))
 
 
 def complete_study_lists(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -53,7 +53,7 @@ def complete_methods(incomplete: str) -> list[str]:
     """
     from methods import method_names
 
-    return _beginning(incomplete, method_names())
+    return _filter_by_prefix(incomplete, method_names())
 
 
 def complete_method_lists(incomplete: str) -> list[str]:
@@ -87,10 +87,10 @@ def complete_models(incomplete: str) -> list[str]:
         >>> complete_models("resnet1")
         ['resnet110']
     """
-    from methods.contract.named import known_names
+    from methods.contract.named import list_known_names
     from search.tasks.models import GROUP, HF, MODELS, TIMM, TORCHVISION
 
-    return _beginning(incomplete, [*known_names(MODELS, GROUP), TORCHVISION, TIMM, HF])
+    return _filter_by_prefix(incomplete, [*list_known_names(MODELS, GROUP), TORCHVISION, TIMM, HF])
 
 
 def complete_data(incomplete: str) -> list[str]:
@@ -106,10 +106,10 @@ def complete_data(incomplete: str) -> list[str]:
         >>> complete_data("cifar")
         ['cifar10', 'cifar100']
     """
-    from methods.contract.named import known_names
+    from methods.contract.named import list_known_names
     from search.tasks.data.sets import DATA, GROUP, HF
 
-    return _beginning(incomplete, [*known_names(DATA, GROUP), HF])
+    return _filter_by_prefix(incomplete, [*list_known_names(DATA, GROUP), HF])
 
 
 def complete_settings(incomplete: str) -> list[str]:
@@ -128,8 +128,8 @@ def complete_settings(incomplete: str) -> list[str]:
     from search.study.config import StudyConfig
     from search.study.keys import list_keys
 
-    return _beginning(incomplete, [f"{key.name}=" for key in list_keys(StudyConfig)])
+    return _filter_by_prefix(incomplete, [f"{key.name}=" for key in list_keys(StudyConfig)])
 
 
-def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+def _filter_by_prefix(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]

@@ -48,7 +48,7 @@ def report_failures(show_traceback: bool) -> Generator[None]:
         typer.Exit: With the exit code of the failure.
     """
     try:
-        with _noted_warnings():
+        with _shorten_warnings():
             yield
     except KeyboardInterrupt as interrupt:
         note("interrupted")
@@ -63,14 +63,14 @@ def report_failures(show_traceback: bool) -> Generator[None]:
 
 
 @contextmanager
-def _noted_warnings() -> Generator[None]:
+def _shorten_warnings() -> Generator[None]:
     """Say what is passed over in a run store in one line each, without the place in the code."""
     with warnings.catch_warnings():
         shown = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, StoreWarning):
-                note(f"warning: {_one_line(str(message))}")
+                note(f"warning: {_join_lines(str(message))}")
             else:
                 shown(message, category, *rest, **more)
 
@@ -81,17 +81,17 @@ def _noted_warnings() -> Generator[None]:
 
 def _sentence(error: Exception, shown: bool) -> str:
     """Say what went wrong, and for the unexpected where the whole story is."""
-    if (full := _full_disk(error)) is not None:
+    if (full := _find_full_disk(error)) is not None:
         return full
     if isinstance(error, InputError) or _package(error) in ROOMS:
-        return _one_line(str(error))
+        return _join_lines(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     story = "" if shown else _write_traceback(error)
-    return f"unexpected {type(error).__name__}: {_one_line(str(error)) or 'no message'}{story}"
+    return f"unexpected {type(error).__name__}: {_join_lines(str(error)) or 'no message'}{story}"
 
 
-def _full_disk(error: BaseException) -> str | None:
+def _find_full_disk(error: BaseException) -> str | None:
     """Name the disk that is full, if that is what went wrong; libraries wrap the error in others of theirs."""
     cause: BaseException | None = error
     while cause is not None:
@@ -131,5 +131,5 @@ def _package(error: Exception) -> str:
     return type(error).__module__.partition(".")[0]
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " ".join(text.split())

@@ -128,11 +128,11 @@ def option_hint(command: str, option: str) -> str:
     name = option.partition("=")[0]
     found = OPTIONS.get(command, {}).get(name)
     if found is None and command in ("sweep", "train"):
-        found = _as_key(name, "dense" if command == "train" else "finetune")
+        found = _find_keys(name, "dense" if command == "train" else "finetune")
     return f"; instead: {found}" if found else ""
 
 
-def _as_key(option: str, phase: str) -> str:
+def _find_keys(option: str, phase: str) -> str:
     """Name the keys of a configuration that end as an option is called: any key can be set."""
     from search.study.config import StudyConfig
     from search.study.keys import list_keys

@@ -43,7 +43,7 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def interrupted_once(echo: float = ECHO) -> Generator[None]:
+def raise_at_first_signal(echo: float = ECHO) -> Generator[None]:
     """Raise :class:`Interrupted` at the first signal of the block; at the next one end the process at once.
 
     Signals that the caller has set to be ignored stay ignored: a job in the background of a shell, or under nohup.
@@ -59,7 +59,7 @@ def interrupted_once(echo: float = ECHO) -> Generator[None]:
         return
     first_at: float | None = None
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal first_at
         now = time.monotonic()
         if first_at is None:
@@ -73,7 +73,7 @@ def interrupted_once(echo: float = ECHO) -> Generator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heeded = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
     for number in heeded:
-        signal.signal(number, hear)
+        signal.signal(number, handle)
     try:
         yield
     finally:

@@ -139,9 +139,9 @@ def _repository(hub: str | None, push: bool, every: bool) -> str | None:
         return None
     if every:
         raise InputError("--hub takes one network, chosen by --trial N or --pick, not --all")
-    from search.artefacts.hub import checked_repository
+    from search.artefacts.hub import validate_repository
 
-    return checked_repository(hub)
+    return validate_repository(hub)
 
 
 def _check_int8(wanted: bool, formats: tuple[str, ...]) -> None:

@@ -104,7 +104,7 @@ def league(
                 rows = job.rows()
             else:
                 rows = job.run(float("inf") if minutes is None else minutes, workers)
-            about = job.about()
+            about = job.describe()
     table = league_table(rows, about)
     if to is not None:
         write_atomically(to, table)
@@ -116,7 +116,7 @@ def league(
 
         put_json({
             "about": about,
-            "rows": [{column: _plain(getattr(row, column)) for column in COLUMNS} for row in rows],
+            "rows": [{column: _convert_nan(getattr(row, column)) for column in COLUMNS} for row in rows],
         })
     elif to is None:
         put(table)
@@ -124,6 +124,6 @@ def league(
         raise typer.Exit(1)
 
 
-def _plain(value: object) -> object:
+def _convert_nan(value: object) -> object:
     """Return a value of JSON: NaN is nothing."""
     return None if isinstance(value, float) and value != value else value

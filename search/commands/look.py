@@ -38,8 +38,12 @@ def status(
     from search.report.tables import status_table
     from search.store.studies import StudyFiles, study_names
 
-    _only_one("STUDY", study is not None, "--all", every)
-    rows = list(_readable(directory, study_names(directory))) if every else [StudyFiles.open(directory, study).status()]
+    _refuse_both("STUDY", study is not None, "--all", every)
+    rows = (
+        list(_yield_readable(directory, study_names(directory)))
+        if every
+        else [StudyFiles.open(directory, study).status()]
+    )
     if as_json:
         put_json(rows if every else rows[0])
     else:
@@ -130,9 +134,9 @@ def front(
     from search.store.quantised import read_quantised
     from search.store.studies import StudyFiles, load_front
 
-    _only_one("--json", as_json, "--csv", as_csv)
+    _refuse_both("--json", as_json, "--csv", as_csv)
     shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method, max_latency, limit or ())
-    members = shown.sorted(sort) if pick is None else (shown.pick(pick, drop),)
+    members = shown.sort(sort) if pick is None else (shown.pick(pick, drop),)
     if plot is not None:
         _draw(shown, plot)
     in_bits = precisions(shown, read_quantised(StudyFiles.open(directory, study)))
@@ -175,7 +179,7 @@ def compare(
     from search.report.tables import compare_rows, compare_table
     from search.store.studies import load_front
 
-    fronts = [load_front(name, directory) for name in _several(studies)]
+    fronts = [load_front(name, directory) for name in _require_several(studies)]
     _warn_of_differences(directory, studies)
     if as_json:
         put_json(compare_rows(fronts))
@@ -196,7 +200,7 @@ def _warn_of_differences(directory: Path, studies: Sequence[str]) -> None:
             note(f"warning: studies {studies[0]} and {name} differ in {', '.join(found)}; their numbers do not compare")
 
 
-def _readable(directory: Path, names: Sequence[str]) -> Generator[dict[str, Any]]:
+def _yield_readable(directory: Path, names: Sequence[str]) -> Generator[dict[str, Any]]:
     """Sum up each study; one whose record is damaged is passed over with a warning."""
     from search.store.studies import StudyFiles
 
@@ -214,12 +218,12 @@ def _draw(front: Front, path: Path) -> None:
     note(f"plot: {path}")
 
 
-def _several(studies: list[str]) -> list[str]:
+def _require_several(studies: list[str]) -> list[str]:
     if len(studies) < 2:
         raise InputError(f"compare needs at least two studies, given: {studies[0]}")
     return studies
 
 
-def _only_one(first: str, first_given: bool, second: str, second_given: bool) -> None:
+def _refuse_both(first: str, first_given: bool, second: str, second_given: bool) -> None:
     if first_given and second_given:
         raise InputError(f"give {first} or {second}, not both")

@@ -34,7 +34,7 @@ def list_studies(directory: Directory = DIRECTORY, as_json: Json = False) -> Non
     for name in study_names(directory):
         try:
             files = StudyFiles(directory, name)
-            status, described = files.status(), _described(files)
+            status, described = files.status(), _describe_study(files)
         except InputError as error:
             note(f"warning: {error}")
             continue
@@ -47,7 +47,7 @@ def list_studies(directory: Directory = DIRECTORY, as_json: Json = False) -> Non
         put_tables(_studies_table(rows))
 
 
-def _described(files: StudyFiles) -> dict[str, Any]:
+def _describe_study(files: StudyFiles) -> dict[str, Any]:
     """When a study was begun, the best quality of its front, and the bytes that it takes."""
     front = files.front()
     best = front.pick("best").metrics[front.quality.name] if front.members else None

@@ -15,7 +15,7 @@ from search.commands.completion import (
     complete_studies,
     complete_study_lists,
 )
-from spaces.errors import InputError, unknown_name
+from spaces.errors import InputError, explain_unknown_name
 
 DIRECTORY = Path("mlruns")
 
@@ -355,7 +355,7 @@ def natural(phase: str, epochs: float | None, batch_size: int | None, device: st
     if device is not None:
         devices = {"cpu": 0, "cuda": 1, "gpu": 1}
         if device not in devices:
-            raise InputError(unknown_name("device", device, devices))
+            raise InputError(explain_unknown_name("device", device, devices))
         settings.append(f"resources.gpus_per_trial={devices[device]}")
     return tuple(settings)
 

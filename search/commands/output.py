@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from search.records.text import printable
+from search.records.text import strip_control_characters
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -87,14 +87,14 @@ def prepare_streams() -> None:
             os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # takes the lowest number that is free
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)
-    codecs.register_error("paretoprune", _plain)
+    codecs.register_error("paretoprune", _replace_unencodable)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="paretoprune")
     sys.stderr = PatientStream(sys.stderr)
 
 
-def _plain(error: UnicodeError) -> tuple[str, int]:
+def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
     """Replace characters that cannot be encoded: an error handler of :mod:`codecs`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -108,7 +108,7 @@ def note(text: str) -> None:
     Args:
         text: One or more lines, for stderr.
     """
-    print(printable(text), file=sys.stderr, flush=True)
+    print(strip_control_characters(text), file=sys.stderr, flush=True)
 
 
 def put(text: str) -> None:
@@ -117,7 +117,7 @@ def put(text: str) -> None:
     Args:
         text: One or more lines.
     """
-    with _patient_stdout():
+    with _end_with_reader():
         print(text, flush=True)
 
 
@@ -140,13 +140,13 @@ def put_tables(*tables: RenderableType) -> None:
 
     asked = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()  # which rich reads by itself
     console = Console(file=sys.stdout, width=None if asked else FILE_COLUMNS)
-    with _patient_stdout():
+    with _end_with_reader():
         console.print(*tables, sep="\n")
         sys.stdout.flush()
 
 
 @contextmanager
-def _patient_stdout() -> Generator[None]:
+def _end_with_reader() -> Generator[None]:
     """End quietly when the reader has seen enough (``| head``)."""
     try:
         yield

@@ -45,11 +45,11 @@ def profile(
     """Show where a network spends FLOPs and time, and what cutting each layer's channels would buy of both."""
     from search.report.plots import check_still, save
     from search.report.profile import profile_figure, profile_table
-    from search.speed.conditions import Conditions, check_devices, checked_targets
+    from search.speed.conditions import Conditions, check_devices, validate_targets
 
     if plot is not None:
         check_still(plot)  # before minutes are spent on measuring
-    setting = Conditions(checked_targets([target]), batch_size, threads, channels_last)
+    setting = Conditions(validate_targets([target]), batch_size, threads, channels_last)
     with redirect_stdout(sys.stderr):
         check_devices(setting.targets)
         from search.speed import profile as timing

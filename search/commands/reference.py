@@ -51,7 +51,7 @@ def space(
 
         found = kind.space(layer_groups(model, data, data_root))
     if as_json:
-        put_json([_with_range(entry) for entry in found.to_json()])
+        put_json([_join_range(entry) for entry in found.to_json()])
     else:
         put_tables(space_table(found, f"Search space of {method}"))
 
@@ -116,7 +116,7 @@ def _put_list(rows: list[dict[str, str]], what: str, as_json: bool) -> None:
     put_tables(ListedTable("", [what, *list(rows[0])[1:]], [list(row.values()) for row in rows]))
 
 
-def _with_range(entry: dict[str, Any]) -> dict[str, Any]:
+def _join_range(entry: dict[str, Any]) -> dict[str, Any]:
     """A parameter with its bounds as one ``range``, ``null`` where it has none."""
     low, high = entry["low"], entry["high"]
     return entry | {"range": None if low is None else [low, high]}

@@ -12,7 +12,7 @@ import typer
 from search.commands import options
 from search.commands.afterwards import command_line, front_so_far, resume_hint, summary
 from search.commands.failures import FAILED
-from search.commands.interrupts import exit_code, interrupted_once
+from search.commands.interrupts import exit_code, raise_at_first_signal
 from search.commands.options import RUN, SEARCH, names
 from search.commands.output import note, put, put_json, put_tables
 from spaces.errors import InputError
@@ -129,7 +129,7 @@ def sweep(
 
     with ExitStack() as leaving:  # Ray is stopped whatever the sweep is refused for
 
-        def begun(listener: Listener) -> Sweep:
+        def begin(listener: Listener) -> Sweep:
             # Ray starts while torch is imported.
             launch = None if dry_run else leaving.enter_context(Launch(config.resources))
             from search.driver.sweep import Sweep
@@ -137,9 +137,9 @@ def sweep(
             return Sweep(config, listener, launch=launch)
 
         if dry_run:
-            _tell_plan(begun, quiet, as_json)
+            _tell_plan(begin, quiet, as_json)
         else:
-            run_and_show(begun, quiet, as_json)
+            run_and_show(begin, quiet, as_json)
 
 
 def train(
@@ -174,7 +174,7 @@ def train(
         seed=seed,
         directory=directory,
     )
-    with _watched(quiet) as listener:
+    with _show_progress(quiet) as listener:
         from search.driver.sweep import train_dense
 
         dense = train_dense(config, listener)
@@ -206,7 +206,7 @@ def resume(
 ) -> None:
     """Go on with an interrupted study, or add trials to a finished one."""
     from search.store.studies import StudyFiles
-    from search.study.config_file import with_places
+    from search.study.config_file import move_places
     from search.workers.launch import Launch
 
     files = StudyFiles.open(directory, study)  # before torch is loaded: a wrong name is told at once
@@ -228,17 +228,17 @@ def resume(
 
     with ExitStack() as leaving:
 
-        def continued(listener: Listener) -> Sweep:
-            launch = leaving.enter_context(Launch(with_places(files.config(), moved).resources))
+        def resume_from(listener: Listener) -> Sweep:
+            launch = leaving.enter_context(Launch(move_places(files.config(), moved).resources))
             from search.driver.sweep import Sweep
 
             return Sweep.resume(files.name, directory, listener, trials, moved, launch)
 
-        run_and_show(continued, quiet, as_json)
+        run_and_show(resume_from, quiet, as_json)
 
 
 def _tell_plan(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool) -> None:
-    with _watched(quiet) as listener:
+    with _show_progress(quiet) as listener:
         plan = begun(listener).plan()
         guess = plan.guess()
     if as_json:
@@ -262,9 +262,9 @@ def run_and_show(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool)
     """
     from search.report.tables import front_table
 
-    with _watched(quiet) as listener, interrupted_once():
+    with _show_progress(quiet) as listener, raise_at_first_signal():
         sweep = begun(listener)
-        finished, code = _until_interrupted(sweep)
+        finished, code = _run_until_interrupted(sweep)
     front = front_so_far(sweep) if finished is None else finished
     if front is not None and as_json:
         put_json(front.to_json())
@@ -282,7 +282,7 @@ def run_and_show(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool)
 
 
 @contextmanager
-def _watched(quiet: bool) -> Generator[Listener]:
+def _show_progress(quiet: bool) -> Generator[Listener]:
     """Show progress on stderr; what foreign code prints meanwhile goes there too, stdout is for data."""
     from search.report.listeners import choose_listener
 
@@ -295,7 +295,7 @@ def _watched(quiet: bool) -> Generator[Listener]:
             shown.close()
 
 
-def _until_interrupted(sweep: Sweep) -> tuple[Front | None, int]:
+def _run_until_interrupted(sweep: Sweep) -> tuple[Front | None, int]:
     """Run a sweep.
 
     Args:

@@ -76,8 +76,8 @@ def study_parts(
     aim = study_aim(planned, dense, costs)
     config = planned.config
 
-    def ladder() -> Ladder:
+    def make_ladder() -> Ladder:
         made = make_scheduler(config.scheduler, config.scheduler_options, aim, config.seed)
         return Ladder(made, setting.steps, costs)
 
-    return sampler_maker(config.sampler, space, aim, costs, config.seed, trials, earlier), ladder
+    return sampler_maker(config.sampler, space, aim, costs, config.seed, trials, earlier), make_ladder

@@ -18,7 +18,7 @@ from torch import nn
 from methods.network.channels import cut
 from methods.network.cost import count
 from methods.network.importance import l1_importance
-from methods.training.damage import with_damages
+from methods.training.damage import add_damages
 from methods.training.evaluation import recalibrate
 from methods.training.one_shot import keep_top
 from search.driver.dense_setting import dense_setting
@@ -32,8 +32,8 @@ from search.speed.latency_table import LatencyTable, measure_table
 from search.speed.measure import measure_pair
 from search.study.config import StudyConfig
 from search.trials.trial import Setting, problem_of
-from spaces import InputError, LayerGroup, unknown_name
-from spaces.budget import Costs, best_widths, damage_at
+from spaces import InputError, LayerGroup, explain_unknown_name
+from spaces.budget import Costs, choose_best_widths, damage_at
 from spaces.sparsity import HIGHEST_RATIO, allowed_widths, round_down_width
 
 RESOURCES = ("flops", "params", "latency")
@@ -64,7 +64,7 @@ def allocate(config: StudyConfig, resource: str, budgets: Sequence[str], listene
         InputError: If a budget cannot be read or met; says the least that can.
     """
     if resource not in RESOURCES:
-        raise InputError(unknown_name("resource", resource, RESOURCES))
+        raise InputError(explain_unknown_name("resource", resource, RESOURCES))
     if resource == "latency" and config.latency.targets is None:
         config = config.model_copy(update={"latency": config.latency.model_copy(update={"targets": ("cpu",)})})
     if resource == "latency":
@@ -76,10 +76,10 @@ def allocate(config: StudyConfig, resource: str, budgets: Sequence[str], listene
         wholes = {"flops": planned.cost.dense, "params": planned.params}
         counts = [parse_limit(budget, wholes[resource], "budget") for budget in budgets]
     listener.stage("dense network")
-    setting = dense_setting(planned, listener.dense_epoch)[0].placed()
+    setting = dense_setting(planned, listener.dense_epoch)[0].move_to_device()
     problem = problem_of(setting, config.seed)
     listener.stage("measuring damage curves")
-    layers = with_damages(problem)
+    layers = add_damages(problem)
     if resource == "latency":
         assert planned.timed is not None
         listener.stage(f"timing modules on {planned.timed.targets[0]}")
@@ -113,7 +113,7 @@ def _allot(planned: Plan, setting: Setting, layers: Sequence[LayerGroup], spendi
     dense = float(costs(np.array([list(units.values())]))[0])
     curves = {layer.name: list(layer.damages) for layer in layers}
     allowed = {layer.name: allowed_widths(layer, planned.round_to) for layer in layers}
-    chosen = best_widths(curves, costs, spending.targets, allowed)
+    chosen = choose_best_widths(curves, costs, spending.targets, allowed)
     dense_metrics = measure_quality(setting.model, setting.validation, setting.task)
     metric = next(iter(dense_metrics))  # the task's own quality, whatever the study's objectives begin with
     measure = _measure(setting, metric)

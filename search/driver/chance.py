@@ -51,7 +51,7 @@ def chance_warning(model: nn.Module, split: Split, task: Task) -> str | None:
         if all(_equal(target, other) for other in moved):
             return None
         reached, others = measure(target), [measure(other) for other in moved]
-    if all(task.quality.better(reached, other) for other in others):
+    if all(task.quality.is_better(reached, other) for other in others):
         return None
     shown, chance = (task.quality.text(value) for value in (reached, sorted(others)[ORDERS // 2]))
     return (

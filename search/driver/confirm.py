@@ -127,17 +127,17 @@ def _read_checked(part: RerunFiles, spec: TrialSpec) -> Outcome:
             f"{part.folder(spec.number)} is the rerun of another point or seed; remove the folder, and "
             f"`paretoprune confirm {part.name}` runs it again"
         )
-    return _without_test(outcome)
+    return _drop_test_metrics(outcome)
 
 
-def _without_test(outcome: Outcome) -> Outcome:
+def _drop_test_metrics(outcome: Outcome) -> Outcome:
     """Leave out what an earlier run read from the test set: verdicts are made without it."""
     return replace(outcome, test_metrics={})
 
 
 def _test(files: StudyFiles, part: RerunFiles, trials: list[int], setting: Setting, workload: Workload) -> None:
     """Test the reruns of one seed, each once."""
-    tested = part.tested()
+    tested = part.read_tested()
     for trial in trials:
         if str(trial) in tested or not part.outcome(trial).complete:
             continue

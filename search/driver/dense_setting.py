@@ -40,7 +40,7 @@ def dense_setting(
         What all trials share, and the front's first row.
     """
     config, data = plan.config, plan.workload.data
-    transferred = config.weights is not None and bool(plan.workload.fitted()[1].head)
+    transferred = config.weights is not None and bool(plan.workload.build_with_fit()[1].head)
     recipe, epochs = resolve_recipe(config.dense, "transfer" if transferred else "dense", config.data)
     if plan.timed is not None:
         check_targets(plan.timed, plan.workload.build(), data.example)  # before hours are spent on training

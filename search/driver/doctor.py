@@ -149,13 +149,13 @@ def doctor(
     return Diagnosis(
         model=name or type(model).__name__,
         findings=findings,
-        methods=applicable_methods(findings, problem, methods or method_names()),
+        methods=find_applicable_methods(findings, problem, methods or method_names()),
         training=measure_training(model, example),
         steps=steps,
     )
 
 
-def applicable_methods(findings: Findings, problem: Problem, methods: Sequence[str]) -> dict[str, str]:
+def find_applicable_methods(findings: Findings, problem: Problem, methods: Sequence[str]) -> dict[str, str]:
     """Ask methods whether they can work on a network.
 
     Args:
@@ -168,7 +168,7 @@ def applicable_methods(findings: Findings, problem: Problem, methods: Sequence[s
     """
     layers = [group.layer for group in findings.groups]
     defaults = StudyConfig()
-    known = Anatomy.of(problem.model, problem.example, problem.ignored, findings.groups, findings.cost)
+    known = Anatomy.from_groups(problem.model, problem.example, problem.ignored, findings.groups, findings.cost)
     problem = replace(problem, known=known)
     answers = {}
     for name in methods:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from methods.contract.analyses import NotMeasured
 from methods.contract.method import Method, Problem
 from search.study.build import build_method
-from search.study.space import METHOD, first_points
+from search.study.space import METHOD, make_first_points
 from spaces import InputError, Space
 
 
@@ -32,7 +32,7 @@ def check_methods(
     easiest_first = sorted(shares, reverse=True)
     warned: list[str] = []
     for name in methods:
-        points = [space.split(point, METHOD)[1] for point in first_points(space, [name], easiest_first)]
+        points = [space.split(point, METHOD)[1] for point in make_first_points(space, [name], easiest_first)]
         if points:
             warned += _warnings([build_method(name, point, round_to) for point in points], problem)
     return warned

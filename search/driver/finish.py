@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from search.fronts.dominance import non_dominated
+from search.fronts.dominance import find_non_dominated
 from search.fronts.front import Front
 from search.objectives import Objective
 from search.objectives.quality import measure_quality
@@ -30,7 +30,7 @@ def finish_front(files: StudyFiles, workload: Workload, setting: Setting) -> tup
         The front with the metrics on the test set, and its files by name.
     """
     front = files.front()
-    tested = files.tested()
+    tested = files.read_tested()
     if "dense" not in tested:
         tested["dense"] = measure_quality(setting.model.cpu(), workload.data.test, setting.task)
     for member in front.members:
@@ -61,7 +61,7 @@ def ranks(front: Front) -> dict[int, int]:
     left = np.arange(len(values))
     level = 0
     while left.size:
-        best = non_dominated(values[left], maximise)
+        best = find_non_dominated(values[left], maximise)
         rank |= {front.outcomes[index].number: level for index in left[best]}
         left, level = left[~best], level + 1
     return rank

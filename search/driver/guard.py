@@ -102,14 +102,14 @@ class GuardedListener:
             text: One or two sentences.
         """
 
-        def news() -> None:
+        def pass_on() -> None:
             try:
                 self._listener.warning(text)
             except Exception:
                 LOGGER.warning("%s", text)
                 raise
 
-        self._tell("warning", news)
+        self._tell("warning", pass_on)
 
     def close(self) -> None:
         """Pass on that nothing more will come."""

@@ -23,9 +23,9 @@ from search.fronts.front import Front
 from search.records.listener import Listener
 from search.store.studies import IN_HAND
 from search.study.config_file import load_config
-from search.study.space import METHOD, first_points, study_space
+from search.study.space import METHOD, make_first_points, study_space
 from search.tasks.data.arrays import user_data
-from search.tasks.data.own_loop import own_loop_data
+from search.tasks.data.own_loop import make_loop_data
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.models.weights import Fit
@@ -45,7 +45,7 @@ class InHand(Workload):
 
     network: nn.Module = field(default_factory=nn.Identity)
 
-    def fitted(self) -> tuple[nn.Module, Fit]:
+    def build_with_fit(self) -> tuple[nn.Module, Fit]:
         """Copy the network.
 
         Returns:
@@ -170,19 +170,19 @@ def prune(
     purpose = task if isinstance(task, Task) else load_task(task)
     device = str(next(model.parameters()).device)
     usual, usual_epochs = default_recipe(IN_HAND, "finetune")
-    chosen = usual.replaced(**(recipe or {}))
-    data = _own_or_given(purpose, train, validation, seed)
+    chosen = usual.with_changes(**(recipe or {}))
+    data = _choose_data(purpose, train, validation, seed)
     if data is None:
         if epochs or steps:
             raise InputError("epochs and steps need training data: hand in train=")
-        chosen, budget = chosen.replaced(recalibrate=0), 0
+        chosen, budget = chosen.with_changes(recalibrate=0), 0
     else:
         length = usual_epochs if epochs is None else epochs
         budget = max(1, round(length * data.train.steps(chosen.batch_size))) if steps is None else steps
     network, one = copy.deepcopy(model).eval(), move(take(example, slice(0, 1)), device)
     splits: tuple[Split, Split]
     if data is None:
-        nothing = _no_data(network, one, purpose, seed)
+        nothing = _make_no_data(network, one, purpose, seed)
         splits = nothing, nothing
     else:
         splits = data.train.to(device), data.validation.to(device)
@@ -259,13 +259,13 @@ def search(
     return Sweep(config, listener, workload).run()
 
 
-def _own_or_given(task: Task, train: Any, validation: Any, seed: int) -> Data | None:
+def _choose_data(task: Task, train: Any, validation: Any, seed: int) -> Data | None:
     """The data of a loop of the user's own, or those that were handed in; ``None`` where there are none."""
     if not isinstance(task, LoopTask):
         return None if train is None else _data(train, validation, None, task, seed)
     if train is not None or validation is not None:
         raise InputError(f"the {task.name} task reads its own data: leave train= and validation= out")
-    return own_loop_data(task)
+    return make_loop_data(task)
 
 
 def _data(train: Any, validation: Any, test: Any, task: Task, seed: int) -> Data:
@@ -278,7 +278,7 @@ def _data(train: Any, validation: Any, test: Any, task: Task, seed: int) -> Data
     return user_data(lambda: whole, IN_HAND, SplitSizes(seed=seed), task)
 
 
-def _no_data(model: nn.Module, example: Inputs, task: Task, seed: int) -> NoData:
+def _make_no_data(model: nn.Module, example: Inputs, task: Task, seed: int) -> NoData:
     """Make the stand-in for data that were not handed in."""
     if not task.draws:
         raise InputError(_NEEDS_DATA)
@@ -296,7 +296,7 @@ def _method(name: str, problem: Problem, flops: float, settings: Mapping[str, An
     space = study_space([name], layers, "flops", {})
     if not 0 < flops < 1:
         raise InputError(f"flops = {flops!r} is not a share between 0 and 1 of the dense network's FLOPs")
-    points = first_points(space, [name], [flops])
+    points = make_first_points(space, [name], [flops])
     if not points:
         raise InputError(f"method {name!r} cannot be asked for {flops:.0%} of the FLOPs of this network")
     point = {key.removeprefix(f"{name}."): value for key, value in points[0].items() if key != METHOD}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from search.records.paths import resolve_path
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 from search.store.databases import is_sound, sqlite_url
 from search.store.files import remove_folder
 from search.store.studies import StudyFiles, study_names
@@ -18,7 +18,7 @@ from search.study.storage import (
     read_trials,
     rename_study,
 )
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 
 def storage_url(directory: Path) -> str:
@@ -69,10 +69,10 @@ def delete(directory: Path, name: str, study_storage: str | None = None) -> list
         remove_folder(files.root)
         removed.append(str(files.root))
     elif not in_optuna:
-        raise InputError(unknown_name("study", name, study_names(directory)))
+        raise InputError(explain_unknown_name("study", name, study_names(directory)))
     if in_optuna:
         delete_study(url, name)
-        removed.append(f"its trials in {database_file(url) or without_credentials(url)}")
+        removed.append(f"its trials in {database_file(url) or remove_credentials(url)}")
     return removed
 
 
@@ -110,10 +110,10 @@ def check(files: StudyFiles) -> list[str]:
     Returns:
         What is wrong, each with its cure; nothing if all is well.
     """
-    problems = list(files.damaged().values())
+    problems = list(files.find_damaged().values())
     url = study_url(files.config())
     path = database_file(url)
-    where = path or without_credentials(url)
+    where = path or remove_credentials(url)
     cure = f"`paretoprune resume {files.name}` mends it"
     if path is not None and not path.exists():
         return [*problems, f"Optuna's database {where} is gone; {cure} from the files"]
@@ -149,9 +149,9 @@ def give_up(files: StudyFiles, number: int) -> None:
     if number not in files.numbers():
         raise InputError(f"trial {number} of study {files.name!r} is not finished; `paretoprune resume` runs it")
     remove_folder(files.folder(number))
-    files.write_tested({key: value for key, value in files.tested().items() if key != str(number)})
+    files.write_tested({key: value for key, value in files.read_tested().items() if key != str(number)})
 
 
 def _require_idle(files: StudyFiles) -> None:
-    if files.driven():
+    if files.is_driven():
         raise InputError(f"study {files.name!r} is being run by another process; stop that first")

@@ -29,14 +29,14 @@ from search.driver.plan import Plan
 from search.driver.prepare import plan
 from search.objectives.quality import measure_quality
 from search.records.environment import versions
-from search.records.league import BASELINE, DENSE, SMALLER, LeagueRow, in_order, read_csv, write_csv
+from search.records.league import BASELINE, DENSE, SMALLER, LeagueRow, read_csv, sort_rows, write_csv
 from search.records.trial_spec import TrialSpec
 from search.store.files import json_text, read_object, write_atomically, write_json
 from search.study.config import StudyConfig
 from search.study.recipe_space import RECIPE
-from search.study.space import METHOD, first_points, study_space
+from search.study.space import METHOD, make_first_points, study_space
 from search.tasks.recipes import resolve_recipe
-from spaces import InputError, Value, unknown_name
+from spaces import InputError, Value, explain_unknown_name
 
 CONTROLS = (BASELINE, "random", SMALLER)
 """What is in every league."""
@@ -94,9 +94,9 @@ class League:
         if not self.csv.exists():
             return []
         rows, _ = read_csv(self.csv.read_text(encoding="utf-8"), str(self.csv))
-        return in_order(rows, [arm.label for arm in self.arms])
+        return sort_rows(rows, [arm.label for arm in self.arms])
 
-    def about(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Say what is compared.
 
         Returns:
@@ -189,8 +189,8 @@ class League:
 
         def keep(row: LeagueRow) -> None:
             rows[row.key] = row
-            ordered = in_order(rows.values(), [arm.label for arm in self.arms])
-            write_atomically(self.csv, write_csv(ordered, self.about()))
+            ordered = sort_rows(rows.values(), [arm.label for arm in self.arms])
+            write_atomically(self.csv, write_csv(ordered, self.describe()))
             self._say(row_line(row))
 
         for job in self._jobs(seed, self.folder / "weights"):
@@ -261,7 +261,7 @@ class League:
             narrowed[RECIPE] = dict(config.space[RECIPE])
         recipe = resolve_recipe(config.finetune, "finetune", config.data)[0]
         space = study_space((arm.method,), layers, config.allocation, narrowed, 0.0, config.preset, recipe)
-        points = first_points(space, (arm.method,), (share,))
+        points = make_first_points(space, (arm.method,), (share,))
         if not points:
             raise InputError(f"{arm.label} cannot be asked for {share:.4g} of the FLOPs")
         return space.split(points[0], METHOD)[1]
@@ -275,13 +275,13 @@ class League:
             if arm.method in (SMALLER, *method_names()):
                 continue
             if ":" not in arm.method:
-                raise InputError(unknown_name("method", arm.method, [SMALLER, *method_names()]))
+                raise InputError(explain_unknown_name("method", arm.method, [SMALLER, *method_names()]))
             load_method(arm.method)
 
     def _claim(self) -> None:
         """Refuse to mix two comparisons in one table; more arms, seeds and shares are welcome."""
         path = self.folder / "league.json"
-        own = self.about()
+        own = self.describe()
         fixed = {key: own[key] for key in own if key not in ("arms", "seeds", "shares", "versions")}
         fixed |= {"split": self.config.split.model_dump(mode="json"), "seed": self.config.seed}
         if not path.exists():

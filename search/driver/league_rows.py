@@ -94,7 +94,7 @@ def _run_smaller(job: Job) -> LeagueRow:
     """Train a narrower network from the beginning, for the steps of the dense network and of fine-tuning together."""
     clock = time.perf_counter()
     torch.set_num_threads(job.setting.threads)
-    setting = job.setting.placed()
+    setting = job.setting.move_to_device()
     seed = derive_seed(job.row.seed, 1)
     problem = problem_of(setting, seed)
     groups, cost = problem.groups, problem.cost

@@ -30,10 +30,10 @@ def mirror_study(files: StudyFiles, tracking_uri: str | None = None) -> Delivery
     uri = tracking_uri or config.tracking_uri
     tracker = Tracker.open(files.directory, uri)
     try:
-        dense, known = files.dense(), files.tracked()
+        dense, known = files.dense(), files.read_tracked()
         described = config.model_dump(mode="json") | places(config)
         parent = tracker.start_sweep(
-            files.name, described, dense, run_id=tracker.store.known_run(known), objectives=files.objectives()
+            files.name, described, dense, run_id=tracker.store.find_known_run(known), objectives=files.objectives()
         )
         files.write_tracked({**known, tracker.store.key: parent})
         outcomes = files.outcomes()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from methods.contract.inputs import Inputs
 from search.artefacts.card import card_page, describe_files
 from search.artefacts.export import INPUTS, export_front, study_inputs
-from search.artefacts.inputs import some_inputs, write_inputs
+from search.artefacts.inputs import take_inputs, write_inputs
 from search.artefacts.programs import NotExportable, capture, write_pt2
 from search.artefacts.quantise import OnnxNetwork, measure_quantised, quantise
 from search.artefacts.verify import Job, run_clean, write_arrays
@@ -68,7 +68,7 @@ def keep_networks(
     """
     tests = {member.trial: member_tests(front, member) for member in front.members}
     tracker.log_tests({number: metrics for number, metrics in tests.items() if metrics})
-    write_inputs(files.root / INPUTS, some_inputs(workload.data.validation))  # for exports later on, too
+    write_inputs(files.root / INPUTS, take_inputs(workload.data.validation))  # for exports later on, too
     if not formats:
         export_front(files, [], [])
         return 0.0
@@ -176,7 +176,7 @@ def register_network(files: StudyFiles, number: int, name: str, alias: str | Non
         raise InputError(f"trial {number} of study {files.name!r} has no network to register")
     tracker = Tracker.open(files.directory, files.config().tracking_uri)
     try:
-        parent = tracker.store.known_run(files.tracked())
+        parent = tracker.store.find_known_run(files.read_tracked())
         if parent is None:
             raise InputError(
                 f"study {files.name!r} is not in the MLflow store {tracker.store.public}; give the store that it was "

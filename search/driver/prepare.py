@@ -25,7 +25,7 @@ from search.store.studies import IN_HAND, StudyFiles
 from search.study.config import StudyConfig
 from search.study.cost import PointCosts
 from search.study.latency import channel_step, conditions
-from search.study.limits import read_limits, within_limits
+from search.study.limits import move_within_limits, read_limits
 from search.study.samplers.base import Aim, Axis, Limits
 from search.study.samplers.choice import resolve_sampler
 from search.study.schedulers.making import make_scheduler
@@ -33,8 +33,8 @@ from search.study.space import (
     METHOD,
     complete_point,
     count_points,
-    first_points,
     fix_known_costs,
+    make_first_points,
     refuse_idle_bounds,
     spread_points,
     study_space,
@@ -94,7 +94,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     device, gpus = _choose_device(config)
     timed = conditions(config, device)  # a device that is not there is told before data are loaded
     workload = workload or _load_workload(config, task)
-    (model, fit), example = workload.fitted(), workload.data.example
+    (model, fit), example = workload.build_with_fit(), workload.data.example
     findings, ignored = prove_channels(model, example, config.ignored)
     groups = findings.groups
     recipe, epochs = resolve_recipe(config.finetune, "finetune", config.data)
@@ -116,7 +116,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         ignored=ignored,
         analyses=Later(),
         task=task,
-        known=Anatomy.of(model, example, ignored, groups, cost),
+        known=Anatomy.from_groups(model, example, ignored, groups, cost),
     )
     costs = PointCosts(problem, round_to)
     limits = read_limits(config, costs.dense, costs.least)
@@ -127,7 +127,9 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     _refuse_repeats(config, space)
     names = [objective.name for objective in objectives]
     earlier = read_earlier(config, workload, space, steps, recipe.model_dump(mode="json"), names)
-    first = within_limits(_first(config, space, limits, costs, earlier), space, limits, costs, costs.dense)
+    first = move_within_limits(
+        _make_first_points(config, space, limits, costs, earlier), space, limits, costs, costs.dense
+    )
     warnings = [
         *_weight_notes(config, fit),
         *beyond,
@@ -157,7 +159,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     )
 
 
-def _without_method(point: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_method(point: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in point.items() if name != METHOD}
 
 
@@ -247,24 +249,24 @@ def _refuse_repeats(config: StudyConfig, space: Space) -> None:
         )
 
 
-def _first(
+def _make_first_points(
     config: StudyConfig, space: Space, limits: Limits, costs: PointCosts, earlier: Earlier
 ) -> list[dict[str, Value]]:
     """Return the points that are tried first: with sampler ``"defaults"`` all there are."""
-    own = [complete_point(space, str(point["method"]), _without_method(point)) for point in config.points]
+    own = [complete_point(space, str(point["method"]), _drop_method(point)) for point in config.points]
     if len(own) > config.trials:
         raise InputError(f"points: {len(own)} are given, for {config.trials} trials; set trials = {len(own)} or more")
     if resolve_sampler(config.sampler, space) != "defaults":
         known = {each["method"] for each in earlier.tried}
         new = [method for method in config.methods if method not in known]  # the others were tried already
-        spread = spread_points(space, new, config.trials, config.seed, costs.band(limits)) if new else []
+        spread = spread_points(space, new, config.trials, config.seed, costs.find_band(limits)) if new else []
         tried = [*own, *earlier.points]
         named = {point[METHOD] for point in earlier.points}
         more = [point for point in spread if point not in tried and point[METHOD] not in named]
         return [*tried, *more][: config.trials]
     if own:
         raise InputError("points are not tried with sampler = 'defaults', whose points are all given; leave one out")
-    points = first_points(space, config.methods, config.shares)
+    points = make_first_points(space, config.methods, config.shares)
     if not points:
         why = "shares is empty" if not config.shares else "no method has values for all its parameters within [space]"
         raise InputError(f"sampler = 'defaults' has nothing to try: {why}; set shares, such as shares = [0.5, 0.25]")

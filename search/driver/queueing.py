@@ -8,7 +8,7 @@ from search.driver.keeping import study_url
 from search.driver.prepare import plan
 from search.store.studies import StudyFiles
 from search.study.cost import PointCosts
-from search.study.limits import within_limits
+from search.study.limits import move_within_limits
 from search.study.space import complete_point
 from search.study.storage import Storage, list_storage_studies
 from spaces import InputError, Space, Value
@@ -39,7 +39,7 @@ def enqueue_point(files: StudyFiles, method: str, values: Mapping[str, object]) 
     if any(limit is not None for limit in (config.max_flops, config.min_flops, config.max_params)):
         planned = plan(config)
         costs = PointCosts(planned.problem, planned.round_to)
-        (moved,) = within_limits([point], space, planned.limits, costs, costs.dense)
+        (moved,) = move_within_limits([point], space, planned.limits, costs, costs.dense)
         if moved != point:
             notes.append("the point was outside the limits of the study, and was moved to the nearest one within")
         point = moved

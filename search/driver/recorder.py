@@ -57,7 +57,7 @@ class Recorder:
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._drawn: list[Future[None]] = []
 
-    def resumed(self, outcomes: list[Outcome]) -> None:
+    def record_resumed(self, outcomes: list[Outcome]) -> None:
         """Take in what an earlier run finished; what MLflow missed of it is sent now.
 
         Args:
@@ -68,7 +68,7 @@ class Recorder:
             if self._publishes:
                 self._drawn.append(self._pictures.submit(self._publish, outcome))
 
-    def started(self, spec: TrialSpec) -> None:
+    def record_start(self, spec: TrialSpec) -> None:
         """Hear that a trial began.
 
         Args:
@@ -78,7 +78,7 @@ class Recorder:
         self._files.write_running(sorted(self._running), self._total)
         self._listener.trial_started(spec.number, spec.method)
 
-    def finished(self, outcome: Outcome) -> None:
+    def record_outcome(self, outcome: Outcome) -> None:
         """Hear that a trial is finished, or waits at a rung; it is on disk by now.
 
         Args:
@@ -109,7 +109,7 @@ class Recorder:
 
     def _count(self, outcome: Outcome) -> None:
         self._seconds += outcome.seconds
-        if outcome.state == "complete" and not outcome.lacks(o.name for o in self._objectives):
+        if outcome.state == "complete" and not outcome.list_missing(o.name for o in self._objectives):
             self._front.add(outcome.metrics)
         grown = self._front.hypervolume()
         self._flat = 0 if grown > self._best + GROWTH else self._flat + 1

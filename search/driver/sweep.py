@@ -29,18 +29,18 @@ from search.driver.networks import keep_networks
 from search.driver.plan import Plan
 from search.driver.prepare import plan, require_same
 from search.driver.recorder import Recorder
-from search.driver.warm import earlier_trials
+from search.driver.warm import load_earlier_trials
 from search.fronts.front import Front
 from search.objectives import load_objectives, task_objectives
 from search.records.environment import versions
 from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 from search.report.listeners import choose_listener
-from search.store.files import full_disk_error
+from search.store.files import find_full_disk_error
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, places
-from search.study.config_file import with_places
+from search.study.config_file import move_places
 from search.study.opening import BEAT, is_shared
 from search.study.schedule import Schedule, lag_for
 from search.study.storage import is_damaged, list_storage_studies, set_aside_damaged
@@ -154,8 +154,8 @@ class Sweep:
         if trials is not None and trials < total:
             raise InputError(f"study {files.name!r} has {total} trials already; --trials {trials} is less")
         before = files.config()
-        config = with_places(before, moved or {})
-        if places(config)["study_storage"] != before.study_storage and files.driven():
+        config = move_places(before, moved or {})
+        if places(config)["study_storage"] != before.study_storage and files.is_driven():
             raise InputError(
                 f"study {files.name!r} is being run over {before.study_storage or 'its own database'}; give the same "
                 "--study-storage, or wait until it ends"
@@ -190,11 +190,11 @@ class Sweep:
         try:
             front, whole = self._run()
         except Exception as error:
-            if (full := full_disk_error(error, self.config.directory)) is not None:
+            if (full := find_full_disk_error(error, self.config.directory)) is not None:
                 raise full from error
             raise
         files = self._files
-        if whole or files is None or files.led() or files.is_finished():
+        if whole or files is None or files.is_locked() or files.is_finished():
             return front
         moved = {"study_storage": self.config.study_storage}
         last = Sweep.resume(files.name, files.directory, self._listener, None, moved)
@@ -319,11 +319,11 @@ class Sweep:
     def _begin_mirror(self, opening: Future[Tracker | Away], files: StudyFiles, dense: DenseRow) -> Tracker | Away:
         """Open the parent run, or take it up again; trials do not wait for it."""
         tracker = opening.result()
-        store, known = tracker.store, files.tracked()
+        store, known = tracker.store, files.read_tracked()
         config = self.config.model_dump(mode="json") | places(self.config)
         try:
             parent = tracker.start_sweep(
-                files.name, config, dense, run_id=store.known_run(known), objectives=files.objectives()
+                files.name, config, dense, run_id=store.find_known_run(known), objectives=files.objectives()
             )
         except InputError as error:
             tracker.close(timeout=5.0)
@@ -350,7 +350,7 @@ class Sweep:
             lag, url = files.record()["lag"], study_url(self.config)
             study = _study(files, url, leads)
             begun, space = files.config(), Space.from_json(files.record()["space"])
-            earlier = earlier_trials(files.record().get("earlier", ()))
+            earlier = load_earlier_trials(files.record().get("earlier", ()))
             maker, ladder = study_parts(planned, space, setting, dense, begun.trials, earlier)
             study.use(maker, planned.limits)
             with study.storage.exclusive():  # what other drivers write meanwhile is in both records or in none
@@ -358,16 +358,25 @@ class Sweep:
                 for line in files.set_aside_damaged():
                     self._listener.warning(line)
                 finished = {outcome.number: outcome for outcome in files.outcomes()}
-                waiting = {n: seen for n in files.paused_numbers() if (seen := files.paused(n)) is not None}
+                waiting = {n: seen for n in files.list_paused() if (seen := files.read_paused(n)) is not None}
                 for line in study.reconcile(finished, lag, waiting, ladder()):
                     self._listener.warning(line)
-            recorder.resumed(list(finished.values()))
+            recorder.record_resumed(list(finished.values()))
             self._listener.sweep_started(files.name, total, len(finished), dense, wanted)
             resources = self.config.resources
             devices = planned.gpus_per_trial or resources.cpus_per_trial
             ending = Ending(self.config, lambda: recorder.flat, spent=lambda: devices * recorder.seconds)
             known = {**waiting, **finished}
-            made = (study, total, lag, known.get, recorder.finished, ending, ladder(), partial(stop_paused, files))
+            made = (
+                study,
+                total,
+                lag,
+                known.get,
+                recorder.record_outcome,
+                ending,
+                ladder(),
+                partial(stop_paused, files),
+            )
             schedule: Schedule
             if is_shared(url):
                 schedule = stack.enter_context(
@@ -375,7 +384,7 @@ class Sweep:
                         *made,
                         claims=study.storage,
                         ended=lambda spec: ended_leg(files, spec, setting.steps),
-                        on_elsewhere=recorder.started,
+                        on_elsewhere=recorder.record_start,
                         beat=BEAT,
                     )
                 )
@@ -383,9 +392,9 @@ class Sweep:
                 schedule = Schedule(*made)
             if not schedule.done:
                 with watch_progress(files, self._listener):
-                    pool.run(schedule, setting, files, recorder.started)
+                    pool.run(schedule, setting, files, recorder.record_start)
             if not schedule.done and ending.reason is not None:
-                held = len(files.paused_numbers())
+                held = len(files.list_paused())
                 rest = f", {held} wait at a rung" if held else ""
                 begun_not = total - len(files.numbers()) - held
                 self._listener.warning(f"{ending.reason}: {begun_not} of {total} trials were not begun{rest}")
@@ -493,7 +502,7 @@ def _study(files: StudyFiles, url: str, leads: bool) -> Study:
     while (missing := files.name not in list_storage_studies(url)) and not leads:
         if time.monotonic() > until:
             raise InputError(
-                f"study {files.name!r} is being run by another process, but not over {without_credentials(url)}; give "
+                f"study {files.name!r} is being run by another process, but not over {remove_credentials(url)}; give "
                 "the --study-storage that the other one was given"
             )
         time.sleep(1.0)
@@ -517,7 +526,7 @@ def _refuse_taken(config: StudyConfig, name: str) -> None:
         how = "continue or join" if is_shared(url) else "continue"
         raise InputError(f"study {name!r} exists; {how} it with `paretoprune resume {name}` or choose another --name")
     if not is_damaged(url) and name in list_storage_studies(url):
-        where = f"storage {without_credentials(url)}" if is_shared(url) else f"database in {config.directory}"
+        where = f"storage {remove_credentials(url)}" if is_shared(url) else f"database in {config.directory}"
         more = " --study-storage URL" if is_shared(url) else ""
         raise InputError(
             f"Optuna's {where} still has a study {name!r}, whose folder is gone; remove it with "

@@ -10,7 +10,7 @@ from torch import nn
 from methods.contract.data import Split
 from methods.contract.recipe import check_seed
 from methods.training.evaluation import recalibrate
-from methods.training.paths import Paths, in_dense_shape, paths_between
+from methods.training.paths import Paths, expand_to_dense_shape, paths_between
 from search.driver.dense_setting import dense_setting
 from search.driver.prepare import plan
 from search.records.listener import Listener
@@ -44,15 +44,15 @@ def trial_valley(
         InputError: If the trial has no network, or its network cannot be put into the dense one's shape.
     """
     check_seed(seed)
-    kept, smaller = files.kept(number), files.rebuild(number)
+    kept, smaller = files.read_kept(number), files.rebuild(number)
     listener.stage("loading data and network")
     planned = plan(files.config())
     listener.stage("dense network")
-    setting = dense_setting(planned, listener.dense_epoch)[0].placed()
+    setting = dense_setting(planned, listener.dense_epoch)[0].move_to_device()
     groups = problem_of(setting, seed).groups
     smaller = smaller.to(setting.device)
-    pruned = in_dense_shape(setting.model, smaller, groups, kept)
-    if not _same(pruned, smaller, setting.train):
+    pruned = expand_to_dense_shape(setting.model, smaller, groups, kept)
+    if not _is_same_function(pruned, smaller, setting.train):
         raise InputError(
             f"the network of trial {number} computes something else in the shape of the dense one: a layer of it "
             "depends on the number of its channels, as group and layer norms do"
@@ -63,7 +63,7 @@ def trial_valley(
     return paths_between(setting.model, pruned, setting.train, setting.recipe, budget, seed, count)
 
 
-def _same(one: nn.Module, other: nn.Module, train: Split) -> bool:
+def _is_same_function(one: nn.Module, other: nn.Module, train: Split) -> bool:
     """Whether two networks give the same answers once their batch norms have seen the same data."""
     answers = []
     for model in (one, other):

@@ -70,9 +70,13 @@ def read_earlier(
                 f"{config.task!r}"
             )
         complete = [outcome for outcome in files.outcomes() if outcome.complete]
-        known = [outcome for outcome in complete if not outcome.lacks(objectives)]
+        known = [outcome for outcome in complete if not outcome.list_missing(objectives)]
         if not known:
-            why = "no trial was completed" if not complete else f"it has no {', '.join(complete[0].lacks(objectives))}"
+            why = (
+                "no trial was completed"
+                if not complete
+                else f"it has no {', '.join(complete[0].list_missing(objectives))}"
+            )
             raise InputError(f"warm-start: study {name!r} tells nothing of what is searched for here: {why}")
         other = differences(record.get("identity", {}), now) if record.get("identity") else ["an earlier version's"]
         if record.get("steps") != steps or record.get("recipe") != recipe:
@@ -85,7 +89,7 @@ def read_earlier(
     return found
 
 
-def earlier_trials(tried: Sequence[Mapping[str, Any]]) -> list[Tried]:
+def load_earlier_trials(tried: Sequence[Mapping[str, Any]]) -> list[Tried]:
     """Bring trials of earlier studies into a sampler's words.
 
     Args:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from search.fronts.dominance import attained
+from search.fronts.dominance import find_attained
 from search.fronts.front import Front
 from search.fronts.member import Member
 from search.objectives import Objective
@@ -183,7 +183,7 @@ class Confirmation:
         """
         return Spread(tuple(each.optimism(objective).mean for each in self.members if each.optimism(objective).values))
 
-    def luck(self, objective: Objective) -> Spread:
+    def estimate_luck(self, objective: Objective) -> Spread:
         """Say how much better the recorded values look than reruns: what choosing the best of many adds.
 
         Args:
@@ -208,14 +208,14 @@ class Confirmation:
         fronts = []
         for index in range(self.seeds):
             runs = [each.complete[index] for each in self.members if index in each.complete]
-            points = [[run.metrics[name] for name in names] for run in runs if not run.lacks(names)]
+            points = [[run.metrics[name] for name in names] for run in runs if not run.list_missing(names)]
             if points:
                 fronts.append(points)
         if len(fronts) < 2 or len(names) > 3:
             return {}
         maximise = [objective.maximise for objective in self.front.objectives]
         return {
-            name: [dict(zip(names, point, strict=True)) for point in attained(fronts, maximise, share).tolist()]
+            name: [dict(zip(names, point, strict=True)) for point in find_attained(fronts, maximise, share).tolist()]
             for name, share in (("all", 1.0), ("half", 0.5), ("any", 1.0 / len(fronts)))
         }
 
@@ -232,7 +232,7 @@ class Confirmation:
             "confidence": CONFIDENCE,
             "objectives": [objective.name for objective in self.front.objectives],
             "confirmed": [each.member.trial for each in self.confirmed],
-            "luck": {each.name: self.luck(each).to_json() for each in qualities},
+            "luck": {each.name: self.estimate_luck(each).to_json() for each in qualities},
             "optimism": {each.name: self.optimism(each).to_json() for each in self.tested},
             "attainment": self.attainment(),
             "members": [each.to_json(self.front.objectives, self.tested) for each in self.members],
@@ -266,14 +266,14 @@ def judge(front: Front, reruns: Mapping[int, Mapping[int, Outcome]], seeds: int)
     covers: dict[int, ConfirmedMember] = {}
     ordered = sorted(judged, key=order)
     for each in ordered:
-        cover = next((other for other in reversed(standing) if not _stands_against(each, other, front)), None)
+        cover = next((other for other in reversed(standing) if not _is_better_in_any(each, other, front)), None)
         if cover is None:
             standing.append(each)
         else:
             covers[each.member.trial] = cover
     for each in list(standing):  # where costs scatter, too, a later one may cover an earlier one
         others = (other for other in standing if other is not each)
-        cover = next((other for other in others if not _stands_against(each, other, front)), None)
+        cover = next((other for other in others if not _is_better_in_any(each, other, front)), None)
         if cover is not None:
             standing.remove(each)
             covers[each.member.trial] = cover
@@ -285,7 +285,7 @@ def judge(front: Front, reruns: Mapping[int, Mapping[int, Outcome]], seeds: int)
             continue
         while cover.member.trial in covers:
             cover = covers[cover.member.trial]
-        beaten = any(_better(cover, each, objective) for objective in front.objectives if objective.quality)
+        beaten = any(_is_better(cover, each, objective) for objective in front.objectives if objective.quality)
         verdicts[each.member.trial] = "beaten" if beaten else "merged", cover.member.trial
     members = []
     for each in found:
@@ -296,15 +296,15 @@ def judge(front: Front, reruns: Mapping[int, Mapping[int, Outcome]], seeds: int)
 
 def _find_measured(each: ConfirmedMember, names: Sequence[str]) -> list[int]:
     """List the seeds that measured every objective."""
-    return [index for index, outcome in each.complete.items() if not outcome.lacks(names)]
+    return [index for index, outcome in each.complete.items() if not outcome.list_missing(names)]
 
 
-def _stands_against(each: ConfirmedMember, other: ConfirmedMember, front: Front) -> bool:
+def _is_better_in_any(each: ConfirmedMember, other: ConfirmedMember, front: Front) -> bool:
     """Whether a member is better than another in anything, beyond noise."""
-    return any(_better(each, other, objective) for objective in front.objectives)
+    return any(_is_better(each, other, objective) for objective in front.objectives)
 
 
-def _better(one: ConfirmedMember, other: ConfirmedMember, objective: Objective) -> bool:
+def _is_better(one: ConfirmedMember, other: ConfirmedMember, objective: Objective) -> bool:
     """Whether one member is better than another by more than the interval of their paired difference.
 
     With fewer than two seeds in common the two are compared by Welch's interval of independent means.

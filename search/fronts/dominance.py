@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
-def non_dominated(points: ArrayLike, maximise: Sequence[bool]) -> NDArray[np.bool_]:
+def find_non_dominated(points: ArrayLike, maximise: Sequence[bool]) -> NDArray[np.bool_]:
     """Find the points that no other point beats.
 
     A point dominates another one if it is at least as good in every objective and better in one. Of exact
@@ -25,7 +25,7 @@ def non_dominated(points: ArrayLike, maximise: Sequence[bool]) -> NDArray[np.boo
         Mask of the non-dominated points, ``[points]``.
 
     Example:
-        >>> non_dominated([[0.9, 40.0], [0.8, 50.0], [0.7, 10.0]], maximise=[True, False]).tolist()
+        >>> find_non_dominated([[0.9, 40.0], [0.8, 50.0], [0.7, 10.0]], maximise=[True, False]).tolist()
         [True, False, True]
     """
     losses = _losses(points, maximise)
@@ -56,7 +56,7 @@ def hypervolume(points: ArrayLike, reference: Sequence[float], maximise: Sequenc
     return float(moocore.hypervolume(inside, ref=worst)) if len(inside) else 0.0
 
 
-def attained(fronts: Sequence[ArrayLike], maximise: Sequence[bool], share: float) -> Array:
+def find_attained(fronts: Sequence[ArrayLike], maximise: Sequence[bool], share: float) -> Array:
     """Find what a share of several fronts reach: a surface of their empirical attainment function.
 
     Args:
@@ -69,7 +69,7 @@ def attained(fronts: Sequence[ArrayLike], maximise: Sequence[bool], share: float
 
     Example:
         >>> one, two = [[0.9, 40.0], [0.8, 20.0]], [[0.85, 30.0]]
-        >>> attained([one, two], [True, False], 1.0).tolist()  # what both reach
+        >>> find_attained([one, two], [True, False], 1.0).tolist()  # what both reach
         [[0.8, 30.0], [0.85, 40.0]]
     """
     losses = np.concatenate([_losses(points, maximise) for points in fronts])

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from search.fronts.dominance import hypervolume, knee, non_dominated
+from search.fronts.dominance import find_non_dominated, hypervolume, knee
 from search.fronts.member import Member, Rebuild
 from search.fronts.rows import Rows, csv_text
 from search.fronts.scale import DROP, GrowingFront
-from search.objectives import OBJECTIVES, Objective, shown_objectives
+from search.objectives import OBJECTIVES, Objective, list_shown_objectives
 from search.records.outcome import DenseRow, Outcome
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 if TYPE_CHECKING:
     import pandas
@@ -121,7 +121,7 @@ class Front:
     @cached_property
     def shown(self) -> Mapping[str, Objective]:
         """What is known of every network by name: qualities, then the usual costs, then other objectives."""
-        return shown_objectives(self.objectives, self.metrics, self.dense)
+        return list_shown_objectives(self.objectives, self.metrics, self.dense)
 
     @cached_property
     def quality(self) -> Objective:
@@ -158,10 +158,12 @@ class Front:
         """Members on the front and the others, both by ascending FLOPs."""
         shown = tuple(self.shown.values())
         html = None if self.views is None else self.views.member_html
-        rows = [Member.of(outcome, self.dense, self.rebuild, shown, html) for outcome in self.outcomes]
-        on_front = non_dominated(self._values(rows), self._maximise)
+        rows = [Member.from_outcome(outcome, self.dense, self.rebuild, shown, html) for outcome in self.outcomes]
+        on_front = find_non_dominated(self._values(rows), self._maximise)
         # Among equal FLOPs (possible with other objectives) the best comes first.
-        ranked = sorted(zip(rows, on_front, strict=True), key=lambda row: (row[0].flops, -self._goodness(row[0])))
+        ranked = sorted(
+            zip(rows, on_front, strict=True), key=lambda row: (row[0].flops, -self._measure_quality(row[0]))
+        )
         front = tuple(member for member, best in ranked if best)
         return front, tuple(member for member, best in ranked if not best)
 
@@ -177,9 +179,9 @@ class Front:
 
     @cached_property
     def _ties(self) -> dict[int, tuple[Member, ...]]:
-        places = {tuple(values): member.trial for member, values in self._with_values(self.members)}
+        places = {tuple(values): member.trial for member, values in self._pair_with_values(self.members)}
         found: dict[int, list[Member]] = {}
-        for member, values in self._with_values(self.dominated):
+        for member, values in self._pair_with_values(self.dominated):
             if tuple(values) in places:
                 found.setdefault(places[tuple(values)], []).append(member)
         return {trial: tuple(sorted(ties, key=lambda tie: tie.trial)) for trial, ties in found.items()}
@@ -203,10 +205,10 @@ class Front:
         """Return the values of the objectives, ``[members, objectives]``."""
         return [[member.metrics[objective.name] for objective in self.objectives] for member in members]
 
-    def _with_values(self, members: Sequence[Member]) -> zip[tuple[Member, list[float]]]:
+    def _pair_with_values(self, members: Sequence[Member]) -> zip[tuple[Member, list[float]]]:
         return zip(members, self._values(members), strict=True)
 
-    def _goodness(self, member: Member) -> float:
+    def _measure_quality(self, member: Member) -> float:
         value = member.metrics[self.quality.name]
         return value if self.quality.maximise else -value
 
@@ -273,7 +275,9 @@ class Front:
                 "accuracy,latency, or with --set 'latency.targets=[\"cpu\"]'"
             )
         if name not in self.shown:
-            raise InputError(f"{asked}: {unknown_name(f'measurement of study {self.study!r}:', name, self.shown)}")
+            raise InputError(
+                f"{asked}: {explain_unknown_name(f'measurement of study {self.study!r}:', name, self.shown)}"
+            )
         return self.shown[name]
 
     @cached_property
@@ -289,7 +293,7 @@ class Front:
             found["efficiency"] = lambda member: -(member.efficiency or 0.0)
         return found | {"method": lambda member: member.method, "trial": lambda member: member.trial}
 
-    def sorted(self, by: str = "flops") -> tuple[Member, ...]:
+    def sort(self, by: str = "flops") -> tuple[Member, ...]:
         """Return the members in another order.
 
         Args:
@@ -309,7 +313,7 @@ class Front:
         Returns:
             The knee; the better one where a front of two, or one without a bend, leaves the choice.
         """
-        members = self._some()[::-1]
+        members = self._require_members()[::-1]
         return members[knee(self._values(members), self._maximise)]
 
     def best(self) -> Member:
@@ -318,7 +322,7 @@ class Front:
         Returns:
             The member with the best :attr:`quality`; the cheapest of equals.
         """
-        return max(self._cheapest_first(), key=self._goodness)
+        return max(self._sort_by_cost(), key=self._measure_quality)
 
     def cheapest(self, drop: float = 0.5) -> Member:
         """Return the cheapest member that is still good enough.
@@ -335,7 +339,7 @@ class Front:
         """
         if not 0 <= drop <= 100:
             raise InputError(f"drop: {drop} is not in 0..100 {self.drop_unit} (example: 0.5)")
-        for member in self._cheapest_first():
+        for member in self._sort_by_cost():
             lost = self.drop(member)
             if lost is not None and lost <= drop:
                 return member
@@ -381,14 +385,14 @@ class Front:
         """
         return _look_up("rule", rule, PICKS)(self, drop)
 
-    def _some(self) -> tuple[Member, ...]:
+    def _require_members(self) -> tuple[Member, ...]:
         # The members, when there are any to choose from.
         if not self.members:
             raise InputError(f"study {self.study!r} has no complete trial within these limits")
         return self.members
 
-    def _cheapest_first(self) -> list[Member]:
-        return sorted(self._some(), key=lambda member: member.metrics[self.cost.name])
+    def _sort_by_cost(self) -> list[Member]:
+        return sorted(self._require_members(), key=lambda member: member.metrics[self.cost.name])
 
     def hypervolume(self) -> float:
         """Return how much of the space between the dense network and a small one as good the front commands.
@@ -553,5 +557,5 @@ PICKS: Mapping[str, Callable[[Front, float], Member]] = {
 def _look_up(kind: str, name: str, known: Mapping[str, Found]) -> Found:
     # What the user's word stands for.
     if name not in known:
-        raise InputError(unknown_name(kind, name, known))
+        raise InputError(explain_unknown_name(kind, name, known))
     return known[name]

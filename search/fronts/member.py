@@ -44,7 +44,7 @@ class Member:
     _html: Callable[[Member], str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(
+    def from_outcome(
         cls,
         outcome: Outcome,
         dense: DenseRow,

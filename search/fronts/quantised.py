@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.fronts.dominance import non_dominated
+from search.fronts.dominance import find_non_dominated
 from search.fronts.front import Front
 
 
@@ -71,12 +71,12 @@ def precisions(front: Front, stored: Mapping[int, Mapping[str, Any]]) -> list[Pr
                 member.trial, member.method, 8, entry["metrics"], entry["test_metrics"], times["int8"], sizes["int8"]
             ),
         ]
-    return _with_leaders(sorted(found, key=lambda each: each.latency), front)
+    return _add_leaders(sorted(found, key=lambda each: each.latency), front)
 
 
-def _with_leaders(points: Sequence[Precision], front: Front) -> list[Precision]:
+def _add_leaders(points: Sequence[Precision], front: Front) -> list[Precision]:
     if not points:
         return []
     values = [[each.metrics[front.quality.name], each.latency] for each in points]
-    leading = non_dominated(values, [front.quality.maximise, False])
+    leading = find_non_dominated(values, [front.quality.maximise, False])
     return [Precision(**vars(each) | {"leading": bool(leads)}) for each, leads in zip(points, leading, strict=True)]

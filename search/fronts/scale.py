@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from search.fronts.dominance import Array, hypervolume, non_dominated
+from search.fronts.dominance import Array, find_non_dominated, hypervolume
 from search.objectives import Objective
 from search.records.outcome import DenseRow
 
@@ -24,7 +24,7 @@ LEAST = 0.05
 """Share of the dense cost from which on cheaper is not better any more."""
 
 
-def scaled_gain(objective: Objective, value: float, dense: DenseRow, drop: float = DROP, least: float = LEAST) -> float:
+def scale_gain(objective: Objective, value: float, dense: DenseRow, drop: float = DROP, least: float = LEAST) -> float:
     """Place a value on the scale.
 
     Args:
@@ -42,9 +42,9 @@ def scaled_gain(objective: Objective, value: float, dense: DenseRow, drop: float
     Example:
         >>> from search.objectives import OBJECTIVES
         >>> dense = DenseRow.of(accuracy=0.98, flops=1000, params=10, seconds=1.0)
-        >>> round(scaled_gain(OBJECTIVES["accuracy"], 0.955, dense), 6)
+        >>> round(scale_gain(OBJECTIVES["accuracy"], 0.955, dense), 6)
         0.5
-        >>> round(scaled_gain(OBJECTIVES["flops"], 250, dense, least=0.0625), 6)
+        >>> round(scale_gain(OBJECTIVES["flops"], 250, dense, least=0.0625), 6)
         0.5
     """
     reference = objective.reference(dense)
@@ -90,12 +90,12 @@ class GrowingFront:
         """
         values = [metrics[objective.name] for objective in self._objectives]
         gains = [
-            scaled_gain(objective, value, self._dense, self._drop, self._least)
+            scale_gain(objective, value, self._dense, self._drop, self._least)
             for objective, value in zip(self._objectives, values, strict=True)
         ]
         self._values = np.vstack([self._values, values])
         self._gains = np.vstack([self._gains, gains])
-        best = non_dominated(self._values, self._maximise)
+        best = find_non_dominated(self._values, self._maximise)
         self._values, self._gains = self._values[best], self._gains[best]
 
     @property

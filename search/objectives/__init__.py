@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from methods.contract.named import is_reference, kind_of, known_names, load_named
+from methods.contract.named import is_reference, kind_of, list_known_names, load_named
 from search.objectives.accuracy import ACCURACY
 from search.objectives.base import Measure, MeasureContext, Objective
 from search.objectives.flops import FLOPS
@@ -19,7 +19,7 @@ from search.objectives.latency import LATENCY
 from search.objectives.parameters import PARAMS
 from search.objectives.predicted_damage import PREDICTED_DAMAGE
 from search.objectives.seconds import SECONDS
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 if TYPE_CHECKING:
     from methods.contract.method import Method
@@ -34,7 +34,7 @@ __all__ = [
     "check_objectives",
     "load_objectives",
     "require_reports",
-    "shown_objectives",
+    "list_shown_objectives",
     "task_objectives",
 ]
 
@@ -127,13 +127,13 @@ def check_objectives(names: Sequence[str], metrics: Sequence[str] | None) -> Non
     if metrics == ("accuracy",):
         load_objectives(names)
     elif metrics is not None:
-        known = [*metrics, *(name for name in OBJECTIVES if name != "accuracy"), *known_names({}, GROUP)]
+        known = [*metrics, *(name for name in OBJECTIVES if name != "accuracy"), *list_known_names({}, GROUP)]
         for name in names:
             if not is_reference(name) and name not in known:
-                raise InputError(unknown_name("objective", name, [*known, "package.module:NAME"]))
+                raise InputError(explain_unknown_name("objective", name, [*known, "package.module:NAME"]))
 
 
-def shown_objectives(
+def list_shown_objectives(
     objectives: Sequence[Objective], metrics: Sequence[Objective], dense: DenseRow
 ) -> dict[str, Objective]:
     """List what is known of every network of a study, in the order in which it is told.
@@ -166,18 +166,20 @@ def task_objectives(task: Task | None = None) -> dict[str, Objective]:
     """
     if task is None or task.name == "classification":
         return dict(OBJECTIVES)
-    metrics = {metric.name: Objective.of_metric(metric) for metric in task.metrics}
+    metrics = {metric.name: Objective.from_metric(metric) for metric in task.metrics}
     return metrics | {name: each for name, each in OBJECTIVES.items() if name not in metrics and name != "accuracy"}
 
 
 def _objective(name: str, known: Mapping[str, Objective]) -> Objective:
     if name in known:
         return known[name]
-    if not is_reference(name) and name not in known_names({}, GROUP):
-        raise InputError(unknown_name("objective", name, [*known, *known_names({}, GROUP), "package.module:NAME"]))
-    found: Objective = load_named("objective", name, {}, GROUP, _wrong_kind)
+    if not is_reference(name) and name not in list_known_names({}, GROUP):
+        raise InputError(
+            explain_unknown_name("objective", name, [*known, *list_known_names({}, GROUP), "package.module:NAME"])
+        )
+    found: Objective = load_named("objective", name, {}, GROUP, _explain_wrong_kind)
     return found
 
 
-def _wrong_kind(found: object) -> str | None:
+def _explain_wrong_kind(found: object) -> str | None:
     return None if isinstance(found, Objective) else f"is {kind_of(found)}, not an Objective"

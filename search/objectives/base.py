@@ -130,7 +130,7 @@ class Objective:
             ) from error
 
     @classmethod
-    def of_metric(cls, metric: Metric) -> Self:
+    def from_metric(cls, metric: Metric) -> Self:
         """Make the objective that searches for a metric of a task.
 
         Args:

@@ -23,7 +23,7 @@ WORST = 1.0
 """Counts 0 in the hypervolume: with a loss higher by 1, right answers are ``e`` times less probable."""
 
 
-def predicts(method: type[Method]) -> bool:
+def is_predicted_by(method: type[Method]) -> bool:
     """Tell whether a method predicts damage.
 
     Args:
@@ -43,6 +43,6 @@ PREDICTED_DAMAGE = Objective(
     style=".3g",
     heading="damage",
     worst=WORST,
-    reported_by=predicts,
+    reported_by=is_predicted_by,
     quality=True,
 )

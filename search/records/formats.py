@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,5 @@ def check_formats(names: Sequence[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in FORMATS:
-            raise InputError(unknown_name("export format", name, FORMATS))
+            raise InputError(explain_unknown_name("export format", name, FORMATS))
     return tuple(name for name in FORMATS if name in names)

@@ -124,7 +124,7 @@ def _row(record: Mapping[str, str]) -> LeagueRow:
     return LeagueRow(**values, seed=int(record["seed"]), point=json.loads(record["point"] or "{}"))
 
 
-def in_order(rows: Iterable[LeagueRow], arms: Sequence[str]) -> list[LeagueRow]:
+def sort_rows(rows: Iterable[LeagueRow], arms: Sequence[str]) -> list[LeagueRow]:
     """Put rows in the order of a table.
 
     Args:

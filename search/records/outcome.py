@@ -104,7 +104,7 @@ class Outcome:
         """Accuracy on the test set in 0..1, once it was looked at and where the task has one."""
         return self.test_metrics.get("accuracy")
 
-    def lacks(self, objectives: Iterable[str]) -> list[str]:
+    def list_missing(self, objectives: Iterable[str]) -> list[str]:
         """Name the objectives that were not measured.
 
         Args:
@@ -178,7 +178,7 @@ class DenseRow:
                 raise ValueError(f"the dense network's {name} = {value} is not finite")
 
     @classmethod
-    def of(cls, test_metrics: Mapping[str, float] | None = None, **metrics: float) -> Self:
+    def from_metrics(cls, test_metrics: Mapping[str, float] | None = None, **metrics: float) -> Self:
         """Make the row from measurements by name.
 
         Args:
@@ -189,7 +189,7 @@ class DenseRow:
             The row.
 
         Example:
-            >>> DenseRow.of(accuracy=0.98, flops=2_140_000, params=78_100, seconds=9.0).flops
+            >>> DenseRow.from_metrics(accuracy=0.98, flops=2_140_000, params=78_100, seconds=9.0).flops
             2140000
         """
         return cls({name: float(value) for name, value in metrics.items()}, dict(test_metrics or {}))

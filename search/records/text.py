@@ -14,7 +14,7 @@ _UNPRINTABLE = re.compile(
 )
 
 
-def printable(text: str) -> str:
+def strip_control_characters(text: str) -> str:
     r"""Take out of a text what would act on a terminal instead of being shown.
 
     Args:
@@ -25,13 +25,13 @@ def printable(text: str) -> str:
         the direction of writing.
 
     Example:
-        >>> printable("\x1b[31mred\x1b[0m\x07 and \x1b]0;title\x07plain")
+        >>> strip_control_characters("\x1b[31mred\x1b[0m\x07 and \x1b]0;title\x07plain")
         'red and plain'
     """
     return _UNPRINTABLE.sub("", text)
 
 
-def without_credentials(text: str) -> str:
+def remove_credentials(text: str) -> str:
     """Strike user names, passwords and queries out of addresses.
 
     Args:
@@ -41,18 +41,18 @@ def without_credentials(text: str) -> str:
         The text; of an address, what is before its last ``@`` and behind ``?`` is left out, for both may hold secrets.
 
     Example:
-        >>> without_credentials("cannot open postgresql://anna:se@cr/et@host:5432/runs?password=x (refused)")
+        >>> remove_credentials("cannot open postgresql://anna:se@cr/et@host:5432/runs?password=x (refused)")
         'cannot open postgresql://host:5432/runs (refused)'
-        >>> without_credentials("sqlite:////runs/a.db")
+        >>> remove_credentials("sqlite:////runs/a.db")
         'sqlite:////runs/a.db'
     """
-    return _ADDRESS.sub(_bare, text)
+    return _ADDRESS.sub(_hide_credentials, text)
 
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
 
 
-def _bare(found: re.Match[str]) -> str:
+def _hide_credentials(found: re.Match[str]) -> str:
     rest = found[2]
     if found[1].startswith("sqlite"):  # a path, in which both characters are its own
         return found[0]

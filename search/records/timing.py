@@ -31,7 +31,7 @@ class Quartiles:
             raise ValueError(f"quartiles {self.low}, {self.median}, {self.high} are not those of durations")
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Self:
+    def from_seconds(cls, seconds: Sequence[float]) -> Self:
         """Sum up the rounds of a measurement.
 
         Args:
@@ -41,7 +41,7 @@ class Quartiles:
             Their quartiles.
 
         Example:
-            >>> Quartiles.of([4.0, 1.0, 2.0, 3.0, 5.0])
+            >>> Quartiles.from_seconds([4.0, 1.0, 2.0, 3.0, 5.0])
             Quartiles(low=2.0, median=3.0, high=4.0)
         """
         low, middle, high = quantiles(seconds, n=4, method="inclusive")
@@ -73,7 +73,7 @@ class Timing:
     noisy: bool
 
     @classmethod
-    def of(cls, dense: Sequence[float], pruned: Sequence[float]) -> Self:
+    def from_seconds(cls, dense: Sequence[float], pruned: Sequence[float]) -> Self:
         """Compare two networks that were measured in turns.
 
         Args:
@@ -84,11 +84,11 @@ class Timing:
             The comparison.
 
         Example:
-            >>> timing = Timing.of(dense=[2.0, 4.0, 2.0], pruned=[1.0, 2.0, 1.0])
+            >>> timing = Timing.from_seconds(dense=[2.0, 4.0, 2.0], pruned=[1.0, 2.0, 1.0])
             >>> timing.share, timing.noisy
             (0.5, True)
         """
-        first, second = Quartiles.of(dense), Quartiles.of(pruned)
+        first, second = Quartiles.from_seconds(dense), Quartiles.from_seconds(pruned)
         share = median(p / d for d, p in zip(dense, pruned, strict=True))
         return cls(first, second, share, len(dense), max(first.spread, second.spread) > NOISE)
 
@@ -103,7 +103,7 @@ class Timing:
             the time, less when the saving is not seen by the stopwatch.
 
         Example:
-            >>> Timing.of([2.0, 2.0], [1.5, 1.5]).efficiency(0.5) == 0.5 / 0.75
+            >>> Timing.from_seconds([2.0, 2.0], [1.5, 1.5]).efficiency(0.5) == 0.5 / 0.75
             True
         """
         return flops_share / self.share

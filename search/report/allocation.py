@@ -34,7 +34,10 @@ def allocation_table(found: Allotments, name: str, task: Task | None = None) -> 
         Column(found.metric, [metric.format(value) for value in (found.quality, *(row.quality for row in rows))]),
         Column("uniform", ["", *(metric.format(row.uniform) for row in rows)]),
         Column("FLOPs", [write_count(value) for value in (found.flops, *(row.flops for row in rows))]),
-        Column("of dense", [write_percent(value / found.flops, 1) for value in (found.flops, *_of(rows, "flops"))]),
+        Column(
+            "of dense",
+            [write_percent(value / found.flops, 1) for value in (found.flops, *_collect_field(rows, "flops"))],
+        ),
         Column("params", [write_count(value) for value in (found.params, *(row.params for row in rows))], 2),
     ]
     if found.seconds is not None:
@@ -42,7 +45,7 @@ def allocation_table(found: Allotments, name: str, task: Task | None = None) -> 
         measured = [found.seconds, *(row.measured for row in rows)]
         columns.append(Column("time, table", [_latency(value) for value in predicted], 1))
         columns.append(Column("timed", [_latency(value) for value in measured]))
-    columns.append(Column("widths kept", ["", *(_kept(row.widths, found.units) for row in rows)], 3))
+    columns.append(Column("widths kept", ["", *(_format_kept(row.widths, found.units) for row in rows)], 3))
     caption = (
         f"{found.metric} on validation before any training, beside that of equal shares everywhere within the same "
         f"budget of {NAMES[found.resource]}"
@@ -54,10 +57,10 @@ def _latency(seconds: float | None) -> str:
     return "–" if seconds is None else write_latency(seconds)
 
 
-def _of(rows: tuple[Allotted, ...], field: str) -> list[float]:
+def _collect_field(rows: tuple[Allotted, ...], field: str) -> list[float]:
     return [float(getattr(row, field)) for row in rows]
 
 
-def _kept(widths: Mapping[str, int], units: Mapping[str, int]) -> str:
+def _format_kept(widths: Mapping[str, int], units: Mapping[str, int]) -> str:
     """Write the share of the units that every group keeps, in tenths: 0 for less than a tenth, * for all."""
     return "".join("*" if width == units[name] else str(10 * width // units[name]) for name, width in widths.items())

@@ -117,7 +117,7 @@ class Axis:
             if self.relative or self.objective.style.endswith("%"):
                 text = f"{value / scale:.{digits if self.kind == 'linear' else _digits(value / scale)}f} %"
             else:
-                text = _written(self.objective, value)
+                text = _write_round(self.objective, value)
             found.append((self.place(value), text))
         return sorted(found)
 
@@ -132,14 +132,14 @@ class Axis:
         """
         if not self.relative:
             return []
-        found = [(self.place(value), _written(self.objective, value)) for value in self._rounds(1.0, most)]
+        found = [(self.place(value), _write_round(self.objective, value)) for value in self._rounds(1.0, most)]
         return sorted(found)
 
     def _rounds(self, scale: float, most: int) -> list[float]:
         """Round numbers between the ends of the axis, in units of which ``scale`` makes values."""
         low, high = sorted((self.value(self.low) / scale, self.value(self.high) / scale))
         if self.kind == "linear":
-            return even_ticks(low, high, most)
+            return choose_even_ticks(low, high, most)
         if self.kind == "log":
             return _decades(low, high, most)
         ideal = self.objective.ideal / scale
@@ -148,7 +148,7 @@ class Axis:
         return [ideal + sign * loss for loss in _decades(max(losses[0], losses[1] * 1e-6), losses[1], most)]
 
 
-def even_ticks(low: float, high: float, most: int) -> list[float]:
+def choose_even_ticks(low: float, high: float, most: int) -> list[float]:
     """Choose multiples of a round step between two numbers.
 
     Args:
@@ -160,7 +160,7 @@ def even_ticks(low: float, high: float, most: int) -> list[float]:
         The numbers, ascending.
 
     Example:
-        >>> even_ticks(0, 1, 5)
+        >>> choose_even_ticks(0, 1, 5)
         [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
     if high <= low:
@@ -187,7 +187,7 @@ def _digits(number: float) -> int:
     return len(f"{number:.6g}".partition(".")[2]) if abs(number) < 1e6 and "e" not in f"{number:.6g}" else 0
 
 
-def _written(objective: Objective, value: float) -> str:
+def _write_round(objective: Objective, value: float) -> str:
     """Write a round value: ``1 M`` and not ``1.00 M``."""
     number, space, unit = objective.format(value).partition(" ")
     try:
@@ -226,7 +226,7 @@ def cost_axis(objective: Objective, whole: float | None, values: Sequence[float]
         places = sorted(axis.place(value) for value in values) or [0.0, 1.0]
         margin = 0.06 * (places[-1] - places[0]) or 0.1 * abs(places[0]) or 1.0
         ends = [places[0] - margin, places[-1] + margin]
-    return _between(axis, ends[0], ends[1])
+    return _limit_axis(axis, ends[0], ends[1])
 
 
 def quality_axis(objective: Objective, whole: float | None, front: Sequence[float], others: Sequence[float]) -> Axis:
@@ -257,7 +257,7 @@ def quality_axis(objective: Objective, whole: float | None, front: Sequence[floa
     depth = depth or 0.1 * abs(dense) or 1.0
     top = max([dense, *every])
     margin = 0.1 * (top - dense + depth)
-    return _between(linear, dense - depth - margin, top + margin)
+    return _limit_axis(linear, dense - depth - margin, top + margin)
 
 
 def _loss_axis(objective: Objective, whole: float | None, values: Sequence[float]) -> Axis | None:
@@ -273,8 +273,8 @@ def _loss_axis(objective: Objective, whole: float | None, values: Sequence[float
     axis = Axis(objective, whole, False, "loss", 0.0, 1.0, vertical=True, offset=offset)
     places = [axis.place(value) for value in known]
     margin = 0.07 * (max(places) - min(places)) or 0.1
-    return _between(axis, min(places) - margin, max(places) + margin)
+    return _limit_axis(axis, min(places) - margin, max(places) + margin)
 
 
-def _between(axis: Axis, low: float, high: float) -> Axis:
+def _limit_axis(axis: Axis, low: float, high: float) -> Axis:
     return Axis(axis.objective, axis.whole, axis.relative, axis.kind, low, high, axis.vertical, axis.offset)

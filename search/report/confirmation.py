@@ -36,7 +36,7 @@ def confirmation_table(confirmation: Confirmation) -> FittedTable:
         columns.append(Column("test", [write_spread(metric, each.test(metric.name)) for each in members], 3))
         cells = [write_points(metric, each.optimism(metric).mean) for each in members]
         columns.append(Column("optimism", cells, 4))
-    columns.append(Column("", [_verdict(each, front.objectives) for each in members], words=True))
+    columns.append(Column("", [_write_verdict(each, front.objectives) for each in members], words=True))
     return FittedTable(
         f"Front of {front.study} over {confirmation.seeds} further seeds", columns, _caption(confirmation)
     )
@@ -76,10 +76,10 @@ def write_points(objective: Objective, difference: float) -> str:
     return f"{100 * difference:+.2f}" if objective.style.endswith("%") else f"{difference:+.3g}"
 
 
-def _verdict(each: ConfirmedMember, objectives: Sequence[Objective]) -> str:
+def _write_verdict(each: ConfirmedMember, objectives: Sequence[Objective]) -> str:
     if each.verdict == "open":
         names = [objective.name for objective in objectives]
-        measured = sum(not outcome.lacks(names) for outcome in each.complete.values())
+        measured = sum(not outcome.list_missing(names) for outcome in each.complete.values())
         return f"open: {measured} of {len(each.reruns)} measured"
     return {"confirmed": "stands", "merged": f"as {each.into}", "beaten": f"beaten by {each.into}"}[each.verdict]
 
@@ -89,7 +89,7 @@ def _caption(confirmation: Confirmation) -> str:
     lines = [f"{standing} of {len(confirmation.members)} members stand; ± 95 % interval of the mean (Student's t)"]
     if any(each.verdict == "merged" for each in confirmation.members):
         lines.append("as N: noise cannot tell it from trial N, which costs no more")
-    luck = confirmation.luck(front.quality)
+    luck = confirmation.estimate_luck(front.quality)
     if front.quality in front.objectives and luck.values:
         lines.append(f"luck, recorded beyond the reruns: {_amount(front.quality, luck.mean)} on average")
     for metric in confirmation.tested[:1]:

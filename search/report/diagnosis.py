@@ -22,7 +22,7 @@ def diagnosis_tables(found: Mapping[str, Any]) -> list[FittedTable | Text]:
         Tables of groups, of what stays and of methods, with a summary at the end.
     """
     groups = found["groups"]
-    coupled = [_several(group["couplings"]) for group in groups]
+    coupled = [_summarise_names(group["couplings"]) for group in groups]
     tables: list[FittedTable | Text] = [
         FittedTable(
             f"{found['model']}: what can be removed",
@@ -42,7 +42,7 @@ def diagnosis_tables(found: Mapping[str, Any]) -> list[FittedTable | Text]:
     for name, why in {**found["stays"], **found["left_out"]}.items():
         reasons[why].append(name)
     if reasons:
-        layers = [_several(names) for names in reasons.values()]
+        layers = [_summarise_names(names) for names in reasons.values()]
         columns = [Column("layer", layers, words=True), Column("why", list(reasons), words=True)]
         tables.append(FittedTable("What stays whole", columns))
     methods = found["methods"]
@@ -59,7 +59,7 @@ def diagnosis_tables(found: Mapping[str, Any]) -> list[FittedTable | Text]:
     return tables
 
 
-def _several(names: Sequence[str]) -> str:
+def _summarise_names(names: Sequence[str]) -> str:
     """Name the first and count the others."""
     return "" if not names else names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 

@@ -73,7 +73,7 @@ class FittedTable:
     strong: frozenset[int] = frozenset()
     faint: frozenset[int] = frozenset()
 
-    def fitting(self, width: int) -> list[Column]:
+    def choose_columns(self, width: int) -> list[Column]:
         """Choose the columns that fit.
 
         Args:
@@ -100,7 +100,7 @@ class FittedTable:
         Yields:
             The table in rich's words.
         """
-        kept = self.fitting(options.max_width)
+        kept = self.choose_columns(options.max_width)
         left_out = [column.heading for column in self.columns if column not in kept]
         notes = [self.caption, f"left out for want of room: {', '.join(left_out)}" if left_out else ""]
         caption = "\n".join(note for note in notes if note)

@@ -105,10 +105,10 @@ def _outlines(axes: Axes, shown: Plane, ringed: Sequence[Dot]) -> Iterator[Array
         yield place((across, up)) + _RING * circle
     corners = [(dot.x, dot.y) for dot in shown.stairs]
     for (x, y), (next_x, next_y) in pairwise([*corners, (shown.across.high, corners[-1][1])] if corners else []):
-        yield _along(place([(x, y), (next_x, y)]))
-        yield _along(place([(next_x, y), (next_x, next_y)]))
+        yield _sample_segment(place([(x, y), (next_x, y)]))
+        yield _sample_segment(place([(next_x, y), (next_x, next_y)]))
     if up is not None:
-        yield _along(place([(shown.across.low, up), (shown.across.high, up)]))
+        yield _sample_segment(place([(shown.across.low, up), (shown.across.high, up)]))
 
 
 def _thin_points(points: Array, anchors: Array) -> Array:
@@ -120,7 +120,7 @@ def _thin_points(points: Array, anchors: Array) -> Array:
     return thinned
 
 
-def _along(ends: Array) -> Array:
+def _sample_segment(ends: Array) -> Array:
     """Return points every few pixels from the first end to the second, ``[points, 2]``."""
     steps = max(2, int(np.abs(ends[1] - ends[0]).max() // 5))
     return np.linspace(ends[0], ends[1], steps)

@@ -30,8 +30,8 @@ def _lines(rows: Sequence[LeagueRow], about: Mapping[str, Any]) -> Iterator[str]
     params = fmean(row.params for row in dense) if dense else math.nan
     quality = about.get("quality", "quality")
     if dense:
-        mean = _mean([_shown(row) for row in dense])
-        yield f"Dense network: {quality} {mean} ({_where(dense)}), {whole:,.0f} FLOPs, {params:,.0f} parameters."
+        mean = _mean([_choose_shown(row) for row in dense])
+        yield f"Dense network: {quality} {mean} ({_name_split(dense)}), {whole:,.0f} FLOPs, {params:,.0f} parameters."
         yield ""
     for share in sorted({row.key[1] for row in rows if row.arm != DENSE}, key=lambda text: -float(text or 0)):
         group = [row for row in rows if row.arm != DENSE and row.key[1] == share]
@@ -39,14 +39,14 @@ def _lines(rows: Sequence[LeagueRow], about: Mapping[str, Any]) -> Iterator[str]
         yield ""
         yield from _table(group, about.get("arms", []), whole, params, quality)
         yield ""
-        yield from _verdict(group)
+        yield from _write_verdict(group)
 
 
 def _table(group: Sequence[LeagueRow], arms: Sequence[str], whole: float, params: float, quality: str) -> Iterator[str]:
     head = [
         "method",
         "seeds",
-        f"{quality} ({_where(group)})",
+        f"{quality} ({_name_split(group)})",
         "against L1",
         "range",
         "before fine-tuning",
@@ -64,7 +64,7 @@ def _table(group: Sequence[LeagueRow], arms: Sequence[str], whole: float, params
         if not done:
             yield f"| `{arm}` | 0 | | | | | | | | {own[-1].error.replace('|', '/')} |"
             continue
-        shown = [_shown(row) for row in done]
+        shown = [_choose_shown(row) for row in done]
         gains = _gains(group, arm)
         cells = [
             f"`{arm}`",
@@ -76,12 +76,12 @@ def _table(group: Sequence[LeagueRow], arms: Sequence[str], whole: float, params
             f"{100 * fmean(row.flops for row in done) / whole:.1f} %",
             f"{100 * fmean(row.params for row in done) / params:.1f} %",
             f"{fmean(row.seconds for row in done):.1f}",
-            _remarks(own),
+            _write_remarks(own),
         ]
         yield "| " + " | ".join(cells) + " |"
 
 
-def _verdict(group: Sequence[LeagueRow]) -> Iterator[str]:
+def _write_verdict(group: Sequence[LeagueRow]) -> Iterator[str]:
     """Say who is beyond the interval of the paired difference to retrained L1, on either side."""
     above: list[str] = []
     below: list[str] = []
@@ -96,17 +96,17 @@ def _verdict(group: Sequence[LeagueRow]) -> Iterator[str]:
 
 def _gains(group: Sequence[LeagueRow], arm: str) -> list[float]:
     """Differences to retrained L1, seed by seed: both started from the same dense network."""
-    base = {row.seed: _shown(row) for row in group if row.arm == BASELINE and row.state == "complete"}
-    own = {row.seed: _shown(row) for row in group if row.arm == arm and row.state == "complete"}
+    base = {row.seed: _choose_shown(row) for row in group if row.arm == BASELINE and row.state == "complete"}
+    own = {row.seed: _choose_shown(row) for row in group if row.arm == arm and row.state == "complete"}
     return [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]
 
 
-def _shown(row: LeagueRow) -> float:
+def _choose_shown(row: LeagueRow) -> float:
     """Quality on the test set where there is one: no choice was made by it."""
     return row.validation if math.isnan(row.test) else row.test
 
 
-def _where(rows: Sequence[LeagueRow]) -> str:
+def _name_split(rows: Sequence[LeagueRow]) -> str:
     return "validation" if any(math.isnan(row.test) for row in rows if row.state == "complete") else "test"
 
 
@@ -118,7 +118,7 @@ def _mean(values: Sequence[float], sign: bool = False) -> str:
     return f"{mean:+.2f}" * sign + f"{mean:.2f}" * (not sign) + ("" if math.isnan(half) else f" ± {half:.2f}")
 
 
-def _remarks(own: Sequence[LeagueRow]) -> str:
+def _write_remarks(own: Sequence[LeagueRow]) -> str:
     failed = [row for row in own if row.state != "complete"]
     shares = [row.channel_share for row in own if not math.isnan(row.channel_share)]
     said = [f"{fmean(shares):.0%} by removing channels"] if shares and fmean(shares) > 0 else []

@@ -42,13 +42,13 @@ class ListedTable:
             Characters of each column; ``None`` where words would have to be cut, or sentences stand in a narrow column.
         """
         columns = list(zip(self.headings, *self.rows, strict=True))
-        natural = [max(_longest_line(cell) for cell in column) for column in columns]
+        natural = [max(_measure_longest_line(cell) for cell in column) for column in columns]
         least = [
             natural[0]
             if place == 0
-            else min(natural[place], max(READABLE, *(_longest_word(cell) for cell in column)))
+            else min(natural[place], max(READABLE, *(_measure_longest_word(cell) for cell in column)))
             if natural[place] > room // 2
-            else max(_longest_word(cell) for cell in column)
+            else max(_measure_longest_word(cell) for cell in column)
             for place, column in enumerate(columns)
         ]
         widths = list(natural)
@@ -95,9 +95,9 @@ def _lines(cell: str | Text) -> list[str]:
     return str(cell).splitlines() or [""]
 
 
-def _longest_line(cell: str | Text) -> int:
+def _measure_longest_line(cell: str | Text) -> int:
     return max(cell_len(line) for line in _lines(cell))
 
 
-def _longest_word(cell: str | Text) -> int:
+def _measure_longest_word(cell: str | Text) -> int:
     return max(cell_len(word) for line in _lines(cell) for word in line.split() or [""])

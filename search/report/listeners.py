@@ -23,7 +23,7 @@ def choose_listener(quiet: bool = False, stream: TextIO | None = None) -> Listen
         A live display where the stream is a terminal that can move its cursor; in a notebook one output that renews
         itself; else a listener that writes lines.
     """
-    if stream is None and not quiet and in_notebook():
+    if stream is None and not quiet and is_in_notebook():
         from search.report.notebook import NotebookProgress
 
         return NotebookProgress()
@@ -40,7 +40,7 @@ def choose_listener(quiet: bool = False, stream: TextIO | None = None) -> Listen
     return Lines(stream)
 
 
-def in_notebook() -> bool:
+def is_in_notebook() -> bool:
     """Tell whether this process is the kernel of a notebook.
 
     Returns:

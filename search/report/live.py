@@ -15,15 +15,15 @@ from rich.text import Text
 from search.objectives.units import write_duration
 from search.records.listener import Measurement
 from search.records.outcome import DenseRow, Outcome
-from search.records.text import printable
+from search.records.text import strip_control_characters
 from search.report.progress import (
+    choose_told_measurements,
     dense_numbers,
     epoch_numbers,
     front_numbers,
     numbers,
     progress_numbers,
     reason,
-    told_measurements,
 )
 
 FRAMES_PER_SECOND = 4
@@ -157,7 +157,7 @@ class Display:
             self._live.start()
 
     def _say(self, text: str, style: str) -> None:
-        self._console.print(Text(printable(text), style=style), soft_wrap=True)
+        self._console.print(Text(strip_control_characters(text), style=style), soft_wrap=True)
 
     def _bar(self) -> Table:
         elapsed = self._clock() - (self._trials_began if self._began is None else self._began)
@@ -166,14 +166,14 @@ class Display:
         if self._failed:
             count.append(f", {self._failed} failed", style="red")
         times = f"{_clock_face(elapsed)} elapsed"
-        left = self._remaining()
+        left = self._estimate_remaining()
         if left is not None and not self._closed:
             times += f", {_clock_face(left)} left"
         bar = _progress_bar(self._finished, self._total)
         grid.add_row(Text(self._study, style="bold"), bar, count, Text(times, style="dim"))
         return grid
 
-    def _remaining(self) -> float | None:
+    def _estimate_remaining(self) -> float | None:
         """Seconds to go at the pace so far; counts down between two finished trials."""
         here = self._finished - self._earlier
         if here < 1 or self._finished >= self._total:
@@ -196,7 +196,7 @@ class Display:
 
     def _trials(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        headings = [measurement.heading for measurement in told_measurements(self._objectives)]
+        headings = [measurement.heading for measurement in choose_told_measurements(self._objectives)]
         for title in ("trial", "method", *headings, "time", ""):
             table.add_column(title, justify="left" if title in ("method", "") else "right")
         for row in reversed(self._last):

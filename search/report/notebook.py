@@ -29,7 +29,7 @@ def front_html(front: Front) -> str:
         HTML without scripts; what belongs to a mark is its tooltip.
     """
     body = f"<b>{escape(front.study)}</b> <span>{escape(summary_line(front))}</span>"
-    return _styled(f"{body}{front_pictures(front)}{front_table_html(front)}")
+    return _add_style(f"{body}{front_pictures(front)}{front_table_html(front)}")
 
 
 def member_html(member: Member) -> str:
@@ -50,7 +50,7 @@ def member_html(member: Member) -> str:
         if objective.name in member.test_metrics:
             pairs.append((f"test {objective.heading}", objective.format(member.test_metrics[objective.name])))
     pairs += [(name, str(value)) for name, value in member.point.items()]
-    return _styled(f"<b>trial {member.trial} · {escape(member.method)}</b>{_pairs_table(pairs)}")
+    return _add_style(f"<b>trial {member.trial} · {escape(member.method)}</b>{_pairs_table(pairs)}")
 
 
 def plan_html(lines: Sequence[str]) -> str:
@@ -63,7 +63,7 @@ def plan_html(lines: Sequence[str]) -> str:
         HTML.
     """
     pairs = [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
-    return _styled(_pairs_table(pairs))
+    return _add_style(_pairs_table(pairs))
 
 
 def _pairs_table(pairs: Sequence[tuple[str, str]]) -> str:
@@ -73,7 +73,7 @@ def _pairs_table(pairs: Sequence[tuple[str, str]]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _styled(body: str) -> str:
+def _add_style(body: str) -> str:
     return f'<style>{STYLE}{TABLES}</style><div class="pp" style="padding:10px">{body}</div>'
 
 

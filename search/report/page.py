@@ -230,7 +230,9 @@ def network_text(front: Front, member: Member) -> str:
     for objective in front.shown.values():
         value = member.metrics.get(objective.name)
         if value is not None:
-            lines.append(f"{objective.heading} {objective.format(value)}{_beside(front, member, objective)}")
+            lines.append(
+                f"{objective.heading} {objective.format(value)}{_compare_with_dense(front, member, objective)}"
+            )
         if objective.name in member.test_metrics:
             lines.append(f"test {objective.heading} {objective.format(member.test_metrics[objective.name])}")
     if ties := front.ties(member):
@@ -239,7 +241,7 @@ def network_text(front: Front, member: Member) -> str:
     return "\n".join(lines + ([""] + values if values else []))
 
 
-def _beside(front: Front, member: Member, objective: Objective) -> str:
+def _compare_with_dense(front: Front, member: Member, objective: Objective) -> str:
     if objective == front.quality and objective.trained and (drop := front.drop(member)) is not None:
         points = "points " if objective.style.endswith("%") else ""
         return f" ({abs(drop):.2f} {points}{'worse' if drop >= 0 else 'better'} than dense)"

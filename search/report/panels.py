@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from search.objectives import OBJECTIVES, Objective, shown_objectives
+from search.objectives import OBJECTIVES, Objective, list_shown_objectives
 from search.objectives.units import write_duration, write_latency
 from search.report.fitted import Column, FittedTable
 
@@ -43,18 +43,18 @@ def trial_panel(
     facts["took"] = write_duration(outcome.seconds)
     parts: list[RenderableType] = [_pairs(facts.items())]
     if outcome.metrics:
-        shown = shown_objectives([*objectives, *OBJECTIVES.values()], metrics, dense)
+        shown = list_shown_objectives([*objectives, *OBJECTIVES.values()], metrics, dense)
         parts += _section("Result", _pairs(_results(outcome, dense, shown)))
     if outcome.timings or outcome.untimed:
         parts += _section("Latency as measured, by turns with the dense network", *_timings(outcome, dense))
     if outcome.point:
         parts += _section("Parameters", _pairs((name, str(value)) for name, value in outcome.point.items()))
     if outcome.extra:
-        parts += _section("The method's own results", *_own_results(outcome.extra))
+        parts += _section("The method's own results", *_lay_out_results(outcome.extra))
     if outcome.history:
         parts += _section(f"Last of {len(outcome.history)} epochs", _pairs(_numbers(outcome.history[-1])))
     if outcome.widths:
-        parts += _section(f"Channels kept{_where_saved(outcome, dense)}", _widths(outcome.widths))
+        parts += _section(f"Channels kept{_explain_savings(outcome, dense)}", _widths(outcome.widths))
     if outcome.error is not None:
         parts += _section("Traceback", Text(outcome.error.rstrip(), style="red"))
     failed = not outcome.complete
@@ -79,14 +79,17 @@ def _results(outcome: Outcome, dense: DenseRow, shown: Mapping[str, Objective]) 
         if objective is None:
             yield name, f"{value:.6g}"
         elif name != "seconds":  # told as what the trial took
-            yield name, objective.format(value) + ("" if whole is None else _beside_dense(objective, value, whole))
+            yield (
+                name,
+                objective.format(value) + ("" if whole is None else _compare_with_dense(objective, value, whole)),
+            )
         if objective is not None and name in outcome.test_metrics:
             known = dense.test_metrics.get(name)
             beside = "" if known is None else f" (dense {objective.format(known)})"
             yield f"test {name}", objective.format(outcome.test_metrics[name]) + beside
 
 
-def _beside_dense(objective: Objective, value: float, whole: float) -> str:
+def _compare_with_dense(objective: Objective, value: float, whole: float) -> str:
     if objective.relative and whole:
         return f" ({100 * value / whole:.1f} % of dense {objective.format(whole)})"
     drop = objective.drop(value, whole)
@@ -123,7 +126,7 @@ def _timings(outcome: Outcome, dense: DenseRow) -> Iterator[RenderableType]:
         yield Text.assemble(f"{target}  ", (reason, "red"))
 
 
-def _own_results(extra: Mapping[str, float]) -> Iterator[RenderableType]:
+def _lay_out_results(extra: Mapping[str, float]) -> Iterator[RenderableType]:
     """Lay out what a method reports: numbers of the whole network, then those of layers, a layer a line.
 
     Args:
@@ -161,7 +164,7 @@ class _LayerTables:
             for quantity in left:
                 if not beside or sum(_column(name, left[name]) for name in [*beside, quantity]) <= room:
                     beside.append(quantity)
-            yield _by_layer({quantity: left.pop(quantity) for quantity in beside})
+            yield _tabulate_by_layer({quantity: left.pop(quantity) for quantity in beside})
 
 
 def _column(quantity: str, values: Mapping[str, float]) -> int:
@@ -169,7 +172,7 @@ def _column(quantity: str, values: Mapping[str, float]) -> int:
     return 2 + max(len(quantity), *(len(f"{value:.6g}") for value in values.values()))
 
 
-def _by_layer(quantities: Mapping[str, Mapping[str, float]]) -> Table:
+def _tabulate_by_layer(quantities: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("layer", style="dim", overflow="fold")
     for quantity in quantities:
@@ -180,7 +183,7 @@ def _by_layer(quantities: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
-def _where_saved(outcome: Outcome, dense: DenseRow) -> str:
+def _explain_savings(outcome: Outcome, dense: DenseRow) -> str:
     """Say how a network can be cheaper and have all its channels."""
     cheaper = outcome.metrics.get("flops", dense.flops) < dense.flops
     whole = all(kept == all_of_it for kept, all_of_it in outcome.widths.values())

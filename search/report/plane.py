@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.fronts.dominance import non_dominated
+from search.fronts.dominance import find_non_dominated
 from search.fronts.front import Front, Member
 from search.objectives import OBJECTIVES, Objective
 from search.report.axis import Axis, cost_axis, quality_axis
@@ -146,19 +146,19 @@ def plane(
         return Dot(member, *place, front.ties(member))
 
     on_front = tuple(sorted(map(dot, front.members), key=lambda each: each.x))
-    corners = non_dominated([[each.x, each.y] for each in on_front], [False, True])
+    corners = find_non_dominated([[each.x, each.y] for each in on_front], [False, True])
     return Plane(
         across=across,
         up=up,
         front=on_front,
         dominated=tuple(sorted(map(dot, others), key=lambda each: each.x)),
         stairs=tuple(each for each, corner in zip(on_front, corners, strict=True) if corner),
-        dense=(_placed(across), _placed(up)),
+        dense=(_place_dense(across), _place_dense(up)),
         third=third,
     )
 
 
-def _placed(axis: Axis) -> float | None:
+def _place_dense(axis: Axis) -> float | None:
     """Position of the dense network on an axis, where it has one."""
     if axis.whole is None or (axis.kind == "log" and axis.whole <= 0):
         return None

@@ -283,7 +283,7 @@ def confirmation_figure(confirmation: Confirmation) -> Figure:
     front = confirmation.front
     quality = next(objective for objective in front.objectives if objective.quality)
     runs = [(each, run) for each in confirmation.members for run in each.complete.values()]
-    known = [outcome for _, outcome in runs if not outcome.lacks([quality.name, front.cost.name])]
+    known = [outcome for _, outcome in runs if not outcome.list_missing([quality.name, front.cost.name])]
     figure = _canvas(10, 6.5)
     axes = figure.add_subplot()
     values = [outcome.metrics[quality.name] for outcome in known]

@@ -60,23 +60,23 @@ def _cells(profile: Profile, layer: Layer, savings: tuple[Saving, ...], cuts: in
     seconds = _UNKNOWN if layer.seconds is None else tilde + write_latency(layer.seconds)
     share = "" if layer.seconds is None else f"{100 * layer.seconds / profile.modules:.1f} %"
     cells = [
-        _two(layer.name, layer.shape),
-        _two(write_count(layer.flops), f"{100 * layer.flops / profile.flops:.1f} %"),
+        _stack_lines(layer.name, layer.shape),
+        _stack_lines(write_count(layer.flops), f"{100 * layer.flops / profile.flops:.1f} %"),
     ]
-    cells.append(_two(seconds, share))
+    cells.append(_stack_lines(seconds, share))
     for saving in savings:
-        cells.append(_two(f"{100 * saving.flops / profile.flops:.1f} %", _saved(saving.seconds)))
+        cells.append(_stack_lines(f"{100 * saving.flops / profile.flops:.1f} %", _format_saved(saving.seconds)))
     if not savings:
         note = "stays" if layer.group is None else f"as {layer.group}"
         cells += [Text(note if len(note) <= 12 else "as above", style="dim")] + [Text("")] * (cuts - 1)
     return cells
 
 
-def _two(first: str, second: str) -> Text:
+def _stack_lines(first: str, second: str) -> Text:
     return Text(first) + Text(f"\n{second}", style="dim")
 
 
-def _saved(seconds: float | None) -> str:
+def _format_saved(seconds: float | None) -> str:
     if seconds is None:
         return _UNKNOWN
     return write_latency(seconds) if seconds >= 0 else f"-{write_latency(-seconds)}"

@@ -10,7 +10,7 @@ from search.objectives import OBJECTIVES
 from search.objectives.units import write_duration
 from search.records.listener import Measurement
 from search.records.outcome import DenseRow, Outcome
-from search.records.text import printable
+from search.records.text import strip_control_characters
 
 LONGEST_REASON = 160
 PROGRESS_EVERY = 30.0
@@ -20,7 +20,7 @@ _NO_METRICS = frozenset({"epoch", "step", "loss", "lr", "val_loss", "comparable"
 """Keys of a history that are no metrics of the task."""
 
 
-def told_measurements(objectives: Sequence[Measurement]) -> Sequence[Measurement]:
+def choose_told_measurements(objectives: Sequence[Measurement]) -> Sequence[Measurement]:
     """Choose what is told of every network.
 
     Args:
@@ -44,7 +44,7 @@ def numbers(outcome: Outcome, dense: DenseRow | None, objectives: Sequence[Measu
     Returns:
         Heading and text of each measurement; costs as a share of the dense network's where that is known.
     """
-    return [(each.heading, _number(each, outcome, dense)) for each in told_measurements(objectives)]
+    return [(each.heading, _number(each, outcome, dense)) for each in choose_told_measurements(objectives)]
 
 
 def _number(measurement: Measurement, outcome: Outcome, dense: DenseRow | None) -> str:
@@ -189,7 +189,7 @@ class Warnings:
 
     def warning(self, text: str) -> None:
         """Write a warning on one line."""
-        print(printable(f"warning: {text}"), file=self._stream, flush=True)
+        print(strip_control_characters(f"warning: {text}"), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Do nothing: every line was written at once."""
@@ -261,4 +261,4 @@ class Lines:
         """Do nothing: every line was written at once."""
 
     def _write(self, line: str) -> None:
-        print(printable(line), file=self._stream, flush=True)
+        print(strip_control_characters(line), file=self._stream, flush=True)

@@ -8,7 +8,7 @@ from html import escape
 from search.fronts.front import Front
 from search.fronts.quantised import Precision
 from search.objectives.units import write_latency
-from search.report.axis import even_ticks, quality_axis
+from search.report.axis import choose_even_ticks, quality_axis
 from search.report.fitted import Column, FittedTable
 from search.report.palette import styles
 from search.report.svg import Canvas, Scale
@@ -73,7 +73,7 @@ def _picture(front: Front, points: Sequence[Precision]) -> str:
     values = [each.metrics[quality.name] for each in points]
     up = quality_axis(quality, front.dense_value(quality), values, [])
     longest = 1.1 * max(each.latency for each in points)
-    ticks = [(time, write_latency(time) if time else "0") for time in even_ticks(0, longest, 6)]
+    ticks = [(time, write_latency(time) if time else "0") for time in choose_even_ticks(0, longest, 6)]
     across = Scale(0, longest, ticks, "time of one input")
     canvas = Canvas(across, Scale(up.low, up.high, up.ticks(), up.title), 700, 420, left=82)
     canvas.frame()

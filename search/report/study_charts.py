@@ -9,7 +9,7 @@ from typing import Any
 
 from search.fronts.attribution import attribute_methods
 from search.fronts.front import Front, Member
-from search.report.axis import Axis, cost_axis, even_ticks, quality_axis
+from search.report.axis import Axis, choose_even_ticks, cost_axis, quality_axis
 from search.report.page import network_text
 from search.report.palette import COLOURS, styles
 from search.report.plane import plane
@@ -82,8 +82,8 @@ def growth_svg(view: StudyView) -> str:
         return ""
     most = max(volume for _, volume in view.growth) or 1.0
     count = len(view.growth)
-    across = Scale(0, count, [(x, f"{x:g}") for x in even_ticks(0, count, 10) if x == int(x)], "finished trials")
-    up = Scale(0, 1.08 * most, [(y, f"{y:g}") for y in even_ticks(0, 1.08 * most, 6)], "hypervolume")
+    across = Scale(0, count, [(x, f"{x:g}") for x in choose_even_ticks(0, count, 10) if x == int(x)], "finished trials")
+    up = Scale(0, 1.08 * most, [(y, f"{y:g}") for y in choose_even_ticks(0, 1.08 * most, 6)], "hypervolume")
     canvas = Canvas(across, up, 760, 330)
     canvas.frame()
     canvas.line(_steps([(0, 0.0), *view.growth], count), "l0")
@@ -98,7 +98,7 @@ def growth_svg(view: StudyView) -> str:
     return canvas.render("hypervolume over trials")
 
 
-def bars(rows: Sequence[tuple[str, float, str, int]], width: int = 560) -> str:
+def draw_bars(rows: Sequence[tuple[str, float, str, int]], width: int = 560) -> str:
     """Draw bars, one below the other, with a text at each.
 
     Args:
@@ -210,7 +210,9 @@ def curves_svg(view: StudyView) -> str:
     axis = quality_axis(front.quality, front.dense_value(front.quality), last, everything)
     ends = [epoch for _, curve in curves for epoch, _ in curve]
     low, high = min(0.0, *ends), max(ends)
-    across = Scale(low, high * 1.03 or 1.0, [(x, f"{x:g}") for x in even_ticks(low, high, 10) if x == int(x)], "epoch")
+    across = Scale(
+        low, high * 1.03 or 1.0, [(x, f"{x:g}") for x in choose_even_ticks(low, high, 10) if x == int(x)], "epoch"
+    )
     canvas = Canvas(across, Scale(axis.low, axis.high, axis.ticks(), axis.title), 760, 380, left=82)
     canvas.frame()
     looks = styles(outcome.method for outcome in front.outcomes)
@@ -236,7 +238,7 @@ def timing_svg(view: StudyView) -> str:
     if not networks:
         return ""
     most = 1.06 * max(1.0, *(max(each.flops_share, each.latency_share or 0.0) for each in networks))
-    ticks = [(share, f"{100 * share:g} %") for share in even_ticks(0, most, 8)]
+    ticks = [(share, f"{100 * share:g} %") for share in choose_even_ticks(0, most, 8)]
     canvas = Canvas(
         Scale(0, most, ticks, "FLOPs, share of dense"), Scale(0, most, ticks, "latency, share of dense"), 620, 480
     )
@@ -306,8 +308,8 @@ def _parallel(view: StudyView, method: str, colour: int) -> str:
         canvas.text(canvas.x(x), canvas.y(1) - 4, ends[1], "c s")
     best = {member.trial for member in front.members}
     for row, outcome in sorted(enumerate(mine), key=lambda pair: pair[1].number in best):
-        tip = network_text(front, Member.of(outcome, front.dense))
-        for run in _unbroken([(float(x), place[row]) for x, place in enumerate(places)]):
+        tip = network_text(front, Member.from_outcome(outcome, front.dense))
+        for run in _split_at_gaps([(float(x), place[row]) for x, place in enumerate(places)]):
             canvas.line(run, f"l{colour}{'' if outcome.number in best else ' f'}", tip)
     picture = canvas.render(f"parameters of {method}")
     return f'<div class="wide"><h3>{escape(method)}</h3>{picture}</div>'
@@ -329,7 +331,7 @@ def _rank_values(
     return [None if value is None else places[str(value)] for value in values], (words[0], words[-1])
 
 
-def _unbroken(points: Iterable[tuple[float, float | None]]) -> Iterator[list[tuple[float, float]]]:
+def _split_at_gaps(points: Iterable[tuple[float, float | None]]) -> Iterator[list[tuple[float, float]]]:
     """Yield stretches without a gap."""
     run: list[tuple[float, float]] = []
     for x, y in points:
@@ -366,7 +368,7 @@ def attribution_bars(view: StudyView) -> str:
         )
         for share in shares
     ]
-    return bars(rows, 620)
+    return draw_bars(rows, 620)
 
 
 def importance_bars(view: StudyView) -> str:
@@ -386,5 +388,7 @@ def importance_bars(view: StudyView) -> str:
             ordered = sorted(weights.items(), key=lambda pair: -pair[1])[:8]
             if ordered:
                 rows = [(key, weight, f"{100 * weight:.0f} %", looks[method].place) for key, weight in ordered]
-                drawn.append(f"<div><h3>{escape(method)}: {escape(titles.get(name, name))}</h3>{bars(rows, 520)}</div>")
+                drawn.append(
+                    f"<div><h3>{escape(method)}: {escape(titles.get(name, name))}</h3>{draw_bars(rows, 520)}</div>"
+                )
     return f'<div class="row">{"".join(drawn)}</div>' if drawn else ""

@@ -208,7 +208,7 @@ def front_table_html(front: Front) -> str:
         HTML.
     """
     shown = [objective for objective in front.shown.values() if objective.name != "seconds"]
-    tested = [each for each in shown if each.quality and each.trained and _any_tested(front, each)]
+    tested = [each for each in shown if each.quality and each.trained and _has_test_results(front, each)]
     heads = ['<th class="w">method</th>', "<th>trial</th>"]
     for objective in shown:
         heads.append(f"<th>{escape(objective.heading)}</th>")
@@ -226,7 +226,7 @@ def front_table_html(front: Front) -> str:
     return f'<div class="wide"><table><tr>{"".join(heads)}</tr>{"".join(rows)}</table></div>'
 
 
-def _any_tested(front: Front, metric: Objective) -> bool:
+def _has_test_results(front: Front, metric: Objective) -> bool:
     return metric.name in front.dense.test_metrics or any(metric.name in each.test_metrics for each in front.members)
 
 
@@ -405,15 +405,15 @@ def settings(view: StudyView) -> str:
     ):
         rows = "".join(
             f'<tr><td class="w"><code>{escape(name)}</code></td><td class="w">{escape(text)}</td></tr>'
-            for name, text in _flattened(tree)
+            for name, text in _flatten(tree)
         )
         tables.append(f"<div><h3>{title}</h3><table>{rows}</table></div>" if rows else "")
     return f'<details><summary>show all</summary><div class="row">{"".join(tables)}</div></details>'
 
 
-def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _flattened(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         elif value not in (None, {}, [], ()):
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)

@@ -59,7 +59,7 @@ def front_table(front: Front, members: Sequence[Member] | None = None) -> Fitted
     columns = [
         Column("method", ["dense", *(row.method for row in rows)], words=True),
         Column("trial", ["", *labels]),
-        *_measured(front, rows),
+        *_make_measured_columns(front, rows),
     ]
     faint = frozenset(place for place, label in enumerate(labels, 1) if label.startswith("="))
     return FittedTable(f"Pareto front of {front.study}", columns, _front_caption(front), frozenset({0}), faint)
@@ -69,7 +69,7 @@ def front_table(front: Front, members: Sequence[Member] | None = None) -> Fitted
 _OBJECTIVE, _SHARE, _VALUE, _DROP, _TEST, _EXTRA = 0, 1, 2, 3, 4, 5
 
 
-def _measured(front: Front, rows: Sequence[Member]) -> Iterator[Column]:
+def _make_measured_columns(front: Front, rows: Sequence[Member]) -> Iterator[Column]:
     """Yield the columns of numbers: objectives, and what else is known.
 
     Args:
@@ -122,7 +122,7 @@ def _front_caption(front: Front) -> str:
     counted = f"{len(front.members)} of {len(front.outcomes)} trials on the front"
     lines = [f"{counted}, hypervolume {front.hypervolume():.4f}", "* knee"]
     if front.timed:
-        lines[1] += f"; {_timed_caption(front)}"
+        lines[1] += f"; {_write_timed_caption(front)}"
     elif front.quality.trained:
         lines[1] += f"; drop in {front.drop_unit}"
     if any(front.ties(member) for member in front.members):
@@ -130,7 +130,7 @@ def _front_caption(front: Front) -> str:
     return "\n".join(lines)
 
 
-def _timed_caption(front: Front) -> str:
+def _write_timed_caption(front: Front) -> str:
     noisy = any(member.noisy for member in front.members)
     told = "FLOPs and time as shares of the dense network's\neff. 1 means: half the FLOPs, half the time"
     return told + ("\n~ the measurement scattered by more than 5 %" if noisy else "")
@@ -177,13 +177,13 @@ def compare_rows(fronts: Iterable[Front]) -> list[dict[str, Any]]:
             "hypervolume": front.hypervolume(),
             "quality": front.quality.name,
             f"dense_{front.quality.name}": front.dense_value(front.quality),
-            f"best_{front.quality.name}": {name: _best_within(front, share) for name, share in BANDS.items()},
+            f"best_{front.quality.name}": {name: _find_best_within(front, share) for name, share in BANDS.items()},
         }
         for front in fronts
     ]
 
 
-def _best_within(front: Front, share: float) -> float | None:
+def _find_best_within(front: Front, share: float) -> float | None:
     """Return the best quality of all trials at or below a share of the dense FLOPs."""
     within = [outcome.metrics[front.quality.name] for outcome in front.filter(max_flops=share).outcomes]
     return (max if front.quality.maximise else min)(within, default=None)
@@ -209,11 +209,11 @@ def compare_table(fronts: Iterable[Front]) -> FittedTable:
         Column("study", [front.study for front in known], words=True),
         Column("front", [f"{row['members']} of {row['trials']}" for row in rows], 4),
         Column("hypervolume", [f"{row['hypervolume']:.4f}" for row in rows], 1),
-        Column("dense", [_or_missing(front, front.dense_value(front.quality)) for front in known], 3),
+        Column("dense", [_format_or_missing(front, front.dense_value(front.quality)) for front in known], 3),
     ]
     for place, band in enumerate(BANDS):
         found = zip(known, rows, strict=True)
-        best = [_or_missing(front, row[f"best_{front.quality.name}"][band]) for front, row in found]
+        best = [_format_or_missing(front, row[f"best_{front.quality.name}"][band]) for front, row in found]
         columns.append(Column(f"≤ {band}", best, 2 if place else 0))
     return FittedTable("Studies compared", columns, caption)
 
@@ -233,24 +233,24 @@ def space_table(space: Space, title: str = "Search space") -> ListedTable:
         condition = entry["condition"]
         name = Text(entry["name"])
         if condition:
-            name.append(f"\n  if {condition['parameter']} = {_any_of(condition['values'])}", style="dim")
-        rows.append([name, _range(entry), "" if entry["default"] is None else _short(entry["default"])])
+            name.append(f"\n  if {condition['parameter']} = {_join_choices(condition['values'])}", style="dim")
+        rows.append([name, _range(entry), "" if entry["default"] is None else _format_short(entry["default"])])
     return ListedTable(title, ["parameter", "values", "default"], rows)
 
 
-def _short(value: object) -> str:
+def _format_short(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _range(entry: Mapping[str, Any]) -> str:
     """Return the kind and the allowed values of a parameter in short."""
     if entry["choices"] is not None:
-        return _any_of(entry["choices"])
+        return _join_choices(entry["choices"])
     kind = ("whole" if entry["kind"] == "integer" else "real") + (", log" if entry["log"] else "")
     return f"{entry['low']:g} … {entry['high']:g} ({kind})"
 
 
-def _any_of(values: Iterable[object]) -> str:
+def _join_choices(values: Iterable[object]) -> str:
     return " | ".join(map(str, values))
 
 
@@ -299,5 +299,5 @@ def _share(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _or_missing(front: Front, value: float | None) -> str:
+def _format_or_missing(front: Front, value: float | None) -> str:
     return _MISSING if value is None else front.quality.format(value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from methods.contract.named import is_reference, known_names
-from spaces import InputError, unknown_name
+from methods.contract.named import is_reference, list_known_names
+from spaces import InputError, explain_unknown_name
 
 TARGETS = ("cpu", "cpu-compiled", "cuda", "cuda-eager", "onnxruntime", "openvino", "tensorrt", "executorch")
 """Where and how networks can be timed: see ``search.speed.targets``."""
@@ -42,7 +42,7 @@ class Conditions:
     seconds: float = 2.0
 
 
-def checked_targets(names: Sequence[str]) -> tuple[str, ...]:
+def validate_targets(names: Sequence[str]) -> tuple[str, ...]:
     """Check names of targets.
 
     Args:
@@ -54,10 +54,10 @@ def checked_targets(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InputError: If one is unknown or given twice, or none is given.
     """
-    known = known_names(dict.fromkeys(TARGETS, ""), GROUP)
+    known = list_known_names(dict.fromkeys(TARGETS, ""), GROUP)
     for name in names:  # a reference is followed when networks are timed: an older study opens without its module
         if name not in known and not is_reference(name):
-            raise InputError(unknown_name("latency target", name, [*known, "package.module:NAME"]))
+            raise InputError(explain_unknown_name("latency target", name, [*known, "package.module:NAME"]))
     if len(set(names)) != len(names):
         raise InputError(f"latency targets are named twice: {', '.join(names)}")
     if not names:

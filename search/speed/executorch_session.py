@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from methods.contract.inputs import Inputs, call, leaves, tensors
-from search.speed.onnx_session import NotInstalled, check_answer, without_noise
+from search.speed.onnx_session import NotInstalled, check_answer, silence_exporters
 
 if TYPE_CHECKING:
     from search.speed.interleaved import Run
@@ -39,7 +39,7 @@ def executorch_run(model: nn.Module, inputs: Inputs, threads: int) -> Run:
         raise NotInstalled(f"{error.name or 'executorch'} {_MISSING}") from error
     named = inputs if isinstance(inputs, dict) else {}
     given = tensors(inputs)
-    with without_noise():
+    with silence_exporters():
         program = torch.export.export(model, () if named else tuple(given), named)
         lowered = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
         loaded = runtime.Runtime.get().load_program(lowered.to_executorch().buffer)

@@ -111,4 +111,4 @@ def spread(samples: Samples) -> float:
     Returns:
         The largest interquartile range of a run, as a share of its median.
     """
-    return max(Quartiles.of(seconds).spread for seconds in samples)
+    return max(Quartiles.from_seconds(seconds).spread for seconds in samples)

@@ -54,7 +54,7 @@ class Entry:
     widths: tuple[Ints, ...]
     seconds: Floats
 
-    def at(self, rows: Ints) -> Floats:
+    def interpolate(self, rows: Ints) -> Floats:
         """Interpolate.
 
         Args:
@@ -112,7 +112,7 @@ class LatencyTable:
         """
         total = self.fixed + widths @ self.per_unit
         for entry in self.entries:
-            total = total + entry.at(widths)
+            total = total + entry.interpolate(widths)
         return np.asarray(total, dtype=np.float64)
 
 
@@ -182,13 +182,13 @@ def build_table(
     calls = [module_calls(network, example) for network in networks]
     changing = {dense[place][1].key for place, its in enumerate(owners) if its}
 
-    def timed(name: str, pieces: Sequence[Piece]) -> list[list[float]] | None:
+    def time_pieces(name: str, pieces: Sequence[Piece]) -> list[list[float]] | None:
         progress("timing modules", len(seen), len(changing))
         seen.add(pieces[0].key)
         return sample(name, pieces)
 
     seen: set[str] = set()
-    times = ModuleTimes(dense, calls, timed)
+    times = ModuleTimes(dense, calls, time_pieces)
     by_groups: dict[tuple[int, ...], Floats] = defaultdict(lambda: np.zeros(len(rows)))
     for place, its in enumerate(owners):
         seconds = [times.version(place, each[place][1]) for each in calls]

@@ -51,7 +51,7 @@ def measure_pair(
             try:
                 with threads_of(setting):
                     runs = [prepare(name, model, example, setting) for model in (dense, pruned)]
-                    timings[name] = Timing.of(*time_until_steady(watch(name, setting.threads), runs, effort))
+                    timings[name] = Timing.from_seconds(*time_until_steady(watch(name, setting.threads), runs, effort))
             except Untimed as error:
                 reasons[name] = str(error)
     return timings, reasons
@@ -76,7 +76,7 @@ def measure_dense(setting: Conditions, dense: nn.Module, example: Inputs) -> Qua
     try:
         with turn(), threads_of(setting):
             run = prepare(name, dense, example, setting)
-            return Quartiles.of(time_until_steady(watch(name, setting.threads), [run], effort)[0])
+            return Quartiles.from_seconds(time_until_steady(watch(name, setting.threads), [run], effort)[0])
     except Untimed as error:
         raise InputError(f"latency target {error}") from error
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.contract.inputs import Inputs, call, first_tensor, move, take
+from methods.contract.inputs import Inputs, call, get_first_tensor, move, take
 from search.records.timing import NOISE
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Effort, Samples, spread, time_until_steady
@@ -66,7 +66,7 @@ def time_versions(setting: Conditions, example: Inputs, name: str, pieces: Seque
     try:
         with threads_of(setting):
             runs = [
-                prepare(target, p.module, torch.zeros(p.shape, dtype=first_tensor(example).dtype), setting)
+                prepare(target, p.module, torch.zeros(p.shape, dtype=get_first_tensor(example).dtype), setting)
                 for p in pieces
             ]
             return time_until_steady(watch(target, setting.threads), runs, EFFORT)
@@ -170,7 +170,7 @@ class ModuleTimes:
         """
         return self._seconds.get((self._keys[place], piece.key))
 
-    def saved_seconds(self, calls: list[tuple[str, Piece]]) -> float | None:
+    def sum_saved_seconds(self, calls: list[tuple[str, Piece]]) -> float | None:
         """Add up what a cut network saves.
 
         Args:

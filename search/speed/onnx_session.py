@@ -54,7 +54,8 @@ def onnx_run(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     feed = {
-        name: tensor.numpy() for name, tensor in by_name([each.name for each in session.get_inputs()], inputs).items()
+        name: tensor.numpy()
+        for name, tensor in name_inputs([each.name for each in session.get_inputs()], inputs).items()
     }
 
     def run() -> Any:
@@ -66,7 +67,7 @@ def onnx_run(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     return run
 
 
-def by_name(names: Sequence[str], inputs: Inputs) -> dict[str, Tensor]:
+def name_inputs(names: Sequence[str], inputs: Inputs) -> dict[str, Tensor]:
     """Give the inputs of an exported network to their names.
 
     Args:
@@ -98,7 +99,7 @@ def onnx_bytes(model: nn.Module, inputs: Inputs) -> bytes:
         The graph with its weights.
     """
     named = inputs if isinstance(inputs, dict) else {}
-    with without_noise():
+    with silence_exporters():
         program: Any = torch.onnx.export(
             model, () if named else tuple(tensors(inputs)), kwargs=named, dynamo=True, verbose=False
         )
@@ -128,7 +129,7 @@ def check_answer(answers: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
 
 
 @contextmanager
-def without_noise() -> Generator[None]:
+def silence_exporters() -> Generator[None]:
     """Keep exporters from warning and logging about themselves; what matters is checked by the answer.
 
     Yields:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from methods.contract.inputs import Inputs, call, leaves
-from search.speed.onnx_session import NotInstalled, by_name, check_answer, onnx_bytes
+from search.speed.onnx_session import NotInstalled, check_answer, name_inputs, onnx_bytes
 
 if TYPE_CHECKING:
     from search.speed.interleaved import Run
@@ -45,7 +45,7 @@ def openvino_run(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     compiled = core.compile_model(core.read_model(onnx_bytes(model, inputs)), "CPU", settings)
     request = compiled.create_infer_request()
     names = [port.get_any_name() for port in compiled.inputs]
-    feed = {place: tensor.numpy() for place, tensor in enumerate(by_name(names, inputs).values())}
+    feed = {place: tensor.numpy() for place, tensor in enumerate(name_inputs(names, inputs).values())}
 
     def run() -> Any:
         return request.infer(feed)

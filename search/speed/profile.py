@@ -161,8 +161,8 @@ def build_profile(
     times = ModuleTimes(dense, [calls for *_, calls in cuts], sample)
     savings: dict[str, list[Saving]] = defaultdict(list)
     for name, share, units, calls in cuts:
-        saved_seconds = cost.dense - cost.flops({name: units})
-        savings[name].append(Saving(share, units, saved_seconds, times.saved_seconds(calls)))
+        saved_flops = cost.dense - cost.flops({name: units})
+        savings[name].append(Saving(share, units, saved_flops, times.sum_saved_seconds(calls)))
     flops = layer_flops(model, example)
     owners = {member.module: group.name for group in groups for member in group.producers(model)}
     return Profile(

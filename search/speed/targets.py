@@ -39,7 +39,7 @@ from search.speed.interleaved import Run, Watch
 from search.speed.onnx_session import NotInstalled, onnx_run
 from search.speed.openvino_session import openvino_run
 from search.speed.tensorrt_session import tensorrt_run
-from search.speed.tuner import eager, tune
+from search.speed.tuner import run_eagerly, tune
 from search.speed.watches import DeviceWatch, HostWatch
 from spaces.errors import kind_and_line
 
@@ -88,31 +88,31 @@ def prepare(name: str, model: nn.Module, example: Inputs, setting: Conditions) -
     target = load_target(name)
     try:
         network = copy.deepcopy(model).to(target.device).eval().requires_grad_(False)
-        inputs = move(like(example, setting.batch_size), target.device)
+        inputs = move(make_noise_like(example, setting.batch_size), target.device)
         if setting.channels_last:
             network = network.to(memory_format=torch.channels_last)
             inputs = map_tensors(inputs, _channels_last)
         clock = watch(name, setting.threads)
 
-        def whole(candidate: nn.Module) -> Run:
+        def prepare_network(candidate: nn.Module) -> Run:
             return target.prepare(candidate, inputs, setting.threads)
 
-        def one(form: nn.Module, x: Tensor) -> Run:
+        def prepare_layer(form: nn.Module, x: Tensor) -> Run:
             # A compiler would take minutes for all forms of all layers.
-            return eager(form, x) if target.whole else target.prepare(form, x, setting.threads)
+            return run_eagerly(form, x) if target.whole else target.prepare(form, x, setting.threads)
 
-        return tune(network, inputs, one, whole, clock, plain=target.whole)[1]
+        return tune(network, inputs, prepare_layer, prepare_network, clock, plain=target.whole)[1]
     except NotInstalled as error:
         raise Untimed(f"{name}: {error}") from error
     except Exception as error:  # compilers, exporters and networks fail in any way; the rest of a trial is kept
-        if _out_of_memory(error):
+        if _is_out_of_memory(error):
             raise Untimed(
                 f"{name}: a batch of {setting.batch_size} does not fit into memory; choose a smaller latency.batch_size"
             ) from error
-        raise Untimed(f"{name}: {target.failure} ({_short_line(error)})") from error
+        raise Untimed(f"{name}: {target.failure} ({_shorten_error(error)})") from error
 
 
-def like(example: Inputs, batch_size: int) -> Any:
+def make_noise_like(example: Inputs, batch_size: int) -> Any:
     """Make a batch of noise: on images of zeros, pooling and its like guess every branch right and look too fast.
 
     Args:
@@ -159,11 +159,11 @@ def load_target(name: str) -> Target:
     """
     if name in TARGETS:
         return TARGETS[name]
-    found: Target = load_named("latency target", name, {}, GROUP, _wrong_kind)
+    found: Target = load_named("latency target", name, {}, GROUP, _explain_wrong_kind)
     return found
 
 
-def _wrong_kind(found: Any) -> str | None:
+def _explain_wrong_kind(found: Any) -> str | None:
     return None if isinstance(found, Target) else f"is {kind_of(found)}, not a search.speed.targets.Target"
 
 
@@ -191,7 +191,7 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-def _eager(model: nn.Module, inputs: Inputs, threads: int) -> Run:
+def _prepare_eager(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     def run() -> object:
         with torch.inference_mode():
             return call(model, inputs)
@@ -200,7 +200,7 @@ def _eager(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     return run
 
 
-def _compiled(model: nn.Module, inputs: Inputs, threads: int) -> Run:
+def _prepare_compiled(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     # As one graph: where the compiler would give up, it must say so and not time the network as it is.
     compiled: Any = torch.compile(model, dynamic=False, fullgraph=True)
 
@@ -212,7 +212,7 @@ def _compiled(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     return run
 
 
-def _replayed(model: nn.Module, inputs: Inputs, threads: int) -> Run:
+def _prepare_replayed(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     # Capturing wants warm libraries, on a stream of its own (the recipe of torch's documentation).
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -233,30 +233,30 @@ def _replayed(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     return run
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     said = str(error).lower()
     return any(words in said for words in ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc"))
 
 
-def _short_line(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     text = kind_and_line(error)
     return text if len(text) <= 300 else text[:299] + "…"
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType({
-    "cpu": Target("cpu", _eager, "the network cannot run on the CPU"),
+    "cpu": Target("cpu", _prepare_eager, "the network cannot run on the CPU"),
     "cpu-compiled": Target(
         "cpu",
-        _compiled,
+        _prepare_compiled,
         "torch.compile cannot make one graph of the network, or finds no C++ compiler; leave this target out",
         whole=True,
     ),
     "cuda": Target(
-        "cuda", _replayed, "the network cannot be captured in a CUDA graph; use the target cuda-eager instead"
+        "cuda", _prepare_replayed, "the network cannot be captured in a CUDA graph; use the target cuda-eager instead"
     ),
-    "cuda-eager": Target("cuda", _eager, "the network cannot run on the GPU; leave this target out"),
+    "cuda-eager": Target("cuda", _prepare_eager, "the network cannot run on the GPU; leave this target out"),
     "onnxruntime": Target(
         "cpu",
         onnx_run,

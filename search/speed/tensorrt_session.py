@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from methods.contract.inputs import Inputs, call, leaves, move
-from search.speed.onnx_session import NotInstalled, by_name, check_answer, onnx_bytes
+from search.speed.onnx_session import NotInstalled, check_answer, name_inputs, onnx_bytes
 
 if TYPE_CHECKING:
     from search.speed.interleaved import Run
@@ -48,7 +48,7 @@ def tensorrt_run(model: nn.Module, inputs: Inputs, threads: int) -> Run:
     if len(given) != len(wanted):
         raise ValueError(f"the engine gives {len(given)} outputs, torch {len(wanted)}")
     answers = [torch.empty_like(each).contiguous() for each in wanted]
-    tensors = by_name(taken, inputs) | dict(zip(given, answers, strict=True))
+    tensors = name_inputs(taken, inputs) | dict(zip(given, answers, strict=True))
     for name, tensor in tensors.items():
         context.set_tensor_address(name, tensor.data_ptr())
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.forms import EqualForms, FormsWithTail
-from methods.contract.inputs import Inputs, call, first_tensor, take
+from methods.contract.inputs import Inputs, call, get_first_tensor, take
 from methods.network.chains import chains, forms
 from methods.network.cost import count
 from methods.network.folding import fold_norms
@@ -113,7 +113,7 @@ class AsDecided(nn.Module):
         return self.network(x)
 
 
-def tunable_layers(network: nn.Module) -> dict[str, nn.Module]:
+def find_tunable_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Find the layers of a network that have equal forms.
 
     Args:
@@ -143,7 +143,7 @@ def equal_forms(layer: nn.Module, tail: Sequence[nn.Module] = ()) -> dict[str, n
     """Build the forms of a layer.
 
     Args:
-        layer: One of :func:`tunable_layers`.
+        layer: One of :func:`find_tunable_layers`.
         tail: What follows it, for forms that run that, too.
 
     Returns:
@@ -174,7 +174,7 @@ def run_as_decided(network: nn.Module, ways: Mapping[str, str], channels_last: b
         ValueError: If something has no equal forms, or not this one.
     """
     quick = copy.deepcopy(network).eval()
-    known = tunable_layers(quick)
+    known = find_tunable_layers(quick)
     behind = tails(quick) if any(isinstance(known.get(name), FormsWithTail) for name in ways) else {}
     for name, way in ways.items():
         if name not in known:
@@ -210,7 +210,7 @@ def decide_layers(
     whole = run_as_decided(network, {}, channels_last)
     known: dict[str, Choice] = {}
     layers = {}
-    found = tunable_layers(whole.network)
+    found = find_tunable_layers(whole.network)
     behind = tails(whole.network) if any(isinstance(layer, FormsWithTail) for layer in found.values()) else {}
     for name, layer in found.items():
         tail = _take_modules(whole.network, behind.get(name, ())) if isinstance(layer, FormsWithTail) else ()
@@ -244,9 +244,9 @@ def time_forms(
         if plain and name != built and not _is_plain(form):
             continue
         alone = form if _takes_tail(layer, name) or not tail else nn.Sequential(form, *copy.deepcopy(tuple(tail)))
-        candidates[name] = _laid_out(alone.eval().requires_grad_(False), x)
+        candidates[name] = _lay_out(alone.eval().requires_grad_(False), x)
     runs = {name: prepare(form, x) for name, form in candidates.items()}
-    seconds = dict(zip(runs, _shortest(watch, list(runs.values())), strict=True))
+    seconds = dict(zip(runs, _time_shortest(watch, list(runs.values())), strict=True))
     chosen = min(seconds, key=lambda name: seconds[name])  # of equals the first: the layer as it is
     return Choice(built, chosen, seconds)
 
@@ -275,32 +275,32 @@ def tune(
         The network as it runs fastest, for inference only (the network itself where nothing is to be decided, or it
         is fastest as built), a forward pass of it, and the decision.
     """
-    if not tunable_layers(network) and tuple(layouts) == (False,):
+    if not find_tunable_layers(network) and tuple(layouts) == (False,):
         return network, whole(network), Decision(False, {}, {}, {})
     decided, plans = {}, dict[str, tuple[bool, dict[str, str]]]()
     for last in layouts:
         decided[last] = decide_layers(network, inputs, one, watch, last, plain)
         suffix = "_nhwc" if last else ""
         plans[BUILT + suffix] = last, {}
-        plans[CHOSEN + suffix] = last, _changed(decided[last])
-        plans[PLAIN + suffix] = last, _plain_ways(network)
+        plans[CHOSEN + suffix] = last, _list_changes(decided[last])
+        plans[PLAIN + suffix] = last, _list_plain_ways(network)
     candidates: dict[str, nn.Module] = {}
     for name, plan in plans.items():
         if plan not in [plans[other] for other in candidates]:
             built = plan == (False, {})
             candidates[name] = (
-                network if built else _laid_out(run_as_decided(network, plan[1], plan[0]), inputs, plan[0])
+                network if built else _lay_out(run_as_decided(network, plan[1], plan[0]), inputs, plan[0])
             )
     runs = {name: whole(candidate) for name, candidate in candidates.items()}
     if len(runs) == 1:
         ((name, run),) = runs.items()
         return candidates[name], run, Decision(plans[name][0], plans[name][1], decided[plans[name][0]], {})
-    seconds = dict(zip(runs, _shortest(watch, list(runs.values())), strict=True))
+    seconds = dict(zip(runs, _time_shortest(watch, list(runs.values())), strict=True))
     best = min(seconds, key=lambda name: seconds[name])  # of equals the first: the network as built
     return candidates[best], runs[best], Decision(*plans[best], decided[plans[best][0]], seconds)
 
 
-def eager(module: nn.Module, inputs: Inputs) -> Run:
+def run_eagerly(module: nn.Module, inputs: Inputs) -> Run:
     """Make a forward pass of a module as it is.
 
     Args:
@@ -328,11 +328,11 @@ def deployment(network: nn.Module, inputs: Inputs, watch: Watch, setting: Condit
         no layer has equal forms.
     """
     still = fold_norms(network)
-    if not tunable_layers(still):
+    if not find_tunable_layers(still):
         return None
-    first = first_tensor(inputs)
+    first = get_first_tensor(inputs)
     layouts = (False, True) if first.ndim == 4 else (False,)
-    quick, _, decision = tune(still, inputs, eager, partial(eager, inputs=inputs), watch, layouts)
+    quick, _, decision = tune(still, inputs, run_eagerly, partial(run_eagerly, inputs=inputs), watch, layouts)
     return {
         "device": first.device.type,
         "precision": str(first.dtype).removeprefix("torch."),
@@ -384,7 +384,7 @@ class _Deciding(nn.Module):
         if len(args) != 1 or not isinstance(args[0], Tensor):
             return self.tail(self.layer(*args))  # only layers of one tensor are tuned
         (x,) = args
-        key = _alike(self.layer, self.tail, x)
+        key = _describe_workload(self.layer, self.tail, x)
         if key not in self._known:
             self._known[key] = self._choose(self.layer, tuple(self.tail), x)
         self.choice = self._known[key]
@@ -392,7 +392,7 @@ class _Deciding(nn.Module):
         return answer if _takes_tail(self.layer, self.choice.chosen) else self.tail(answer)
 
 
-def _shortest(watch: Watch, runs: list[Run]) -> list[float]:
+def _time_shortest(watch: Watch, runs: list[Run]) -> list[float]:
     """Time some runs in turns; those that are far slower than the best once."""
     for run in runs:
         watch.seconds(run, 1)  # the first run may compile, allocate and choose kernels
@@ -403,7 +403,7 @@ def _shortest(watch: Watch, runs: list[Run]) -> list[float]:
     return best
 
 
-def _alike(layer: nn.Module, tail: nn.Module, x: Tensor) -> str:
+def _describe_workload(layer: nn.Module, tail: nn.Module, x: Tensor) -> str:
     """Say all that the speed of a layer follows from."""
     settings: object = getattr(layer, "settings", dict)()
     shapes = [tuple(tensor.shape) for tensor in layer.state_dict().values()]
@@ -422,10 +422,10 @@ def _is_plain(form: nn.Module) -> bool:
     return all(type(module).__module__.startswith("torch.nn.") for module in form.modules())
 
 
-def _plain_ways(network: nn.Module) -> dict[str, str]:
+def _list_plain_ways(network: nn.Module) -> dict[str, str]:
     """Name the first plain form of every layer that is not plain and has one."""
     ways: dict[str, str] = {}
-    for name, layer in tunable_layers(network).items():
+    for name, layer in find_tunable_layers(network).items():
         if not _is_plain(layer):
             plain = [way for way, form in equal_forms(layer).items() if _is_plain(form)]
             ways |= {name: plain[0]} if plain else {}
@@ -440,12 +440,12 @@ def _take_modules(network: nn.Module, names: Sequence[str]) -> tuple[nn.Module, 
     return tuple(module for module in modules if not isinstance(module, nn.Identity))
 
 
-def _laid_out(module: nn.Module, inputs: Inputs, channels_last: bool = False) -> nn.Module:
+def _lay_out(module: nn.Module, inputs: Inputs, channels_last: bool = False) -> nn.Module:
     """Give the weights the layout that images have in memory."""
-    image = first_tensor(inputs)
+    image = get_first_tensor(inputs)
     images_last = channels_last or (image.ndim == 4 and not image.is_contiguous())
     return module.to(memory_format=torch.channels_last) if images_last else module
 
 
-def _changed(found: Mapping[str, Choice]) -> dict[str, str]:
+def _list_changes(found: Mapping[str, Choice]) -> dict[str, str]:
     return {name: choice.chosen for name, choice in found.items() if choice.chosen != choice.built}

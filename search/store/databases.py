@@ -60,7 +60,7 @@ def sqlite_url(path: Path) -> str:
         ('sqlite:////runs/optuna.db', '/50%20 off/why?/optuna.db')
     """
     plain = path.as_posix()
-    if _decodes("?%", plain):
+    if _has_decoded_percents("?%", plain):
         return f"sqlite:///{plain.replace('%', '%25').replace('?', '%3F')}"
     # A question mark ends the path in such an URL, unless the path is an URL of its own.
     return f"sqlite:///file:{quote(plain)}?uri=true" if "?" in plain else f"sqlite:///{plain}"
@@ -76,12 +76,12 @@ def sqlite_file(url: str) -> str:
         The path; empty for a database in memory.
     """
     path = url.partition("://")[2].partition("?")[0].removeprefix("/")
-    if _decodes("%", path):
+    if _has_decoded_percents("%", path):
         path = unquote(path)
     return unquote(path.removeprefix("file:")) if path.startswith("file:") else path
 
 
-def _decodes(letters: str, path: str) -> bool:
+def _has_decoded_percents(letters: str, path: str) -> bool:
     """Whether a path has any of some letters, and the installed SQLAlchemy (2.1) decodes percents in paths."""
     if not set(letters) & set(path):
         return False

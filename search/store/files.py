@@ -19,14 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.records.text import printable
+from search.records.text import strip_control_characters
 from spaces import InputError
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
 _SUSPICIOUS = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]|\\u(?:00[0189]|007[fF]|20|206)")
-"""Raw or escaped characters in JSON that :func:`search.records.text.printable` may have to take out."""
+"""Raw or escaped characters in JSON that :func:`search.records.text.strip_control_characters` may have to take out."""
 
 LITTLE = 16 * 2**20
 """Bytes below which a disk counts as full where an error does not name it."""
@@ -42,9 +42,9 @@ def replace_file(path: Path) -> Generator[Path]:
     Yields:
         Where to write. If the block raises, the file at ``path`` is as it was.
     """
-    fresh = _beside(path)
+    fresh = _name_neighbour(path)
     try:
-        mode = _created(fresh)
+        mode = _create_file(fresh)
         yield fresh
         os.chmod(fresh, mode)  # writers that make private files do not decide who may read the store
         _flush(fresh)
@@ -77,7 +77,7 @@ def create_folder(path: Path) -> Generator[Path]:
         :class:`OSError`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _beside(path)
+    fresh = _name_neighbour(path)
     fresh.mkdir()
     try:
         yield fresh
@@ -97,7 +97,7 @@ def remove_folder(path: Path) -> None:
     Args:
         path: The folder.
     """
-    doomed = _beside(path)
+    doomed = _name_neighbour(path)
     path.rename(doomed)
     _flush(path.parent)
     shutil.rmtree(doomed)
@@ -123,7 +123,7 @@ def file_lock(path: Path, timeout: float = -1) -> FileLock:
     return FileLock(path, timeout=timeout, mode=mode)
 
 
-def full_disk_error(error: BaseException, folder: Path) -> OSError | None:
+def find_full_disk_error(error: BaseException, folder: Path) -> OSError | None:
     """Name the disk in an error that came of a full one, where the error does not say which.
 
     Args:
@@ -184,7 +184,7 @@ def read_json(path: Path) -> Any:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
         raise InputError(f"{path} is damaged: it is not valid JSON ({str(error) or 'nested too deeply'})") from error
-    return _printable(data) if _SUSPICIOUS.search(text) else data
+    return _strip_control_characters(data) if _SUSPICIOUS.search(text) else data
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -210,23 +210,23 @@ def _kind(data: object) -> str:
     return names.get(type(data), "a number")
 
 
-def _printable(data: Any) -> Any:
+def _strip_control_characters(data: Any) -> Any:
     """Take control characters out of all texts of parsed JSON."""
     if isinstance(data, str):
-        return printable(data)
+        return strip_control_characters(data)
     if isinstance(data, list):
-        return [_printable(part) for part in data]
+        return [_strip_control_characters(part) for part in data]
     if isinstance(data, dict):
-        return {printable(key): _printable(part) for key, part in data.items()}
+        return {strip_control_characters(key): _strip_control_characters(part) for key, part in data.items()}
     return data
 
 
-def _beside(path: Path) -> Path:
+def _name_neighbour(path: Path) -> Path:
     """Name a hidden neighbour that no other process or thread chooses."""
     return path.with_name(f".{path.name[:80]}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
 
 
-def _created(path: Path) -> int:
+def _create_file(path: Path) -> int:
     """Make an empty file and return the mode that the umask gave it."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:

@@ -23,7 +23,7 @@ from search.records.errors import StoreWarning
 from search.records.outcome import DenseRow, Outcome
 from search.records.paths import resolve_path
 from search.store.files import create_folder, file_lock, json_text, read_json, read_object, write_json
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,7 +77,7 @@ class StudyFiles:
         if name is None:
             return cls(directory, names[-1])
         if name not in names:
-            raise InputError(unknown_name("study", name, names))
+            raise InputError(explain_unknown_name("study", name, names))
         return cls(directory, name)
 
     def create(self, record: Mapping[str, Any]) -> None:
@@ -144,7 +144,7 @@ class StudyFiles:
         Returns:
             The row.
         """
-        return replace(DenseRow.from_json(self.record()["dense"]), test_metrics=self.tested().get("dense", {}))
+        return replace(DenseRow.from_json(self.record()["dense"]), test_metrics=self.read_tested().get("dense", {}))
 
     # Trials
 
@@ -190,11 +190,11 @@ class StudyFiles:
         Args:
             outcome: The trial so far.
         """
-        path = self._paused_path(outcome.number)
+        path = self._get_paused_path(outcome.number)
         path.parent.mkdir(exist_ok=True)
         write_json(path, outcome.to_json())
 
-    def paused(self, number: int) -> Outcome | None:
+    def read_paused(self, number: int) -> Outcome | None:
         """Read where a trial waits, or waited last.
 
         Args:
@@ -203,16 +203,18 @@ class StudyFiles:
         Returns:
             The trial so far; ``None`` if it was never paused, or that cannot be read: it then pauses again.
         """
-        path = self._paused_path(number)
+        path = self._get_paused_path(number)
         if not path.exists():
             return None
         try:
             return Outcome.from_json(read_object(path))
         except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
-            warnings.warn(f"{_said(path, error)}; trial {number} goes back to its rung", StoreWarning, stacklevel=2)
+            warnings.warn(
+                f"{_explain_damage(path, error)}; trial {number} goes back to its rung", StoreWarning, stacklevel=2
+            )
             return None
 
-    def paused_numbers(self) -> list[int]:
+    def list_paused(self) -> list[int]:
         """List the trials that wait at a rung.
 
         Returns:
@@ -227,9 +229,9 @@ class StudyFiles:
         Args:
             number: Its number.
         """
-        self._paused_path(number).unlink(missing_ok=True)
+        self._get_paused_path(number).unlink(missing_ok=True)
 
-    def _paused_path(self, number: int) -> Path:
+    def _get_paused_path(self, number: int) -> Path:
         return self.root / "paused" / f"{number:04d}.json"
 
     def outcome(self, number: int) -> Outcome:
@@ -248,7 +250,7 @@ class StudyFiles:
             finished = self.numbers()
             listed = f"{finished[0]}..{finished[-1]}" if finished else "none"
             raise InputError(f"trial {number} of study {self.name!r} is not finished (finished: {listed})")
-        return replace(self._read(number), test_metrics=self.tested().get(str(number), {}))
+        return replace(self._read(number), test_metrics=self.read_tested().get(str(number), {}))
 
     def numbers(self) -> list[int]:
         """List the finished trials, readable or not.
@@ -265,7 +267,7 @@ class StudyFiles:
         Returns:
             The outcomes in order of number.
         """
-        tested = self.tested()
+        tested = self.read_tested()
         outcomes = []
         for number in self.numbers():
             try:
@@ -274,7 +276,7 @@ class StudyFiles:
                 warnings.warn(str(error), StoreWarning, stacklevel=2)
         return outcomes
 
-    def damaged(self) -> dict[int, str]:
+    def find_damaged(self) -> dict[int, str]:
         """Look for finished trials that cannot be used.
 
         Returns:
@@ -296,7 +298,7 @@ class StudyFiles:
             A line for each.
         """
         lines = []
-        for number, reason in self.damaged().items():
+        for number, reason in self.find_damaged().items():
             aside = self.root / "damaged" / f"{number:04d}-{time.strftime('%Y%m%d-%H%M%S')}"
             aside.parent.mkdir(exist_ok=True)
             self.folder(number).rename(aside)
@@ -322,7 +324,7 @@ class StudyFiles:
             if outcome.number != number:
                 raise ValueError(f"it is the outcome of trial {outcome.number}")
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{_said(path, error)}; {self._cure(number)}") from error
+            raise InputError(f"{_explain_damage(path, error)}; {self._cure(number)}") from error
         return outcome
 
     def _check_weights(self, number: int) -> None:
@@ -356,7 +358,7 @@ class StudyFiles:
         except InputError as error:
             raise InputError(f"{error}; {self._cure(number)}") from error
 
-    def kept(self, number: int) -> dict[str, list[int]]:
+    def read_kept(self, number: int) -> dict[str, list[int]]:
         """Read which channel units of the dense network a finished trial kept.
 
         Args:
@@ -423,7 +425,7 @@ class StudyFiles:
 
     # The front
 
-    def _slowest(self) -> float | None:
+    def _compute_latency_limit(self) -> float | None:
         """Most seconds of one pass that the study allows; ``None`` without a limit, or where nothing is timed."""
         from search.objectives.limits import parse_latency
 
@@ -466,8 +468,8 @@ class StudyFiles:
         objectives = self.objectives()
         names = [objective.name for objective in objectives]
         # A network that could not be timed is kept, but has no place on a front with latency.
-        measured = [each for each in self.outcomes() if each.state == "complete" and not each.lacks(names)]
-        slowest = self._slowest()
+        measured = [each for each in self.outcomes() if each.state == "complete" and not each.list_missing(names)]
+        slowest = self._compute_latency_limit()
         if slowest is not None:  # nor has one that is slower than the study allows
             measured = [each for each in measured if each.metrics.get("latency", slowest) <= slowest]
         return Front(
@@ -481,7 +483,7 @@ class StudyFiles:
             views=ReportViews(),
         )
 
-    def tested(self) -> dict[str, dict[str, float]]:
+    def read_tested(self) -> dict[str, dict[str, float]]:
         """Read the metrics on the test set.
 
         Returns:
@@ -495,11 +497,11 @@ class StudyFiles:
         """Keep metrics on the test set.
 
         Args:
-            metrics: As :meth:`tested` returns them.
+            metrics: As :meth:`read_tested` returns them.
         """
         write_json(self.root / "test.json", metrics)
 
-    def tracked(self) -> dict[str, str]:
+    def read_tracked(self) -> dict[str, str]:
         """Read which MLflow runs mirror the study.
 
         Returns:
@@ -511,7 +513,7 @@ class StudyFiles:
         """Keep which MLflow runs mirror the study.
 
         Args:
-            runs: As :meth:`tracked` returns them.
+            runs: As :meth:`read_tracked` returns them.
         """
         write_json(self.root / "mlflow.json", runs)
 
@@ -555,7 +557,7 @@ class StudyFiles:
         finally:
             path.unlink(missing_ok=True)
 
-    def led(self) -> bool:
+    def is_locked(self) -> bool:
         """Tell whether some process holds the lock of the study; nothing is written, nor a driver kept away.
 
         Returns:
@@ -563,13 +565,13 @@ class StudyFiles:
         """
         return _is_locked(self.root / "driver.lock")
 
-    def driven(self) -> bool:
+    def is_driven(self) -> bool:
         """Tell whether a driver is at work on the study now; nothing is written, nor a driver kept away.
 
         Returns:
             True while some process does.
         """
-        return self.led() or any(_is_locked(path) for path in (self.root / "drivers").glob("*.lock"))
+        return self.is_locked() or any(_is_locked(path) for path in (self.root / "drivers").glob("*.lock"))
 
     def write_running(self, numbers: Sequence[int], total: int) -> None:
         """Note which trials are with workers now.
@@ -614,12 +616,12 @@ class StudyFiles:
         outcomes = self.outcomes()
         noted: dict[str, Any] = {"running": [], "total": self.config().trials}
         noted |= self._driver_note()
-        driven = self.driven()
+        driven = self.is_driven()
         finished = {outcome.number for outcome in outcomes}
         running = sorted(set(noted["running"]) - finished) if driven else []
         complete = sum(outcome.state == "complete" for outcome in outcomes)
         stopped = sum(outcome.state == "stopped" for outcome in outcomes)
-        paused = len(set(self.paused_numbers()) - set(running))
+        paused = len(set(self.list_paused()) - set(running))
         return {
             "study": self.name,
             "states": {
@@ -663,10 +665,10 @@ def study_names(directory: Path) -> list[str]:
         Names, oldest first.
     """
     found = (resolve_path(directory) / "studies").glob("[!.]*/study.json")
-    return [path.parent.name for path in sorted(found, key=lambda path: (_created(path), path))]
+    return [path.parent.name for path in sorted(found, key=lambda path: (_read_creation_time(path), path))]
 
 
-def _created(path: Path) -> float:
+def _read_creation_time(path: Path) -> float:
     """When a study was made, as it is written in its record; copies and looks do not change that."""
     try:
         created = read_object(path).get("created")
@@ -703,7 +705,7 @@ def _note(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _said(path: Path, error: Exception) -> str:
+def _explain_damage(path: Path, error: Exception) -> str:
     """Name a damaged file and what is wrong with it."""
     text = str(error)
     if text.startswith(str(path)):

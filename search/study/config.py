@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from methods.contract.recipe import LARGEST_SEED
 from search.records.formats import FORMATS, check_formats
 from search.records.paths import expand_home, resolve_file
-from search.records.text import without_credentials
-from search.speed.conditions import checked_targets
+from search.records.text import remove_credentials
+from search.speed.conditions import validate_targets
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.named_tasks import METRICS, metric_names
 from search.tasks.recipes import Training
@@ -74,13 +74,13 @@ class Resources(_Part):
 
     @field_validator("executor")
     @classmethod
-    def _known_executor(cls, name: str) -> str:
-        from methods.contract.named import is_reference, known_names
-        from spaces import unknown_name
+    def _check_executor(cls, name: str) -> str:
+        from methods.contract.named import is_reference, list_known_names
+        from spaces import explain_unknown_name
 
-        known = known_names(dict.fromkeys(EXECUTORS, ""), EXECUTOR_GROUP)
+        known = list_known_names(dict.fromkeys(EXECUTORS, ""), EXECUTOR_GROUP)
         if not is_reference(name) and name not in known:  # a reference is followed when trials are to run
-            raise InputError(unknown_name("executor", name, [*known, "package.module:Name"]))
+            raise InputError(explain_unknown_name("executor", name, [*known, "package.module:Name"]))
         return name
 
 
@@ -105,8 +105,8 @@ class Latency(_Part):
 
     @field_validator("targets")
     @classmethod
-    def _known_targets(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return names if names is None else checked_targets(names)
+    def _check_targets(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return names if names is None else validate_targets(names)
 
 
 class StudyConfig(_Part):
@@ -217,66 +217,66 @@ class StudyConfig(_Part):
 
     @field_validator("name")
     @classmethod
-    def _plain_name(cls, name: str | None) -> str | None:
+    def _check_name(cls, name: str | None) -> str | None:
         return name if name is None else check_name(name)
 
     @field_validator("data_root", "directory")
     @classmethod
-    def _without_tilde(cls, path: Path) -> Path:
+    def _expand_tilde(cls, path: Path) -> Path:
         return expand_home(path)
 
     @field_validator("study_storage")
     @classmethod
-    def _known_storage(cls, url: str | None) -> str | None:
-        return url if url is None else checked_storage(url)
+    def _check_storage(cls, url: str | None) -> str | None:
+        return url if url is None else validate_storage(url)
 
     @field_validator("methods", "objectives", "ignored", "exports", "warm_start", mode="before")
     @classmethod
-    def _listed(cls, given: Any) -> Any:
+    def _split_names(cls, given: Any) -> Any:
         """Read names with commas between them as a list, as options do."""
         return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
 
     @field_validator("methods")
     @classmethod
-    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         from methods import method_names
         from methods.contract.named import is_reference
-        from spaces import unknown_name
+        from spaces import explain_unknown_name
 
         for name in names:  # a reference is followed when the study is planned: an older study opens without its module
             if not is_reference(name) and name not in method_names():
-                raise InputError(unknown_name("method", name, [*method_names(), "package.module:Class"]))
+                raise InputError(explain_unknown_name("method", name, [*method_names(), "package.module:Class"]))
         if len(set(names)) != len(names):
             raise InputError(f"methods are named twice: {', '.join(names)}")
         return names
 
     @field_validator("exports")
     @classmethod
-    def _known_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return check_formats(names)
 
     @field_validator("sampler")
     @classmethod
-    def _known_sampler(cls, name: str) -> str:
-        from methods.contract.named import is_reference, known_names
+    def _check_sampler(cls, name: str) -> str:
+        from methods.contract.named import is_reference, list_known_names
         from search.study.samplers.choice import NAMES
-        from spaces import unknown_name
+        from spaces import explain_unknown_name
 
-        known = [*NAMES, *known_names({}, "paretoprune.samplers")]
+        known = [*NAMES, *list_known_names({}, "paretoprune.samplers")]
         if not is_reference(name) and name not in known:  # a reference is followed when the study is planned
-            raise InputError(unknown_name("sampler", name, [*known, "package.module:Name"]))
+            raise InputError(explain_unknown_name("sampler", name, [*known, "package.module:Name"]))
         return name
 
     @field_validator("scheduler")
     @classmethod
-    def _known_scheduler(cls, name: str) -> str:
-        from search.study.schedulers.making import checked_scheduler
+    def _check_scheduler(cls, name: str) -> str:
+        from search.study.schedulers.making import validate_scheduler
 
-        return checked_scheduler(name)
+        return validate_scheduler(name)
 
     @field_validator("budget", "device_budget")
     @classmethod
-    def _readable_budget(cls, given: str | None, info: ValidationInfo) -> str | None:
+    def _check_budget(cls, given: str | None, info: ValidationInfo) -> str | None:
         from search.objectives.limits import parse_budget
 
         if given is not None:
@@ -285,8 +285,8 @@ class StudyConfig(_Part):
 
     @field_validator("points")
     @classmethod
-    def _flat_points(cls, points: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
-        flat = tuple(_flat_bounds(point) for point in points)
+    def _flatten_points(cls, points: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+        flat = tuple(_flatten_bounds(point) for point in points)
         for number, point in enumerate(flat):
             if "method" not in point:
                 raise InputError(f'points: number {number + 1} names no method, such as method = "magnitude"')
@@ -294,7 +294,7 @@ class StudyConfig(_Part):
 
     @field_validator("max_drop")
     @classmethod
-    def _readable_drop(cls, given: str | float) -> str | float:
+    def _check_drop(cls, given: str | float) -> str | float:
         from search.objectives.limits import parse_drop
 
         parse_drop(given)
@@ -302,7 +302,7 @@ class StudyConfig(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _usual_objectives(cls, given: Any) -> Any:
+    def _fill_in_objectives(cls, given: Any) -> Any:
         """Search for the quality of the task and FLOPs, unless objectives are named."""
         task = given.get("task") if isinstance(given, Mapping) else None
         if not isinstance(task, str) or "objectives" in given or task == "classification":
@@ -310,7 +310,7 @@ class StudyConfig(_Part):
         return {**given, "objectives": (metric_names(task)[0], "flops")}
 
     @model_validator(mode="after")
-    def _known_objectives(self) -> Self:
+    def _check_objectives(self) -> Self:
         """Check objectives as far as that needs no code of the user's: a stored study opens without it."""
         from search.objectives import check_objectives
 
@@ -319,8 +319,8 @@ class StudyConfig(_Part):
 
     @field_validator("space")
     @classmethod
-    def _flat(cls, space: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-        return {method: _flat_bounds(bounds) for method, bounds in space.items()}
+    def _flatten_space(cls, space: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        return {method: _flatten_bounds(bounds) for method, bounds in space.items()}
 
 
 def check_name(name: str) -> str:
@@ -345,7 +345,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def checked_storage(url: str) -> str:
+def validate_storage(url: str) -> str:
     """Check the address of a storage for Optuna.
 
     Args:
@@ -358,22 +358,22 @@ def checked_storage(url: str) -> str:
         InputError: If it is of no kind that a study can be kept in.
 
     Example:
-        >>> checked_storage("postgresql://anna@db/runs")
+        >>> validate_storage("postgresql://anna@db/runs")
         'postgresql+psycopg://anna@db/runs'
     """
     kind, separator, rest = url.partition("://")
     if separator and kind in ("postgres", "postgresql", "postgresql+psycopg") and rest:
-        return f"postgresql+psycopg://{_quoted_secrets(rest)}"
+        return f"postgresql+psycopg://{_quote_secrets(rest)}"
     if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
         path = url.removeprefix("sqlite:///")
         return url if path.startswith(("/", "file:")) else f"sqlite:///{resolve_file(path)}"
     raise InputError(
-        f"study storage {without_credentials(url)!r} is not allowed: give postgresql+psycopg://USER:PASSWORD@HOST/"
+        f"study storage {remove_credentials(url)!r} is not allowed: give postgresql+psycopg://USER:PASSWORD@HOST/"
         "DATABASE, which several drivers may share, or sqlite:////PATH on a local disk"
     )
 
 
-def _quoted_secrets(address: str) -> str:
+def _quote_secrets(address: str) -> str:
     """Write user and password of an address with percents where they hold a character that would end them.
 
     Args:
@@ -383,7 +383,7 @@ def _quoted_secrets(address: str) -> str:
         The same, as SQLAlchemy reads it.
 
     Example:
-        >>> _quoted_secrets("anna:p@ss/w?rd@db:5432/runs"), _quoted_secrets("anna:p%40ss@db/runs?a=b@c")
+        >>> _quote_secrets("anna:p@ss/w?rd@db:5432/runs"), _quote_secrets("anna:p%40ss@db/runs?a=b@c")
         ('anna:p%40ss%2Fw%3Frd@db:5432/runs', 'anna:p%40ss@db/runs?a=b@c')
     """
     query = re.search(r"\?[A-Za-z_]+=", address)
@@ -409,17 +409,17 @@ def places(config: StudyConfig) -> dict[str, Any]:
     stored = config.model_dump(mode="json", include={*PLACES, "resources"})
     for table, key in ((stored, "tracking_uri"), (stored, "study_storage"), (stored["resources"], "storage")):
         if table[key] is not None:
-            table[key] = without_credentials(table[key])
+            table[key] = remove_credentials(table[key])
     return stored
 
 
-def _flat_bounds(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten_bounds(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Join nested tables into dotted parameter names, down to the tables of bounds."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and not (value and BOUNDS >= value.keys()):
-            flat |= _flat_bounds(value, f"{name}.")
+            flat |= _flatten_bounds(value, f"{name}.")
         else:
             flat[name] = value
     return flat

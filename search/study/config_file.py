@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from search.records.paths import resolve_file, resolve_path
 from search.study.config import PLACES, Resources, StudyConfig
-from search.study.keys import similar_keys
+from search.study.keys import find_similar_keys
 from search.tasks.models import HF
 from search.tasks.models.weight_files import is_weight_file
 from spaces import InputError
@@ -22,7 +22,7 @@ DEEPEST = 64
 """Tables and lists within one another beyond which a configuration is not looked at."""
 
 
-def with_places(config: StudyConfig, moved: Mapping[str, Any]) -> StudyConfig:
+def move_places(config: StudyConfig, moved: Mapping[str, Any]) -> StudyConfig:
     """Return a configuration that runs elsewhere.
 
     Args:
@@ -97,7 +97,7 @@ def _pointer(error: ValidationError) -> str:
     first = error.errors()[0]
     if first["type"] != "extra_forbidden":
         return ""
-    meant = [key for key in similar_keys(".".join(str(part) for part in first["loc"]), StudyConfig) if "." in key]
+    meant = [key for key in find_similar_keys(".".join(str(part) for part in first["loc"]), StudyConfig) if "." in key]
     pointed = f"; meant may be {' or '.join(meant[:3])}" if meant else ""
     return f"{pointed}; `paretoprune config` lists all keys"
 
@@ -106,14 +106,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte-order mark
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}{_other_meaning(path)}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}{_suggest_meaning(path)}") from error
     except RecursionError as error:
-        raise _too_deep(str(path)) from error
+        raise _make_too_deep_error(str(path)) from error
     except ValueError as error:  # not TOML, not UTF-8, or an integer of thousands of digits
-        raise InputError(f"{path} is not valid TOML: {error}{_other_meaning(path)}") from error
+        raise InputError(f"{path} is not valid TOML: {error}{_suggest_meaning(path)}") from error
 
 
-def _other_meaning(path: Path) -> str:
+def _suggest_meaning(path: Path) -> str:
     """Say how to name what is no configuration."""
     if is_weight_file(str(path)):
         return f"; a file of weights is given with --weights {path}"
@@ -122,7 +122,7 @@ def _other_meaning(path: Path) -> str:
     return ""
 
 
-def _too_deep(where: str) -> InputError:
+def _make_too_deep_error(where: str) -> InputError:
     return InputError(f"{where} nests tables or lists more than {DEEPEST} deep; no key of a configuration needs that")
 
 
@@ -133,7 +133,7 @@ def _check_depth(tree: Mapping[str, Any], where: str) -> None:
         inner = [each.values() if isinstance(each, Mapping) else each for each in level]
         level = [each for values in inner for each in values if isinstance(each, Mapping | list | tuple)]
     if level:
-        raise _too_deep(where)
+        raise _make_too_deep_error(where)
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any, where: str) -> None:
@@ -175,7 +175,7 @@ def read_value(text: str) -> Any:
         The value.
 
     Raises:
-        _too_deep: An ``InputError``, if it nests too deep.
+        _make_too_deep_error: An ``InputError``, if it nests too deep.
 
     Example:
         >>> read_value("0.3"), read_value("l1"), read_value("[1, 2]")
@@ -184,6 +184,6 @@ def read_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except RecursionError as error:
-        raise _too_deep("--set") from error
+        raise _make_too_deep_error("--set") from error
     except ValueError:
         return text

@@ -93,7 +93,7 @@ class PointCosts:
         """
         return load_method(method).flops_parameter
 
-    def band(self, limits: Limits) -> tuple[float, float]:
+    def find_band(self, limits: Limits) -> tuple[float, float]:
         """Say between which shares of the FLOPs a search looks.
 
         Args:
@@ -122,7 +122,7 @@ class PointCosts:
         flops, params = self._model.batch(kept)
         return np.column_stack([flops / self.dense.flops, params / self.dense.params])
 
-    def each(self, method: str, points: Sequence[Mapping[str, Value]]) -> Floats:
+    def cost_each(self, method: str, points: Sequence[Mapping[str, Value]]) -> Floats:
         """Leave points that no ratios describe to the surrogate: one by one they take milliseconds.
 
         Args:
@@ -149,7 +149,7 @@ class PointCosts:
         if mode in ("flops", "target") and target is not None:
             share = columns[target]
             tilt = columns.get("sparsity.tilt", np.zeros_like(share))
-            return self._meeting(share, tilt[:, None] * (self._depth - 0.5)[None])
+            return self._find_ratios(share, tilt[:, None] * (self._depth - 0.5)[None])
         if mode == "uniform":
             return np.repeat(columns["sparsity.ratio"][:, None], len(self.groups), axis=1)
         if mode in ("stage", "layer"):
@@ -162,7 +162,7 @@ class PointCosts:
             return 1 - shares.clip(1 - HIGHEST_RATIO, 1)
         return None
 
-    def _meeting(self, share: Floats, lean: Floats) -> Floats:
+    def _find_ratios(self, share: Floats, lean: Floats) -> Floats:
         """Find the ratios ``base + lean`` that leave the wanted shares of the FLOPs, by bisection of all bases."""
         wide = np.full(len(share), -float(np.abs(lean).max(initial=0.0)))
         narrow = HIGHEST_RATIO - wide

@@ -47,7 +47,7 @@ def list_keys(kind: type[BaseModel], data: str = "digits") -> list[Key]:
     return list(_walk(kind, "", kind(), data))
 
 
-def similar_keys(given: str, kind: type[BaseModel]) -> list[str]:
+def find_similar_keys(given: str, kind: type[BaseModel]) -> list[str]:
     """Find the keys that may have been meant.
 
     Args:
@@ -108,7 +108,7 @@ def meanings(kind: type[Any]) -> dict[str, str]:
             name, found[begun.group(1)] = begun.group(1), begun.group(2)
         elif name and line.strip():
             found[name] += f" {line.strip()}"
-    return {attribute: _plain(text) for attribute, text in found.items()}
+    return {attribute: _strip_markup(text) for attribute, text in found.items()}
 
 
 def _walk(kind: type[BaseModel], prefix: str, defaults: BaseModel, data: str) -> Iterator[Key]:
@@ -137,7 +137,7 @@ def _default(value: Any) -> str:
     return "{}" if value == {} else toml(value)
 
 
-def _plain(text: str) -> str:
+def _strip_markup(text: str) -> str:
     """Take the markup of docstrings away."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"\1", text)
     return re.sub(r"``([^`]+)``", r"\1", text.replace("``None``", "not set"))

@@ -8,7 +8,7 @@ from search.objectives.limits import parse_latency, parse_limit
 from search.study.config import StudyConfig
 from search.study.samplers.base import CostOf, Limits, PointCost
 from search.study.samplers.repair import repair_point
-from search.study.space import METHOD, own_space
+from search.study.space import METHOD, select_own_space
 from spaces import InputError, Space, Value
 
 
@@ -57,7 +57,7 @@ def read_limits(config: StudyConfig, dense: PointCost, least: PointCost, latency
     return Limits(least_flops, most_flops, most_params, slowest)
 
 
-def within_limits(
+def move_within_limits(
     points: Sequence[Mapping[str, Value]], space: Space, limits: Limits, cost: CostOf, dense: PointCost
 ) -> list[dict[str, Value]]:
     """Move points into the limits of a study.
@@ -80,7 +80,7 @@ def within_limits(
     moved = []
     for point in points:
         method, own = space.split(point, METHOD)
-        found = repair_point(method, own_space(space, method), own, cost, limits, dense)
+        found = repair_point(method, select_own_space(space, method), own, cost, limits, dense)
         if found is None:
             raise InputError(
                 f"{method} cannot keep to the limits ({limit_words(limits, dense)}) within its space; widen them, or "

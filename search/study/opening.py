@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from search.records.errors import RunError
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 from search.store.databases import lock_database, network_file_system, sqlite_file
 from spaces import InputError
 
@@ -96,7 +96,7 @@ def _open_server(url: str, often: bool) -> optuna.storages.RDBStorage:
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
-    public = without_credentials(url)
+    public = remove_credentials(url)
     # A machine that vanishes says nothing: within about a minute the connection counts as lost.
     patience = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
     until = time.monotonic() + OPENED_WITHIN
@@ -122,7 +122,7 @@ def _open_server(url: str, often: bool) -> optuna.storages.RDBStorage:
                 time.sleep(0.5)
                 continue
             raise RunError(
-                f"the study's storage {public} cannot be used ({without_credentials(reason)}); is the server up, and "
+                f"the study's storage {public} cannot be used ({remove_credentials(reason)}); is the server up, and "
                 "are user and password right? They are never stored: give them in --study-storage each time, or as "
                 "PGUSER and PGPASSWORD, or in ~/.pgpass"
             ) from error
@@ -145,7 +145,7 @@ def reason_away(error: BaseException) -> str | None:
             cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
         ):
             lines = str(cause.orig).strip().splitlines() or [type(cause.orig).__name__]
-            return without_credentials(lines[0])
+            return remove_credentials(lines[0])
         cause = cause.__cause__ or cause.__context__
     return None
 

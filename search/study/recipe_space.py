@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from pydantic import ValidationError
 
 from methods.contract.recipe import Recipe
-from spaces import Categorical, InputError, Integer, LogReal, Parameter, Real, Space, Value, unknown_name
+from spaces import Categorical, InputError, Integer, LogReal, Parameter, Real, Space, Value, explain_unknown_name
 from spaces.errors import explain
 
 RECIPE = "recipe"
@@ -59,7 +59,7 @@ def trial_recipe(recipe: Recipe, point: Mapping[str, Value]) -> Recipe:
         0.02
     """
     changes = split_recipe(point)[0]
-    return recipe.replaced(**changes) if changes else recipe
+    return recipe.with_changes(**changes) if changes else recipe
 
 
 def recipe_space(bounds: Mapping[str, Any], recipe: Recipe) -> Space:
@@ -83,11 +83,11 @@ def recipe_space(bounds: Mapping[str, Any], recipe: Recipe) -> Space:
     parameters = {}
     for field, bound in bounds.items():
         if field not in known:
-            raise InputError(unknown_name("field of the recipe that can be searched:", field, known))
+            raise InputError(explain_unknown_name("field of the recipe that can be searched:", field, known))
         parameter = _parameter(field, bound, getattr(recipe, field))
-        for value in _ends(parameter):
+        for value in _list_ends(parameter):
             try:
-                recipe.replaced(**{field: value})
+                recipe.with_changes(**{field: value})
             except ValidationError as error:
                 raise InputError(explain(error, Recipe, f"[space.{RECIPE}]")) from error
         parameters[START + field] = parameter
@@ -122,6 +122,6 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _ends(parameter: Parameter) -> tuple[Value, ...]:
+def _list_ends(parameter: Parameter) -> tuple[Value, ...]:
     """The values that the recipe must take: all choices, or both ends of a range."""
     return parameter.choices if isinstance(parameter, Categorical) else (parameter.low, parameter.high)

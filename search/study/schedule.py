@@ -178,7 +178,7 @@ class Schedule:
     def _choose(self) -> None:
         """Choose the legs that are due; an empty place is one that nothing was there for at its turn."""
         while self._chosen - self._taken < self._lag and not self._closed:
-            spec = self._next_leg()
+            spec = self._take_next_leg()
             if spec is None and self._open == 0:
                 for number in self._ladder.waiting:
                     self._end(number)
@@ -196,7 +196,7 @@ class Schedule:
                 self._untaken[self._chosen] = result
             self._chosen += 1
 
-    def _next_leg(self) -> TrialSpec | None:
+    def _take_next_leg(self) -> TrialSpec | None:
         if self._going_on:
             return self._ladder.go_on(self._going_on.popleft())
         promoted = self._ladder.promote()

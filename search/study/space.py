@@ -12,7 +12,7 @@ from methods import load_method
 from methods.contract.recipe import Recipe
 from search.study.recipe_space import RECIPE, recipe_space, split_recipe
 from search.study.samplers.slots import UNUSED, from_unit
-from spaces import Categorical, Condition, InputError, LayerGroup, Parameter, Space, Value, unknown_name
+from spaces import Categorical, Condition, InputError, LayerGroup, Parameter, Space, Value, explain_unknown_name
 
 EASY = 0.5
 """Share of the FLOPs from which on nearly every method loses nearly nothing: no first point is spent there."""
@@ -42,7 +42,7 @@ def level_of(method: str, space: Space, point: Mapping[str, Value]) -> str | Non
     return next((name for name in names if name is not None and name in point and space[name].only is None), None)
 
 
-def own_space(space: Space, method: str) -> Space:
+def select_own_space(space: Space, method: str) -> Space:
     """Return the part of a study's space that belongs to one method, by the method's own names.
 
     Args:
@@ -80,7 +80,7 @@ def count_points(space: Space, most: int) -> int | None:
         found += 1
         if found > most:
             return None
-        chosen = _next_choice(chosen, sizes)
+        chosen = _advance_choice(chosen, sizes)
     return found
 
 
@@ -98,7 +98,7 @@ def _sizes(space: Space, chosen: Sequence[int], most: int) -> list[int]:
     return sizes
 
 
-def _next_choice(chosen: Sequence[int], sizes: Sequence[int]) -> list[int] | None:
+def _advance_choice(chosen: Sequence[int], sizes: Sequence[int]) -> list[int] | None:
     """Count one further, the last parameter first; None after the last point."""
     following = [*chosen, *[0] * (len(sizes) - len(chosen))][: len(sizes)]
     while following and following[-1] + 1 == sizes[len(following) - 1]:
@@ -176,7 +176,7 @@ def study_space(
     """
     for name in narrowed:
         if name not in (*methods, RECIPE):
-            raise InputError(unknown_name("method with bounds in [space]:", name, [*methods, RECIPE]))
+            raise InputError(explain_unknown_name("method with bounds in [space]:", name, [*methods, RECIPE]))
     shared = {f"{RECIPE}.{field}": bound for field, bound in narrowed.get(RECIPE, {}).items()}
     own = {name: {**shared, **narrowed.get(name, {})} for name in methods}
     return Space.choose(
@@ -223,7 +223,7 @@ def method_space(
     space = method.space(groups)
     target = method.flops_parameter
     if target is not None and target not in space:
-        raise InputError(unknown_name(f"flops_parameter of method {name}:", target, space.names))
+        raise InputError(explain_unknown_name(f"flops_parameter of method {name}:", target, space.names))
     if allocation != "any" and MODE in space and MODE not in bounds:
         if allocation not in (modes := space[MODE].to_json()["choices"]):
             raise InputError(
@@ -250,7 +250,7 @@ def method_space(
     except InputError as error:
         raise InputError(f"[space.{name}]: {error}") from error
     if target is not None and target in space and method.rounds_widths:
-        space = _above(floor, space, target, name)
+        space = _leave_out_unreachable(floor, space, target, name)
     return space | recipe_space(of_recipe, recipe or Recipe()) if of_recipe else space
 
 
@@ -286,11 +286,11 @@ def complete_point(space: Space, method: str, values: Mapping[str, object], stri
     competing = space[METHOD]
     assert isinstance(competing, Categorical)
     if method not in competing.choices:
-        raise InputError(unknown_name("method of this study:", method, map(str, competing.choices)))
+        raise InputError(explain_unknown_name("method of this study:", method, map(str, competing.choices)))
     own = [name.removeprefix(f"{method}.") for name in space if name.startswith(f"{method}.")]
     for name in values:
         if name not in own:
-            raise InputError(unknown_name(f"parameter of {method}:", name, own))
+            raise InputError(explain_unknown_name(f"parameter of {method}:", name, own))
 
     def choose(name: str, parameter: Parameter) -> Value:
         if name == METHOD:
@@ -334,7 +334,7 @@ def refuse_idle_bounds(
                 )
 
 
-def _above(floor: float, space: Space, target: str, name: str) -> Space:
+def _leave_out_unreachable(floor: float, space: Space, target: str, name: str) -> Space:
     """Leave out FLOPs that widths of the wanted multiples cannot come down to."""
     allowed = space[target].to_json()
     if allowed["low"] >= floor:
@@ -348,7 +348,7 @@ def _above(floor: float, space: Space, target: str, name: str) -> Space:
     return space.narrow({target: {"low": least}})
 
 
-def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) -> list[dict[str, Value]]:
+def make_first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) -> list[dict[str, Value]]:
     """Give every method its authors' values at the same few sparsities.
 
     Args:
@@ -367,13 +367,13 @@ def first_points(space: Space, methods: Sequence[str], shares: Sequence[float]) 
             continue
         target = load_method(method).flops_parameter
         point = {
-            name: _at_share(name.removeprefix(f"{method}."), value, share, target) for name, value in defaults.items()
+            name: _set_share(name.removeprefix(f"{method}."), value, share, target) for name, value in defaults.items()
         }
         try:
             points.append(space.check(point))
         except InputError:
             continue  # outside what the user narrowed to
-    return _distinct(points)
+    return _remove_repeats(points)
 
 
 def spread_points(
@@ -411,21 +411,21 @@ def spread_points(
         if defaults is not None:
             target = load_method(method).flops_parameter
             wanted = {
-                name: _at_share(name.removeprefix(f"{method}."), value, share, target)
+                name: _set_share(name.removeprefix(f"{method}."), value, share, target)
                 for name, value in defaults.items()
             }
-            points.append(space.check({name: _within(space[name], value) for name, value in wanted.items()}))
+            points.append(space.check({name: _move_into_range(space[name], value) for name, value in wanted.items()}))
     return points
 
 
-def _within(parameter: Parameter, value: Value) -> Value:
+def _move_into_range(parameter: Parameter, value: Value) -> Value:
     """Move a number into the range of its parameter."""
     if isinstance(parameter, Categorical) or isinstance(value, bool | str):
         return value
     return min(max(value, parameter.low), parameter.high)
 
 
-def _at_share(own: str, value: Value, share: float, target: str | None) -> Value:
+def _set_share(own: str, value: Value, share: float, target: str | None) -> Value:
     """Set the parameters that decide sparsity so that about this share of the FLOPs is left.
 
     Args:
@@ -447,7 +447,7 @@ def _at_share(own: str, value: Value, share: float, target: str | None) -> Value
     return value
 
 
-def _distinct(points: list[dict[str, Value]]) -> list[dict[str, Value]]:
+def _remove_repeats(points: list[dict[str, Value]]) -> list[dict[str, Value]]:
     seen: list[dict[str, Value]] = []
     for point in points:
         if point not in seen:

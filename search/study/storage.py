@@ -27,7 +27,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.records.errors import RunError, StoreWarning
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 from search.store.databases import is_sound, lock_database, set_aside
 from search.study.opening import close_connection, database_file, experimental, is_shared, open_storage, reason_away
 from spaces import InputError
@@ -57,7 +57,7 @@ SAID_AFTER = 5.0
 """Seconds after which that is said."""
 
 
-def _patient(
+def _retry_until_answer(
     method: Callable[Concatenate[Storage, Given], Answer],
 ) -> Callable[Concatenate[Storage, Given], Answer]:
     """Have a method called again, from its beginning, until the server answers."""
@@ -112,7 +112,7 @@ class Storage:
             study = optuna.create_study(storage=open_storage(url, often=True), study_name=name, directions=directions)
         except optuna.exceptions.DuplicatedStudyError as error:
             raise InputError(
-                f"Optuna's storage {without_credentials(url)} already has a study {name!r}; choose another --name, or "
+                f"Optuna's storage {remove_credentials(url)} already has a study {name!r}; choose another --name, or "
                 f"remove it with `paretoprune delete {name}`"
             ) from error
         return cls._complete(study, objectives, identity)
@@ -136,11 +136,11 @@ class Storage:
         try:
             study = optuna.load_study(storage=open_storage(url, often=True), study_name=name)
         except KeyError as error:
-            raise InputError(f"Optuna's storage {without_credentials(url)} has no study {name!r}") from error
+            raise InputError(f"Optuna's storage {remove_credentials(url)} has no study {name!r}") from error
         found = study.user_attrs.get(IDENTITY)
         if found is not None and found != identity:
             raise InputError(
-                f"Optuna's storage {without_credentials(url)} has another study of the name {name!r}; `paretoprune "
+                f"Optuna's storage {remove_credentials(url)} has another study of the name {name!r}; `paretoprune "
                 f"rename {name} NEW` gives the one in this folder another name"
             )
         return cls._complete(study, objectives, identity)
@@ -155,7 +155,7 @@ class Storage:
                 study.set_metric_names(list(objectives))
         return cls(study)
 
-    @_patient
+    @_retry_until_answer
     def trials(self) -> dict[int, FrozenTrial]:
         """Return our trials that were asked.
 
@@ -166,8 +166,8 @@ class Storage:
         found = {number: trial for trial in asked if (number := self._number(trial)) is not None}
         return dict(sorted(found.items()))
 
-    @_patient
-    def foreign(self) -> list[int]:
+    @_retry_until_answer
+    def list_foreign(self) -> list[int]:
         """List the trials that others added and ran.
 
         Returns:
@@ -176,8 +176,8 @@ class Storage:
         asked = (t for t in self._study.get_trials(deepcopy=False) if t.state != TrialState.WAITING)
         return [trial.number for trial in asked if self._number(trial) is None]
 
-    @_patient
-    def waiting(self) -> FrozenTrial | None:
+    @_retry_until_answer
+    def find_waiting(self) -> FrozenTrial | None:
         """Return the point that was queued first and not asked yet.
 
         Returns:
@@ -186,7 +186,7 @@ class Storage:
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return waiting[0] if waiting else None
 
-    @_patient
+    @_retry_until_answer
     def enqueue(self, point: Mapping[str, Any]) -> None:
         """Have a point asked before the sampler proposes further ones.
 
@@ -195,7 +195,7 @@ class Storage:
         """
         self._study.enqueue_trial(dict(point))
 
-    @_patient
+    @_retry_until_answer
     def count_waiting(self) -> int:
         """Count the points that are queued and not asked yet.
 
@@ -217,7 +217,7 @@ class Storage:
         def write() -> None:
             nonlocal attempts
             attempts += 1
-            if attempts > 1 and self._has(number, trial):
+            if attempts > 1 and self._has_trial(number, trial):
                 return  # the server had written it before it went away
             if queued is None:
                 template = optuna.trial.create_trial(
@@ -276,7 +276,7 @@ class Storage:
             self._held = False
             close_connection(connection)
 
-    @_patient
+    @_retry_until_answer
     def claim(self, number: int, driver: str, is_gone: Callable[[str], bool]) -> bool:
         """Take a trial for a driver to run, unless another one runs it.
 
@@ -296,10 +296,10 @@ class Storage:
                 return False
             holder = kept.user_attrs.get(CLAIM)
             free = not holder or holder == driver or is_gone(holder)
-            if not free and identity not in self._beating()._get_stale_trial_ids(self._study._study_id):
+            if not free and identity not in self._get_heartbeat()._get_stale_trial_ids(self._study._study_id):
                 return False
             # The beat comes first: a claim without one would never grow stale.
-            self._beating().record_heartbeat(identity)
+            self._get_heartbeat().record_heartbeat(identity)
             self._storage.set_trial_user_attr(identity, CLAIM, driver)
             return True
 
@@ -310,7 +310,7 @@ class Storage:
             numbers: Their numbers in our study.
         """
         for number in numbers:
-            self._beating().record_heartbeat(self._ids[number])
+            self._get_heartbeat().record_heartbeat(self._ids[number])
 
     def release(self, number: int, driver: str) -> None:
         """Let another driver run a trial that this one has claimed and does not run to its end.
@@ -324,7 +324,7 @@ class Storage:
             if not kept.state.is_finished() and kept.user_attrs.get(CLAIM) == driver:
                 self._storage.set_trial_user_attr(kept._trial_id, CLAIM, "")
 
-    @_patient
+    @_retry_until_answer
     def tell(
         self, number: int, state: TrialState, values: Sequence[float] | None, attributes: Mapping[str, Any]
     ) -> None:
@@ -342,7 +342,7 @@ class Storage:
         self.note(number, attributes)
         self._storage.set_trial_state_values(identity, state, values)
 
-    @_patient
+    @_retry_until_answer
     def constrain(self, number: int, excesses: Mapping[str, float]) -> None:
         """Write by how much a trial breaks the limits of the study; nothing if it has ended.
 
@@ -354,7 +354,7 @@ class Storage:
         if not kept.state.is_finished():
             set_constraints(self._storage, kept, excesses)
 
-    @_patient
+    @_retry_until_answer
     def note(self, number: int, attributes: Mapping[str, Any]) -> None:
         """Write what is to be seen of a trial that has not ended; nothing if it has.
 
@@ -370,7 +370,7 @@ class Storage:
             if kept.user_attrs.get(name) != value:
                 self._storage.set_trial_user_attr(identity, name, value)
 
-    def _has(self, number: int, trial: FrozenTrial) -> bool:
+    def _has_trial(self, number: int, trial: FrozenTrial) -> bool:
         """Look whether a trial is written, as it is to be."""
         kept = self.trials().get(number)
         if kept is None or kept.params != trial.params or kept.state != trial.state:
@@ -378,11 +378,11 @@ class Storage:
         self._ids[number] = kept._trial_id
         return True
 
-    def _beating(self) -> optuna.storages._heartbeat.BaseHeartbeat:
+    def _get_heartbeat(self) -> optuna.storages._heartbeat.BaseHeartbeat:
         assert isinstance(self._storage, optuna.storages._heartbeat.BaseHeartbeat)
         return self._storage
 
-    @_patient
+    @_retry_until_answer
     def _lock(self, engine: Engine) -> Connection:
         """Wait for the study's lock on the server; it goes with the connection."""
         from sqlalchemy import text
@@ -408,7 +408,7 @@ class Storage:
                 away = time.monotonic() - began
                 if self._engine is None or (reason := reason_away(error)) is None:
                     raise
-                where = without_credentials(self._engine.url.render_as_string(hide_password=True))
+                where = remove_credentials(self._engine.url.render_as_string(hide_password=True))
                 if away > PATIENCE:
                     raise RunError(
                         f"the study's storage {where} has not answered for {away:.0f} s ({reason}); start it, and go on"
@@ -427,7 +427,7 @@ class Storage:
         return number if isinstance(number, int) else None
 
 
-def finished_trial(
+def make_finished_trial(
     params: Mapping[str, Any],
     distributions: Mapping[str, optuna.distributions.BaseDistribution],
     values: Sequence[float] | None,
@@ -449,7 +449,7 @@ def finished_trial(
         The trial.
     """
     return optuna.trial.create_trial(
-        state=ended_as(values, state),
+        state=get_end_state(values, state),
         values=values,
         params=dict(params),
         distributions=dict(distributions),
@@ -471,7 +471,7 @@ def set_constraints(storage: optuna.storages.BaseStorage, trial: FrozenTrial, ex
             storage.set_trial_system_attr(trial._trial_id, f"constraints:{name}", value)
 
 
-def ended_as(values: Sequence[float] | None, state: str) -> TrialState:
+def get_end_state(values: Sequence[float] | None, state: str) -> TrialState:
     """Say in Optuna's words how a trial ended.
 
     Args:
@@ -482,7 +482,8 @@ def ended_as(values: Sequence[float] | None, state: str) -> TrialState:
         ``COMPLETE``; ``PRUNED`` for a trial that was stopped at a rung; else ``FAIL``.
 
     Example:
-        >>> ended_as([0.9, 500.0], "complete").name, ended_as(None, "stopped").name, ended_as(None, "diverged").name
+        >>> ends = [([0.9, 500.0], "complete"), (None, "stopped"), (None, "diverged")]
+        >>> tuple(get_end_state(*end).name for end in ends)
         ('COMPLETE', 'PRUNED', 'FAIL')
     """
     if values is not None:
@@ -560,7 +561,7 @@ def read_trials(url: str, name: str) -> TrialsSeen:
     kept = Storage(study)
     trials = kept.trials()
     ended = frozenset(number for number, trial in trials.items() if trial.state.is_finished())
-    return TrialsSeen(study.user_attrs.get(IDENTITY), frozenset(trials), ended, len(kept.foreign()))
+    return TrialsSeen(study.user_attrs.get(IDENTITY), frozenset(trials), ended, len(kept.list_foreign()))
 
 
 def is_damaged(url: str) -> bool:

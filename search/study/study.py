@@ -29,11 +29,11 @@ from search.study.opening import experimental
 from search.study.samplers.base import Limits
 from search.study.samplers.choice import resolve_sampler
 from search.study.samplers.making import Maker
-from search.study.samplers.stock import stock_sampler
+from search.study.samplers.stock import make_stock_sampler
 from search.study.schedule import Schedule
 from search.study.schedulers.ladder import Ladder
 from search.study.space import METHOD
-from search.study.storage import Storage, ended_as, finished_trial, set_constraints
+from search.study.storage import Storage, get_end_state, make_finished_trial, set_constraints
 from spaces import InputError, Space, Value
 from spaces.dialects import suggest, to_optuna
 
@@ -170,7 +170,7 @@ class Study:
         self._told = set()
         count = max([-1, *kept, *outcomes]) + 1
 
-        def mend(number: int) -> TrialSpec:
+        def repair(number: int) -> TrialSpec:
             what = self._reconcile_trial(number, kept.get(number), outcomes.get(number))
             if what is not None:
                 mended.setdefault(what, []).append(number)
@@ -178,14 +178,14 @@ class Study:
 
         # The sweep is played again on what is known of it, so that each question knows what it knew.
         known = {**(paused or {}), **outcomes}
-        again = _Again(count, mend, lambda outcome: self._tell_copy(outcomes[outcome.number]))
+        again = _Again(count, repair, lambda outcome: self._tell_copy(outcomes[outcome.number]))
         with suppress(_Enough):
             Schedule(again, FOREVER, lag, known.get, lambda outcome: None, ladder=ladder)
         for number in range(again.asked_so_far, count):
-            mend(number)
+            repair(number)
         # The rest is told by the schedule, which asks in between what is to be asked.
         lines = [f"{_list_numbers(numbers)}: {what}" for what, numbers in mended.items()]
-        if foreign := self._storage.foreign():
+        if foreign := self._storage.list_foreign():
             lines.append(
                 f"{_list_numbers(foreign)} of Optuna's storage: not run by this study, left there and not counted"
             )
@@ -218,11 +218,11 @@ class Study:
         with self._storage.exclusive():
             kept = self._storage.find(number)
             if kept is None:
-                queued = None if number < len(self._first) else self._storage.waiting()
+                queued = None if number < len(self._first) else self._storage.find_waiting()
                 trial = self._draw(number, queued)
                 self._storage.add(number, trial, queued)
                 return self._spec(trial)
-        self._remember(_running(kept))
+        self._remember(_reopen(kept))
         return self._spec(self._copy.get_trials(deepcopy=False)[number])
 
     def tell(self, outcome: Outcome) -> None:
@@ -236,7 +236,7 @@ class Study:
         values = self._values(outcome)
         with self._storage.exclusive():
             self._storage.constrain(outcome.number, self._limits.excesses(outcome.metrics))
-            self._storage.tell(outcome.number, ended_as(values, outcome.state), values, _attributes(outcome))
+            self._storage.tell(outcome.number, get_end_state(values, outcome.state), values, _attributes(outcome))
         self._tell_copy(outcome)
 
     def pause(self, outcome: Outcome) -> None:
@@ -257,14 +257,14 @@ class Study:
         """Add a trial to the copy, and to the storage where that lacks it or differs; say what was mended."""
         if outcome is not None:
             point = {METHOD: outcome.method, **{f"{outcome.method}.{n}": value for n, value in outcome.point.items()}}
-            if kept is not None and self._agrees(kept, point, outcome):
-                self._remember(_running(kept))
+            if kept is not None and self._is_consistent(kept, point, outcome):
+                self._remember(_reopen(kept))
                 return None
-            trial = _running(self._trial(point, {} if kept is None else kept.system_attrs))
+            trial = _reopen(self._trial(point, {} if kept is None else kept.system_attrs))
             self._remember(trial)
             self._storage.add(
                 number,
-                finished_trial(
+                make_finished_trial(
                     trial.params,
                     trial.distributions,
                     self._values(outcome),
@@ -276,18 +276,18 @@ class Study:
             if kept is None:
                 return "finished, but not in Optuna's storage; taken up there again"
             return "not the same in Optuna's storage as on disk; what is on disk counts"
-        if kept is None or not self._whole(kept):
+        if kept is None or not self._is_complete(kept):
             # Neither has it, or a kill came between two of its parameters: the same question has the same answer.
             trial = self._draw(number, None)
             self._storage.add(number, trial)
             return "asked, but not kept whole; asked again"
-        self._remember(_running(kept))
+        self._remember(_reopen(kept))
         if not kept.state.is_finished():
             return None
-        self._storage.add(number, _running(kept))
+        self._storage.add(number, _reopen(kept))
         return "finished, but the folder is gone; run again"
 
-    def _agrees(self, kept: FrozenTrial, point: Mapping[str, Value], outcome: Outcome) -> bool:
+    def _is_consistent(self, kept: FrozenTrial, point: Mapping[str, Value], outcome: Outcome) -> bool:
         """Whether Optuna's storage has this trial with this result, or may still be told it."""
         if kept.params != point:
             return False
@@ -295,7 +295,7 @@ class Study:
             return True
         return (kept.values if kept.state == TrialState.COMPLETE else None) == self._values(outcome)
 
-    def _whole(self, trial: FrozenTrial) -> bool:
+    def _is_complete(self, trial: FrozenTrial) -> bool:
         """Whether a trial has a value for every parameter that applies."""
         try:
             self._space.walk(lambda name, parameter: parameter.check(name, trial.params[name]))
@@ -316,7 +316,7 @@ class Study:
 
     def _make(self, seed: int) -> optuna.samplers.BaseSampler:
         """Make the sampler of a question."""
-        return stock_sampler(self._sampler, seed, self._trials) if self._maker is None else self._maker(seed)
+        return make_stock_sampler(self._sampler, seed, self._trials) if self._maker is None else self._maker(seed)
 
     def _draw(self, number: int, queued: FrozenTrial | None) -> FrozenTrial:
         """Have the sampler fill a new trial of the copy."""
@@ -339,7 +339,7 @@ class Study:
     def _tell_copy(self, outcome: Outcome) -> None:
         """Tell the copy what came of a trial."""
         values = self._values(outcome)
-        state = ended_as(values, outcome.state)
+        state = get_end_state(values, outcome.state)
         trial = self._copy.get_trials(deepcopy=False)[outcome.number]
         set_constraints(self._copy._storage, trial, self._limits.excesses(outcome.metrics))
         self._copy.tell(outcome.number, values=values, state=state)
@@ -347,7 +347,7 @@ class Study:
 
     def _values(self, outcome: Outcome) -> list[float] | None:
         """Return what the study optimises; None for a trial that has no place in it."""
-        if outcome.state != "complete" or outcome.lacks(self._objectives):
+        if outcome.state != "complete" or outcome.list_missing(self._objectives):
             return None
         return [float(outcome.metrics[name]) for name in self._objectives]
 
@@ -431,7 +431,7 @@ def _attributes(outcome: Outcome) -> dict[str, Any]:
     return {**outcome.metrics, **outcome.extra} | ({"error": error.splitlines()[-1]} if error else {})
 
 
-def _running(trial: FrozenTrial) -> FrozenTrial:
+def _reopen(trial: FrozenTrial) -> FrozenTrial:
     """Return a trial as it was before it ended."""
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from methods.contract.named import is_reference, known_names
+from methods.contract.named import is_reference, list_known_names
 from search.records.paths import resolve_path
 from search.study.config_file import load_config
 from search.study.keys import meanings, toml
 from search.tasks.data.sets import DATA
-from search.tasks.models import GROUP, HF, MODELS, unknown_model
+from search.tasks.models import GROUP, HF, MODELS, explain_unknown_model
 from search.tasks.recipes import default_recipe
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 FINETUNE_KEYS = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "distill")
 """Fields of the recipe that are written out."""
@@ -42,19 +42,19 @@ def write_template(
         InputError: If there is no such network or data set.
     """
     given: dict[str, Any] = {"model": model, "data": data, "data_root": data_root, "methods": methods}
-    if model is not None and not is_reference(model) and model not in known_names(MODELS, GROUP):
-        raise InputError(unknown_model(model))
+    if model is not None and not is_reference(model) and model not in list_known_names(MODELS, GROUP):
+        raise InputError(explain_unknown_model(model))
     if data is not None and not is_reference(data):
-        _check_known("data", data, known_names(DATA, "paretoprune.data"))
+        _check_known("data", data, list_known_names(DATA, "paretoprune.data"))
     config = load_config(None, (), **{name: value for name, value in given.items() if value is not None})
     said = meanings(type(config))
     recipe, epochs = default_recipe(config.data, "finetune")
     _, dense_epochs = default_recipe(config.data, "dense")
     top: list[tuple[str, Any, bool]] = [
-        ("model", _named_from_folder(config.model, folder), True),
+        ("model", _write_name_relative(config.model, folder), True),
         ("weights", "weights.safetensors", False),
-        ("data", _named_from_folder(config.data, folder), True),
-        ("data_root", _from_folder(config.data_root, folder), data_root is not None),
+        ("data", _write_name_relative(config.data, folder), True),
+        ("data_root", _write_relative(config.data_root, folder), data_root is not None),
         ("methods", config.methods, True),
         ("objectives", config.objectives, True),
         ("trials", config.trials, True),
@@ -77,22 +77,22 @@ def write_template(
     return "\n".join(lines)
 
 
-def _from_folder(path: Path, folder: Path | None) -> Path:
+def _write_relative(path: Path, folder: Path | None) -> Path:
     """A path as it is written in a file of that folder: relative where it lies below."""
     home = resolve_path(folder or Path())
     return path.relative_to(home) if path.is_relative_to(home) else path
 
 
-def _named_from_folder(name: str, folder: Path | None) -> str:
+def _write_name_relative(name: str, folder: Path | None) -> str:
     """A name as it is written in a file of that folder: what ``hf:`` stands before is a path."""
     if not name.startswith(HF):
         return name
-    return f"{HF}{_from_folder(Path(name.removeprefix(HF)), folder)}"
+    return f"{HF}{_write_relative(Path(name.removeprefix(HF)), folder)}"
 
 
 def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        raise InputError(unknown_name(kind, name, [*known, "hf:FOLDER", "package.module:function"]))
+        raise InputError(explain_unknown_name(kind, name, [*known, "hf:FOLDER", "package.module:function"]))
 
 
 def _line(name: str, value: Any, is_set: bool) -> str:

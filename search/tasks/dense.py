@@ -19,11 +19,11 @@ from torch import nn
 from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe
 from methods.training.evaluation import evaluate
-from methods.training.precision import half_type
+from methods.training.precision import choose_half_type
 from methods.training.trainer import Trainer
 from search.store.files import create_folder, json_text, read_object
 from search.store.weights import load_weights, save_weights
-from search.tasks.identity import answers, same_answers
+from search.tasks.identity import answers, has_same_answers
 from search.tasks.models.weight_files import is_weight_file
 from search.tasks.workload import Workload, task_identity
 from spaces import InputError
@@ -129,7 +129,7 @@ def dense_network(
         The network and what is known of it. A store that cannot be written, or that holds a damaged
         network, is an :class:`spaces.InputError`.
     """
-    model, fit = workload.fitted()
+    model, fit = workload.build_with_fit()
     trains = workload.weights is None or bool(fit.head)
     frozen = fit.head if workload.freeze_backbone else ()
     identity = _identity(workload, model, trains, recipe, epochs, seed)
@@ -159,7 +159,7 @@ def _folder(store: Path, digest: str, own: list[float]) -> Path:
         except InputError:
             return folder  # damaged: said when it is loaded
         # Networks of earlier versions have no answers, and are taken for what they seem.
-        if then is None or same_answers(then, own):
+        if then is None or has_same_answers(then, own):
             return folder
         number += 1
 
@@ -170,10 +170,10 @@ def _lock(folder: Path) -> AbstractContextManager[object]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(folder.with_suffix(".lock")).acquire()
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _make_unwritable_error(folder, error) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> InputError:
+def _make_unwritable_error(folder: Path, error: OSError) -> InputError:
     return InputError(f"the dense network cannot be stored in {folder}: {error.strerror or error}")
 
 
@@ -237,7 +237,7 @@ def _train(
         ).run()
         seconds = time.perf_counter() - started
         model.requires_grad_(True)
-    metrics = evaluate(model, validation, autocast=half_type(recipe), task=workload.task).metrics
+    metrics = evaluate(model, validation, autocast=choose_half_type(recipe), task=workload.task).metrics
     model.to("cpu")
     return history, seconds, dict(metrics)
 
@@ -267,7 +267,7 @@ def _store(
             save_weights(model.state_dict(), fresh / "weights.safetensors")
             (fresh / "record.json").write_text(json_text(record), encoding="utf-8")
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _make_unwritable_error(folder, error) from error
 
 
 def _load(folder: Path, model: nn.Module, cached: bool) -> Dense:

@@ -44,7 +44,7 @@ def answers(model: nn.Module, example: Inputs) -> list[float]:
     return [float(number) for number in flat[:ANSWERS].cpu().nan_to_num()]  # as JSON can hold them
 
 
-def same_answers(one: Sequence[float], other: Sequence[float]) -> bool:
+def has_same_answers(one: Sequence[float], other: Sequence[float]) -> bool:
     """Compare what two networks make of one input.
 
     Args:
@@ -93,7 +93,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = []
     if "network" in then and then["network"] != now["network"]:
         found.append("the network has other layers or sizes")
-    elif "answers" in then and not same_answers(then["answers"], now["answers"]):
+    elif "answers" in then and not has_same_answers(then["answers"], now["answers"]):
         found.append("the network has the same layers, but other weights or another forward pass")
     found += [
         f"the {part} are others"

@@ -64,7 +64,7 @@ def network_and_example(
     """
     if data is None and ":" in name and not name.startswith((TORCHVISION, TIMM, HF)):
         raise InputError(f"what inputs does {name!r} take? Name its data as well (example: --data cifar10)")
-    outputs, example = _from_data(data, data_root, task, name) if data is not None else _find_published(name)
+    outputs, example = _read_data(data, data_root, task, name) if data is not None else _find_published(name)
     return build_model(name, outputs, example, seed=0, task=task), example
 
 
@@ -105,7 +105,7 @@ def _find_published(name: str) -> tuple[int, Inputs]:
     return classes, torch.zeros(shape)
 
 
-def _from_data(name: str, root: Path, task: Task | None, model: str) -> tuple[int, Inputs]:
+def _read_data(name: str, root: Path, task: Task | None, model: str) -> tuple[int, Inputs]:
     data = _load(name, root, task, model)
     return data.outputs, data.example
 

@@ -6,10 +6,10 @@ import ast
 from importlib.util import find_spec
 from pathlib import Path
 
-from methods.contract.named import registered_parts
+from methods.contract.named import list_registered_parts
 
 
-def first_sentence(place: str) -> str:
+def read_first_sentence(place: str) -> str:
     """Read what the docstring of a function begins with.
 
     Args:
@@ -43,4 +43,4 @@ def entry_point_names(group: str) -> list[tuple[str, str]]:
     Returns:
         Pairs of a name and where it is.
     """
-    return [(point.name, point.value) for point in registered_parts(group)]
+    return [(point.name, point.value) for point in list_registered_parts(group)]

@@ -48,7 +48,7 @@ def load_task(name: str, options: Mapping[str, Any] | None = None) -> Task:
     """
     from methods.contract.task import Task, check_metrics
 
-    found = load_named("task", name, TASKS, GROUP, _wrong)
+    found = load_named("task", name, TASKS, GROUP, _explain_wrong_task)
     given = dict(options or {})
     if isinstance(found, Task) and given:
         raise InputError(f"task {name!r} is an object already, it takes no options ({', '.join(given)})")
@@ -71,7 +71,7 @@ def metric_names(name: str) -> tuple[str, ...]:
     return tuple(metric.name for metric in load_task(name).metrics)
 
 
-def _wrong(found: Any) -> str | None:
+def _explain_wrong_task(found: Any) -> str | None:
     """Say what is wrong with something that was named as a task."""
     from methods.contract.task import Task
 

@@ -27,7 +27,7 @@ class Training(BaseModel):
 
     @field_validator("recipe")
     @classmethod
-    def _known(cls, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _check_recipe(cls, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             Recipe.model_validate(recipe)
         except ValidationError as error:
@@ -42,29 +42,29 @@ Default = tuple[Recipe, float]
 _SGD = Recipe(optimizer="sgd", lr=0.1, momentum=0.9, nesterov=True, schedule="cosine")
 
 DENSE: dict[str, Default] = {
-    "digits": (_SGD.replaced(batch_size=64, warmup=0.1), 20),
-    "mnist": (_SGD.replaced(warmup=0.1), 5),
-    "fashion_mnist": (_SGD.replaced(warmup=0.1), 15),
+    "digits": (_SGD.with_changes(batch_size=64, warmup=0.1), 20),
+    "mnist": (_SGD.with_changes(warmup=0.1), 5),
+    "fashion_mnist": (_SGD.with_changes(warmup=0.1), 15),
     "cifar10": (_SGD, 30),
     "cifar100": (_SGD, 30),
-    "imagefolder": (_SGD.replaced(batch_size=256, weight_decay=1e-4, label_smoothing=0.1, warmup=0.05), 90),
+    "imagefolder": (_SGD.with_changes(batch_size=256, weight_decay=1e-4, label_smoothing=0.1, warmup=0.05), 90),
 }
 """How dense networks are trained, by name of the data set."""
 
 FINETUNE: dict[str, Default] = {
-    "digits": (_SGD.replaced(lr=0.05, batch_size=64), 20),
-    "mnist": (_SGD.replaced(lr=0.02), 3),
-    "fashion_mnist": (_SGD.replaced(lr=0.02), 5),
-    "cifar10": (_SGD.replaced(lr=0.02), 10),
-    "cifar100": (_SGD.replaced(lr=0.02), 10),
-    "imagefolder": (_SGD.replaced(lr=0.01, batch_size=256, weight_decay=1e-4), 10),
+    "digits": (_SGD.with_changes(lr=0.05, batch_size=64), 20),
+    "mnist": (_SGD.with_changes(lr=0.02), 3),
+    "fashion_mnist": (_SGD.with_changes(lr=0.02), 5),
+    "cifar10": (_SGD.with_changes(lr=0.02), 10),
+    "cifar100": (_SGD.with_changes(lr=0.02), 10),
+    "imagefolder": (_SGD.with_changes(lr=0.01, batch_size=256, weight_decay=1e-4), 10),
 }
 """How every trial prunes and fine-tunes, by name of the data set."""
 
 OTHERS: dict[Phase, Default] = {
-    "dense": (_SGD.replaced(lr=0.05, warmup=0.1), 30),
-    "finetune": (_SGD.replaced(lr=0.01), 10),
-    "transfer": (_SGD.replaced(lr=0.01, warmup=0.1), 10),
+    "dense": (_SGD.with_changes(lr=0.05, warmup=0.1), 30),
+    "finetune": (_SGD.with_changes(lr=0.01), 10),
+    "transfer": (_SGD.with_changes(lr=0.01, warmup=0.1), 10),
 }
 """The same for the user's own data."""
 
@@ -86,7 +86,7 @@ def default_recipe(data: str, phase: Phase = "dense") -> Default:
     """
     if phase == "transfer":
         recipe, epochs = FINETUNE.get(data, OTHERS[phase])
-        return recipe.replaced(warmup=OTHERS[phase][0].warmup), epochs
+        return recipe.with_changes(warmup=OTHERS[phase][0].warmup), epochs
     table = DENSE if phase == "dense" else FINETUNE
     return table.get(data, OTHERS[phase])
 
@@ -107,7 +107,7 @@ def resolve_recipe(training: Training, phase: Phase, data: str) -> Default:
     """
     recipe, epochs = default_recipe(data, phase)
     try:
-        recipe = recipe.replaced(**training.recipe)
+        recipe = recipe.with_changes(**training.recipe)
     except ValidationError as error:
         raise InputError(
             explain(error, Recipe, "finetune.recipe" if phase == "finetune" else "dense.recipe")

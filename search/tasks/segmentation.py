@@ -99,7 +99,7 @@ class Segmentation(Task):
             ``[batch]``.
         """
         losses = F.cross_entropy(output, target, ignore_index=self.ignore_index, reduction="none").flatten(1)
-        return losses.sum(1) / self._counting(target)
+        return losses.sum(1) / self._count_pixels(target)
 
     def sums(self, output: Tensor, target: Target) -> Sums:
         """Add up losses and count pixels by true and predicted class.
@@ -259,7 +259,7 @@ class Segmentation(Task):
         rows = output.detach().movedim(1, -1).flatten(0, -2).softmax(dim=1)
         residual = softmax_residual(rows, target.where(counting, torch.zeros_like(target)).flatten())
         residual = residual.view(len(output), *output.shape[2:], -1).movedim(-1, 1)
-        scale = counting.to(residual.dtype) / self._counting(target).to(residual.dtype).sqrt()[:, None, None]
+        scale = counting.to(residual.dtype) / self._count_pixels(target).to(residual.dtype).sqrt()[:, None, None]
         gradient: Tensor = residual * scale[:, None]
         return gradient
 
@@ -292,6 +292,6 @@ class Segmentation(Task):
         student, wanted = (each.movedim(1, -1).flatten(0, -2) for each in (output, teacher))
         return distill_softmax(student, wanted, temperature)
 
-    def _counting(self, target: Tensor) -> Tensor:
+    def _count_pixels(self, target: Tensor) -> Tensor:
         """How many pixels of each image count, at least 1: ``[batch]``."""
         return (target != self.ignore_index).flatten(1).sum(1).clamp_min(1)

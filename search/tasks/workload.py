@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from methods.contract.classification import Classification
-from methods.contract.inputs import Inputs, call, dtypes_of, first_tensor, shapes_of
+from methods.contract.inputs import Inputs, call, dtypes_of, get_first_tensor, shapes_of
 from methods.contract.loop import LoopTask
 from methods.contract.task import Task
 from search.tasks.data.augmentations import UserAugmentation
-from search.tasks.data.own_loop import own_loop_data
+from search.tasks.data.own_loop import make_loop_data
 from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
-from search.tasks.models import build_fitted
+from search.tasks.models import build_with_fit
 from search.tasks.models.formats import image_format
 from search.tasks.models.weights import Fit
 from spaces import InputError
@@ -94,7 +94,7 @@ class Workload:
         """
         task = Classification() if task is None else task
         if isinstance(task, LoopTask):
-            return cls(model, own_loop_data(task), split, seed, weights, task)
+            return cls(model, make_loop_data(task), split, seed, weights, task)
         data_set = load_data(data, data_root, split, task, augment, image_format(model))
         return cls(model, data_set, split, seed, weights, task, freeze_backbone)
 
@@ -109,15 +109,15 @@ class Workload:
         Returns:
             The network in training mode, with the user's weights or initial ones.
         """
-        return self.fitted()[0]
+        return self.build_with_fit()[0]
 
-    def fitted(self) -> tuple[nn.Module, Fit]:
+    def build_with_fit(self) -> tuple[nn.Module, Fit]:
         """Build the network, and say how the user's weights fitted it.
 
         Returns:
             The network in training mode, and what of the weights fitted.
         """
-        return build_fitted(self.model, self.data.outputs, self.example, self.seed, self.weights, self.task)
+        return build_with_fit(self.model, self.data.outputs, self.example, self.seed, self.weights, self.task)
 
     def check(self, model: nn.Module) -> None:
         """Refuse a network whose outputs do not belong to the targets of the data.
@@ -161,7 +161,7 @@ def _answer(model: nn.Module, inputs: Inputs, augmented: bool) -> Any:
     except Exception as error:
         if not augmented:
             raise
-        shape = list(first_tensor(inputs).shape)
+        shape = list(get_first_tensor(inputs).shape)
         raise InputError(
             f"augment gives inputs of shape {shape}, on which the network fails: {' '.join(str(error).split())[:200]}"
         ) from error

@@ -69,7 +69,7 @@ class ModelSource:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def logged_model(client: MlflowClient, experiment_id: str, run_id: str) -> LoggedModel | None:
+def find_logged_model(client: MlflowClient, experiment_id: str, run_id: str) -> LoggedModel | None:
     """Find the model that a run has.
 
     Args:
@@ -99,7 +99,7 @@ def log_model(client: MlflowClient, experiment_id: str, run_id: str, source: Mod
     from mlflow.entities import LoggedModelOutput, Metric
     from mlflow.models import Model
 
-    known = logged_model(client, experiment_id, run_id)
+    known = find_logged_model(client, experiment_id, run_id)
     if known is not None:
         return str(known.model_id)
     name = re.sub(r"[/:.%\"']", "-", source.name)
@@ -163,7 +163,7 @@ def _save(source: ModelSource, folder: Path, described: Model) -> None:
 
     model, program = source.build(), folder.with_name("network")
     program.mkdir()
-    with _quiet():
+    with _silence_exporter():
         import mlflow.pyfunc  # which warns of itself, too
 
         batch = source.write(model, source.inputs, program / PROGRAM)
@@ -190,7 +190,7 @@ def _save(source: ModelSource, folder: Path, described: Model) -> None:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
+def _silence_exporter() -> Generator[None]:
     """Exporter and MLflow talk of themselves; a sweep has a display of its own."""
     logger = logging.getLogger("mlflow.pyfunc")
     before = logger.level

@@ -54,10 +54,10 @@ def run_name(outcome: Outcome, cost_share: float | None, quality: Objective = AC
     if not outcome.complete:
         return f"{outcome.number:04d} failed {outcome.method}"
     share = "" if cost_share is None else f" {cost_share:.2f}x"
-    return f"{outcome.number:04d}{_short(outcome.metrics, quality)}{share} {outcome.method}"
+    return f"{outcome.number:04d}{_format_metrics(outcome.metrics, quality)}{share} {outcome.method}"
 
 
-def _short(metrics: Mapping[str, float], quality: Objective) -> str:
+def _format_metrics(metrics: Mapping[str, float], quality: Objective) -> str:
     value = metrics.get(quality.name)
     return "" if value is None else f" {quality.format(value).replace(' ', '')}"
 
@@ -72,7 +72,7 @@ def dense_name(dense: DenseRow, quality: Objective = ACCURACY) -> str:
     Returns:
         A name such as ``dense 98.61% 1.00x``.
     """
-    return f"dense{_short(dense.metrics, quality)} 1.00x"
+    return f"dense{_format_metrics(dense.metrics, quality)} 1.00x"
 
 
 def dense_metrics(dense: DenseRow, costs: Collection[str] = COSTS) -> dict[str, float]:
@@ -174,7 +174,7 @@ def trial_metrics(
     return points
 
 
-def finite(points: Iterable[MetricPoint]) -> tuple[list[MetricPoint], str]:
+def split_finite(points: Iterable[MetricPoint]) -> tuple[list[MetricPoint], str]:
     """Set aside values that are not numbers: MLflow's charts and orderings go wrong with them.
 
     Args:

@@ -22,7 +22,7 @@ from typing import Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from search.records.paths import resolve_path
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 from search.store.databases import is_sound, lock_database, network_file_system, set_aside, sqlite_file, sqlite_url
 from spaces import InputError
 
@@ -101,9 +101,9 @@ class RunStore:
     @property
     def public(self) -> str:
         """The address without user name and password."""
-        return without_credentials(self.uri)
+        return remove_credentials(self.uri)
 
-    def known_run(self, known: Mapping[str, str]) -> str | None:
+    def find_known_run(self, known: Mapping[str, str]) -> str | None:
         """Find the run that mirrors a study in this store.
 
         Args:
@@ -135,7 +135,7 @@ class RunStore:
     def require_directory(self) -> None:
         """Make sure that the local directory can be written to; create it."""
         if self.artifacts is not None:
-            _writable(self.directory)
+            _require_writable(self.directory)
 
     def remove_misread_folder(self) -> None:
         """Remove the empty folder that MLflow makes where an address with percents would lie if it were not decoded."""
@@ -181,7 +181,7 @@ class RunStore:
                     )
 
     @contextmanager
-    def opening(self) -> Generator[None]:
+    def wait_for_database(self) -> Generator[None]:
         """Wait until no other process opens a database file: MLflow fills a new one, which only one process can do.
 
         Yields:
@@ -223,15 +223,15 @@ class RunStore:
         except urllib.error.HTTPError as answer:
             answer.close()
         except (OSError, ValueError) as error:
-            raise self._unreachable(getattr(error, "reason", error)) from error
+            raise self._make_unreachable_error(getattr(error, "reason", error)) from error
 
     def _check_port(self, host: str, port: int) -> None:
         try:
             socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
         except OSError as error:
-            raise self._unreachable(error) from error
+            raise self._make_unreachable_error(error) from error
 
-    def _unreachable(self, reason: object) -> InputError:
+    def _make_unreachable_error(self, reason: object) -> InputError:
         return InputError(
             f"nothing answers at the tracking URI {self.public!r} ({reason}); start that server, correct the address, "
             f"or leave it out to use {self.directory / 'mlflow.db'}"
@@ -250,7 +250,7 @@ def experiment_name(given: str | None) -> str:
     return given or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
-def _writable(directory: Path) -> None:
+def _require_writable(directory: Path) -> None:
     """Create the directory and write a file to it that vanishes at once."""
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from search.objectives import Objective
 from search.records.outcome import DenseRow, Outcome
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 from search.report.palette import styles
 from search.tracking.models import ModelSource, log_model, register
 from search.tracking.origin import origin
@@ -36,16 +36,16 @@ from search.tracking.records import (
     clip_markdown,
     dense_metrics,
     dense_name,
-    finite,
     flatten,
     milliseconds,
     run_name,
     shares,
+    split_finite,
     trial_metrics,
     trial_params,
 )
 from search.tracking.run_store import RunStore, experiment_name
-from search.tracking.ui_views import prepared_views
+from search.tracking.ui_views import describe_views
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Tracker:
         store = RunStore.resolve(directory, tracking_uri)
         store.prepare()
         import_mlflow()
-        with _explain(store), store.opening():
+        with _explain(store), store.wait_for_database():
             store.repair_locations()
             client = _client(store.uri)
             store.remove_misread_folder()
@@ -159,7 +159,7 @@ class Tracker:
         costs = [each.name for each in objectives if each.relative and each.name != "seconds"]
         self._costs = tuple(dict.fromkeys([*costs, *COSTS]))
         with _explain(self.store):
-            parent = self._continued(run_id) if run_id else None
+            parent = self._find_parent_run(run_id) if run_id else None
             if parent is None:
                 own = {"kind": "sweep", "sweep": name, **self._origin, **(tags or {})}
                 parent = self._client.create_run(self.experiment_id, milliseconds(time.time()), own, name)
@@ -167,10 +167,10 @@ class Tracker:
             else:
                 self.experiment_id = parent.info.experiment_id
                 self._client.update_run(parent.info.run_id, "RUNNING")
-                self._children = self._known_children(parent.info.run_id)
+                self._children = self._find_children(parent.info.run_id)
             self._parent = parent.info.run_id
             self._send_config(config, parent.data.params)
-            for key, view in prepared_views(self._quality.name, self._costs).items():
+            for key, view in describe_views(self._quality.name, self._costs).items():
                 self._client.set_experiment_tag(self.experiment_id, key, json.dumps(view))
         if dense is not None:
             self.log_dense(dense)
@@ -233,8 +233,8 @@ class Tracker:
             InputError: If MLflow does not have the trial, or does not take name or alias.
         """
         with _explain(self.store):
-            run = self._continued(parent)
-            child = None if run is None else self._known_children(parent).get(number)
+            run = self._find_parent_run(parent)
+            child = None if run is None else self._find_children(parent).get(number)
             if run is None or child is None:
                 raise InputError(f"MLflow at {self.store.public} does not hold trial {number} of {source.name!r}")
             model_id = log_model(self._client, run.info.experiment_id, child.run_id, source)
@@ -286,7 +286,7 @@ class Tracker:
         """
         return self._outbox.close(timeout)
 
-    def _continued(self, run_id: str) -> Run | None:
+    def _find_parent_run(self, run_id: str) -> Run | None:
         """Return the parent run of an earlier start, unless this store never had it or it was deleted."""
         from mlflow.exceptions import MlflowException
 
@@ -298,7 +298,7 @@ class Tracker:
             raise
         return run if run.info.lifecycle_stage == "active" else None
 
-    def _known_children(self, parent: str) -> dict[int, Child]:
+    def _find_children(self, parent: str) -> dict[int, Child]:
         """Return the runs of trials that an earlier start has sent, by number."""
         children: dict[int, Child] = {}
         query, token = f"tags.`{PARENT}` = '{parent}' and tags.kind = 'trial'", None
@@ -427,7 +427,7 @@ class Tracker:
         """Write metrics and parameters in as few calls as MLflow's limits allow."""
         from mlflow.entities import Metric, Param, RunTag
 
-        kept, odd = finite(points)
+        kept, odd = split_finite(points)
         metrics = [Metric(*point) for point in kept]
         texts = [Param(name, text) for name, text in params.items()]
         tags = [RunTag("not_finite", odd[:RUN_TAG_LENGTH])] if odd else []
@@ -491,5 +491,5 @@ def _explain(store: RunStore) -> Generator[None]:
 
 def _reason(error: BaseException) -> str:
     """Return the first line of an error, fit for the user's eyes."""
-    line = without_credentials(str(error)).strip().partition("\n")[0]
+    line = remove_credentials(str(error)).strip().partition("\n")[0]
     return f"{type(error).__name__}: {line if len(line) <= 200 else line[:199] + '…'}"

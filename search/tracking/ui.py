@@ -69,7 +69,7 @@ def serve(
         _show(ui_url(store.uri.rstrip("/"), name), open_browser, announce)
         return
     try:
-        with _ended_by_sigterm(), running(store, host, port) as server:
+        with _interrupt_on_sigterm(), run_server(store, host, port) as server:
             _show(ui_url(server.base, name, start=server.start), open_browser, announce)
             server.wait()
     except KeyboardInterrupt:  # the way to end it
@@ -77,7 +77,7 @@ def serve(
 
 
 class Server:
-    """A running MLflow server; made by :func:`running`.
+    """A running MLflow server; made by :func:`run_server`.
 
     Attributes:
         base: Its address, without a slash at the end.
@@ -111,7 +111,7 @@ class Server:
             RuntimeError: If it ended or did not answer in time; its output is on stderr.
         """
         deadline = time.monotonic() + timeout
-        while not _healthy(self.base):
+        while not _is_healthy(self.base):
             code = self.process.poll()
             if code is not None or time.monotonic() > deadline:
                 self._show_log()
@@ -135,7 +135,7 @@ class Server:
 
 
 @contextmanager
-def running(store: RunStore, host: str = "127.0.0.1", port: int = 5000) -> Generator[Server]:
+def run_server(store: RunStore, host: str = "127.0.0.1", port: int = 5000) -> Generator[Server]:
     """Run a server over a local store or a database.
 
     Args:
@@ -164,7 +164,7 @@ def running(store: RunStore, host: str = "127.0.0.1", port: int = 5000) -> Gener
             env=settings,
             start_new_session=True,
         )
-        server = Server(f"http://{_reachable(host)}:{port}", process, log, START if own else "/")
+        server = Server(f"http://{_name_host(host)}:{port}", process, log, START if own else "/")
         try:
             server.wait_ready()
             yield server
@@ -210,7 +210,7 @@ def _show(url: str, open_browser: bool, announce: Callable[[str], None] | None) 
         webbrowser.open(url)
 
 
-def _healthy(base: str) -> bool:
+def _is_healthy(base: str) -> bool:
     try:
         with urllib.request.urlopen(f"{base}/health", timeout=READY_SECONDS) as answer:
             return bool(answer.status == 200)
@@ -219,7 +219,7 @@ def _healthy(base: str) -> bool:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Generator[None]:
+def _interrupt_on_sigterm() -> Generator[None]:
     """Let SIGTERM act like Ctrl-C, so that the server does not outlive this process."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -245,11 +245,11 @@ def _check_port(host: str, port: int) -> None:
         raise InputError(f"the host {host!r} is not known here; give an address of this machine") from error
     except OSError as error:
         raise InputError(
-            f"cannot listen on port {port} of {host} ({error.strerror}); try --port {_free_port(host, port)}"
+            f"cannot listen on port {port} of {host} ({error.strerror}); try --port {_find_free_port(host, port)}"
         ) from error
 
 
-def _free_port(host: str, taken: int) -> int:
+def _find_free_port(host: str, taken: int) -> int:
     for port in range(max(taken, 5000) + 1, max(taken, 5000) + 20):
         try:
             return _bind(host, port)
@@ -268,7 +268,7 @@ def _bind(host: str, port: int) -> int:
         return int(listener.getsockname()[1])
 
 
-def _reachable(host: str) -> str:
+def _name_host(host: str) -> str:
     """Return the address to type for a host that is listened on."""
     if host in {"", "0.0.0.0", "::"}:
         return "127.0.0.1"

@@ -36,7 +36,7 @@ def _columns(quality: str, costs: Sequence[str]) -> dict[str, int]:
     }
 
 
-def prepared_views(
+def describe_views(
     quality: str = "accuracy", costs: Sequence[str] = ("flops", "params", "latency")
 ) -> dict[str, dict[str, Any]]:
     """Describe the prepared views.

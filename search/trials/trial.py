@@ -29,7 +29,7 @@ from methods.network.architecture import describe
 from methods.network.channels import cut
 from search.objectives import OBJECTIVES, Measure, MeasureContext, Objective, load_objectives
 from search.records.outcome import Outcome, State
-from search.records.text import printable
+from search.records.text import strip_control_characters
 from search.records.timing import Timing
 from search.records.trial_spec import TrialSpec
 from search.speed.conditions import Conditions
@@ -84,7 +84,7 @@ class Setting:
     max_latency: float | None = None
     anatomy: Anatomy | None = field(default=None, repr=False)
 
-    def placed(self) -> Setting:
+    def move_to_device(self) -> Setting:
         """Return the setting with everything on its device.
 
         Returns:
@@ -145,7 +145,7 @@ def run_trial(
     """
     session = Uninterrupted() if session is None else session
     torch.set_num_threads(setting.threads)
-    setting = setting.placed()
+    setting = setting.move_to_device()
     started = time.time()
     clock = time.perf_counter()
     records: list[dict[str, float]] = []
@@ -156,11 +156,11 @@ def run_trial(
 
     try:
         problem = _problem(setting, spec, keep, progress, session)
-        early = _timed_widths(setting, spec, problem)
+        early = _time_widths(setting, spec, problem)
         pruned = _prune(setting, spec, problem)
         require_finite(pruned.model)
         seconds = session.earlier_seconds + time.perf_counter() - clock
-        timings, untimed = early.fitting(problem, pruned) or _timings(setting, pruned.model)
+        timings, untimed = early.find_timings(problem, pruned) or _timings(setting, pruned.model)
         outcome = Outcome(
             number=spec.number,
             method=spec.method,
@@ -184,14 +184,14 @@ def run_trial(
         if paused.decision == "pause":
             raise
         spent = session.earlier_seconds + time.perf_counter() - clock
-        return Finished(failed_outcome(spec, str(paused), started, spent, records, "stopped"), None, {})
+        return Finished(make_failed_outcome(spec, str(paused), started, spent, records, "stopped"), None, {})
     except (Exception, SystemExit) as error:  # a method that ends the program ends its trial
         spent = session.earlier_seconds + time.perf_counter() - clock
         text, kind = traceback.format_exc(), failure_kind(error)
-        return Finished(failed_outcome(spec, text, started, spent, records, kind), None, {})
+        return Finished(make_failed_outcome(spec, text, started, spent, records, kind), None, {})
 
 
-def failed_outcome(
+def make_failed_outcome(
     spec: TrialSpec,
     error: str,
     started: float,
@@ -222,7 +222,7 @@ def failed_outcome(
         widths={},
         extra={},
         seed=spec.seed,
-        error=printable(error),
+        error=strip_control_characters(error),
         started=started,
         seconds=seconds,
     )
@@ -332,7 +332,7 @@ class _Early:
     kept: Mapping[str, int] | None = None
     timings: Timings = field(default_factory=lambda: ({}, {}))
 
-    def fitting(self, problem: Problem, pruned: Pruned) -> Timings | None:
+    def find_timings(self, problem: Problem, pruned: Pruned) -> Timings | None:
         """Return what was measured, if the method has made the network that was timed."""
         if self.kept is None or any(
             kept != self.kept.get(name, of) for name, (kept, of) in _widths(problem, pruned).items()
@@ -341,7 +341,7 @@ class _Early:
         return self.timings
 
 
-def _timed_widths(setting: Setting, spec: TrialSpec, problem: Problem) -> _Early:
+def _time_widths(setting: Setting, spec: TrialSpec, problem: Problem) -> _Early:
     """Time the network that the point will come to, where a limit says that it may be too slow; refuse it if it is."""
     if setting.max_latency is None or setting.timed is None:
         return _Early()

@@ -28,7 +28,7 @@ from search.records.errors import RunError
 from search.records.paths import resolve_path
 from search.study.config import Resources
 from spaces import InputError
-from spaces.errors import first_line
+from spaces.errors import shorten_error
 
 PATIENCE = 60.0
 """Seconds within which a cluster must answer, and have room for a trial."""
@@ -185,7 +185,7 @@ def _connect(address: str, working_dir: str | None) -> None:
         hint = ""
         if "auth" in str(error).lower() or os.environ.get("RAY_AUTH_MODE") is None:
             hint = "; if it asks for a token, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its head node"
-        raise RunError(f"Ray at {address!r} cannot be reached: {first_line(error)}{hint}") from error
+        raise RunError(f"Ray at {address!r} cannot be reached: {shorten_error(error)}{hint}") from error
 
 
 def _code_to_send(working_dir: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from search.records.outcome import Outcome, State
 from search.records.trial_spec import TrialSpec, history_to_rung, pauses_at
 from search.store.studies import StudyFiles
 from search.trials.checkpoint import Checkpoints, checkpoint_folder
-from search.trials.trial import Finished, Setting, failed_outcome, run_trial
+from search.trials.trial import Finished, Setting, make_failed_outcome, run_trial
 from search.workers.progress import Marker
 
 TIMED_OUT = 75
@@ -76,13 +76,13 @@ def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles, store: Ch
         recipe = setting.recipe
         if finished.outcome.state == "out_of_memory" and 2 * recipe.accumulate <= recipe.batch_size:
             pieces = 2 * recipe.accumulate
-            smaller = replace(setting, recipe=recipe.replaced(accumulate=pieces))
+            smaller = replace(setting, recipe=recipe.with_changes(accumulate=pieces))
             records.clear()
             finished = _run(smaller, spec, files, marker, records, keep)
             outcome = replace(finished.outcome, extra=finished.outcome.extra | {"accumulate": float(pieces)})
             finished = replace(finished, outcome=outcome)
     except Paused as paused:
-        outcome = failed_outcome(spec, str(paused), started, time.time() - started, records, "paused")
+        outcome = make_failed_outcome(spec, str(paused), started, time.time() - started, records, "paused")
         files.write_paused(outcome)
         return outcome
     finally:
@@ -124,7 +124,7 @@ def ended_leg(files: StudyFiles, spec: TrialSpec, steps: int) -> Outcome | None:
     """
     if spec.number in files.numbers():
         return files.outcome(spec.number)
-    paused = files.paused(spec.number)
+    paused = files.read_paused(spec.number)
     return None if paused is None or history_to_rung(paused.history, spec.until, steps) is None else paused
 
 
@@ -159,7 +159,7 @@ def write_failure(files: StudyFiles, spec: TrialSpec, started: float, error: str
         The outcome that is on disk.
     """
     if spec.number not in files.numbers():
-        dead = failed_outcome(spec, error, started, time.time() - started, [], state)
+        dead = make_failed_outcome(spec, error, started, time.time() - started, [], state)
         files.write(Finished(dead, None, {}))
     return files.outcome(spec.number)
 

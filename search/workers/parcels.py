@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 from search.store.files import create_folder
 from search.store.studies import StudyFiles
 from spaces import InputError
-from spaces.errors import first_line
+from spaces.errors import shorten_error
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -107,7 +107,7 @@ class Storage:
             self._system.rm_file(path)
         except Exception as error:  # every file system of fsspec raises errors of its own
             raise InputError(
-                f"storage {without_credentials(self._address)!r} cannot be written: {first_line(error)}"
+                f"storage {remove_credentials(self._address)!r} cannot be written: {shorten_error(error)}"
             ) from error
 
     def send(self, files: StudyFiles, number: int) -> None:
@@ -195,7 +195,7 @@ def _open_filesystem(address: str) -> tuple[AbstractFileSystem, str]:
         system, root = fsspec.core.url_to_fs(address)
     except Exception as error:  # unknown protocols, missing packages, wrong options: each library its own error
         raise InputError(
-            f"storage {without_credentials(address)!r} cannot be used: {first_line(error)}; give a directory that "
+            f"storage {remove_credentials(address)!r} cannot be used: {shorten_error(error)}; give a directory that "
             "all nodes see, or an address of fsspec such as s3://bucket/runs"
         ) from error
     return system, str(root)

@@ -16,7 +16,7 @@ from methods.network.layers import ZeroPadShortcut
 __all__ = ["CLASSES", "IMAGE", "NETS", "TensorSplit", "blobs", "find_anatomy", "seeded"]
 
 
-def plain_net() -> nn.Module:
+def make_plain_net() -> nn.Module:
     """Convolutions with biases, no norms."""
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
@@ -89,7 +89,7 @@ def projection_net() -> nn.Module:
     return _residual(projection=True)
 
 
-def zero_pad_net() -> nn.Module:
+def make_zero_pad_net() -> nn.Module:
     """Residual, with :class:`ZeroPadShortcut` where the width changes."""
     return _residual(projection=False)
 
@@ -145,10 +145,10 @@ def linear_net() -> nn.Module:
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
-    "plain": plain_net,
+    "plain": make_plain_net,
     "vgg": vgg_net,
     "projection": projection_net,
-    "zero_pad": zero_pad_net,
+    "zero_pad": make_zero_pad_net,
     "grouped": grouped_net,
     "depthwise": depthwise_net,
     "linear": linear_net,

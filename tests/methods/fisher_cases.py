@@ -61,7 +61,7 @@ def columns(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return torch.stack([torch.stack(entries, dim=-1) for entries in pixels], dim=1)
 
 
-def with_head(layer: nn.Module, outputs: int) -> nn.Sequential:
+def add_head(layer: nn.Module, outputs: int) -> nn.Sequential:
     """The layer, an activation in place, and a linear classifier on the mean over positions."""
     head = seeded(lambda: nn.Linear(outputs, CLASSES), seed=1).double()
     return nn.Sequential(layer, nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
@@ -88,7 +88,7 @@ def mlp() -> nn.Sequential:
     )
 
 
-def orthogonal(size: int, seed: int, groups: int = 1) -> Tensor:
+def make_orthogonal(size: int, seed: int, groups: int = 1) -> Tensor:
     q, _ = torch.linalg.qr(random(groups, size, size, seed=seed))
     return cast(Tensor, q)
 

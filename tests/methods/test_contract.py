@@ -78,7 +78,7 @@ def register(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, str]) -> None:
         assert group == "paretoprune.methods"
         return points
 
-    monkeypatch.setattr(named, "registered_parts", registered_parts)
+    monkeypatch.setattr(named, "list_registered_parts", registered_parts)
 
 
 def test_third_parties_register_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def outcome(number: int = 0, **changes: Any) -> Outcome:
     return Outcome(**(fields | changes))
 
 
-def quick_config(directory: Path, **changes: Any) -> StudyConfig:
+def make_quick_config(directory: Path, **changes: Any) -> StudyConfig:
     """Digits, two steps of training, everything in this process."""
     fields: dict[str, Any] = {
         "directory": directory,

@@ -81,12 +81,12 @@ def spaces(draw: st.DrawFn) -> Space:
     return Space(named, conditions)
 
 
-def applies(space: Space, name: str, point: Point) -> bool:
+def is_active(space: Space, name: str, point: Point) -> bool:
     """Whether a parameter applies at a point, by going up the line of its parents."""
     condition = space.condition(name)
     if condition is None:
         return True
-    return applies(space, condition.parameter, point) and point[condition.parameter] in condition.values
+    return is_active(space, condition.parameter, point) and point[condition.parameter] in condition.values
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from spaces import ByDamage, InputError, LayerGroup
-from spaces.budget import best_widths, damage_at
+from spaces.budget import choose_best_widths, damage_at
 
 
 class Chain:
@@ -51,7 +51,7 @@ def test_the_solver_mostly_finds_the_best_of_all_choices_and_is_seldom_far_from_
             for widths in itertools.product(range(1, 7), repeat=3)
             if cost(dict(zip(curves, widths, strict=True))) <= target
         )
-        found = best_widths(curves, cost.batch, [target], {name: list(range(1, 7)) for name in curves})[0]
+        found = choose_best_widths(curves, cost.batch, [target], {name: list(range(1, 7)) for name in curves})[0]
         assert found is not None and cost(found) <= target
         spent = sum(damage_at(curves[name], width) for name, width in found.items())
         gaps.append((spent - best) / sum(curve[0][1] for curve in curves.values()))
@@ -67,7 +67,7 @@ def test_larger_budgets_do_less_damage_and_nothing_more_fits(seed: int) -> None:
     allowed = {name: list(range(1, 10)) for name in curves}
     dense = cost(dict.fromkeys(curves, 9))
     targets = [dense * part / 10 for part in range(2, 10)]
-    found = best_widths(curves, cost.batch, targets, allowed)
+    found = choose_best_widths(curves, cost.batch, targets, allowed)
     spent = [sum(damage_at(curves[n], w) for n, w in widths.items()) for widths in found if widths is not None]
     assert len(spent) == len(targets)
     assert all(later <= earlier * 1.1 + 1e-9 for earlier, later in itertools.pairwise(spent))
@@ -83,22 +83,22 @@ GROUPS = [
 ]
 
 
-def flat(kept: Mapping[str, int]) -> float:
+def cost_flat(kept: Mapping[str, int]) -> float:
     return float(sum(kept.values()))
 
 
 def test_what_hurts_less_is_cut_and_weights_turn_that() -> None:
-    assert ByDamage(flops=0.6).keep(GROUPS, flat) == {"a": 8, "b": 1}
-    turned = ByDamage(flops=0.6, damage_weights={"tail": 9.0}).keep(GROUPS, flat)
+    assert ByDamage(flops=0.6).keep(GROUPS, cost_flat) == {"a": 8, "b": 1}
+    turned = ByDamage(flops=0.6, damage_weights={"tail": 9.0}).keep(GROUPS, cost_flat)
     assert turned["b"] == 8 and turned["a"] == 1
-    assert ByDamage(flops=1.0).keep(GROUPS, flat) == {"a": 8, "b": 8}
-    assert ByDamage(flops=0.8).keep(GROUPS, flat, round_to=4) == {"a": 8, "b": 4}
+    assert ByDamage(flops=1.0).keep(GROUPS, cost_flat) == {"a": 8, "b": 8}
+    assert ByDamage(flops=0.8).keep(GROUPS, cost_flat, round_to=4) == {"a": 8, "b": 4}
 
 
 def test_allocations_that_are_impossible() -> None:
     with pytest.raises(InputError, match=r"flops = 0.05 cannot be reached; .* the smallest share is 0.125"):
-        ByDamage(flops=0.05).keep(GROUPS, flat)
+        ByDamage(flops=0.05).keep(GROUPS, cost_flat)
     with pytest.raises(InputError, match="unknown stage 'tale'; did you mean 'tail'"):
-        ByDamage(flops=0.5, damage_weights={"tale": 1.0}).keep(GROUPS, flat)
+        ByDamage(flops=0.5, damage_weights={"tale": 1.0}).keep(GROUPS, cost_flat)
     with pytest.raises(InputError, match="needs measured damages"):
-        ByDamage(flops=0.5).keep([LayerGroup("a", 8, "stem", 0.0)], flat)
+        ByDamage(flops=0.5).keep([LayerGroup("a", 8, "stem", 0.0)], cost_flat)

@@ -17,7 +17,7 @@ from spaces import (
     Space,
 )
 from spaces.dialects import suggest, to_optuna
-from tests.spaces.cases import applies, patient, seeds, spaces
+from tests.spaces.cases import is_active, patient, seeds, spaces
 
 EVERY_KIND = Space(
     {
@@ -44,7 +44,7 @@ def test_optuna_is_asked_for_what_applies_and_answers_with_points(space: Space, 
     point = suggest(space, trial)
     assert space.check(point) == point
     assert trial.params == point
-    assert list(point) == [name for name in space if applies(space, name, point)]
+    assert list(point) == [name for name in space if is_active(space, name, point)]
     distributions = to_optuna(space)
     assert list(distributions) == list(space)
     assert trial.distributions == {name: distributions[name] for name in point}

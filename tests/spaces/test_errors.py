@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from spaces.errors import LISTED, InputError, explain, unknown_name
+from spaces.errors import LISTED, InputError, explain, explain_unknown_name
 
 
 class Strict(BaseModel):
@@ -33,7 +33,7 @@ class Whole(Strict):
 
     @field_validator("name")
     @classmethod
-    def _checked(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if name == "own":
             raise InputError("in our own words")
         if name == "plain":
@@ -64,8 +64,8 @@ def test_first_bad_value_is_explained_as_the_user_wrote_it(given: dict[str, obje
 
 def test_only_similar_names_of_many_are_listed() -> None:
     names = [f"layer{n}.conv" for n in range(500)]
-    said = unknown_name("group", "layer7.con", names)
+    said = explain_unknown_name("group", "layer7.con", names)
     assert said.startswith("unknown group 'layer7.con'; did you mean 'layer7.conv'? (known: layer7.conv, ")
     assert said.endswith(f" and {500 - LISTED} more)")
-    assert unknown_name("group", "zzz", names).startswith("unknown group 'zzz' (known: layer0.conv, ")
-    assert unknown_name("group", "zzz", []) == "unknown group 'zzz' (known: none)"
+    assert explain_unknown_name("group", "zzz", names).startswith("unknown group 'zzz' (known: layer0.conv, ")
+    assert explain_unknown_name("group", "zzz", []) == "unknown group 'zzz' (known: none)"

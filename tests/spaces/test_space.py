@@ -21,7 +21,7 @@ from spaces import (
     Space,
     Value,
 )
-from tests.spaces.cases import applies, patient, seeds, spaces
+from tests.spaces.cases import is_active, patient, seeds, spaces
 
 OPTIMISER = Space(
     {
@@ -43,7 +43,7 @@ OPTIMISER = Space(
 @given(spaces(), seeds)
 def test_a_sampled_point_has_what_applies_and_is_valid(space: Space, seed: int) -> None:
     point = space.sample(seed)
-    assert list(point) == [name for name in space if applies(space, name, point)]
+    assert list(point) == [name for name in space if is_active(space, name, point)]
     shuffled = dict(Random(seed).sample(list(point.items()), k=len(point)))
     assert list(space.check(shuffled).items()) == list(point.items())
 
@@ -89,7 +89,7 @@ def test_survives_pickle(space: Space) -> None:
     assert pickle.loads(pickle.dumps(space)) == space
 
 
-def _some_bounds(space: Space, rng: Random) -> dict[str, dict[str, object]]:
+def _draw_bounds(space: Space, rng: Random) -> dict[str, dict[str, object]]:
     """Bounds that any space accepts: half of the choices of parameters without a condition, a lower half."""
     bounds: dict[str, dict[str, object]] = {}
     for name, parameter in space.items():
@@ -105,7 +105,7 @@ def _some_bounds(space: Space, rng: Random) -> dict[str, dict[str, object]]:
 @patient
 @given(spaces(), seeds)
 def test_a_narrowed_space_is_a_subset(space: Space, seed: int) -> None:
-    bounds = _some_bounds(space, Random(seed))
+    bounds = _draw_bounds(space, Random(seed))
     narrow = space.narrow(bounds)
     point = narrow.sample(seed)
     assert space.check(point) == point
@@ -115,7 +115,7 @@ def test_a_narrowed_space_is_a_subset(space: Space, seed: int) -> None:
             assert point[name] in _list(bound["choices"])
     # A point of the large space that keeps the bounds is a point of the small one.
     large = space.sample(seed)
-    if all(_within(large[name], bound) for name, bound in bounds.items()):
+    if all(_is_within(large[name], bound) for name, bound in bounds.items()):
         assert narrow.check(large) == large
 
 
@@ -124,7 +124,7 @@ def _list(value: object) -> list[object]:
     return value
 
 
-def _within(value: Value, bound: dict[str, object]) -> bool:
+def _is_within(value: Value, bound: dict[str, object]) -> bool:
     if "choices" in bound:
         return value in _list(bound["choices"])
     high = bound["high"]
@@ -144,7 +144,7 @@ def test_choose_and_split_are_inverse(inner: dict[str, Space], seed: int) -> Non
     joint = Space.choose("method", inner)
     point = joint.sample(seed)
     assert joint.check(point) == point
-    assert list(point) == [name for name in joint if applies(joint, name, point)]
+    assert list(point) == [name for name in joint if is_active(joint, name, point)]
     key, rest = joint.split(point, "method")
     assert key == point["method"]
     assert inner[key].check(rest) == rest

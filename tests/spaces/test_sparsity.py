@@ -37,7 +37,7 @@ CONVS = [
 ]
 
 
-def unused(kept: Mapping[str, int]) -> float:
+def refuse_cost(kept: Mapping[str, int]) -> float:
     raise AssertionError("ratios do not ask what anything costs")
 
 
@@ -50,7 +50,7 @@ def allowed(channels: int, step: int) -> list[int]:
 @given(networks(), ratios, steps)
 def test_kept_widths_are_allowed(network: Network, ratio: float, step: int) -> None:
     groups, _ = network
-    kept = Uniform(ratio=ratio).keep(groups, unused, step)
+    kept = Uniform(ratio=ratio).keep(groups, refuse_cost, step)
     assert list(kept) == [group.name for group in groups]
     assert all(kept[group.name] in allowed(group.channels, step) for group in groups)
 
@@ -60,7 +60,7 @@ def test_kept_widths_are_allowed(network: Network, ratio: float, step: int) -> N
 def test_a_larger_ratio_keeps_no_more(network: Network, one: float, two: float, step: int) -> None:
     groups, _ = network
     low, high = sorted((one, two))
-    more, less = (Uniform(ratio=ratio).keep(groups, unused, step) for ratio in (low, high))
+    more, less = (Uniform(ratio=ratio).keep(groups, refuse_cost, step) for ratio in (low, high))
     assert all(less[name] <= more[name] for name in more)
 
 
@@ -68,7 +68,7 @@ def test_a_larger_ratio_keeps_no_more(network: Network, one: float, two: float, 
 @given(networks(), steps)
 def test_ratio_zero_keeps_everything(network: Network, step: int) -> None:
     groups, _ = network
-    kept = Uniform(ratio=0).keep(groups, unused, step)
+    kept = Uniform(ratio=0).keep(groups, refuse_cost, step)
     assert kept == {group.name: group.channels for group in groups}
 
 
@@ -77,7 +77,7 @@ def test_a_ratio_in_percent_is_exact(step: int) -> None:
     """ceil(ratio * channels) in whole numbers, free of the rounding errors of floats (0.07 * 100 > 7)."""
     groups = [LayerGroup(str(channels), channels, "s", 0) for channels in range(1, 129)]
     for percent in range(100):
-        kept = Uniform(ratio=percent / 100).keep(groups, unused, step)
+        kept = Uniform(ratio=percent / 100).keep(groups, refuse_cost, step)
         for group in groups:
             exact = max(group.channels - -(-percent * group.channels // 100), 1)
             nearest = min(abs(width - exact) for width in allowed(group.channels, step))
@@ -96,26 +96,26 @@ def test_a_ratio_in_percent_is_exact(step: int) -> None:
     ],
 )
 def test_uniform_by_hand(ratio: float, round_to: int, kept: dict[str, int]) -> None:
-    assert Uniform(ratio=ratio).keep(CONVS, unused, round_to) == kept
+    assert Uniform(ratio=ratio).keep(CONVS, refuse_cost, round_to) == kept
 
 
 def test_per_stage_by_hand() -> None:
     given = PerStage(stages={"stem": 0.25, "layer1": 0.5})
-    assert given.keep(CONVS, unused) == {"conv1": 12, "layer1.0.conv1": 15, "layer1.1.conv1": 5}
+    assert given.keep(CONVS, refuse_cost) == {"conv1": 12, "layer1.0.conv1": 15, "layer1.1.conv1": 5}
 
 
 def test_per_layer_by_hand() -> None:
     given = PerLayer(layers={"layer1.1.conv1": 0.9, "conv1": 0, "layer1.0.conv1": 0.5})
-    assert given.keep(CONVS, unused) == {"conv1": 16, "layer1.0.conv1": 15, "layer1.1.conv1": 1}
+    assert given.keep(CONVS, refuse_cost) == {"conv1": 16, "layer1.0.conv1": 15, "layer1.1.conv1": 1}
 
 
 def test_levels_and_offsets_by_hand() -> None:
     by_layer = PerLayer(level=0.5, layer_offsets={"conv1": 1.0, "layer1.0.conv1": -1.0})
-    assert by_layer.keep(CONVS, unused) == {"conv1": 16, "layer1.0.conv1": 7, "layer1.1.conv1": 5}
+    assert by_layer.keep(CONVS, refuse_cost) == {"conv1": 16, "layer1.0.conv1": 7, "layer1.1.conv1": 5}
     by_stage = PerStage(level=0.25, stage_offsets={"layer1": 1.0})
-    assert by_stage.keep(CONVS, unused) == {"conv1": 4, "layer1.0.conv1": 15, "layer1.1.conv1": 5}
+    assert by_stage.keep(CONVS, refuse_cost) == {"conv1": 4, "layer1.0.conv1": 15, "layer1.1.conv1": 5}
     least = PerLayer(level=0.01, layer_offsets={"conv1": -9.0})
-    assert least.keep(CONVS, unused) == narrowest(CONVS, 1)
+    assert least.keep(CONVS, refuse_cost) == find_narrowest(CONVS, 1)
 
 
 @patient
@@ -124,18 +124,20 @@ def test_a_higher_level_keeps_no_less(network: Network, one: float, two: float, 
     groups, _ = network
     draw = Random(seed)
     offsets = {group.name: draw.uniform(-1, 1) for group in groups}
-    less, more = (PerLayer(level=level, layer_offsets=offsets).keep(groups, unused) for level in sorted((one, two)))
+    less, more = (
+        PerLayer(level=level, layer_offsets=offsets).keep(groups, refuse_cost) for level in sorted((one, two))
+    )
     assert all(less[name] <= more[name] for name in more)
 
 
 def test_by_energy_by_hand() -> None:
     groups = [replace(group, energies=(0.5, 0.3, 0.1, 0.1)) for group in CONVS]
-    assert ByEnergy(energy=0.5).keep(groups, unused) == {"conv1": 4, "layer1.0.conv1": 7, "layer1.1.conv1": 2}
-    assert ByEnergy(energy=0.8).keep(groups, unused) == {"conv1": 8, "layer1.0.conv1": 15, "layer1.1.conv1": 5}
-    assert ByEnergy(energy=1.0).keep(groups, unused) == {group.name: group.channels for group in CONVS}
-    assert ByEnergy(energy=0.81).keep(groups, unused, 8)["conv1"] == 16  # 12 lies half-way: the wider one
+    assert ByEnergy(energy=0.5).keep(groups, refuse_cost) == {"conv1": 4, "layer1.0.conv1": 7, "layer1.1.conv1": 2}
+    assert ByEnergy(energy=0.8).keep(groups, refuse_cost) == {"conv1": 8, "layer1.0.conv1": 15, "layer1.1.conv1": 5}
+    assert ByEnergy(energy=1.0).keep(groups, refuse_cost) == {group.name: group.channels for group in CONVS}
+    assert ByEnergy(energy=0.81).keep(groups, refuse_cost, 8)["conv1"] == 16  # 12 lies half-way: the wider one
     with pytest.raises(InputError, match="needs the weights, which this method does not look at"):
-        ByEnergy(energy=0.5).keep(CONVS, unused)
+        ByEnergy(energy=0.5).keep(CONVS, refuse_cost)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +154,10 @@ def test_by_energy_by_hand() -> None:
 )
 def test_ratios_that_do_not_fit_the_network(given: Allocation, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        given.keep(CONVS, unused)
+        given.keep(CONVS, refuse_cost)
 
 
-def narrowest(groups: list[LayerGroup], step: int) -> dict[str, int]:
+def find_narrowest(groups: list[LayerGroup], step: int) -> dict[str, int]:
     """The widths at the highest ratio, the slow way."""
     kept = {}
     for group in groups:
@@ -172,7 +174,7 @@ def test_a_flops_target_is_met_to_within_one_step(network: Network, flops: float
     groups, cost = network
     dense = {group.name: group.channels for group in groups}
     target = flops * cost(dense)
-    least = cost(narrowest(groups, step))
+    least = cost(find_narrowest(groups, step))
     if least > target:
         with pytest.raises(InputError, match="cannot be reached") as caught:
             FlopsTarget(flops=flops, tilt=tilt).keep(groups, cost, step)
@@ -345,7 +347,7 @@ class Nested(BaseModel):
     sparsity: Sparsity
 
 
-def nested(point: Mapping[str, Any]) -> dict[str, Any]:
+def nest_names(point: Mapping[str, Any]) -> dict[str, Any]:
     """The names of a sparsity space as nested mappings, written out for these two depths alone."""
     tree: dict[str, Any] = {}
     for name, value in point.items():
@@ -361,7 +363,7 @@ def nested(point: Mapping[str, Any]) -> dict[str, Any]:
 @given(seeds)
 def test_every_point_of_the_space_builds_an_allocation_that_fits(seed: int) -> None:
     point = sparsity_space(CONVS).sample(seed)
-    built = Nested.model_validate(nested(point)).sparsity
+    built = Nested.model_validate(nest_names(point)).sparsity
     assert built.mode == point["sparsity.mode"]
     cost = ProductCost({("conv1", "layer1.0.conv1"): 9}, {"layer1.1.conv1": 9}, fixed=0)
     kept = built.keep(CONVS, cost)

@@ -32,7 +32,7 @@ def _leaf(state: Propagation, op: Op) -> None:
         _recurrent(state, op)
 
 
-def _own(state: Propagation, op: Op, name: str, shape: Sequence[int]) -> list[Dim]:
+def _label_own(state: Propagation, op: Op, name: str, shape: Sequence[int]) -> list[Dim]:
     own = dict(op.target.named_parameters()) | dict(op.target.named_buffers())
     return state.get(Value(tuple(shape), state.names[id(own[name])]))
 
@@ -42,8 +42,8 @@ def _shortcut(state: Propagation, op: Op) -> None:
     dims = list(state.get(x))
     taken = dims[1].labels
     if taken is None:
-        state.pin_dim(_own(state, op, "source", module.source.shape)[0], "reads channels of a fixed number")
-    made = _own(state, op, "source", module.source.shape)[0]
+        state.pin_dim(_label_own(state, op, "source", module.source.shape)[0], "reads channels of a fixed number")
+    made = _label_own(state, op, "source", module.source.shape)[0]
     state.widths.append(Widths(op.module, taken, made.labels))
     carry_over(state, op, [dims[0], replace(made, sources=frozenset()), FREE, FREE])
 
@@ -57,36 +57,36 @@ def _multihead(state: Propagation, op: Op) -> None:
     heads, width = module.num_heads, module.embed_dim
     every = np.arange(width).reshape(heads, -1)
     plain = module.bias_k is None and not module.add_zero_attn
-    out_weight = _own(state, op, "out_proj.weight", (width, width))
-    by_head = state.classes.fresh(heads)
+    out_weight = _label_own(state, op, "out_proj.weight", (width, width))
+    by_head = state.classes.make_classes(heads)
     if not plain:
-        state.classes.pin(by_head, state.why("adds keys of its own"))
+        state.classes.pin(by_head, state.explain("adds keys of its own"))
     spread = np.empty(width, dtype=np.int64)
     spread[every] = by_head[:, None]
-    said = state.why("keeps the columns of a head together")
+    said = state.explain("keeps the columns of a head together")
 
     def join(dim: Dim, labels: Classes) -> None:
         if dim.labels is not None:
             state.classes.union(dim.labels, labels, said)
 
     if module.in_proj_weight is not None:
-        rows, columns = _own(state, op, "in_proj_weight", module.in_proj_weight.shape)
+        rows, columns = _label_own(state, op, "in_proj_weight", module.in_proj_weight.shape)
         join(rows, np.tile(spread, 3))
         for feature in features:
             state.contract(feature, columns)
     else:
         for kind, feature in zip("qkv", features, strict=True):
             weight = getattr(module, f"{kind}_proj_weight")
-            rows, columns = _own(state, op, f"{kind}_proj_weight", weight.shape)
+            rows, columns = _label_own(state, op, f"{kind}_proj_weight", weight.shape)
             join(rows, spread)
             state.contract(feature, columns)
     if module.in_proj_bias is not None:
-        join(_own(state, op, "in_proj_bias", module.in_proj_bias.shape)[0], np.tile(spread, 3))
+        join(_label_own(state, op, "in_proj_bias", module.in_proj_bias.shape)[0], np.tile(spread, 3))
     join(out_weight[1], spread)
     state.reads |= out_weight[1].sources
     made = out_weight[0]
     if module.out_proj.bias is not None and width > 1:
-        made = state.meet([made, _own(state, op, "out_proj.bias", (width,))[0]])
+        made = state.unite([made, _label_own(state, op, "out_proj.bias", (width,))[0]])
     state.widths.append(Widths(op.module, features[0].labels, made.labels, by_head))
     length, source = (-2, -2) if module.batch_first or len(query.shape) == 2 else (0, 0)
     examples = math.prod(query.shape[:-1]) // query.shape[length]
@@ -99,7 +99,7 @@ def _multihead(state: Propagation, op: Op) -> None:
     state.dims[op.outputs[0]] = [*state.get(query)[:-1], replace(made, sources=frozenset())]
     for other in op.outputs[1:]:  # the weights of attention
         if len(other.shape) == 4:
-            state.classes.pin(by_head, state.why("gives the weights of every head"))
+            state.classes.pin(by_head, state.explain("gives the weights of every head"))
 
 
 def _recurrent(state: Propagation, op: Op) -> None:
@@ -107,14 +107,14 @@ def _recurrent(state: Propagation, op: Op) -> None:
     dims = list(state.get(x))
     hidden, gates = module.hidden_size, {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
     ways = 2 if module.bidirectional else 1
-    units = state.classes.fresh(hidden)  # every layer and direction has the same width
+    units = state.classes.make_classes(hidden)  # every layer and direction has the same width
     if module.proj_size or len(list_tensors(op)) > 1:
-        state.classes.pin(units, state.why("projects its state, or is given one"))
-    said = state.why("repeats one state in all its gates")
+        state.classes.pin(units, state.explain("projects its state, or is given one"))
+    said = state.explain("repeats one state in all its gates")
     taken = dims[-1]
 
     def join(name: str, shape: Sequence[int], dim: int, labels: Classes) -> None:
-        own = _own(state, op, name, shape)[dim]
+        own = _label_own(state, op, name, shape)[dim]
         if own.labels is not None:
             state.classes.union(own.labels, labels, said)
             if dim == 1:
@@ -133,7 +133,7 @@ def _recurrent(state: Propagation, op: Op) -> None:
                 for kind in ("bias_ih", "bias_hh"):
                     join(f"{kind}_{end}", getattr(module, f"{kind}_{end}").shape, 0, np.tile(units, gates))
             if layer == 0:
-                state.contract(taken, _own(state, op, f"weight_ih_{end}", taking.shape)[1])
+                state.contract(taken, _label_own(state, op, f"weight_ih_{end}", taking.shape)[1])
                 before: tuple[Dim, int] = (taken, x.shape[-1])
             else:
                 if not module.proj_size:

@@ -48,27 +48,27 @@ def carry_numbers(state: Propagation, op: Op) -> None:
                 place = k - len(value.shape) + len(other.shape)
                 if place >= 0 and other.shape[place] == size:
                     meeting.append(state.get(other)[place])
-            dims.append(state.meet(meeting) if meeting else FREE)
+            dims.append(state.unite(meeting) if meeting else FREE)
         state.dims[value] = dims
 
 
 def _create(state: Propagation, op: Op) -> None:
     """Tensors of equal numbers or noise, of a given size."""
     for value in op.outputs:
-        state.dims[value] = state.fresh(value.shape)
+        state.dims[value] = state.label_new(value.shape)
 
 
-def _plain(state: Propagation, op: Op) -> None:
+def _label_free(state: Propagation, op: Op) -> None:
     for value in op.outputs:
         state.dims.setdefault(value, [FREE] * len(value.shape))
 
 
-def _in_place(state: Propagation, op: Op) -> None:
+def _label_in_place(state: Propagation, op: Op) -> None:
     for value in op.outputs:
         state.dims[value] = list(state.get(value))
 
 
-def _as_complex(state: Propagation, op: Op) -> None:
+def _label_complex(state: Propagation, op: Op) -> None:
     dims = list(state.get(list_tensors(op)[0]))
     if op.name == "view_as_complex":
         state.pin_dim(dims.pop(), "makes complex numbers of pairs")
@@ -91,9 +91,9 @@ RULES: dict[str, Rule] = {
         _create, "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "empty_strided",
         "new_empty_strided",
     ),
-    **use_for(_plain, "arange", "linspace", "scalar_tensor", "rand", "randn", "randint", "eye", "randperm",
+    **use_for(_label_free, "arange", "linspace", "scalar_tensor", "rand", "randn", "randint", "eye", "randperm",
         "_local_scalar_dense", "is_nonzero", "equal", "tril_indices", "triu_indices", "bernoulli_scalar",
     ),
-    **use_for(_in_place, "fill_", "zero_", "uniform_", "normal_", "bernoulli_", "random_", "exponential_"),
-    **use_for(_as_complex, "view_as_complex", "view_as_real"),
+    **use_for(_label_in_place, "fill_", "zero_", "uniform_", "normal_", "bernoulli_", "random_", "exponential_"),
+    **use_for(_label_complex, "view_as_complex", "view_as_real"),
 }  # fmt: skip

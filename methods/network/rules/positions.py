@@ -45,7 +45,7 @@ def _index(state: Propagation, op: Op) -> None:
             flat = labels[numbers.reshape(-1)]
             result = state.reshape([Dim(flat)], (numbers.size,), numbers.shape)
             if table.tensor is not None:  # its entries go with what they pick, and count what is left
-                result = [state.meet([one, other]) for one, other in zip(result, own, strict=True)]
+                result = [state.unite([one, other]) for one, other in zip(result, own, strict=True)]
                 state.tables.append((table.tensor, labels))
             elif op.call is None or op.call.function not in {"__getitem__", "index_select"}:
                 state.pin_dim(dim, "picks channels by numbers that cannot be counted again")
@@ -78,7 +78,7 @@ def _glu(state: Propagation, op: Op) -> None:
     dims, k = list(state.get(source)), arguments.get("dim", -1) % len(source.shape)
     if (labels := dims[k].labels) is not None:
         half = len(labels) // 2
-        state.classes.union(labels[:half], labels[half:], state.why("gates one half by the other"))
+        state.classes.union(labels[:half], labels[half:], state.explain("gates one half by the other"))
         dims[k] = dims[k].relabel(labels[:half])
     carry_over(state, op, dims)
 
@@ -88,10 +88,10 @@ def _pixel_shuffle(state: Propagation, op: Op) -> None:
     source, factor = arguments["self"], arguments["upscale_factor"]
     dims = list(state.get(source))
     if (labels := dims[-3].labels) is not None:
-        tied = state.classes.tie(labels.reshape(-1, factor**2), state.why("makes pixels of channels"))
+        tied = state.classes.tie(labels.reshape(-1, factor**2), state.explain("makes pixels of channels"))
         dims[-3] = dims[-3].relabel(tied.copy() if len(tied) > 1 else None)
         if len(tied) == 1:
-            state.classes.pin(tied, state.why("makes one image of all channels"))
+            state.classes.pin(tied, state.explain("makes one image of all channels"))
     carry_over(state, op, [*dims[:-2], FREE, FREE])
 
 
@@ -108,7 +108,7 @@ def _channel_shuffle(state: Propagation, op: Op) -> None:
     dims, groups = list(state.get(arguments["self"])), arguments["groups"]
     if (labels := dims[1].labels) is not None:
         rows = labels.reshape(groups, -1)
-        state.classes.tie(rows.T, state.why("shuffles equal groups of channels"))
+        state.classes.tie(rows.T, state.explain("shuffles equal groups of channels"))
         dims[1] = dims[1].relabel(rows.T.reshape(-1).copy())
     carry_over(state, op, dims)
 
@@ -153,7 +153,7 @@ def _col2im(state: Propagation, op: Op) -> None:
     channels = dims[-2]
     if channels.labels is not None:
         rows = channels.labels.reshape(out.shape[-3], -1)
-        channels = channels.relabel(state.classes.tie(rows, state.why("folds columns into images")).copy())
+        channels = channels.relabel(state.classes.tie(rows, state.explain("folds columns into images")).copy())
     carry_over(state, op, [*dims[:-2], channels, FREE, FREE])
 
 

@@ -51,7 +51,7 @@ def _convolution(state: Propagation, op: Op) -> None:
             state.couple([channels])
     ws = list(state.get(weight))
     if bias is not None and width > 1:
-        produced = state.meet([produced, state.get(bias)[0]])
+        produced = state.unite([produced, state.get(bias)[0]])
     state.term(positions * examples, [(ws[0], weight.shape[0]), (ws[1], weight.shape[1])])
     state.widths.append(Widths(state.layer(weight), channels.labels, produced.labels, group_labels))
     state.dims[out] = [*xs[:place], replace(produced, sources=frozenset()), *[FREE] * spatial]
@@ -61,7 +61,7 @@ def _tie_grouped(
     state: Propagation, channels: Dim, made: Dim, taken: Dim, inputs: int, outputs: int, groups: int, transposed: bool
 ) -> tuple[Dim, Classes | None]:
     """Tie the channels of a grouped convolution so that its groups stay equal, or go as a whole."""
-    why = state.why("has groups of channels")
+    why = state.explain("has groups of channels")
     reads, gives = inputs // groups, outputs // groups
     labels = channels.labels
     if reads == 1 or gives == 1:  # whole groups go: depthwise convolutions and the like
@@ -74,7 +74,7 @@ def _tie_grouped(
             return FREE, None
         whole = state.classes.tie(rows.reshape(groups, -1), why).copy()
         if labels is None:
-            state.classes.pin(whole, state.why("reads channels of a fixed number, such as the network's input"))
+            state.classes.pin(whole, state.explain("reads channels of a fixed number, such as the network's input"))
             return (made if not transposed else FREE), None
         state.classes.union(np.repeat(whole, reads), labels, why)
         produced = made if not transposed else Dim(np.repeat(whole, gives))
@@ -105,8 +105,8 @@ def _multiply(state: Propagation, op: Op) -> None:
     state.contract(a[-1], b[-2 if len(b) > 1 else -1])
     batches = []
     if len(a) == 3 and len(b) == 3:
-        state.saw_heads([a[0], b[0]])
-        batches = [state.meet([a[0], b[0]], "multiplies matrices one by one")]
+        state.note_heads([a[0], b[0]])
+        batches = [state.unite([a[0], b[0]], "multiplies matrices one by one")]
     if not is_raw(left) and not is_raw(right):
         state.couple([a[-1]])
     rows, columns = a[-2:-1], b[-1:] if len(b) > 1 else []
@@ -122,7 +122,7 @@ def _multiply(state: Propagation, op: Op) -> None:
         for k, size in enumerate(op.outputs[0].shape):
             place = k - len(dims) + len(extra)
             if place >= 0 and added.shape[place] == size and size > 1:
-                dims[k] = state.meet([dims[k], extra[place]])
+                dims[k] = state.unite([dims[k], extra[place]])
     carry_over(state, op, dims)
 
 
@@ -134,13 +134,13 @@ def _attention(state: Propagation, op: Op) -> None:
     heads = []
     for place in range(len(qs) - 2):
         if q.shape[place] == k.shape[place]:
-            heads.append(state.meet([qs[place], ks[place], vs[place]], "multiplies matrices one by one"))
+            heads.append(state.unite([qs[place], ks[place], vs[place]], "multiplies matrices one by one"))
             continue
-        few = state.meet([ks[place], vs[place]])  # several queries share a key
+        few = state.unite([ks[place], vs[place]])  # several queries share a key
         times = q.shape[place] // k.shape[place]
         spread = few if few.labels is None else few.relabel(np.repeat(few.labels, times))
-        heads.append(state.meet([qs[place], spread], "shares keys between heads"))
-    state.saw_heads([dim for dim in (*qs[:-2], *ks[:-2], *vs[:-2]) if not dim.batch or dim.parts])
+        heads.append(state.unite([qs[place], spread], "shares keys between heads"))
+    state.note_heads([dim for dim in (*qs[:-2], *ks[:-2], *vs[:-2]) if not dim.batch or dim.parts])
     if arguments.get("scale") is None:  # the default looks at the width of a head
         for dim in (qs[-1], ks[-1]):
             state.pin_dim(dim, "scales by the width of a head")
@@ -155,7 +155,7 @@ def _attention(state: Propagation, op: Op) -> None:
             if back >= -2:
                 state.pin_dim(dim, "masks positions")
             else:
-                heads[back + 2] = state.meet([heads[back + 2], dim])
+                heads[back + 2] = state.unite([heads[back + 2], dim])
     batch = list(zip(heads, q.shape[:-2], strict=True))
     rows, columns = (qs[-2], q.shape[-2]), (ks[-2], k.shape[-2])
     state.term(1, [*batch, rows, columns, (qs[-1], q.shape[-1])])

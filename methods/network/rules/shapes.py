@@ -53,7 +53,7 @@ def _expand(state: Propagation, op: Op) -> None:
     source, out = list_tensors(op)[0], op.outputs[0]
     dims, extra = state.get(source), len(out.shape) - len(source.shape)
     state.dims[out] = [
-        dims[k - extra] if k >= extra and source.shape[k - extra] == size else state.fresh([size])[0]
+        dims[k - extra] if k >= extra and source.shape[k - extra] == size else state.label_new([size])[0]
         for k, size in enumerate(out.shape)
     ]
 
@@ -70,9 +70,9 @@ def _slice(state: Propagation, op: Op) -> None:
             state.pin_dim(dim, f"takes every {step}th channel of {size}")
             labels = None
         else:
-            state.classes.tie(labels.reshape(-1, step), state.why("takes every so manyth channel"))
+            state.classes.tie(labels.reshape(-1, step), state.explain("takes every so manyth channel"))
     if labels is not None and stop - start == 1 < size:
-        state.classes.pin(labels[start:stop], state.why("picks a single channel"))
+        state.classes.pin(labels[start:stop], state.explain("picks a single channel"))
     dims[k] = replace(dim, labels=None if labels is None else labels[start:stop:step])
     carry_over(state, op, dims)
 
@@ -84,7 +84,9 @@ def _select(state: Propagation, op: Op) -> None:
     picked = dims.pop(k)
     if op.name == "select" and op.call is not None and op.call.function == "__getitem__":
         labels, index = state.classes.live(picked.labels), arguments["index"]
-        state.classes.pin(None if labels is None else labels[index : index + 1 or None], state.why("picks one channel"))
+        state.classes.pin(
+            None if labels is None else labels[index : index + 1 or None], state.explain("picks one channel")
+        )
     else:
         state.pin_dim(picked, "picks single channels")
     carry_over(state, op, dims)
@@ -102,7 +104,7 @@ def _split(state: Propagation, op: Op) -> None:
             state.pin_dim(dim, f"splits {size} channels into parts of {each}")
             labels = None
         else:  # equal parts stay equal
-            state.classes.tie(labels.reshape(-1, each).T, state.why("splits the channels into equal parts"))
+            state.classes.tie(labels.reshape(-1, each).T, state.explain("splits the channels into equal parts"))
     start = 0
     for value in op.outputs:
         width = value.shape[k]
@@ -120,7 +122,7 @@ def _cat(state: Propagation, op: Op) -> None:
     for place in range(n):
         meeting = [state.get(value)[place] for value in parts]
         if place != k:
-            result.append(state.meet(meeting))
+            result.append(state.unite(meeting))
             continue
         found = [
             np.zeros(value.shape[k], dtype=np.int64) if dim.labels is None else dim.labels
@@ -134,7 +136,7 @@ def _cat(state: Propagation, op: Op) -> None:
 def _stack(state: Propagation, op: Op) -> None:
     arguments = read_arguments(op)
     parts, n = arguments["tensors"], len(op.outputs[0].shape)
-    dims = [state.meet([state.get(value)[place] for value in parts]) for place in range(n - 1)]
+    dims = [state.unite([state.get(value)[place] for value in parts]) for place in range(n - 1)]
     dims.insert(arguments["dim"] % n, FREE)
     carry_over(state, op, dims)
 
@@ -151,7 +153,11 @@ def _pad(state: Propagation, op: Op) -> None:
             continue
         labels = labels[max(0, -front) : len(labels) - max(0, -back)]
         # Channels of a constant can be added in any number.
-        around = [state.classes.fresh(max(0, front), False), labels, state.classes.fresh(max(0, back), False)]
+        around = [
+            state.classes.make_classes(max(0, front), False),
+            labels,
+            state.classes.make_classes(max(0, back), False),
+        ]
         dims[place] = replace(dims[place], labels=np.concatenate(around))
     carry_over(state, op, dims)
 
@@ -184,7 +190,7 @@ def _repeat(state: Propagation, op: Op) -> None:
     shape = [1] * (len(times) - len(source.shape)) + list(source.shape)
     for dim, count, size in zip(dims, times, shape, strict=True):
         if size == 1 and count > 1:  # any number of equal channels
-            result += [replace(each, batch=dim.batch) for each in state.fresh([count])]
+            result += [replace(each, batch=dim.batch) for each in state.label_new([count])]
             continue
         labels = None if dim.labels is None else np.tile(dim.labels, count)
         result.append(replace(dim, labels=labels, sources=dim.sources if count == 1 else frozenset()))

@@ -20,7 +20,7 @@ def _batch_norm(state: Propagation, op: Op) -> None:
     dims = list(state.get(x))
     vectors = [arguments.get(name) for name in ("weight", "bias", "running_mean", "running_var")]
     meeting = [dims[1], *(state.get(each)[0] for each in vectors if each is not None and each.shape[0] > 1)]
-    dims[1] = state.meet(meeting)
+    dims[1] = state.unite(meeting)
     state.couple([dim for place, dim in enumerate(dims) if place != 1])  # a norm of weights sums over what they read
     for value in op.outputs:
         state.dims[value] = dims if value.shape == x.shape else [FREE] * len(value.shape)
@@ -33,7 +33,7 @@ def _layer_norm(state: Propagation, op: Op) -> None:
     for k in range(1, len(arguments["normalized_shape"]) + 1):
         affine = [state.get(each)[-k] for each in (arguments.get("weight"), arguments.get("bias")) if each is not None]
         if x.shape[-k] > 1:
-            dims[-k] = state.meet([dims[-k], *affine])
+            dims[-k] = state.unite([dims[-k], *affine])
     state.couple(dims[-len(arguments["normalized_shape"]) :])
     for value in op.outputs:
         state.dims[value] = dims if value.shape == x.shape else [FREE] * len(value.shape)
@@ -44,10 +44,10 @@ def _group_norm(state: Propagation, op: Op) -> None:
     x, groups = arguments["input"], arguments["group"]
     dims = list(state.get(x))
     affine = [state.get(each)[0] for each in (arguments.get("weight"), arguments.get("bias")) if each is not None]
-    dims[1] = state.meet([dims[1], *affine]) if x.shape[1] > 1 else dims[1]
+    dims[1] = state.unite([dims[1], *affine]) if x.shape[1] > 1 else dims[1]
     labels = dims[1].labels
     if labels is not None and len(labels) > groups:
-        state.classes.tie(labels.reshape(groups, -1).T, state.why("normalises groups of channels"))
+        state.classes.tie(labels.reshape(groups, -1).T, state.explain("normalises groups of channels"))
         state.couple([dims[1]])
     elif labels is not None:
         state.group_labels[op] = labels
@@ -95,7 +95,7 @@ def _weight_norm(state: Propagation, op: Op) -> None:
     arguments = read_arguments(op)
     v, g, k = arguments["v"], arguments["g"], arguments["dim"]
     dims = list(state.get(v))
-    dims[k] = state.meet([dims[k], state.get(g)[k]]) if v.shape[k] > 1 else dims[k]
+    dims[k] = state.unite([dims[k], state.get(g)[k]]) if v.shape[k] > 1 else dims[k]
     state.couple([dim for place, dim in enumerate(dims) if place != k])
     state.dims[op.outputs[0]] = dims
     for value in op.outputs[1:]:

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.study.samplers.base import Aim, CostOf, PointCost, Sampler, Tried
 from search.study.samplers.repair import repair_point
-from search.study.space import METHOD, own_space
+from search.study.space import METHOD, select_own_space
 from spaces import Parameter, Space, Value
 from spaces.dialects import to_optuna
 
@@ -154,7 +154,9 @@ class LimitedSampler(_WholePoints):
         point = self._space.walk(choose)
         for _ in range(ATTEMPTS):
             method, own = self._space.split(point, METHOD)
-            moved = repair_point(method, own_space(self._space, method), own, self._cost, self._limits, self._dense)
+            moved = repair_point(
+                method, select_own_space(self._space, method), own, self._cost, self._limits, self._dense
+            )
             if moved is not None:
                 return {METHOD: method} | {f"{method}.{name}": value for name, value in moved.items()}
             point = self._space.sample(draw)  # nothing near it is inside: another one

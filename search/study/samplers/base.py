@@ -75,7 +75,7 @@ class Limits:
     max_params: int | None = None
     max_latency: float | None = None
 
-    def met(self, flops: float, params: float) -> bool:
+    def is_met_by(self, flops: float, params: float) -> bool:
         """Tell whether a network is within the limits that are known before training.
 
         Args:
@@ -205,7 +205,7 @@ class ManyCosts(CostOf, Protocol):
             Its own name of the parameter; ``None`` if it has none.
         """
 
-    def band(self, limits: Limits) -> tuple[float, float]:
+    def find_band(self, limits: Limits) -> tuple[float, float]:
         """Say between which shares of the FLOPs a search looks.
 
         Args:
@@ -237,7 +237,7 @@ class ManyCosts(CostOf, Protocol):
             Share of the dense FLOPs and of the parameters that is left, ``[candidates, 2]``.
         """
 
-    def each(self, method: str, points: Sequence[Mapping[str, Value]]) -> Floats:
+    def cost_each(self, method: str, points: Sequence[Mapping[str, Value]]) -> Floats:
         """Cost points that no ratios describe.
 
         Args:

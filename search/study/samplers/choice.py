@@ -36,7 +36,7 @@ def resolve_sampler(sampler: str, space: Space) -> str:
     """
     if sampler == "auto":
         return "exact"
-    own = [name for name in space if _varies(space, name) and not _always(space, name)]
+    own = [name for name in space if _is_varied(space, name) and not _is_always_active(space, name)]
     if sampler in ("gp", "nsga2") and own:
         raise InputError(
             f"sampler = {sampler!r} would be random search here: it learns only of parameters that every trial has, "
@@ -46,12 +46,12 @@ def resolve_sampler(sampler: str, space: Space) -> str:
     return sampler
 
 
-def _varies(space: Space, name: str) -> bool:
+def _is_varied(space: Space, name: str) -> bool:
     """Whether a parameter has more than one value."""
     return space[name].only is None
 
 
-def _always(space: Space, name: str) -> bool:
+def _is_always_active(space: Space, name: str) -> bool:
     """Whether a parameter is active in every point: all its ancestors have a single choice."""
     condition = space.condition(name)
     while condition is not None:

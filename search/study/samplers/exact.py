@@ -20,7 +20,7 @@ from search.study.samplers.improvement import expected_improvement
 from search.study.samplers.repair import repair_point
 from search.study.samplers.slots import UNUSED, Floats, Slots
 from search.study.samplers.surrogate import FLOOR, Features, Surrogate
-from search.study.space import LEVEL, METHOD, MODE, own_space
+from search.study.space import LEVEL, METHOD, MODE, select_own_space
 from spaces import Categorical, Space, Value
 
 FRESH = 160
@@ -110,7 +110,7 @@ class ExactCostSampler:
         points: list[dict[str, Value]] = []
         for number in range(n):
             rng = np.random.default_rng((self._seed, len(history), number))
-            found = self._one(asked, cost, rng)
+            found = self._propose_one(asked, cost, rng)
             if found is None:
                 break
             method, own = found
@@ -122,18 +122,18 @@ class ExactCostSampler:
         if self._slots:
             return
         for method in map(str, _choices(space)):
-            self._slots[method] = Slots(own_space(space, method))
+            self._slots[method] = Slots(select_own_space(space, method))
         self._methods = list(self._slots)
         self._targets = {method: self._costs.target(method) for method in self._methods}
         self._knobs = max(len(slots) for slots in self._slots.values())
 
-    def _one(
+    def _propose_one(
         self, history: Sequence[Tried], cost: CostOf, rng: np.random.Generator
     ) -> tuple[str, dict[str, Value]] | None:
         """Propose one point."""
         complete = [trial for trial in history if trial.state == "complete" and self._is_measured(trial)]
         pools = [self._pool(number, complete, rng) for number in range(len(self._methods))]
-        pools = [pool for pool in (self._without_asked(pool, history) for pool in pools) if len(pool.units)]
+        pools = [pool for pool in (self._drop_asked(pool, history) for pool in pools) if len(pool.units)]
         if not pools:
             return None
         if complete:
@@ -144,12 +144,12 @@ class ExactCostSampler:
         best.sort(key=lambda entry: -entry[0])
         for _, number, row in best[: SHORTLIST if self._aim.limits.hard else 1]:
             method = self._methods[pools[number].method]
-            point = self._within(method, self._slots[method].decode(pools[number].units[row]), cost)
+            point = self._move_within_limits(method, self._slots[method].decode(pools[number].units[row]), cost)
             if point is not None and not self._repeats(method, point, history):
                 return method, point
         return None
 
-    def _within(self, method: str, point: dict[str, Value], cost: CostOf) -> dict[str, Value] | None:
+    def _move_within_limits(self, method: str, point: dict[str, Value], cost: CostOf) -> dict[str, Value] | None:
         """Move a point into the limits."""
         if not self._aim.limits.hard:
             return point
@@ -167,14 +167,16 @@ class ExactCostSampler:
         error = np.array([_error(quality, trial.metrics[quality.name]) for trial in complete])
         model = self._fit(at, error)
         mean, _ = model.predict(at)
-        savings = np.array([[_saving(axis, trial.metrics[axis.name]) for axis in self._axes] for trial in complete])
+        savings = np.array([
+            [_measure_saving(axis, trial.metrics[axis.name]) for axis in self._axes] for trial in complete
+        ])
         running = [trial for trial in history if trial.state == "running"]
         if running:
             pending = self._features(running, complete)
             believed, _ = model.predict(pending)
             expected = self._predict_savings(pending, at, savings)
             mean, savings = np.concatenate([mean, believed]), np.vstack([savings, expected])
-            model = model.believing(pending)
+            model = model.assume_predicted(pending)
         # The front is denoised: a member counts with what the model thinks of it, not with its luck.
         front = np.exp(mean) - FLOOR
         dense = _error(quality, quality.dense) if quality.dense is not None else float(error.min(initial=1.0))
@@ -203,7 +205,7 @@ class ExactCostSampler:
         allowed = np.ones(len(pool.units), dtype=np.bool_)
         for number, axis in enumerate(self._axes):
             if axis.name == "latency" and self._aim.limits.max_latency is not None:
-                allowed &= pool.savings[:, number] >= _saving(axis, self._aim.limits.max_latency)
+                allowed &= pool.savings[:, number] >= _measure_saving(axis, self._aim.limits.max_latency)
         return allowed
 
     def _predict_savings(self, wanted: Features, at: Features, savings: Floats) -> Floats:
@@ -242,7 +244,7 @@ class ExactCostSampler:
         """Describe a trial by what was asked."""
         if trial.number not in self._described_trials:
             slots = self._slots[trial.method]
-            unit = slots.canonical(slots.encode(trial.point)[None])
+            unit = slots.canonicalise(slots.encode(trial.point)[None])
             self._described_trials[trial.number] = self._describe_points(self._methods.index(trial.method), unit)
         return self._described_trials[trial.number]
 
@@ -252,7 +254,7 @@ class ExactCostSampler:
         groups = len(self._costs.names)
         saving, deviation = np.full(len(units), np.nan), np.zeros((len(units), groups))
         target = self._targets[self._methods[method]]
-        sparse = _sparse(slots, target)
+        sparse = _find_sparsity_parameters(slots, target)
         for mode, rows in self._modes(slots, units, target).items():
             names = [name for name in slots.space if name in sparse and not isinstance(slots.space[name], Categorical)]
             columns = {name: slots.values(name, units[rows]) for name in names}
@@ -265,7 +267,7 @@ class ExactCostSampler:
                 saving[rows] = -np.log2(columns[target])
         unknown = np.flatnonzero(np.isnan(saving))
         if len(unknown):
-            shares = self._costs.each(self._methods[method], [slots.decode(units[row]) for row in unknown])
+            shares = self._costs.cost_each(self._methods[method], [slots.decode(units[row]) for row in unknown])
             saving[unknown] = -np.log2(shares)
         knobs = np.zeros((len(units), self._knobs))
         own = [slot for slot, name in enumerate(slots.names) if name not in sparse]
@@ -281,15 +283,15 @@ class ExactCostSampler:
             chosen = slots.choices(MODE, units)
             if MODE in slots.index:
                 chosen = np.where(active[:, slots.index[MODE]], chosen, "")
-            elif not self._applies(slots, MODE, units).all():
-                chosen = np.where(self._applies(slots, MODE, units), chosen, "")
+            elif not self._find_active(slots, MODE, units).all():
+                chosen = np.where(self._find_active(slots, MODE, units), chosen, "")
             return {str(mode): np.flatnonzero(chosen == mode) for mode in np.unique(chosen.astype(str)) if mode}
         if target not in slots.index:
             return {}
         rows = np.flatnonzero(active[:, slots.index[target]])
         return {"target": rows} if len(rows) else {}
 
-    def _applies(self, slots: Slots, name: str, units: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _find_active(self, slots: Slots, name: str, units: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Tell for which points a parameter without a slot applies: as one that hangs on it does."""
         condition = slots.space.condition(name)
         applies = np.ones(len(units), dtype=np.bool_)
@@ -312,8 +314,8 @@ class ExactCostSampler:
             off = reached - asked.saving
             if np.abs(off).max() > CALIBRATION:
                 # the posterior mean of a process on what was asked and how the method was set
-                near = _near(asked, asked) + 0.02 * np.eye(len(own))
-                saving = saving + _near(features, asked, saving) @ np.linalg.solve(near, off)
+                near = _compute_kernel(asked, asked) + 0.02 * np.eye(len(own))
+                saving = saving + _compute_kernel(features, asked, saving) @ np.linalg.solve(near, off)
         saving = saving.clip(0.0, 12.0)
         return Features(features.method, saving, features.deviation, features.knobs)
 
@@ -323,7 +325,7 @@ class ExactCostSampler:
         """Draw candidates: new ones around the authors' values, and variations of a method's best trials."""
         slots = self._slots[self._methods[method]]
         target = self._targets[self._methods[method]]
-        named = _sparse(slots, target)
+        named = _find_sparsity_parameters(slots, target)
         sparse = np.array([name in named for name in slots.names], dtype=np.bool_)
         units = self._draw(slots, target, FRESH, rng)
         if slots.default is not None and len(slots):
@@ -333,7 +335,7 @@ class ExactCostSampler:
             units = np.where(kind < 0.4, some, np.where(kind < 0.6, usual, units))
         parts = [units]
         own = [trial for trial in complete if trial.method == self._methods[method]]
-        for trial in self._best(own):
+        for trial in self._choose_best(own):
             mutants = np.tile(slots.encode(trial.point), (MUTANTS, 1))
             moved = rng.random(mutants.shape) < rng.choice([0.1, 0.3, 0.6], (MUTANTS, 1))
             steps = rng.normal(0, 1, mutants.shape) * rng.choice([0.05, 0.2], (MUTANTS, 1))
@@ -341,11 +343,11 @@ class ExactCostSampler:
             mutants = np.where(rng.random(mutants.shape) < 0.05, rng.random(mutants.shape), mutants)
             redrawn = (rng.random((MUTANTS, 1)) < 0.4) & sparse
             parts.append(np.where(redrawn, self._draw(slots, target, MUTANTS, rng), mutants))
-        units = slots.canonical(np.vstack(parts))
+        units = slots.canonicalise(np.vstack(parts))
         features = self._calibrate(self._describe_points(method, units), complete)
         return _Pool(method, units, features, np.empty((len(units), 0)))
 
-    def _best(self, own: Sequence[Tried]) -> list[Tried]:
+    def _choose_best(self, own: Sequence[Tried]) -> list[Tried]:
         """Choose the trials of a method that lie nearest to its own front of error against cost."""
         quality = self._aim.quality
         error = np.array([_error(quality, trial.metrics[quality.name]) for trial in own])
@@ -357,7 +359,7 @@ class ExactCostSampler:
     def _draw(self, slots: Slots, target: str | None, count: int, rng: np.random.Generator) -> Floats:
         """Draw points: sparsity over the band evenly in octaves, offsets and tilts near none, all else uniformly."""
         units = rng.random((count, len(slots)))
-        low, high = self._costs.band(self._aim.limits)
+        low, high = self._costs.find_band(self._aim.limits)
         for slot, name in enumerate(slots.names):
             parameter = slots.parameters[slot]
             if name == target and not isinstance(parameter, Categorical):
@@ -377,14 +379,14 @@ class ExactCostSampler:
             units[:, offsets] = (UNUSED + rng.normal(0, 1, (count, len(offsets))) * width / 2).clip(0, 1)
         return units
 
-    def _without_asked(self, pool: _Pool, history: Sequence[Tried]) -> _Pool:
+    def _drop_asked(self, pool: _Pool, history: Sequence[Tried]) -> _Pool:
         """Leave out candidates that were asked before."""
         method = self._methods[pool.method]
         slots = self._slots[method]
         fresh = np.ones(len(pool.units), dtype=np.bool_)
         for trial in history:
             if trial.method == method:
-                apart = np.abs(pool.units - slots.canonical(slots.encode(trial.point)[None]))
+                apart = np.abs(pool.units - slots.canonicalise(slots.encode(trial.point)[None]))
                 fresh &= apart.max(axis=1, initial=0.0) > REPEAT
         return _Pool(pool.method, pool.units[fresh], pool.features[fresh], pool.savings[fresh])
 
@@ -405,7 +407,7 @@ def _choices(space: Space) -> tuple[Value, ...]:
     return parameter.choices
 
 
-def _sparse(slots: Slots, target: str | None) -> set[str]:
+def _find_sparsity_parameters(slots: Slots, target: str | None) -> set[str]:
     """Name the parameters that say how much is removed, and where."""
     return {name for name in slots.space if name.startswith("sparsity.") or name == target}
 
@@ -415,14 +417,14 @@ def _error(axis: Axis, value: float) -> float:
     return max(0.0, axis.ideal - value if axis.maximise else value - axis.ideal)
 
 
-def _saving(axis: Axis, value: float) -> float:
+def _measure_saving(axis: Axis, value: float) -> float:
     """Return what is saved of a cost, in octaves of the dense network's; of other values, a gain on as long a scale."""
     if axis.dense is not None and axis.dense > 0 and not axis.maximise:
         return float(-np.log2(max(value, 1e-12) / axis.dense))
     return float(4.3 * (value - axis.worst) / (axis.ideal - axis.worst))
 
 
-def _near(one: Features, two: Features, saving: Floats | None = None) -> Floats:
+def _compute_kernel(one: Features, two: Features, saving: Floats | None = None) -> Floats:
     """Return a kernel of what was asked and how the method was set, ``[n, m]``."""
     asked = one.saving if saving is None else saving
     apart = (asked[:, None] - two.saving[None]) ** 2

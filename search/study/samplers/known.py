@@ -33,7 +33,7 @@ class KnownCosts:
 
     Example:
         >>> costs = KnownCosts(lambda method, point: float(point["units"]), least=2.0, whole=512.0)
-        >>> costs.each("mlp", [{"units": 2}, {"units": 32}, {"units": 512}]).round(3).tolist()
+        >>> costs.cost_each("mlp", [{"units": 2}, {"units": 32}, {"units": 512}]).round(3).tolist()
         [0.05, 0.224, 1.0]
     """
 
@@ -86,7 +86,7 @@ class KnownCosts:
         """
         return None
 
-    def band(self, limits: Limits) -> tuple[float, float]:
+    def find_band(self, limits: Limits) -> tuple[float, float]:
         """Look everywhere.
 
         Args:
@@ -121,7 +121,7 @@ class KnownCosts:
         """
         return np.ones((len(ratios), 2))
 
-    def each(self, method: str, points: Sequence[Mapping[str, Value]]) -> Floats:
+    def cost_each(self, method: str, points: Sequence[Mapping[str, Value]]) -> Floats:
         """Cost points.
 
         Args:

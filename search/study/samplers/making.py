@@ -14,7 +14,7 @@ from search.study.samplers.adapter import LimitedSampler, PortSampler
 from search.study.samplers.base import Aim, Sampler, Tried
 from search.study.samplers.choice import SAMPLERS, STOCK, resolve_sampler
 from search.study.samplers.exact import ExactCostSampler
-from search.study.samplers.stock import stock_sampler
+from search.study.samplers.stock import make_stock_sampler
 from spaces import InputError, Space
 
 EXACT = "exact"
@@ -48,11 +48,11 @@ def sampler_maker(
     chosen = resolve_sampler(name, space)
     if chosen in STOCK:
 
-        def stock(question: int) -> BaseSampler:
-            inner = stock_sampler(chosen, question, trials)
+        def make_stock(question: int) -> BaseSampler:
+            inner = make_stock_sampler(chosen, question, trials)
             return LimitedSampler(inner, space, aim, costs, costs.dense) if aim.limits.hard else inner
 
-        return stock
+        return make_stock
     made = ExactCostSampler(aim, seed, costs) if chosen == EXACT else make_sampler(chosen, aim, seed)
     port = PortSampler(made, space, aim, costs, earlier)
     return lambda question: port
@@ -72,7 +72,7 @@ def make_sampler(name: str, aim: Aim, seed: int) -> Sampler:
     Raises:
         InputError: If there is none of that name, it is no sampler, or it cannot be made so.
     """
-    kind = load_named("sampler", name, SAMPLERS, GROUP, _unfit)
+    kind = load_named("sampler", name, SAMPLERS, GROUP, _explain_unfit)
     try:
         made: Sampler = kind(aim, seed)
     except Exception as error:  # anything may go wrong in somebody else's class
@@ -80,7 +80,7 @@ def make_sampler(name: str, aim: Aim, seed: int) -> Sampler:
     return made
 
 
-def _unfit(found: Any) -> str | None:
+def _explain_unfit(found: Any) -> str | None:
     """Say what is wrong with an object that should be the class of a sampler."""
     if not callable(found):
         return f"is {kind_of(found)}, not a class of samplers"

@@ -37,17 +37,17 @@ def repair_point(
     if found is None:  # unknown before training, or impossible: below the limits a tilt may ask for more than there is
         asked = _move_within(space, point, level, limits, dense)
         known = None if asked is None or asked == point else cost(method, asked)
-        if asked is None or known is None or limits.met(known.flops, known.params):
+        if asked is None or known is None or limits.is_met_by(known.flops, known.params):
             return asked
         return repair_point(method, space, asked, cost, limits, dense)  # what is asked for can be counted now
-    if limits.met(found.flops, found.params):
+    if limits.is_met_by(found.flops, found.params):
         return dict(point)
     if level is None:
         return None
     sign = -1.0 if level == "sparsity.ratio" else 1.0  # a larger ratio leaves less
     start = to_unit(space[level], point[level])
 
-    def at(unit: float) -> PointCost | None:
+    def compute_cost(unit: float) -> PointCost | None:
         return cost(method, {**point, level: from_unit(space[level], unit)})
 
     costly = limits.max_flops is not None and found.flops > limits.max_flops
@@ -55,17 +55,17 @@ def repair_point(
     # Costs never fall when more is left: bisect between the point and the end of the range where limits are kept.
     inside = (0.0 if sign > 0 else 1.0) if costly else (1.0 if sign > 0 else 0.0)
     outside = start
-    if not _on_side(at(inside), limits, costly):
+    if not _is_on_side(compute_cost(inside), limits, costly):
         return None
     for _ in range(HALVINGS):
         middle = (inside + outside) / 2
-        if _on_side(at(middle), limits, costly):
+        if _is_on_side(compute_cost(middle), limits, costly):
             inside = middle
         else:
             outside = middle
     moved = {**point, level: from_unit(space[level], inside)}
     final = cost(method, moved)
-    return moved if final is not None and limits.met(final.flops, final.params) else None
+    return moved if final is not None and limits.is_met_by(final.flops, final.params) else None
 
 
 def _move_within(
@@ -81,7 +81,7 @@ def _move_within(
     return None if low > high else {**point, level: min(max(share, low), high)}
 
 
-def _on_side(cost: PointCost | None, limits: Limits, costly: bool) -> bool:
+def _is_on_side(cost: PointCost | None, limits: Limits, costly: bool) -> bool:
     """Whether a network keeps to the upper limits (where the point was too costly) or to the lower one."""
     if cost is None:
         return False

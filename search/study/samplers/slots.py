@@ -143,7 +143,7 @@ class Slots:
                 active[:, slot] &= applies[_choice(units[:, parent], len(applies))]
         return active
 
-    def canonical(self, units: Floats) -> Floats:
+    def canonicalise(self, units: Floats) -> Floats:
         """Write vectors so that equal points have equal vectors.
 
         Args:

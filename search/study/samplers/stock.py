@@ -9,7 +9,7 @@ GENERATIONS = 6
 first one, which is random."""
 
 
-def stock_sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
+def make_stock_sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
     """Make one of Optuna's samplers.
 
     Args:

@@ -153,7 +153,7 @@ class Surrogate:
         found = minimize(loss, PRIOR_MEAN, method="L-BFGS-B", options={"maxiter": 8, "maxfun": 90})
         return np.asarray(found.x, dtype=np.float64)
 
-    def believing(self, at: Features) -> Surrogate:
+    def assume_predicted(self, at: Features) -> Surrogate:
         """Add points as if they had come out as predicted.
 
         Args:

@@ -23,7 +23,7 @@ from methods.contract.named import is_reference
 from methods.contract.session import Decision
 from search.study.samplers.base import Aim
 from search.study.schedulers.base import Standing
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 Floats = NDArray[np.float64]
 
@@ -60,10 +60,10 @@ class MultiObjectiveHalving:
             raise InputError(f"keep = {keep:g} is not a share between 0 and 1 of the trials at a rung")
         known = ("loss", "val_loss", aim.quality.name)
         if watch not in known:
-            raise InputError(unknown_name("number to watch", watch, known))
+            raise InputError(explain_unknown_name("number to watch", watch, known))
         for method in methods:
             if not is_reference(method) and method not in method_names():
-                raise InputError(unknown_name("method", method, method_names()))
+                raise InputError(explain_unknown_name("method", method, method_names()))
         self._rungs, self._keep, self._watch, self._methods = tuple(rungs), keep, watch, frozenset(methods)
         self._sign = -1.0 if watch == aim.quality.name and aim.quality.maximise else 1.0
         costs = [axis.name for axis in aim.axes if axis.name in ("flops", "params")]
@@ -98,7 +98,7 @@ class MultiObjectiveHalving:
         """
         if not math.isfinite(self._read(trial, len(trial.rungs) - 1)):
             return "stop"
-        best = self._best(trial.method, len(trial.rungs) - 1, trials)
+        best = self._choose_best(trial.method, len(trial.rungs) - 1, trials)
         return "continue" if trial.number in best else "pause"
 
     def promote(self, trials: Sequence[Standing]) -> int | None:
@@ -113,7 +113,7 @@ class MultiObjectiveHalving:
         for rung in reversed(range(len(self._rungs))):
             waiting = [each for each in trials if each.state == "paused" and len(each.rungs) == rung + 1]
             for method in sorted({each.method for each in waiting}):
-                best = self._best(method, rung, trials)
+                best = self._choose_best(method, rung, trials)
                 for each in waiting:
                     if each.method == method and each.number in best:
                         return each.number
@@ -122,7 +122,7 @@ class MultiObjectiveHalving:
     def _read(self, trial: Standing, rung: int) -> float:
         return self._sign * float(trial.rungs[rung].record[self._watch])
 
-    def _best(self, method: str, rung: int, trials: Sequence[Standing]) -> set[int]:
+    def _choose_best(self, method: str, rung: int, trials: Sequence[Standing]) -> set[int]:
         """Number the trials that go on from a rung of a method."""
         there = [each for each in trials if each.method == method and len(each.rungs) > rung]
         there = [each for each in there if each.cost is not None and math.isfinite(self._read(each, rung))]

@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from methods.contract.named import is_reference, known_names, load_named
-from spaces import InputError, unknown_name
+from methods.contract.named import is_reference, list_known_names, load_named
+from spaces import InputError, explain_unknown_name
 
 if TYPE_CHECKING:  # a name is checked wherever a configuration is read, and that needs no torch
     from search.study.samplers.base import Aim
@@ -26,7 +26,7 @@ NONE = "none"
 """The scheduler that lets every trial run to its end."""
 
 
-def checked_scheduler(name: str) -> str:
+def validate_scheduler(name: str) -> str:
     """Check the name of a scheduler.
 
     Args:
@@ -38,9 +38,9 @@ def checked_scheduler(name: str) -> str:
     Raises:
         InputError: If nothing has that name.
     """
-    known = known_names(SCHEDULERS, GROUP)
+    known = list_known_names(SCHEDULERS, GROUP)
     if not is_reference(name) and name not in known:
-        raise InputError(unknown_name("scheduler", name, [*known, "package.module:Name"]))
+        raise InputError(explain_unknown_name("scheduler", name, [*known, "package.module:Name"]))
     return name
 
 
@@ -59,18 +59,18 @@ def make_scheduler(name: str, options: Mapping[str, Any], aim: Aim, seed: int) -
     Raises:
         InputError: If there is none of that name, or it cannot be made so.
     """
-    kind = load_named("scheduler", name, SCHEDULERS, GROUP, _unfit)
+    kind = load_named("scheduler", name, SCHEDULERS, GROUP, _explain_unfit)
     known = _options(kind)
     for option in options:
         if known is not None and option not in known:
-            raise InputError(unknown_name(f"option in scheduler_options of {name!r}:", option, known))
+            raise InputError(explain_unknown_name(f"option in scheduler_options of {name!r}:", option, known))
     try:
         made: Scheduler = kind(aim, seed, **options)
     except InputError as error:
         raise InputError(f"scheduler {name!r}: {error}") from error
     except Exception as error:  # anything may go wrong in somebody else's class
         raise InputError(f"scheduler {name!r} cannot be made as Name(aim, seed, **options): {error}") from error
-    if (complaint := _unfit(made)) is not None:
+    if (complaint := _explain_unfit(made)) is not None:
         raise InputError(f"scheduler {name!r} makes a {type(made).__name__}, which {complaint}")
     return made
 
@@ -86,7 +86,7 @@ def _options(kind: Any) -> list[str] | None:
     return [each.name for each in parameters]
 
 
-def _unfit(found: Any) -> str | None:
+def _explain_unfit(found: Any) -> str | None:
     """Say what is wrong with an object that should be a scheduler or the class of one."""
     acts = ("next_rung", "decide", "promote")
     if inspect.isfunction(found):

@@ -34,7 +34,7 @@ from search.tasks.data.memory import Examples, Source, split_in_memory
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.data.splits import Augment, Augmentation
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 PARTS = ("train", "validation", "test")
 
@@ -66,7 +66,7 @@ def user_data(
     if any(isinstance(part, Dataset | DataLoader) for part in parts.values()):
         return dataset_parts(reference, parts, sizes, task, augmentation)
     if not all(_is_pair(part) for part in parts.values()):
-        raise InputError(_asked(reference, returned))
+        raise InputError(_explain_wrong_data(reference, returned))
     whole = len(parts) == 1
     read = {
         name: _examples(
@@ -86,7 +86,7 @@ def user_data(
 _WORDS = {"train": "training part", "validation": "validation part", "test": "test part"}
 
 
-def _asked(reference: str, returned: Any) -> str:
+def _explain_wrong_data(reference: str, returned: Any) -> str:
     kind = f"a {type(returned).__name__} of {len(returned)}" if isinstance(returned, list | tuple) else None
     return (
         f"data {reference!r} must return (inputs, labels) or ((train_inputs, train_labels), (test_inputs, "
@@ -100,7 +100,7 @@ def _parts(returned: Any, reference: str) -> dict[str, Any]:
     if isinstance(returned, Mapping):
         for name in returned:
             if name not in PARTS:
-                raise InputError(unknown_name(f"part in data {reference!r}:", str(name), PARTS))
+                raise InputError(explain_unknown_name(f"part in data {reference!r}:", str(name), PARTS))
         if "train" not in returned:
             raise InputError(f"data {reference!r} has no part 'train', only {', '.join(map(repr, returned))}")
         return {name: returned[name] for name in PARTS if name in returned}
@@ -111,7 +111,7 @@ def _parts(returned: Any, reference: str) -> dict[str, Any]:
         return dict(zip(names, returned, strict=True))
     mixed = isinstance(returned, list | tuple) and any(isinstance(each, Dataset | DataLoader) for each in returned)
     if mixed or not _is_pair(returned):  # a dataset beside something that is none has no meaning as an array
-        raise InputError(_asked(reference, returned))
+        raise InputError(_explain_wrong_data(reference, returned))
     return {"train": returned}
 
 

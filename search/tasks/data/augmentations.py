@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.contract.inputs import Inputs, Target, check_inputs, first_tensor, map_tensors
+from methods.contract.inputs import Inputs, Target, check_inputs, get_first_tensor, map_tensors
 from methods.contract.named import is_reference, kind_of, load_named
 from methods.contract.task import Task
 from search.tasks.data.rand_augment import InTurn, RandAugmented
 from search.tasks.data.splits import Augment, Augmentation
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 WORDS = ("cifar", "imagenet", "randaugment", "none")
 
 
-def named_augmentation(name: str | None, task: Task) -> Augmentation | Augment | None:
+def load_augmentation(name: str | None, task: Task) -> Augmentation | Augment | None:
     """Read what the user wrote.
 
     Args:
@@ -41,7 +41,7 @@ def named_augmentation(name: str | None, task: Task) -> Augmentation | Augment |
     if is_reference(name):
         return UserAugmentation(name)
     if "+" in name:
-        parts = [named_augmentation(part.strip(), task) for part in name.split("+")]
+        parts = [load_augmentation(part.strip(), task) for part in name.split("+")]
         return InTurn([part for part in parts if callable(part)])
     if name == "randaugment" and task.spatial:
         raise InputError(
@@ -49,7 +49,7 @@ def named_augmentation(name: str | None, task: Task) -> Augmentation | Augment |
             f"of {', '.join(WORDS)}, or package.module:function"
         )
     if name not in WORDS:
-        raise InputError(unknown_name("augment", name, [*WORDS, "package.module:function"]))
+        raise InputError(explain_unknown_name("augment", name, [*WORDS, "package.module:function"]))
     fill = task.fill if task.spatial else None
     known: dict[str, Augmentation | Augment] = {
         "none": Augmentation(),
@@ -95,7 +95,7 @@ class UserAugmentation:
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise InputError(f"augment {self.reference!r} must return (inputs, targets), not {kind_of(found)}")
         changed = check_inputs(found[0], f"augment {self.reference!r}: inputs")
-        given, left = len(first_tensor(inputs)), len(first_tensor(changed))
+        given, left = len(get_first_tensor(inputs)), len(get_first_tensor(changed))
         if left != given:
             raise InputError(f"augment {self.reference!r} made {left} inputs of {given}; it must keep their number")
         return changed, found[1]
@@ -129,7 +129,7 @@ class PaddedCrop:
 
         images = _images(inputs)
         crop = RandomCrop(images, Augmentation(max(1, max(images.shape[2:]) // 8), flip=True), generator)
-        changed = map_tensors(inputs, lambda tensor: crop(tensor) if crop.fits(tensor) else tensor)
+        changed = map_tensors(inputs, lambda tensor: crop(tensor) if crop.is_on_same_pixels(tensor) else tensor)
         return changed, targets if self.fill is None else crop(targets[:, None], self.fill)[:, 0]
 
     def __repr__(self) -> str:
@@ -165,10 +165,10 @@ class ResizedCrop:
         changed = map_tensors(
             inputs,
             lambda each: (
-                _sampled(each, grid, "bilinear") if each.ndim == 4 and each.shape[2:] == images.shape[2:] else each
+                _sample_grid(each, grid, "bilinear") if each.ndim == 4 and each.shape[2:] == images.shape[2:] else each
             ),
         )
-        return changed, targets if self.fill is None else _sampled(targets[:, None], grid, "nearest")[:, 0]
+        return changed, targets if self.fill is None else _sample_grid(targets[:, None], grid, "nearest")[:, 0]
 
     def _grid(self, batch: int, height: int, width: int, generator: torch.Generator) -> Tensor:
         """Where each pixel comes from, ``[batch, height, width, 2]`` in -1..1."""
@@ -191,7 +191,7 @@ class ResizedCrop:
 
 
 def _images(inputs: Inputs) -> Tensor:
-    images = first_tensor(inputs)
+    images = get_first_tensor(inputs)
     if images.ndim != 4:
         raise InputError(
             f"augment: only images [examples, channels, height, width] can be cropped and mirrored, not "
@@ -200,7 +200,7 @@ def _images(inputs: Inputs) -> Tensor:
     return images
 
 
-def _sampled(images: Tensor, grid: Tensor, mode: Any) -> Tensor:
+def _sample_grid(images: Tensor, grid: Tensor, mode: Any) -> Tensor:
     """Read images at the places of a grid; type and range stay as they were."""
     found = F.grid_sample(images.to(torch.float32), grid, mode=mode, padding_mode="border", align_corners=False)
     if not images.is_floating_point():

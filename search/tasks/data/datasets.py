@@ -163,11 +163,11 @@ class DatasetSplit:
             except StopIteration:
                 return
             except Exception as error:  # anything may go wrong in somebody else's dataset
-                raise InputError(f"data {self.reference!r}: {_own_words(error)}") from error
+                raise InputError(f"data {self.reference!r}: {_explain_error(error)}") from error
             yield batch
 
 
-def _own_words(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     """Say what went wrong, also where a worker has wrapped it into its traceback."""
     text = str(error).strip()
     if isinstance(error, InputError):
@@ -206,10 +206,10 @@ def read_batch(batch: Any, task: Task, where: str) -> tuple[Inputs, Target]:
     else:
         raise InputError(f"{where}: each example must be (input, target), not {type(batch).__name__}")
     checked = check_inputs(inputs, f"{where}: inputs")
-    return map_tensors(checked, _as_float), task.convert_target(target, where)
+    return map_tensors(checked, _convert_to_float), task.convert_target(target, where)
 
 
-def _as_float(tensor: Tensor) -> Tensor:
+def _convert_to_float(tensor: Tensor) -> Tensor:
     if tensor.is_floating_point():
         return tensor.to(torch.float32)
     return tensor.to(torch.float32) / 255 if tensor.dtype == torch.uint8 else tensor
@@ -245,14 +245,14 @@ def dataset_parts(
             "name a function"
         )
     change = None if isinstance(augmentation, Augmentation) else augmentation
-    whole = {name: _whole(part, reference, task, name) for name, part in parts.items()}
+    whole = {name: _make_whole_split(part, reference, task, name) for name, part in parts.items()}
     train = whole["train"]
     wanted = {"validation": sizes.validation, "test": sizes.test}
     for name, size in wanted.items():
         if name in whole and size is not None:
             raise InputError(f"data {reference!r} has a {name} set of its own: leave split.{name} = {size:g} out")
     missing = [name for name in wanted if name not in whole]
-    targets = _all_targets(train)
+    targets = _collect_targets(train)
     outputs = task.count_outputs(targets, f"data {reference!r}")
     counts = [part_size(wanted[name] or SHARES[name], train.examples, name) for name in missing]
     generator = torch.Generator().manual_seed(sizes.seed)
@@ -261,14 +261,14 @@ def dataset_parts(
     found |= {name: split for name, split in whole.items() if name != "train"}
     for name in ("validation", "test"):
         if name not in missing:
-            check_labels(_all_targets(found[name]), outputs, f"data {reference!r}: the {name} part", task)
+            check_labels(_collect_targets(found[name]), outputs, f"data {reference!r}: the {name} part", task)
     example, _ = next(_part(found["train"], torch.tensor([0])).batches(1))
     training = found["train"]
     training.augmentation = change
     return Data(reference, outputs, training, found["validation"], found["test"], example)
 
 
-def _whole(part: Any, reference: str, task: Task, name: str) -> DatasetSplit:
+def _make_whole_split(part: Any, reference: str, task: Task, name: str) -> DatasetSplit:
     """Make a split of all examples of a dataset or loader."""
     where = f"data {reference!r}, {name} part"
     workers, collate, dataset = 0, default_collate, part
@@ -307,22 +307,22 @@ def _part(split: DatasetSplit, index: Tensor) -> DatasetSplit:
     return DatasetSplit(split.dataset, chosen, split.task, split.reference, split.collate, None, split.workers)
 
 
-def _all_targets(split: DatasetSplit) -> Target:
+def _collect_targets(split: DatasetSplit) -> Target:
     """Collect the targets of all examples: from the dataset's ``targets``, or by reading every example once."""
     known = getattr(split.dataset, "targets", None)
     if known is not None and split.task.stratified and len(known) == split.examples:
         return split.task.convert_target(known, f"data {split.reference!r}")
     parts = [target for _, target in split.batches(64)]
-    return _joined(parts)
+    return _join_parts(parts)
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def _join_parts(parts: Sequence[Any]) -> Any:
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.cat(list(parts))
     if isinstance(first, Mapping):
-        return {name: _joined([part[name] for part in parts]) for name in first}
-    return tuple(_joined([part[place] for part in parts]) for place in range(len(first)))
+        return {name: _join_parts([part[name] for part in parts]) for name in first}
+    return tuple(_join_parts([part[place] for part in parts]) for place in range(len(first)))
 
 
 class _Seeded(Dataset[Any]):

@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from methods.contract.task import Task
 from search.tasks.data.datasets import dataset_parts
 from search.tasks.data.image_parts import image_data
-from search.tasks.data.images import THREADS, complaint
+from search.tasks.data.images import THREADS, explain_unreadable
 from search.tasks.data.labels import check_labels
 from search.tasks.data.parts import Data
 from search.tasks.data.sizes import SplitSizes
@@ -100,7 +100,7 @@ class HfImages:
         image: Image.Image = self.rows[self.index[number]][self.column]
         return image.convert("RGB")
 
-    def side(self, number: int) -> int:
+    def measure_side(self, number: int) -> int:
         """Measure an image.
 
         Args:
@@ -119,8 +119,8 @@ class HfImages:
             Row of the image, and what is wrong with it.
         """
         with ThreadPoolExecutor(THREADS) as pool:
-            for start, stored in self._stored():
-                for place, wrong in enumerate(pool.map(_complaint, stored), start):
+            for start, stored in self._yield_stored():
+                for place, wrong in enumerate(pool.map(_explain_unreadable, stored), start):
                     if wrong is not None:
                         yield f"row {self.index[place]} of {self.name}", wrong
 
@@ -139,14 +139,14 @@ class HfImages:
             Hexadecimal digits.
         """
         digest = hashlib.sha256()
-        for _, stored in self._stored():
+        for _, stored in self._yield_stored():
             for each in stored:
                 held = each["bytes"] if each["bytes"] is not None else Path(each["path"]).read_bytes()
                 digest.update(f"{len(held)} ".encode())
                 digest.update(held)
         return digest.hexdigest()
 
-    def _stored(self) -> Iterator[tuple[int, list[Any]]]:
+    def _yield_stored(self) -> Iterator[tuple[int, list[Any]]]:
         """Yield images as they are stored, not decoded, some at a time, with the number of the first."""
         raw = self.rows.cast_column(self.column, _library("").Image(decode=False))
         for start in range(0, len(self.index), CHUNK):
@@ -333,10 +333,10 @@ def _images(rows: Any, column: str, target: str, task: Task, where: str) -> HfIm
     return HfImages(rows.select_columns([column]), column, tuple(range(len(rows))), labels, where)
 
 
-def _complaint(stored: Mapping[str, Any] | None) -> str | None:
+def _explain_unreadable(stored: Mapping[str, Any] | None) -> str | None:
     """Say why a stored image cannot be read; None if it can."""
     if stored is None:
         return "it is missing"
     if stored["bytes"] is not None:
-        return complaint(stored["bytes"])
-    return complaint(Path(stored["path"]))
+        return explain_unreadable(stored["bytes"])
+    return explain_unreadable(Path(stored["path"]))

@@ -51,9 +51,9 @@ def image_data(
         The three parts, images ``[3, side, side]``; the side is that of the format, or else 224 pixels, or the median
         of the shorter sides of some training images where that is less.
     """
-    parts = {**given, **_drawn(pool, sizes, given)}
+    parts = {**given, **_draw_parts(pool, sizes, given)}
     check_images([pool, *given.values()])
-    side = form.side or _side(parts["train"])
+    side = form.side or _measure_side(parts["train"])
     train = LoaderSplit(parts["train"], side, augmentation=augmentation, form=form)
     validation, test = (LoaderSplit(parts[part], side, form=form) for part in ("validation", "test"))
     first = LoaderSplit(parts["train"].part(torch.tensor([0])), side, workers=0, form=form)
@@ -61,7 +61,9 @@ def image_data(
     return Data(name, classes, train, validation, test, example)
 
 
-def _drawn(pool: LabelledImages, sizes: SplitSizes, given: Mapping[str, LabelledImages]) -> dict[str, LabelledImages]:
+def _draw_parts(
+    pool: LabelledImages, sizes: SplitSizes, given: Mapping[str, LabelledImages]
+) -> dict[str, LabelledImages]:
     """Draw the parts that are not given; the rest is for training."""
     asked = {"validation": sizes.validation, "test": sizes.test}
     for part, images in given.items():
@@ -73,7 +75,7 @@ def _drawn(pool: LabelledImages, sizes: SplitSizes, given: Mapping[str, Labelled
     return {part: pool.part(index) for part, index in zip([*parts, "train"], drawn, strict=True)}
 
 
-def _side(images: LabelledImages) -> int:
+def _measure_side(images: LabelledImages) -> int:
     count = len(images.labels)
-    shorter = [images.side(number) for number in range(0, count, max(1, count // MEASURED))]
+    shorter = [images.measure_side(number) for number in range(0, count, max(1, count // MEASURED))]
     return min(SIDE, round(median(shorter)))

@@ -51,7 +51,7 @@ class LabelledImages(Protocol):
             The image in three channels.
         """
 
-    def side(self, number: int) -> int:
+    def measure_side(self, number: int) -> int:
         """Measure an image.
 
         Args:
@@ -125,7 +125,7 @@ class ImageFiles:
         image: Image.Image = default_loader(str(self.folder / self.paths[number]))
         return image
 
-    def side(self, number: int) -> int:
+    def measure_side(self, number: int) -> int:
         """Measure an image by its header.
 
         Args:
@@ -145,7 +145,7 @@ class ImageFiles:
         """
         files = [self.folder / path for path in self.paths]
         with ThreadPoolExecutor(THREADS) as pool:
-            for file, wrong in zip(files, pool.map(complaint, files), strict=True):
+            for file, wrong in zip(files, pool.map(explain_unreadable, files), strict=True):
                 if wrong is not None:
                     yield str(file), wrong
 
@@ -184,7 +184,7 @@ def check_images(several: Sequence[LabelledImages]) -> None:
         raise InputError(f"images that cannot be read: {listed}{more}; remove or replace them")
 
 
-def complaint(source: Path | bytes) -> str | None:
+def explain_unreadable(source: Path | bytes) -> str | None:
     """Say why an image cannot be read.
 
     Args:
@@ -194,11 +194,11 @@ def complaint(source: Path | bytes) -> str | None:
         The reason; ``None`` if it can be read.
     """
     try:
-        with Image.open(_opened(source)) as image:
+        with Image.open(_open_source(source)) as image:
             kind = image.format
             image.verify()
-        if kind == "JPEG" and not _ends_as_jpeg(source):
-            with Image.open(_opened(source)) as image:
+        if kind == "JPEG" and not _has_jpeg_end(source):
+            with Image.open(_open_source(source)) as image:
                 image.load()  # only what looks cut off is decoded
     except Exception as error:  # decoders fail in any way on what is no image
         said = str(error).splitlines() or [type(error).__name__]
@@ -207,11 +207,11 @@ def complaint(source: Path | bytes) -> str | None:
     return None
 
 
-def _opened(source: Path | bytes) -> Path | BytesIO:
+def _open_source(source: Path | bytes) -> Path | BytesIO:
     return source if isinstance(source, Path) else BytesIO(source)
 
 
-def _ends_as_jpeg(source: Path | bytes) -> bool:
+def _has_jpeg_end(source: Path | bytes) -> bool:
     if isinstance(source, bytes):
         return b"\xff\xd9" in source[-64:]
     with source.open("rb") as file:

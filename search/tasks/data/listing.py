@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from search.tasks.data.sets import DATA, GROUP
-from search.tasks.listing import entry_point_names, first_sentence
+from search.tasks.listing import entry_point_names, read_first_sentence
 from search.tasks.recipes import default_recipe
 
 FORMS = {
@@ -24,7 +24,7 @@ def list_data(root: Path) -> list[dict[str, str]]:
     Returns:
         ``name``, ``what`` and ``epochs`` (of the dense network, and of a trial), ours first.
     """
-    rows = [{"name": name, "what": first_sentence(place), "epochs": _epochs(name)} for name, place in DATA.items()]
+    rows = [{"name": name, "what": read_first_sentence(place), "epochs": _epochs(name)} for name, place in DATA.items()]
     rows += [{"name": name, "what": f"of {owner}", "epochs": _epochs(name)} for name, owner in entry_point_names(GROUP)]
     rows += [{"name": name, "what": what, "epochs": _epochs(name)} for name, what in FORMS.items()]
     return rows

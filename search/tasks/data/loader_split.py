@@ -18,7 +18,7 @@ from search.tasks.data.images import LabelledImages
 from search.tasks.data.normalise import Normalisation
 from search.tasks.data.splits import Augment, Augmentation
 from search.tasks.image_format import IMAGENET, ImageFormat
-from search.tasks.models.initialise import seeded_defaults
+from search.tasks.models.initialise import seed_defaults
 
 Key = tuple[int, int]
 """Index of an image, and the seed of its augmentation."""
@@ -103,9 +103,9 @@ class LoaderSplit:
         ])
         keys = ShuffledKeys(self.examples, batch_size, seed, start)
         if self.augmentation is None:
-            yield from self._loaded(transform, keys)
+            yield from self._yield_batches(transform, keys)
             return
-        for step, (images, labels) in enumerate(self._images(self._still(), keys), start):
+        for step, (images, labels) in enumerate(self._images(self._make_still_transform(), keys), start):
             generator = torch.Generator().manual_seed(derive_seed(seed, step, 1))
             if not isinstance(self.augmentation, Augmentation):
                 images, labels = self.augmentation(images, labels, generator)
@@ -122,7 +122,7 @@ class LoaderSplit:
         """
         starts = range(0, self.examples, batch_size)
         keys = [[(i, 0) for i in range(s, min(s + batch_size, self.examples))] for s in starts]
-        yield from self._loaded(self._still(), keys)
+        yield from self._yield_batches(self._make_still_transform(), keys)
 
     def fingerprint(self) -> str:
         """Return a hash of what the split holds: names, labels and contents of the images.
@@ -141,7 +141,7 @@ class LoaderSplit:
     def _interpolation(self) -> v2.InterpolationMode:
         return v2.InterpolationMode(self.form.interpolation)
 
-    def _still(self) -> v2.Compose:
+    def _make_still_transform(self) -> v2.Compose:
         """The middle of the resized image."""
         return v2.Compose([
             v2.Resize(round(self.side / self.form.crop), self._interpolation, antialias=True),
@@ -149,7 +149,7 @@ class LoaderSplit:
             v2.PILToTensor(),
         ])
 
-    def _loaded(self, transform: v2.Compose, keys: Any) -> Iterator[Batch]:
+    def _yield_batches(self, transform: v2.Compose, keys: Any) -> Iterator[Batch]:
         for images, labels in self._images(transform, keys):
             yield self._normalised(images), labels
 
@@ -175,7 +175,7 @@ class _Decoded(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         index, seed = key
         image = self.images.read(index)
-        with seeded_defaults(seed):  # torchvision's transforms draw from torch's global generator
+        with seed_defaults(seed):  # torchvision's transforms draw from torch's global generator
             return self.transform(image), int(self.images.labels[index])
 
 

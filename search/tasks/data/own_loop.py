@@ -92,7 +92,7 @@ class OwnLoopSplit:
         return hashlib.sha256(f"{self.part} {text}".encode()).hexdigest()
 
 
-def own_loop_data(task: LoopTask) -> Data:
+def make_loop_data(task: LoopTask) -> Data:
     """Make the parts of a task with a loop of its own.
 
     Args:

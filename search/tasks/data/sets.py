@@ -10,9 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from methods.contract.named import is_reference, known_names, load_named
+from methods.contract.named import is_reference, list_known_names, load_named
 from search.tasks.data.sizes import SplitSizes
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 if TYPE_CHECKING:
     from methods.contract.task import Task
@@ -67,10 +67,10 @@ def load_data(
         InputError: If the name is unknown, the data cannot be had, or it cannot be split as asked.
     """
     from methods.contract.classification import Classification
-    from search.tasks.data.augmentations import named_augmentation
+    from search.tasks.data.augmentations import load_augmentation
 
     task = Classification() if task is None else task
-    change = named_augmentation(augment, task)
+    change = load_augmentation(augment, task)
     if name in DATA:
         if not task.stratified:
             raise InputError(f"data {name!r} has one class per example: task = {task.name!r} needs data of its own")
@@ -82,8 +82,10 @@ def load_data(
         from search.tasks.data.hf_datasets import hf_data
 
         return hf_data(name.removeprefix(HF), split, task, change, form)
-    if is_reference(name) or name in known_names({}, GROUP):
+    if is_reference(name) or name in list_known_names({}, GROUP):
         from search.tasks.data.arrays import user_data
 
         return user_data(load_named("data", name, {}, GROUP), name, split, task, change)
-    raise InputError(unknown_name("data", name, [*known_names(DATA, GROUP), "hf:FOLDER", "package.module:function"]))
+    raise InputError(
+        explain_unknown_name("data", name, [*list_known_names(DATA, GROUP), "hf:FOLDER", "package.module:function"])
+    )

@@ -12,7 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.contract.data import Batch
-from methods.contract.inputs import Inputs, Target, batch_size, first_tensor, leaves, map_tensors, move, take, tensors
+from methods.contract.inputs import (
+    Inputs,
+    Target,
+    batch_size,
+    get_first_tensor,
+    leaves,
+    map_tensors,
+    move,
+    take,
+    tensors,
+)
 from methods.contract.recipe import derive_seed
 from search.tasks.data.normalise import Normalisation
 
@@ -61,7 +71,7 @@ class TensorSplit:
         augmentation: Augmentation | Augment | None = None,
         fill: int | None = None,
     ) -> None:
-        one, several = first_tensor(targets), tensors(inputs)
+        one, several = get_first_tensor(targets), tensors(inputs)
         lengths = {len(each) for each in (*several, one)}
         if lengths == {0} or len(lengths) > 1 or any(each.device != one.device for each in several):
             shapes = ", ".join(str(list(each.shape)) for each in several)
@@ -118,7 +128,7 @@ class TensorSplit:
             Inputs (normalised) and targets.
         """
         order = torch.randperm(self.examples, generator=torch.Generator().manual_seed(seed))
-        order = order.to(first_tensor(self.targets).device)
+        order = order.to(get_first_tensor(self.targets).device)
         for step in range(start, self.steps(batch_size)):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             generator = torch.Generator().manual_seed(derive_seed(seed, step))
@@ -158,8 +168,8 @@ class TensorSplit:
             return self.augmentation(inputs, targets, generator)
         if self.augmentation == Augmentation():
             return inputs, targets
-        crop = RandomCrop(first_tensor(inputs), self.augmentation, generator)
-        inputs = map_tensors(inputs, lambda tensor: crop(tensor) if crop.fits(tensor) else tensor)
+        crop = RandomCrop(get_first_tensor(inputs), self.augmentation, generator)
+        inputs = map_tensors(inputs, lambda tensor: crop(tensor) if crop.is_on_same_pixels(tensor) else tensor)
         if self.fill is not None:
             targets = crop(targets[:, None], self.fill)[:, 0]
         return inputs, targets
@@ -196,7 +206,7 @@ class RandomCrop:
         self._shape, self._padding = (batch, height, width), padding
         self._pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
 
-    def fits(self, tensor: Tensor) -> bool:
+    def is_on_same_pixels(self, tensor: Tensor) -> bool:
         """Tell whether a tensor lies on these pixels.
 
         Args:

@@ -12,9 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from methods.contract.named import call_named, is_reference, known_names, load_named
-from spaces import InputError, unknown_name
-from spaces.errors import first_line
+from methods.contract.named import call_named, is_reference, list_known_names, load_named
+from spaces import InputError, explain_unknown_name
+from spaces.errors import shorten_error
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,7 +58,7 @@ def build_model(
     task: Task | None = None,
     check_outputs: bool = True,
 ) -> nn.Module:
-    """Build a network and check that it takes such inputs and gives such outputs (see :func:`build_fitted`).
+    """Build a network and check that it takes such inputs and gives such outputs (see :func:`build_with_fit`).
 
     Args:
         name: Name of the network.
@@ -72,10 +72,10 @@ def build_model(
     Returns:
         The network on the CPU, in training mode.
     """
-    return build_fitted(name, outputs, example, seed, weights, task, check_outputs)[0]
+    return build_with_fit(name, outputs, example, seed, weights, task, check_outputs)[0]
 
 
-def build_fitted(
+def build_with_fit(
     name: str,
     outputs: int,
     example: Inputs | Sequence[int],
@@ -109,7 +109,7 @@ def build_fitted(
     """
     from methods.contract.classification import Classification
     from methods.contract.inputs import is_inputs, zeros
-    from search.tasks.models.initialise import seeded_defaults
+    from search.tasks.models.initialise import seed_defaults
     from search.tasks.models.weight_files import SUFFIXES, is_weight_file
     from search.tasks.models.weights import Fit, fit_weights, load_weights
 
@@ -126,7 +126,7 @@ def build_fitted(
             f"weights {named!r} of model {name!r} must be a file that ends in {', '.join(SUFFIXES)}; names of weights "
             f"exist for torchvision's models, and {PRETRAINED!r} for those of timm and Hugging Face"
         )
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         model = _build(name, outputs, inputs, seed)
         _check(
             model, name, outputs, inputs, task if check_outputs else None
@@ -134,11 +134,11 @@ def build_fitted(
     if file is not None:
         return model, load_weights(model, file, outputs)
     if named is not None:
-        return model, fit_weights(model, _trained(name, named), outputs, f"the weights {named} of {name}")
+        return model, fit_weights(model, _load_trained(name, named), outputs, f"the weights {named} of {name}")
     return model, Fit()
 
 
-def _trained(name: str, weights: str) -> Mapping[str, Tensor]:
+def _load_trained(name: str, weights: str) -> Mapping[str, Tensor]:
     """Get trained weights by name."""
     if name.startswith(TIMM):
         from search.tasks.models.timm_models import timm_weights
@@ -157,9 +157,9 @@ def _build(name: str, outputs: int, example: Inputs, seed: int) -> nn.Module:
     if name in MODELS:
         module, _, function = MODELS[name].partition(":")
         builder: Callable[..., nn.Module] = getattr(import_module(module), function)
-        from methods.contract.inputs import first_tensor
+        from methods.contract.inputs import get_first_tensor
 
-        return builder(outputs, channels=first_tensor(example).shape[1], seed=seed)
+        return builder(outputs, channels=get_first_tensor(example).shape[1], seed=seed)
     if name.startswith(TORCHVISION):
         from search.tasks.models.torchvision_models import torchvision_model
 
@@ -172,12 +172,12 @@ def _build(name: str, outputs: int, example: Inputs, seed: int) -> nn.Module:
         from search.tasks.models.hf_models import hf_model
 
         return hf_model(name.removeprefix(HF), outputs)
-    if is_reference(name) or name in known_names({}, GROUP):
+    if is_reference(name) or name in list_known_names({}, GROUP):
         return _user_model(name, outputs)
-    raise InputError(unknown_model(name))
+    raise InputError(explain_unknown_model(name))
 
 
-def unknown_model(name: str) -> str:
+def explain_unknown_model(name: str) -> str:
     """Say that there is no network of a name, and which others there are.
 
     Args:
@@ -189,8 +189,8 @@ def unknown_model(name: str) -> str:
     for prefix, names in ((TORCHVISION, _torchvision_names), (TIMM, _timm_names)):
         if name in names():
             return f"unknown model {name!r}; did you mean {prefix + name!r}? (`paretoprune models` lists ours)"
-    known = [*known_names(MODELS, GROUP), "torchvision:NAME", "timm:NAME", "hf:FOLDER", "package.module:function"]
-    return unknown_name("model", name, known)
+    known = [*list_known_names(MODELS, GROUP), "torchvision:NAME", "timm:NAME", "hf:FOLDER", "package.module:function"]
+    return explain_unknown_name("model", name, known)
 
 
 def _torchvision_names() -> Sequence[str]:
@@ -248,7 +248,7 @@ def _check(model: nn.Module, name: str, outputs: int, example: Inputs, task: Tas
     except Exception as error:  # a network may fail in any way on inputs it is not made for
         shape = shapes_of(example)
         given = shape[1:] if isinstance(example, torch.Tensor) else shape
-        said = first_line(error)
+        said = shorten_error(error)
         raise InputError(f"model {name!r} does not take inputs of shape {given}: {said}{_hint(given, said)}") from error
     finally:
         for module, training in modes:

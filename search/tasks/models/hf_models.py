@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from search.tasks.image_format import IMAGENET, ImageFormat
 from search.tasks.models.weights import WRAPPER, read_weights
-from spaces import InputError, unknown_name
-from spaces.errors import first_line
+from spaces import InputError, explain_unknown_name
+from spaces.errors import shorten_error
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
@@ -73,11 +73,11 @@ def hf_model(place: str, classes: int) -> nn.Module:
     kinds = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     if type(config) not in kinds:
         known = sorted({kind.model_type for kind in kinds})
-        raise InputError(unknown_name(f"image classifier in {place}:", config.model_type, known))
+        raise InputError(explain_unknown_name(f"image classifier in {place}:", config.model_type, known))
     try:
         return Logits(transformers.AutoModelForImageClassification.from_config(config))
     except (ImportError, TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
-        raise InputError(f"no network can be built from {_file(place)}: {first_line(error)}") from error
+        raise InputError(f"no network can be built from {_file(place)}: {shorten_error(error)}") from error
 
 
 def hf_input(place: str) -> tuple[int, ...]:
@@ -90,7 +90,7 @@ def hf_input(place: str) -> tuple[int, ...]:
         Shape of one input, ``(1, channels, height, width)``.
     """
     config = _config(_transformers(place), place)
-    side = getattr(config, "image_size", None) or _own_format(place).side or 224
+    side = getattr(config, "image_size", None) or _read_format(place).side or 224
     height, width = (side, side) if isinstance(side, int) else side
     return (1, int(getattr(config, "num_channels", 3)), int(height), int(width))
 
@@ -104,7 +104,7 @@ def hf_format(place: str) -> ImageFormat:
     Returns:
         The format of the folder's preprocessor, of the side that the network was made for.
     """
-    found = _own_format(place)
+    found = _read_format(place)
     side = hf_input(place)[-1]
     return ImageFormat(side, found.mean, found.std, found.interpolation, found.crop)
 
@@ -140,11 +140,13 @@ def _config(transformers: Any, place: str) -> Any:
     if not isinstance(kind, str):
         raise InputError(f"{_file(place)} names no model_type, as configurations of Hugging Face do")
     if kind not in transformers.CONFIG_MAPPING:
-        raise InputError(unknown_name(f"model_type in {_file(place)}:", kind, sorted(transformers.CONFIG_MAPPING)))
+        raise InputError(
+            explain_unknown_name(f"model_type in {_file(place)}:", kind, sorted(transformers.CONFIG_MAPPING))
+        )
     try:
         return transformers.CONFIG_MAPPING[kind].from_dict(described)
     except Exception as error:  # of the library's own validation
-        raise InputError(f"{_file(place)} is not a configuration of {kind}: {first_line(error)}") from error
+        raise InputError(f"{_file(place)} is not a configuration of {kind}: {shorten_error(error)}") from error
 
 
 def _read_json(file: Path, place: str) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def _read_json(file: Path, place: str) -> dict[str, Any]:
     return found
 
 
-def _own_format(place: str) -> ImageFormat:
+def _read_format(place: str) -> ImageFormat:
     """Read the format of the folder's preprocessor; the usual one where there is none."""
     file = _file(place).parent / PREPROCESSOR
     if not file.is_file():

@@ -10,7 +10,7 @@ from torch import nn
 
 
 @contextmanager
-def seeded_defaults(seed: int) -> Generator[None]:
+def seed_defaults(seed: int) -> Generator[None]:
     """Draw every default random number in the block from a seed, and restore the global state afterwards.
 
     Args:
@@ -25,7 +25,7 @@ def seeded_defaults(seed: int) -> Generator[None]:
         yield
 
 
-def he_normal(model: nn.Module) -> None:
+def initialise_he_normal(model: nn.Module) -> None:
     """Initialise convolutions and linear layers as He et al. (2015, arXiv 1502.01852, eq. 10).
 
     Biases become 0; batch norms keep torch's start, scale 1 and shift 0.

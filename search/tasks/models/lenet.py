@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from search.tasks.models.initialise import he_normal, seeded_defaults
+from search.tasks.models.initialise import initialise_he_normal, seed_defaults
 
 PIXELS = 28 * 28
 
@@ -27,7 +27,7 @@ class LeNet300(nn.Module):
         self.fc2 = nn.Linear(300, 100)
         self.fc3 = nn.Linear(100, classes)
         self.relu = nn.ReLU()
-        he_normal(self)
+        initialise_he_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify.
@@ -53,5 +53,5 @@ def lenet_300_100(classes: int, channels: int = 1, seed: int = 0) -> LeNet300:
     Returns:
         The network.
     """
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         return LeNet300(classes, channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.tasks.listing import entry_point_names, first_sentence
+from search.tasks.listing import entry_point_names, read_first_sentence
 from search.tasks.models import MODELS
 
 FORMS = {
@@ -25,7 +25,7 @@ def list_models(part: str | None = None) -> list[dict[str, str]]:
     Returns:
         ``name`` and ``what``: ours, those of installed packages, torchvision's if asked for, then the forms of names.
     """
-    rows = [{"name": name, "what": first_sentence(place)} for name, place in MODELS.items()]
+    rows = [{"name": name, "what": read_first_sentence(place)} for name, place in MODELS.items()]
     rows += [{"name": name, "what": f"of {package}"} for name, package in entry_point_names(GROUP)]
     if part is not None:
         from torchvision import models

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from search.tasks.models.initialise import he_normal, seeded_defaults
+from search.tasks.models.initialise import initialise_he_normal, seed_defaults
 
 STAGES = (
     (1, 16, 1, 1),
@@ -90,7 +90,7 @@ class MobileNetV2(nn.Module):
         self.bn2 = nn.BatchNorm2d(1280)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(1280, classes)
-        he_normal(self)
+        initialise_he_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify.
@@ -117,5 +117,5 @@ def mobilenetv2(classes: int, channels: int = 3, seed: int = 0) -> MobileNetV2:
     Returns:
         The network.
     """
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         return MobileNetV2(classes, channels)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from methods.network.layers import ZeroPadShortcut
-from search.tasks.models.initialise import he_normal, seeded_defaults
+from search.tasks.models.initialise import initialise_he_normal, seed_defaults
 
 Shortcut = Callable[[int, int, int], nn.Module]
 
@@ -90,7 +90,7 @@ class ResNet(nn.Module):
         self.layer3 = _stage(blocks, second, third, 2, shortcut)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(third, classes)
-        he_normal(self)
+        initialise_he_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify.
@@ -113,7 +113,7 @@ def _stage(blocks: int, in_channels: int, out_channels: int, stride: int, shortc
 
 
 def _cifar(depth: int, classes: int, channels: int, seed: int) -> ResNet:
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         return ResNet((depth - 2) // 6, (16, 32, 64), classes, channels, ZeroPadShortcut)
 
 
@@ -184,7 +184,7 @@ def resnet32_wide(classes: int, channels: int = 3, seed: int = 0) -> ResNet:
     Returns:
         The network.
     """
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         return ResNet(5, (64, 128, 256), classes, channels, projection)
 
 
@@ -199,5 +199,5 @@ def digits_resnet(classes: int, channels: int = 1, seed: int = 0) -> ResNet:
     Returns:
         The network.
     """
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         return ResNet(1, (16, 32, 64), classes, channels, projection)

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from search.tasks.image_format import INTERPOLATIONS, ImageFormat
-from spaces import InputError, unknown_name
-from spaces.errors import first_line
+from spaces import InputError, explain_unknown_name
+from spaces.errors import shorten_error
 
 
 def timm_model(name: str, classes: int) -> nn.Module:
@@ -50,7 +50,7 @@ def timm_weights(name: str) -> Mapping[str, Tensor]:
             trained: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # of the library that downloads: no connection, no such file, no permission
         raise InputError(
-            f"the trained weights of timm:{name} cannot be loaded ({first_line(error)}); download "
+            f"the trained weights of timm:{name} cannot be loaded ({shorten_error(error)}); download "
             f"{_source(timm, name)} where there is a connection and give the file as weights"
         ) from error
     return trained.state_dict()
@@ -104,11 +104,11 @@ def timm_input(name: str) -> tuple[int, ...]:
 def _check_name(timm: Any, name: str) -> None:
     known = timm.list_models()
     if name.partition(".")[0] not in known:
-        raise InputError(unknown_name("timm model", name, known))
+        raise InputError(explain_unknown_name("timm model", name, known))
     base, _, tag = name.partition(".")
     tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
-        raise InputError(unknown_name(f"weights of timm:{base}:", tag, tags))
+        raise InputError(explain_unknown_name(f"weights of timm:{base}:", tag, tags))
 
 
 def _timm(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spaces import InputError, unknown_name
+from spaces import InputError, explain_unknown_name
 
 
 def torchvision_model(name: str, classes: int) -> nn.Module:
@@ -30,7 +30,7 @@ def torchvision_model(name: str, classes: int) -> nn.Module:
 
     known = models.list_models(module=models)
     if name not in known:
-        raise InputError(unknown_name("torchvision model", name, known))
+        raise InputError(explain_unknown_name("torchvision model", name, known))
     options = dict(_ONE_OUTPUT.get(name, {}))
     if options:
         options["init_weights"] = True  # torchvision warns of a changing default if it is not named
@@ -55,7 +55,7 @@ def torchvision_weights(name: str, weights: str) -> dict[str, Tensor]:
 
     sets = models.get_model_weights(name)
     if weights not in sets.__members__:
-        raise InputError(unknown_name(f"weights of torchvision:{name}:", weights, sets.__members__))
+        raise InputError(explain_unknown_name(f"weights of torchvision:{name}:", weights, sets.__members__))
     chosen = sets[weights]
     try:
         with redirect_stdout(sys.stderr):  # torch prints what it downloads, but stdout is for results

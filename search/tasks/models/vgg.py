@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from search.tasks.models.initialise import he_normal, seeded_defaults
+from search.tasks.models.initialise import initialise_he_normal, seed_defaults
 
 WIDTHS = (64, 128, 256, 512, 512)
 """Channels of the five stages; each ends in 2x2 max pooling."""
@@ -40,7 +40,7 @@ class VGG(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(channels, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, classes)
         )
-        he_normal(self)
+        initialise_he_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify.
@@ -65,7 +65,7 @@ def vgg16(classes: int, channels: int = 3, seed: int = 0) -> VGG:
     Returns:
         The network.
     """
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         return VGG((2, 2, 3, 3, 3), classes, channels)
 
 
@@ -80,5 +80,5 @@ def vgg19(classes: int, channels: int = 3, seed: int = 0) -> VGG:
     Returns:
         The network.
     """
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         return VGG((2, 2, 4, 4, 4), classes, channels)

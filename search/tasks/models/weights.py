@@ -52,8 +52,9 @@ class Fit:
         """
         if not self.head:
             return ""
-        also = f" and {_several(self.unused)} of the weights are not used" if self.unused else ""
-        return f"the head is new ({_several(self.head)}): weights are for other outputs{also}; the network is trained"
+        also = f" and {_summarise_names(self.unused)} of the weights are not used" if self.unused else ""
+        head = _summarise_names(self.head)
+        return f"the head is new ({head}): weights are for other outputs{also}; the network is trained"
 
 
 def load_weights(model: nn.Module, file: Path, outputs: int) -> Fit:
@@ -71,7 +72,7 @@ def load_weights(model: nn.Module, file: Path, outputs: int) -> Fit:
         What fitted; an ``InputError`` if the file cannot be read, or more than the head does not fit.
     """
     own = model.state_dict()
-    return fit_weights(model, _plain_names(read_weights(file), own), outputs, f"the weights in {file}")
+    return fit_weights(model, _strip_prefixes(read_weights(file), own), outputs, f"the weights in {file}")
 
 
 def fit_weights(model: nn.Module, given: Mapping[str, Tensor], outputs: int, what: str) -> Fit:
@@ -99,7 +100,7 @@ def fit_weights(model: nn.Module, given: Mapping[str, Tensor], outputs: int, wha
     if head is None:
         shapes = [f"{name} {list(given[name].shape)} instead of {list(own[name].shape)}" for name in misshapen]
         listed = (("it lacks", missing), ("it has in addition", surplus), ("it has", shapes))
-        problems = [f"{said} {_several(names)}" for said, names in listed if names]
+        problems = [f"{said} {_summarise_names(names)}" for said, names in listed if names]
         raise InputError(
             f"{what} do not fit the model: {'; '.join(problems)}; only the last layer may be of another size: "
             "give the weights that belong to this model"
@@ -164,7 +165,7 @@ def read_weights(file: Path) -> Mapping[str, Tensor]:
     return {str(name): tensor for name, tensor in content.items()}
 
 
-def _plain_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _strip_prefixes(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Take away what wrappers put before names, as long as more names fit without it."""
     names = {name: name for name in given}
     while True:
@@ -180,6 +181,6 @@ def _plain_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapp
         names = best
 
 
-def _several(names: tuple[str, ...] | list[str]) -> str:
+def _summarise_names(names: tuple[str, ...] | list[str]) -> str:
     more = len(names) - LISTED
     return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from search.tasks.models.initialise import he_normal, seeded_defaults
+from search.tasks.models.initialise import initialise_he_normal, seed_defaults
 
 
 class PreActivationBlock(nn.Module):
@@ -67,7 +67,7 @@ class WideResNet(nn.Module):
         self.relu = nn.ReLU()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(third, classes)
-        he_normal(self)
+        initialise_he_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify.
@@ -99,5 +99,5 @@ def wrn28_10(classes: int, channels: int = 3, seed: int = 0) -> WideResNet:
     Returns:
         The network.
     """
-    with seeded_defaults(seed):
+    with seed_defaults(seed):
         return WideResNet(4, 10, classes, channels)

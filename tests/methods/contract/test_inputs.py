@@ -13,7 +13,7 @@ from methods.contract.inputs import (
     batch_size,
     call,
     check_inputs,
-    first_tensor,
+    get_first_tensor,
     move,
     pieces,
     repeat,
@@ -38,7 +38,7 @@ class TwoInputs(nn.Module):
 def test_batches_are_taken_apart_and_kept_together(name: str) -> None:
     inputs = CASES[name]
     assert batch_size(inputs) == 4
-    assert first_tensor(inputs) is ONE
+    assert get_first_tensor(inputs) is ONE
     assert type(take(inputs, slice(1, 3))) is type(inputs)
     assert tensors(take(inputs, slice(1, 3)))[0].tolist() == [[2, 3], [4, 5]]
     found = pieces(inputs, 3)

@@ -87,11 +87,11 @@ def test_names_of_ours_come_first_and_unknown_ones_name_the_nearest() -> None:
 
 
 def test_what_a_function_raises_is_said_in_one_sentence() -> None:
-    def fails() -> None:
+    def fail() -> None:
         raise KeyError("oh\nno")
 
     with pytest.raises(InputError, match=r"^data 'x:fails' failed: KeyError: 'oh"):
-        call_named(fails, "x:fails", "data")
+        call_named(fail, "x:fails", "data")
 
 
 def test_references_in_a_configuration(tmp_path: Path) -> None:
@@ -111,19 +111,19 @@ def test_references_in_a_configuration(tmp_path: Path) -> None:
 def test_installed_packages_are_read_once_for_an_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[None] = []
 
-    def counted(group: str) -> EntryPoints:
+    def count(group: str) -> EntryPoints:
         reads.append(None)
         return entry_points(group=group)
 
-    monkeypatch.setattr(named, "entry_points", counted)
+    monkeypatch.setattr(named, "entry_points", count)
     information = tmp_path / "mine-1.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[paretoprune.tests]\nroot = math:sqrt\n")
-    assert named.known_names({}, "paretoprune.tests") == []
+    assert named.list_known_names({}, "paretoprune.tests") == []
     before = len(reads)
     monkeypatch.syspath_prepend(tmp_path)
     for _ in range(3):
-        assert named.known_names({"own": "math:sin"}, "paretoprune.tests") == ["own", "root"]
+        assert named.list_known_names({"own": "math:sin"}, "paretoprune.tests") == ["own", "root"]
         assert named.load_named("function", "root", {}, "paretoprune.tests")(9) == 3
     assert len(reads) == before + 1

@@ -67,10 +67,10 @@ def test_steps_are_done_once_and_names_used_once() -> None:
         return {"x": torch.arange(3)}
 
     session = Saved(states)
-    assert torch.equal(session.once("scores", compute)["x"], torch.arange(3))
-    assert torch.equal(Saved(states).once("scores", compute)["x"], torch.arange(3)) and calls == [1]
+    assert torch.equal(session.compute_once("scores", compute)["x"], torch.arange(3))
+    assert torch.equal(Saved(states).compute_once("scores", compute)["x"], torch.arange(3)) and calls == [1]
     with pytest.raises(RuntimeError, match="'scores' of a phase or step was used twice"):
-        session.once("scores", compute)
+        session.compute_once("scores", compute)
     assert torch.equal(TrialAnalyses(Saved(states), "round 2").get("f", {"a": 1}, compute)["x"], torch.arange(3))
     assert sorted(states) == ["round 2/f/[('a', 1)]", "scores"]
 
@@ -83,15 +83,15 @@ def test_time_of_earlier_runs_is_counted() -> None:
 
     first = Saved(states, clock=clock)
     now[0] = 5.0
-    first.once("a", dict)
+    first.compute_once("a", dict)
     now[0] = 100.0  # the machine was off
     second = Saved(states, clock=clock)
-    second.once("a", dict)
+    second.compute_once("a", dict)
     assert second.earlier_seconds == 5.0
     now[0] = 101.0
-    second.once("b", dict)
+    second.compute_once("b", dict)
     third = Saved(states, clock=clock)
-    third.once("b", dict)
+    third.compute_once("b", dict)
     assert third.earlier_seconds == 6.0
 
 
@@ -118,4 +118,4 @@ def test_rungs_say_what_they_are() -> None:
     assert (rung.step, rung.comparable, go_on(rung)) == (7, False, "continue")
     copied = pickle.loads(pickle.dumps(Paused(rung, "stop")))
     assert (copied.rung, copied.decision) == (rung, "stop")
-    assert Uninterrupted().once("a", lambda: {"x": torch.ones(1)}).keys() == {"x"}
+    assert Uninterrupted().compute_once("a", lambda: {"x": torch.ones(1)}).keys() == {"x"}

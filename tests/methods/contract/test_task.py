@@ -42,7 +42,7 @@ def test_defaults_follow_from_the_loss() -> None:
     assert Classification().draws
     assert task.training_loss({"out": output, "aux": target}, target) == task.loss(output, target)
     assert task.quality.text(1.5) == "1.5 m"
-    assert task.quality.better(1.0, 2.0)
+    assert task.quality.is_better(1.0, 2.0)
 
 
 def test_what_a_task_cannot_do_is_said() -> None:

@@ -21,6 +21,7 @@ from tests.methods.cases import IMAGE, NETS, seeded
 from tests.methods.fisher_cases import (
     QUICK,
     Shared,
+    add_head,
     batches,
     brute_force_fisher,
     classes,
@@ -29,7 +30,6 @@ from tests.methods.fisher_cases import (
     generator,
     mlp,
     random,
-    with_head,
 )
 
 # Inputs
@@ -68,16 +68,16 @@ def test_windows_are_what_the_convolution_reads(layer: nn.Conv2d) -> None:
 
 def test_pieces_of_a_batch_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = seeded(lambda: nn.Conv2d(4, 8, 3, padding=1)).double()
-    model, x, labels = with_head(layer, 8), random(5, 4, 7, 6), classes(5)
+    model, x, labels = add_head(layer, 8), random(5, 4, 7, 6), classes(5)
 
-    def everything() -> list[Tensor]:
+    def collect_everything() -> list[Tensor]:
         full = collect_factors(model, [(x, labels)], ["0"], fisher="exact", full=True)["0"].inputs
         return [full, collect_second_moments(model, [(x, labels)], ["0"], {}, fisher="exact")["0"]]
 
-    whole = everything()
+    whole = collect_everything()
     for file in ("im2col_covariance", "second_moments"):
         monkeypatch.setattr(f"methods.curvature.{file}.CHUNK_BYTES", 1)
-    torch.testing.assert_close(everything(), whole, rtol=1e-13, atol=0)
+    torch.testing.assert_close(collect_everything(), whole, rtol=1e-13, atol=0)
 
 
 # Inputs and gradients
@@ -99,7 +99,7 @@ def gradients_by_sample(model: nn.Module, layer: nn.Module, x: Tensor) -> Iterat
 @pytest.mark.parametrize("groups", [1, 4])
 def test_oracle_04_factors_against_loops(groups: int) -> None:
     layer = cast(nn.Conv2d, seeded(lambda: nn.Conv2d(4, 8, 3, 2, 1, groups=groups)).double())
-    model, x = with_head(layer, 8), random(5, 4, 7, 6)
+    model, x = add_head(layer, 8), random(5, 4, 7, 6)
     found = collect_factors(model, batches(x, classes(5), 2), ["0", "4"], fisher="exact")
     sums = {"A": torch.zeros(groups, 4 // groups, 4 // groups), "G": torch.zeros(groups, 8 // groups, 8 // groups)}
     sums = {key: value.double() for key, value in sums.items()}
@@ -141,7 +141,7 @@ def test_oracle_05_exact_for_one_sample_and_a_linear_layer() -> None:
 
 def test_oracle_05_exact_for_one_sample_and_one_position_of_a_convolution() -> None:
     layer = cast(nn.Conv2d, seeded(lambda: nn.Conv2d(3, 4, 3)).double())
-    model, x = with_head(layer, 4), random(1, 3, 3, 3)
+    model, x = add_head(layer, 4), random(1, 3, 3, 3)
     found = collect_factors(model, [(x, classes(1))], ["0"], fisher="exact", full=True)["0"]
     assert relative(kronecker(found), brute_force_fisher(model, layer, x)) < 1e-12
 
@@ -167,7 +167,7 @@ def test_oracle_06_not_exact_where_it_cannot_be() -> None:
     found = collect_factors(model, [(x, classes(16))], ["0"], fisher="exact")["0"]
     assert relative(kronecker(found), brute_force_fisher(model, cast(nn.Linear, model[0]), x)) > 0.01
     layer = cast(nn.Conv2d, seeded(lambda: nn.Conv2d(3, 4, 3)).double())
-    net, images = with_head(layer, 4), random(8, 3, 7, 7)
+    net, images = add_head(layer, 4), random(8, 3, 7, 7)
     wide = collect_factors(net, [(images, classes(8))], ["0"], fisher="exact", full=True)["0"]
     assert relative(kronecker(wide), brute_force_fisher(net, layer, images)) > 0.1
 

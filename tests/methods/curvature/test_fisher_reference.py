@@ -109,7 +109,7 @@ def quadratic(model: nn.Module, weight: nn.Parameter, batches: list[Batch], dele
     return float(deleted.flatten() @ (operator @ deleted.flatten())) / 2
 
 
-def orthogonal(size: int, seed: int) -> Tensor:
+def make_orthogonal(size: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     q, _ = torch.linalg.qr(torch.randn(1, size, size, generator=generator, dtype=torch.float64))
     return cast(Tensor, q)
@@ -122,8 +122,8 @@ def test_damage_of_deleting_one_weight_in_any_basis(net: str, rotated: bool) -> 
     model, batches = seeded(build).double(), data(shape)
     for name, weight in weights(model).items():
         outputs, inputs = weight.shape[:2]
-        q_a = orthogonal(inputs, 1) if rotated else torch.eye(inputs).double()[None]
-        q_g = orthogonal(outputs, 2) if rotated else torch.eye(outputs).double()[None]
+        q_a = make_orthogonal(inputs, 1) if rotated else torch.eye(inputs).double()[None]
+        q_g = make_orthogonal(outputs, 2) if rotated else torch.eye(outputs).double()[None]
         bases = {name: (q_a, q_g)} if rotated else {}
         moments = collect_second_moments(model, batches, [name], bases, fisher="exact")[name][0]
         turned = torch.einsum("or,oid,is->rds", q_g[0], weight.detach().reshape(outputs, inputs, -1), q_a[0])

@@ -17,11 +17,11 @@ from methods.contract.classification import draw_labels
 from methods.contract.data import Batch
 from methods.curvature.covariances import collect_factors
 from methods.curvature.finite import origin
-from methods.curvature.passes import full_precision
+from methods.curvature.passes import keep_full_precision
 from methods.curvature.second_moments import collect_second_moments
 from spaces import InputError
 from tests.methods.cases import CLASSES, IMAGE, NETS, seeded
-from tests.methods.fisher_cases import classes, generator, mlp, orthogonal, random
+from tests.methods.fisher_cases import classes, generator, make_orthogonal, mlp, random
 
 # Labels
 
@@ -109,7 +109,7 @@ def test_shortened_products_are_off_inside_and_as_before_outside() -> None:
     try:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
-        with full_precision():
+        with keep_full_precision():
             assert torch.get_float32_matmul_precision() == "highest"
             assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
         assert torch.get_float32_matmul_precision() == "high" and torch.backends.cudnn.allow_tf32
@@ -120,11 +120,11 @@ def test_shortened_products_are_off_inside_and_as_before_outside() -> None:
 
 NEWER_INTERFACE = """
 import torch
-from methods.curvature.passes import full_precision
+from methods.curvature.passes import keep_full_precision
 matmul = torch.backends.cuda.matmul
 if hasattr(matmul, "fp32_precision"):
     matmul.fp32_precision = "tf32"
-    with full_precision():
+    with keep_full_precision():
         assert matmul.fp32_precision == "ieee"
     assert matmul.fp32_precision == "tf32"
 """
@@ -253,7 +253,7 @@ def test_messages() -> None:
     with pytest.raises(InputError, match=r"needs outputs \[batch, classes\].*not outputs \[3, 2, 4\]"):
         collect_from(nn.Linear(5, 4).double(), random(3, 2, 5), [""])
     with pytest.raises(InputError, match=r"bases of layer '7' have shapes \[\[1, 2, 2\], \[1, 4, 4\]\], not"):
-        wrong = {"7": (orthogonal(2, 0), orthogonal(4, 0))}
+        wrong = {"7": (make_orthogonal(2, 0), make_orthogonal(4, 0))}
         collect_second_moments(model, [(images, classes(3))], ["7"], wrong, fisher="exact")
     for draws, source in ((0, generator()), (1, None)):
         with pytest.raises(ValueError, match="need a generator and at least one draw"):

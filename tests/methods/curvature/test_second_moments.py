@@ -15,20 +15,20 @@ from tests.methods.cases import seeded
 from tests.methods.fisher_cases import (
     QUICK,
     Shared,
+    add_head,
     batches,
     brute_force_fisher,
     classes,
     convolutions,
+    make_orthogonal,
     mlp,
-    orthogonal,
     random,
-    with_head,
 )
 
 
 def test_oracle_13_second_moments_are_the_diagonal_of_the_rotated_fisher() -> None:
     model, x = mlp(), random(9, 5)
-    q_a, q_g = orthogonal(5, 1), orthogonal(6, 2)
+    q_a, q_g = make_orthogonal(5, 1), make_orthogonal(6, 2)
     found = collect_second_moments(model, batches(x, classes(9), 4), ["0"], {"0": (q_a, q_g)}, fisher="exact")["0"]
     q = torch.kron(q_g[0], q_a[0])
     fisher = brute_force_fisher(model, cast(nn.Linear, model[0]), x)
@@ -38,8 +38,8 @@ def test_oracle_13_second_moments_are_the_diagonal_of_the_rotated_fisher() -> No
 @QUICK
 @given(convolutions(), st.booleans())
 def test_second_moments_of_convolutions(layer: nn.Conv2d, rotate: bool) -> None:
-    model, x, labels, groups = with_head(layer, 8), random(3, 4, 7, 6), classes(3), layer.groups
-    bases = (orthogonal(4 // groups, 1, groups), orthogonal(8 // groups, 2, groups))
+    model, x, labels, groups = add_head(layer, 8), random(3, 4, 7, 6), classes(3), layer.groups
+    bases = (make_orthogonal(4 // groups, 1, groups), make_orthogonal(8 // groups, 2, groups))
     given_bases = {"0": bases} if rotate else {}
     found = collect_second_moments(model, batches(x, labels, 2), ["0"], given_bases, fisher="empirical")["0"]
     expected = torch.zeros_like(found)

@@ -180,7 +180,7 @@ class Layer:
             increase(each, torch.kron(g, a)) for each, g, a in zip(change, self.gradients, self.inputs, strict=True)
         )
 
-    def best(self, fixed: Tensor) -> Tensor:
+    def find_best_change(self, fixed: Tensor) -> Tensor:
         """The change of least damage that brings given weights (``[groups, outputs, weights]``, bool) to zero."""
         changes = []
         for weight, gone, g, a in zip(self.weight, fixed, self.gradients, self.inputs, strict=True):
@@ -206,7 +206,7 @@ def test_oracle_09_single_filters() -> None:
         removed = layer.rows((group, row))
         deleted = deletion(removed) @ layer.weight
         assert float(obd[group, row]) == pytest.approx(layer.damage(deleted), abs=1e-8)
-        best = layer.best(removed[:, :, None].expand_as(layer.weight))
+        best = layer.find_best_change(removed[:, :, None].expand_as(layer.weight))
         assert float(obs[group, row]) == pytest.approx(layer.damage(best), abs=1e-8)
         torch.testing.assert_close(kron_obs_update(removed, layer.inverse) @ layer.weight, best, rtol=0, atol=1e-8)
 
@@ -214,7 +214,7 @@ def test_oracle_09_single_filters() -> None:
 def test_oracle_09_several_filters() -> None:
     layer = Layer()
     removed = layer.rows((0, 1), (0, 3), (1, 0))
-    best = layer.best(removed[:, :, None].expand_as(layer.weight))
+    best = layer.find_best_change(removed[:, :, None].expand_as(layer.weight))
     joint = joint_update(removed, layer.inverse)
     torch.testing.assert_close(joint @ layer.weight, best, rtol=0, atol=1e-8)
     single = kron_obs_update(removed, layer.inverse)
@@ -236,7 +236,7 @@ def test_oracle_09_single_weights() -> None:
         for column in range(3):
             one = torch.zeros_like(layer.weight, dtype=torch.bool)
             one[0, row, column] = True
-            best = layer.best(one)
+            best = layer.find_best_change(one)
             claimed += layer.damage(best)
             total += best
         assert float(scores[0, row]) == pytest.approx(claimed, abs=1e-8)

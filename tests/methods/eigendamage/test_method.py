@@ -34,7 +34,7 @@ TRAIN = cases.blobs(cases.IMAGE, 64)
 VALIDATION = cases.blobs(cases.IMAGE, 24, seed=1, noise=0)
 
 
-def wide_net() -> nn.Module:
+def make_wide_net() -> nn.Module:
     """Wide enough for one percentage point: 3x3, strided, pointwise and grouped convolutions, linear layers."""
     return nn.Sequential(
         cases.conv_bn(3, 24),
@@ -49,7 +49,7 @@ def wide_net() -> nn.Module:
     )
 
 
-NETS: Mapping[str, Callable[[], nn.Module]] = {**cases.NETS, "wide": wide_net}
+NETS: Mapping[str, Callable[[], nn.Module]] = {**cases.NETS, "wide": make_wide_net}
 
 
 def problem_for(net: str, steps: int = 0, seed: int = 0, **changes: Any) -> Problem:
@@ -76,7 +76,7 @@ SHARED = Remembered()
 """One store for all tests of the wide network: what a sweep does."""
 
 
-def wide(steps: int = 0, **settings: Any) -> Pruned:
+def prune_wide(steps: int = 0, **settings: Any) -> Pruned:
     return method(**settings).prune(problem_for("wide", steps, analyses=SHARED))
 
 
@@ -177,7 +177,7 @@ def test_directions_that_do_nothing_go_first_and_for_free() -> None:
     ids=lambda settings: "-".join(map(str, settings.values())) or "default",
 )
 def test_flops_targets_are_met_within_a_point(settings: dict[str, Any], target: float) -> None:
-    pruned = wide(sparsity=target, **settings)
+    pruned = prune_wide(sparsity=target, **settings)
     dense = problem_for("wide").model
     share = count(pruned.model, EXAMPLE).flops / count(dense, EXAMPLE).flops
     assert pruned.extra["flops_share"] == share, "counted before it was built"
@@ -188,7 +188,7 @@ def test_flops_targets_are_met_within_a_point(settings: dict[str, Any], target: 
 def test_no_layer_costs_more_than_before() -> None:
     dense = problem_for("wide").model
     for target in (0.95, 0.7, 0.3):
-        pruned = wide(sparsity=target, realise="three_layer").model
+        pruned = prune_wide(sparsity=target, realise="three_layer").model
         for name, shape in survey(dense, EXAMPLE).shapes.items():
             layer = pruned.get_submodule(name)
             assert sum(p.numel() for p in layer.parameters()) <= shape.dense.params
@@ -196,15 +196,15 @@ def test_no_layer_costs_more_than_before() -> None:
 
 def test_round_to_aligns_ranks() -> None:
     with pytest.raises(InputError, match="cannot be reached"):
-        wide(sparsity=0.15, round_to=16, rounds=3)
-    extra = wide(sparsity=0.4, round_to=8, realise="three_layer").extra
+        prune_wide(sparsity=0.15, round_to=16, rounds=3)
+    extra = prune_wide(sparsity=0.4, round_to=8, realise="three_layer").extra
     found = {name: rank for name, rank in extra.items() if name.startswith("rank")}
     assert found and all(rank % 8 == 0 or rank == 3 for rank in found.values())
     assert extra["flops_share"] <= 0.4
 
 
 def test_limits_hold_on_every_side() -> None:
-    extra = wide(sparsity={"mode": "uniform", "ratio": 0.9}, ratio_limit=0.5, realise="three_layer").extra
+    extra = prune_wide(sparsity={"mode": "uniform", "ratio": 0.9}, ratio_limit=0.5, realise="three_layer").extra
     shapes = survey(problem_for("wide").model, EXAMPLE).shapes
     # Half of the directions of the three 3x3 layers (1 of 3 inputs at the first) go. In three layers neither the 1x1
     # nor the linear layer gets smaller by that: they stay.
@@ -219,7 +219,7 @@ def test_limits_hold_on_every_side() -> None:
 
 def test_tilt_takes_more_from_deep_layers() -> None:
     def share(tilt: float) -> float:
-        extra = wide(sparsity={"mode": "flops", "flops": 0.5, "tilt": tilt}).extra
+        extra = prune_wide(sparsity={"mode": "flops", "flops": 0.5, "tilt": tilt}).extra
         return extra.get("rank_out[3.0]", 48.0) / 48 - extra.get("rank_out[1.0]", 32.0) / 32
 
     assert share(0.6) < share(-0.6)
@@ -232,7 +232,7 @@ def test_ratios_by_layer_act_on_both_sides() -> None:
     ratios = {"0.0": 0.0, "1.0": 0.5, "2.0": 0.75, "3.0": 0.25, "6": 0.8}
     groups = channel_groups(problem_for("wide").model, EXAMPLE)
     assert [group.name for group in groups] == list(ratios)
-    extra = wide(sparsity={"mode": "layer", "layers": ratios}, realise="three_layer").extra
+    extra = prune_wide(sparsity={"mode": "layer", "layers": ratios}, realise="three_layer").extra
     assert (extra["rank_in[1.0]"], extra["rank_out[1.0]"]) == (24, 16)
     assert (extra["rank_in[2.0]"], extra["rank_out[2.0]"]) == (16, 12)
     assert (extra["rank_in[3.0]"], extra["rank_out[3.0]"]) == (12, 36)
@@ -241,15 +241,15 @@ def test_ratios_by_layer_act_on_both_sides() -> None:
 
 
 def test_uniform_ratios_and_stages() -> None:
-    one = wide(sparsity={"mode": "uniform", "ratio": 0.5}, selection="per_layer", realise="three_layer").extra
+    one = prune_wide(sparsity={"mode": "uniform", "ratio": 0.5}, selection="per_layer", realise="three_layer").extra
     assert (one["rank_in[1.0]"], one["rank_out[1.0]"]) == (12, 16)
     stages = {"8x8": 0.25, "4x4": 0.5, "1x1": 0.0}
-    other = wide(sparsity={"mode": "stage", "stages": stages}, realise="three_layer").extra
+    other = prune_wide(sparsity={"mode": "stage", "stages": stages}, realise="three_layer").extra
     assert (other["rank_in[1.0]"], other["rank_out[1.0]"]) == (18, 16)
 
 
 def test_the_authors_ratio_counts_all_directions() -> None:
-    extra = wide(sparsity={"mode": "uniform", "ratio": 0.7}, ratio_limit=0.99, realise="three_layer").extra
+    extra = prune_wide(sparsity={"mode": "uniform", "ratio": 0.7}, ratio_limit=0.99, realise="three_layer").extra
     shapes = survey(problem_for("wide").model, EXAMPLE).shapes
     rewritten = [name for name in shapes if f"rank_in[{name}]" in extra]
     kept = sum(extra[f"rank_{side}[{name}]"] for name in rewritten for side in ("in", "out"))
@@ -318,10 +318,12 @@ def test_stronger_pruning_is_predicted_to_do_more_damage() -> None:
 
 @pytest.mark.parametrize("samples", [1, 20, 32, 40, 1000])
 def test_sampling_takes_what_there_is(samples: int) -> None:
-    sampling = Sampling.of(TRAIN, "mc", 2, samples, 32, seed=0)
+    sampling = Sampling.from_split(TRAIN, "mc", 2, samples, 32, seed=0)
     sizes = [len(labels) for _, labels in sampling.batches(TRAIN)]
     assert sum(sizes) == sampling.samples == min(samples, 64) and max(sizes) <= 32
-    assert Sampling.of(TRAIN, "exact", 5, samples, 32, 0) == Sampling.of(TRAIN, "exact", 1, samples, 32, 0)
+    assert Sampling.from_split(TRAIN, "exact", 5, samples, 32, 0) == Sampling.from_split(
+        TRAIN, "exact", 1, samples, 32, 0
+    )
     one, other = (next(iter(sampling.batches(TRAIN)))[0] for _ in range(2))
     assert torch.equal(one, other)
 
@@ -342,10 +344,10 @@ def test_sampling_takes_what_there_is(samples: int) -> None:
 def test_analyses_tell_how_far_they_are(variant: Any, expected: list[str]) -> None:
     told: list[tuple[str, int, int]] = []
 
-    def heard(what: str, done: int, total: int) -> None:
+    def note_progress(what: str, done: int, total: int) -> None:
         told.append((what, done, total))
 
-    method(0.6, variant=variant, fisher_samples=64).preview(problem_for("wide", progress=heard))
+    method(0.6, variant=variant, fisher_samples=64).preview(problem_for("wide", progress=note_progress))
     assert list(dict.fromkeys(what for what, *_ in told)) == expected
     assert told[:2] == [(expected[0], 0, 64), (expected[0], told[1][1], 64)] and told[1][1] > 0
 
@@ -353,7 +355,7 @@ def test_analyses_tell_how_far_they_are(variant: Any, expected: list[str]) -> No
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def orthonormal(weight: Tensor) -> bool:
+def is_orthonormal(weight: Tensor) -> bool:
     square = weight.flatten(1) @ weight.flatten(1).T
     return bool((square - torch.eye(len(square))).abs().max() < 1e-4)
 
@@ -368,7 +370,7 @@ def test_rotations_are_trained_or_not(rounds: int, trainable: bool) -> None:
     assert isinstance(chain, nn.Sequential) and len(chain) == 3
     first, last = chain[0].weight, chain[2].weight
     assert isinstance(first, Tensor) and isinstance(last, Tensor)
-    assert (orthonormal(first) and orthonormal(last.transpose(0, 1))) == (not trainable)
+    assert (is_orthonormal(first) and is_orthonormal(last.transpose(0, 1))) == (not trainable)
     assert all(parameter.requires_grad for parameter in pruned.model.parameters())
 
 
@@ -389,18 +391,18 @@ def test_rounds_share_the_budget_and_arrive() -> None:
 def test_rounds_without_steps_lead_to_the_same_size() -> None:
     ratio = {"mode": "uniform", "ratio": 0.6}
     settings: dict[str, Any] = {"selection": "per_layer", "realise": "three_layer"}
-    once, thrice = (wide(sparsity=ratio, **settings, rounds=rounds).extra for rounds in (1, 3))
+    once, thrice = (prune_wide(sparsity=ratio, **settings, rounds=rounds).extra for rounds in (1, 3))
     assert {name: rank for name, rank in once.items() if name.startswith("rank")} == {
         name: rank for name, rank in thrice.items() if name.startswith("rank")
     }
     for target in (0.6, 0.3):
-        assert target - 0.01 < wide(sparsity=target, **settings, rounds=4).extra["flops_share"] <= target
+        assert target - 0.01 < prune_wide(sparsity=target, **settings, rounds=4).extra["flops_share"] <= target
 
 
 def test_separable_cores_are_depthwise() -> None:
-    pruned = wide(sparsity=0.2, separable=True, cp_rank_frac=0.5, als_iters=3)
+    pruned = prune_wide(sparsity=0.2, separable=True, cp_rank_frac=0.5, als_iters=3)
     assert 0.19 < pruned.extra["flops_share"] <= 0.2
-    assert pruned.extra["flops_share"] == count(pruned.model, EXAMPLE).flops / count(wide_net(), EXAMPLE).flops
+    assert pruned.extra["flops_share"] == count(pruned.model, EXAMPLE).flops / count(make_wide_net(), EXAMPLE).flops
     chain = pruned.model.get_submodule("1.0")
     assert isinstance(chain, nn.Sequential) and isinstance(chain[1], nn.Conv2d)
     assert chain[1].groups == chain[1].in_channels == chain[1].out_channels > 1
@@ -425,7 +427,7 @@ def test_damage_of_a_separable_core_is_that_of_the_whole_change(groups: int) -> 
     analysis = {"0.columns": basis.inputs, "0.rows": basis.outputs, "0.damage": theta}
     space = Eigenspace(model, shapes, analysis, Forms("cheapest", 0.7), rest=0)
     kept = space.describe_choice([6 // groups - 1, 8 // groups - 1])
-    built = space.rewritten(kept, 20, torch.Generator().manual_seed(0))
+    built = space.rewrite(kept, 20, torch.Generator().manual_seed(0))
     chain = built.model.get_submodule("0")
     assert isinstance(chain, nn.Sequential)
     whole = realise(chain, (3,))
@@ -456,12 +458,12 @@ def test_layers_left_dense_are_listed() -> None:
 
 
 def test_first_last_and_ignored_layers() -> None:
-    extra = wide(sparsity=0.5, prune_last=True).extra
+    extra = prune_wide(sparsity=0.5, prune_last=True).extra
     assert "rank_in[0.0]" in extra or "left_dense[0.0]" in extra
     strong: dict[str, Any] = {"sparsity": {"mode": "uniform", "ratio": 0.9}, "realise": "cheapest"}
-    assert "rank_in[0.0]" in wide(**strong).extra and "left_dense[8]" in wide(**strong).extra
-    assert "left_dense[0.0]" in wide(**strong, prune_first=False).extra
-    assert "rank_in[8]" in wide(**strong, prune_last=True).extra
+    assert "rank_in[0.0]" in prune_wide(**strong).extra and "left_dense[8]" in prune_wide(**strong).extra
+    assert "left_dense[0.0]" in prune_wide(**strong, prune_first=False).extra
+    assert "rank_in[8]" in prune_wide(**strong, prune_last=True).extra
     ignoring = problem_for("wide", analyses=SHARED, ignored=frozenset({"1.0"}))
     pruned = method(**strong).prune(ignoring)
     assert pruned.extra["left_dense[1.0]"] == 1

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from methods.curvature.covariances import Factors
 from methods.eigendamage.kronecker import damage, directions, eigenbases
 from methods.eigendamage.rotation import (
+    build_three_parts,
     core_name,
     core_of,
+    list_realisations,
     parts,
-    realisations,
     rotations,
-    three_part,
 )
 from methods.eigendamage.rotation_cost import Form, Forms, Realise, Shape, survey
-from methods.eigendamage.separable import canonical, separable
+from methods.eigendamage.separable import decompose, separable
 from methods.network.chains import SEGMENTS, blocks, groups_of, merge_layers, realise
 from methods.network.cost import Cost, count
 from tests.methods import cases
@@ -32,7 +32,7 @@ DOUBLE = torch.float64
 Mode = Literal["zeros", "reflect", "circular"]
 
 
-def orthogonal(groups: int, size: int, seed: int) -> Tensor:
+def make_orthogonal(groups: int, size: int, seed: int) -> Tensor:
     square = torch.randn(groups, size, size, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
     basis: Tensor = torch.linalg.qr(square)[0]
     return basis
@@ -61,8 +61,8 @@ def rotate(module: nn.Module, columns: int | None = None, rows: int | None = Non
     core = core_of(module)
     groups = groups_of(core)
     _, written, _, read = blocks(core.weight, groups).shape
-    bases = orthogonal(groups, read, seed), orthogonal(groups, written, seed + 1)
-    return three_part(module, parts(module, bases[0][:, :, :columns], bases[1][:, :, :rows]))
+    bases = make_orthogonal(groups, read, seed), make_orthogonal(groups, written, seed + 1)
+    return build_three_parts(module, parts(module, bases[0][:, :, :columns], bases[1][:, :, :rows]))
 
 
 def images(channels: int = 8, dtype: torch.dtype = DOUBLE) -> Tensor:
@@ -88,14 +88,14 @@ def test_oracle_01_and_10_equal_outputs(kernel: int, stride: int, groups: int, b
     small = rotate(module, columns, rows)
     zeroed = copy.deepcopy(module)
     core = core_of(zeroed)
-    left = orthogonal(groups, 12 // groups, 1)[:, :, :rows]
-    right = orthogonal(groups, 8 // groups, 0)[:, :, :columns]
+    left = make_orthogonal(groups, 12 // groups, 1)[:, :, :rows]
+    right = make_orthogonal(groups, 8 // groups, 0)[:, :, :columns]
     turned = torch.einsum("gor,gpr,gpdi,gis,gjs->godj", left, left, blocks(core.weight, groups), right, right)
     with torch.no_grad():
         core.weight.copy_(turned.transpose(2, 3).reshape(core.weight.shape))
     expected = outputs(zeroed, x)
     shape = survey(nn.Sequential(module, nn.Flatten()), x[:1]).shapes["0"]
-    forms = realisations(small)
+    forms = list_realisations(small)
     assert len(forms) == 4
     for segments, form in zip(SEGMENTS, forms, strict=True):
         torch.testing.assert_close(outputs(form, x), expected, rtol=0, atol=1e-12)
@@ -107,7 +107,7 @@ def test_oracle_01_and_10_equal_outputs(kernel: int, stride: int, groups: int, b
 @pytest.mark.parametrize(("padding", "dilation", "kernel"), [(0, 2, 3), (2, 3, 3), (3, 1, 1), (0, 1, 2)])
 def test_oracle_01_other_geometries(padding: int, dilation: int, kernel: int) -> None:
     module, x = conv(kernel, 2, 2, padding=padding, dilation=dilation), images()
-    for form in realisations(rotate(module)):
+    for form in list_realisations(rotate(module)):
         torch.testing.assert_close(outputs(form, x), outputs(module, x), rtol=0, atol=1e-12)
 
 
@@ -119,13 +119,13 @@ def test_oracle_01_padding_in_words_and_rectangles() -> None:
         layer(lambda: nn.Conv2d(8, 12, (1, 3), (2, 1), padding=(0, 1))),
     ]
     for module in modules:
-        for form in realisations(rotate(module)):
+        for form in list_realisations(rotate(module)):
             torch.testing.assert_close(outputs(form, x), outputs(module, x), rtol=0, atol=1e-12)
 
 
 def test_oracle_01_float32() -> None:
     module, x = layer(lambda: nn.Conv2d(256, 256, 3, padding=1), torch.float32), images(256, torch.float32)
-    for form in realisations(rotate(module)):
+    for form in list_realisations(rotate(module)):
         assert core_of(form).weight.dtype == torch.float32
         torch.testing.assert_close(outputs(form, x), outputs(module, x), rtol=5e-6, atol=1e-4)
 
@@ -137,7 +137,7 @@ def test_oracle_10_linear_layers_and_tokens() -> None:
     small = rotate(module, 2, 3)
     shape = survey(nn.Sequential(module, nn.Flatten()), x[:1]).shapes["0"]
     assert shape.pixels_in == shape.pixels_out == 5
-    for segments, form in zip(SEGMENTS, realisations(small), strict=True):
+    for segments, form in zip(SEGMENTS, list_realisations(small), strict=True):
         torch.testing.assert_close(outputs(form, x), outputs(small, x), rtol=0, atol=1e-12)
         assert count(form, x[:1]) == shape.realisation_costs(2, 3)[segments]
 
@@ -165,16 +165,20 @@ def test_oracle_11_two_rounds_are_one_if_factors_are_projected(groups: int, kern
     basis = eigenbases({"a": factors})["a"]
     found = directions(damage(blocks(core.weight, groups), basis))
 
-    def taken(vectors: Tensor, order: Tensor, kept: int) -> Tensor:
+    def take_vectors(vectors: Tensor, order: Tensor, kept: int) -> Tensor:
         return vectors.gather(2, order[:, None, :kept].expand(-1, vectors.shape[1], -1))
 
     columns, rows = (8 // groups, 3, 2), (12 // groups, 5, 3)
-    at_once = three_part(
+    at_once = build_three_parts(
         module,
-        parts(module, taken(basis.inputs, found.columns, columns[2]), taken(basis.outputs, found.rows, rows[2])),
+        parts(
+            module,
+            take_vectors(basis.inputs, found.columns, columns[2]),
+            take_vectors(basis.outputs, found.rows, rows[2]),
+        ),
     )
-    kept = [taken(basis.inputs, found.columns, columns[1]), taken(basis.outputs, found.rows, rows[1])]
-    first = three_part(module, parts(module, *kept))
+    kept = [take_vectors(basis.inputs, found.columns, columns[1]), take_vectors(basis.outputs, found.rows, rows[1])]
+    first = build_three_parts(module, parts(module, *kept))
     projected = Factors(kept[0].mT @ factors.inputs @ kept[0], kept[1].mT @ factors.outputs @ kept[1], 1)
     again = eigenbases({"a": projected})["a"]
     # The order of the first round, found again among the eigenvalues, which are all different.
@@ -185,8 +189,11 @@ def test_oracle_11_two_rounds_are_one_if_factors_are_projected(groups: int, kern
     ):
         wanted = all_values.gather(1, order[:, :many])
         orders.append((values[:, :, None] - wanted[:, None, :]).abs().argmin(1))
-    second = three_part(
-        first, parts(first, taken(again.inputs, orders[0], columns[2]), taken(again.outputs, orders[1], rows[2]))
+    second = build_three_parts(
+        first,
+        parts(
+            first, take_vectors(again.inputs, orders[0], columns[2]), take_vectors(again.outputs, orders[1], rows[2])
+        ),
     )
     assert len(second) == 3
     torch.testing.assert_close(outputs(second, x), outputs(at_once, x), rtol=0, atol=1e-10)
@@ -217,7 +224,7 @@ def test_oracle_14_guard_fires_exactly_at_break_even(kernel: int, stride: int, r
     shape = shape_of(kernel**2, 8, 64, 64 // stride**2)
     forms = Forms(realise)
     for columns, rows in itertools.product(range(1, 9), range(1, 9)):
-        form = forms.best(shape, columns, rows)
+        form = forms.choose_best(shape, columns, rows)
         costs = shape.realisation_costs(columns, rows)
         offered = SEGMENTS[:1] if realise == "three_layer" else SEGMENTS[:3]
         saving = [
@@ -235,18 +242,18 @@ def test_oracle_14_break_even_fractions() -> None:
     """Of equal widths on both sides, in three layers: 0.414 for pointwise layers, 0.895 for 3x3."""
     for kernel, expected in ((1, 2**0.5 - 1), (3, 0.8951), (5, 0.9608), (7, 0.9798)):
         shape = shape_of(kernel**2, 1000)
-        largest = max(r for r in range(1, 1001) if Forms("three_layer").best(shape, r, r).segments)
+        largest = max(r for r in range(1, 1001) if Forms("three_layer").choose_best(shape, r, r).segments)
         assert largest / 1000 == pytest.approx(expected, abs=1.1e-3)
     two = shape_of(1)
-    assert Forms("cheapest").best(two, 8, 4) == Form(None, two.dense), "8*4 + 4*8 weights are no fewer than 64"
-    assert Forms("cheapest").best(two, 8, 3).segments == (2, 1)
+    assert Forms("cheapest").choose_best(two, 8, 4) == Form(None, two.dense), "8*4 + 4*8 weights are no fewer than 64"
+    assert Forms("cheapest").choose_best(two, 8, 3).segments == (2, 1)
 
 
 def test_cost_never_falls_when_more_is_kept() -> None:
     ways: tuple[Realise, ...] = ("three_layer", "cheapest")
     for kernel, way, share in itertools.product((1, 3), ways, (None, 0.5)):
         shape, forms = shape_of(kernel**2, 8, 64, 16), Forms(way, share)
-        table = {(c, r): forms.best(shape, c, r).cost.flops for c in range(1, 9) for r in range(1, 9)}
+        table = {(c, r): forms.choose_best(shape, c, r).cost.flops for c in range(1, 9) for r in range(1, 9)}
         for (c, r), flops in table.items():
             assert (
                 flops <= min(table.get((c + 1, r), flops), table.get((c, r + 1), flops)) and flops <= shape.dense.flops
@@ -278,13 +285,13 @@ def test_oracle_16_state_export_and_gradients() -> None:
 
 def test_realisations_share_nothing() -> None:
     chain = rotate(conv(3), 4, 5)
-    for form in realisations(chain):
+    for form in list_realisations(chain):
         for mine, theirs in itertools.product(form.parameters(), chain.parameters()):
             assert mine.data_ptr() != theirs.data_ptr()
     single = conv(3)
-    assert realisations(single) == [single]
+    assert list_realisations(single) == [single]
     two = realise(chain, (2, 1))
-    assert [len(form) if isinstance(form, nn.Sequential) else 1 for form in realisations(two)] == [2, 1]
+    assert [len(form) if isinstance(form, nn.Sequential) else 1 for form in list_realisations(two)] == [2, 1]
 
 
 def test_pure_rotations() -> None:
@@ -316,27 +323,27 @@ def test_canonical_decomposition_finds_what_is_there() -> None:
     generator = torch.Generator().manual_seed(0)
     u, d, v = (torch.randn(size, 4, generator=generator, dtype=DOUBLE) for size in (6, 9, 5))
     core = torch.einsum("rp,dp,sp->rds", u, d, v)
-    found = canonical(core, 4, 300, torch.Generator().manual_seed(1))
+    found = decompose(core, 4, 300, torch.Generator().manual_seed(1))
     torch.testing.assert_close(torch.einsum("rp,dp,sp->rds", *found), core, rtol=0, atol=1e-8)
     lengths = torch.stack([factor.norm(dim=0) for factor in found])
     torch.testing.assert_close(lengths, lengths.mean(0).expand(3, -1), rtol=1e-9, atol=0)
-    again = canonical(core, 4, 300, torch.Generator().manual_seed(1))
+    again = decompose(core, 4, 300, torch.Generator().manual_seed(1))
     assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
 
 
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 1), (2, 2)])
 def test_separable_form_is_what_was_decomposed(stride: int, groups: int) -> None:
     module, x = conv(3, stride, groups), images()
-    bases = orthogonal(groups, 8 // groups, 0)[:, :, :3], orthogonal(groups, 12 // groups, 1)[:, :, :4]
+    bases = make_orthogonal(groups, 8 // groups, 0)[:, :, :3], make_orthogonal(groups, 12 // groups, 1)[:, :, :4]
     found = parts(module, *bases)
     separated = separable(module, found, 2, 40, torch.Generator().manual_seed(0))
     chain, error = separated.chain, separated.error
-    exact = outputs(three_part(module, found), x)
+    exact = outputs(build_three_parts(module, found), x)
     assert 0 < error < 1
     assert float((outputs(chain, x) - exact).norm() / exact.norm()) < 3 * error
     shape = survey(nn.Sequential(module, nn.Flatten()), x[:1]).shapes["0"]
     assert count(chain, x[:1]) == shape.separable(2)
-    for form in realisations(chain):
+    for form in list_realisations(chain):
         torch.testing.assert_close(outputs(form, x), outputs(chain, x), rtol=0, atol=1e-12)
     better = separable(module, found, 12, 60, torch.Generator().manual_seed(0))
     assert better.error < 1e-5, "a core of 3 by 4 directions is a sum of 12 products"
@@ -347,7 +354,7 @@ def test_separable_form_is_what_was_decomposed(stride: int, groups: int) -> None
 
 def test_linear_layers_are_not_separable() -> None:
     module = layer(lambda: nn.Linear(4, 4))
-    found = parts(module, orthogonal(1, 4, 0), orthogonal(1, 4, 1))
+    found = parts(module, make_orthogonal(1, 4, 0), make_orthogonal(1, 4, 1))
     with pytest.raises(ValueError, match="a Linear has no kernel"):
         separable(module, found, 2, 2, torch.Generator())
 

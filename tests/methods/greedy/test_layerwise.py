@@ -14,7 +14,7 @@ from methods.greedy import layerwise
 from methods.greedy.layerwise import Accurate, Partial, Tuning, Width, select_units, tune
 from methods.greedy.method import Greedy
 from methods.greedy.selection import Search, layers_of
-from tests.methods.greedy.test_method import Remembering, greedy, groups_of, problem_for, trained
+from tests.methods.greedy.test_method import Remembering, greedy, groups_of, problem_for, train_network
 
 
 class Told:
@@ -22,7 +22,7 @@ class Told:
 
     def __init__(self, losses: dict[tuple[float, ...], float], quality: float = 0.5) -> None:
         self.losses, self.quality = losses, quality
-        self.group = groups_of(trained("vgg"))[0]
+        self.group = groups_of(train_network("vgg"))[0]
 
     def loss(self, mask: Tensor) -> float:
         return self.losses[tuple(mask.tolist())]
@@ -37,7 +37,7 @@ def test_of_rivals_of_equal_width_the_one_with_the_lower_loss_wins(
 ) -> None:
     masks = [torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 1.0])]
     found = dict(zip(("global_ce", "local_gram"), masks, strict=True))
-    monkeypatch.setattr(layerwise, "_until", lambda layer, judge, *rest: found[judge])
+    monkeypatch.setattr(layerwise, "_add_until", lambda layer, judge, *rest: found[judge])
     layer: Any = Told({tuple(mask.tolist()): float(n != better) for n, mask in enumerate(masks)})
     search: Any = None
     won = select_units(layer, ("global_ce", "local_gram"), search, Width(2), 1)
@@ -72,7 +72,7 @@ def test_of_two_orderings_the_better_one_is_taken_layer_by_layer() -> None:
 
 def test_tolerances_are_shares_of_the_whole_layers_quality() -> None:
     layer: Any = Told({}, quality=0.5)
-    enough = greedy(stop_rule="tol", top1_tol=0.1, skip_eval_margin=0.2)._enough(layer, None)
+    enough = greedy(stop_rule="tol", top1_tol=0.1, skip_eval_margin=0.2)._define_enough(layer, None)
     assert isinstance(enough, Accurate)
     assert enough.wanted == pytest.approx(0.45) and enough.glance == pytest.approx(0.4)
 
@@ -93,10 +93,10 @@ def test_between_layers_everything_decays_and_nothing_has_momentum() -> None:
     """As the authors' code runs: after a step of size lr, a norm's weight has decayed as a filter's has."""
     problem = replace(problem_for("vgg"), recipe=Recipe(batch_size=16, weight_decay=0.5, momentum=0.9))
     groups = groups_of(problem.model)
-    start = Partial.whole(problem.model, groups)
+    start = Partial.from_model(problem.model, groups)
     moved = {}
     for decay in (0.0, 0.5):
-        given = replace(problem, recipe=problem.recipe.replaced(weight_decay=decay))
+        given = replace(problem, recipe=problem.recipe.with_changes(weight_decay=decay))
         moved[decay], _ = tune(start, given, Tuning(1, 0.01, keep_scale=False), [], 0)
     for name, before in start.model.named_parameters():
         plain, decayed = (dict(moved[decay].model.named_parameters())[name] for decay in (0.0, 0.5))

@@ -22,7 +22,7 @@ from methods.greedy.masked_network import WholeNetwork
 from methods.greedy.method import Greedy
 from methods.greedy.readers import fold
 from methods.greedy.selection import OBJECTIVES, Search, layers_of
-from methods.network.channels import ChannelGroup, channel_groups, masked
+from methods.network.channels import ChannelGroup, channel_groups, mask_units
 from methods.network.cost import CostModel, count
 from methods.training.trainer import Recipe, Trainer
 from spaces import InputError, LayerGroup
@@ -41,17 +41,17 @@ def bottleneck_net() -> nn.Module:
     )
 
 
-def inverted_net() -> nn.Module:
+def make_inverted_net() -> nn.Module:
     """Inverted residuals of torchvision: stride 2 and 1, without and with a shortcut; ReLU6."""
     blocks = (InvertedResidual(8, 12, 2, 2), InvertedResidual(12, 12, 1, 2), InvertedResidual(12, 10, 1, 2))
     return nn.Sequential(cases.conv_bn(3, 8), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 4))
 
 
-NETS = cases.NETS | {"bottleneck": bottleneck_net, "inverted": inverted_net}
+NETS = cases.NETS | {"bottleneck": bottleneck_net, "inverted": make_inverted_net}
 
 
 @cache
-def trained(name: str) -> nn.Module:
+def train_network(name: str) -> nn.Module:
     """A network that has learned something."""
     model = cases.seeded(NETS[name])
     Trainer(model, TRAIN, Recipe(lr=0.05, batch_size=32), 24, 0).run()
@@ -60,7 +60,7 @@ def trained(name: str) -> nn.Module:
 
 def problem_for(name: str, steps: int = 12, seed: int = 0) -> Problem:
     return Problem(
-        model=trained(name),
+        model=train_network(name),
         example=EXAMPLE,
         train=TRAIN,
         validation=VALIDATION,
@@ -126,18 +126,18 @@ def test_oracle_03_cut_is_masked(name: str) -> None:
             # One layer alone: hooks in the whole network.
             network = WholeNetwork(model, group)
             network.load(inputs)
-            cut_one = Partial.whole(model, groups).fold_and_cut({group.name: mask}).model
+            cut_one = Partial.from_model(model, groups).fold_and_cut({group.name: mask}).model
             expected = network.outputs(mask[None])[0]
             torch.testing.assert_close(cut_one(inputs), expected, rtol=1e-6, atol=close)
             fold(silent, group, mask)
         # All of them: masked weights.
         kept = {key: mask.nonzero().flatten().tolist() for key, mask in masks.items()}
-        partial = Partial.whole(model, groups).fold_and_cut(masks)
-        expected = masked(silent, groups, kept)(inputs)
+        partial = Partial.from_model(model, groups).fold_and_cut(masks)
+        expected = mask_units(silent, groups, kept)(inputs)
         torch.testing.assert_close(partial.model(inputs), expected, rtol=1e-6, atol=close)
         assert partial.kept == kept
         # Layer by layer gives the same as at once.
-        one_by_one = Partial.whole(model, groups)
+        one_by_one = Partial.from_model(model, groups)
         for key, mask in reversed(masks.items()):
             one_by_one = one_by_one.fold_and_cut({key: mask})
         torch.testing.assert_close(one_by_one.model(inputs), partial.model(inputs), rtol=1e-6, atol=close)
@@ -146,7 +146,7 @@ def test_oracle_03_cut_is_masked(name: str) -> None:
 
 @pytest.mark.parametrize("rule", ["uniform_norepeat", "uniform_repeat"])
 def test_oracle_13_stop_rule_of_one_layer(rule: str) -> None:
-    model = trained("vgg")
+    model = train_network("vgg")
     search = Search(rule=rule, candidates=6, batch=32)  # type: ignore[arg-type]
     widths = []
     for tolerance in (0.0, 0.02, 0.1, 0.4, 0.9):
@@ -177,7 +177,7 @@ def test_oracle_13_tolerance_decides_the_widths(procedure: str) -> None:
 def test_oracle_14_rounds_select_among_survivors() -> None:
     whole = prune("projection", procedure="sequential", rounds=2, mid_ft_epochs=1.0, steps=40)
     assert sizes(whole) == {"0.0": 4, "1.conv1": 4, "2.conv1": 8, "2.conv2": 8}
-    partial = Partial.whole(trained("vgg"), groups_of(trained("vgg")))
+    partial = Partial.from_model(train_network("vgg"), groups_of(train_network("vgg")))
     first = partial.fold_and_cut({"2.0": torch.tensor([0.0, 2.0] * 6)})
     second = first.fold_and_cut({"2.0": torch.tensor([0.0, 1.5] * 3)})
     assert first.kept["2.0"] == [1, 3, 5, 7, 9, 11] and second.kept["2.0"] == [3, 7, 11]
@@ -187,14 +187,14 @@ def test_oracle_14_rounds_select_among_survivors() -> None:
 def test_oracle_14_one_set_for_a_whole_stage_and_macs_are_the_formula() -> None:
     """What an addition ties together is the union of what its blocks keep: here one set, chosen once."""
     pruned = prune("inverted")
-    groups = groups_of(trained("inverted"))
+    groups = groups_of(train_network("inverted"))
     kept = sizes(pruned)
     stage = next(group for group in groups if any(m.module == "2.conv.2" and m.side == "out" for m in group.members))
     assert {m.module for m in stage.members if m.side == "out"} >= {"1.conv.2", "2.conv.2"}
     model: Any = pruned.model
     assert model[1].conv[2].out_channels == model[2].conv[2].out_channels == kept[stage.name]
     assert model[2].conv[0][0].in_channels == model[3].conv[0][0].in_channels == kept[stage.name]
-    assert CostModel(trained("inverted"), EXAMPLE, groups).flops(kept) == count(model, EXAMPLE).flops
+    assert CostModel(train_network("inverted"), EXAMPLE, groups).flops(kept) == count(model, EXAMPLE).flops
     inner = prune("inverted", prune_outputs=False)
     assert sizes(inner)[stage.name] == stage.channels
     assert all(sizes(inner)[g.name] == 12 for g in groups if g.channels == 24)
@@ -248,17 +248,17 @@ def test_stored_analyses_are_read_back(tmp_path: Any) -> None:
 def test_analyses_tell_how_far_they_are() -> None:
     told: list[tuple[str, int, int]] = []
 
-    def heard(what: str, done: int, total: int) -> None:
+    def note_progress(what: str, done: int, total: int) -> None:
         told.append((what, done, total))
 
-    greedy().prune(replace(problem_for("vgg"), progress=heard))
+    greedy().prune(replace(problem_for("vgg"), progress=note_progress))
     assert [done for _, done, _ in told] == list(range(36)) and {total for *_, total in told} == {36}
     layers = list(dict.fromkeys(what for what, *_ in told))
     assert layers == [
         f"channels of {name} (layer {i} of 3), by global_ce" for i, name in enumerate(("0.0", "2.0", "4.0"), 1)
     ]
     told.clear()
-    greedy(procedure="sequential").prune(replace(problem_for("vgg"), progress=heard))
+    greedy(procedure="sequential").prune(replace(problem_for("vgg"), progress=note_progress))
     assert [(done, total) for _, done, total in told] == [(0, 3), (1, 3), (2, 3)]
 
 
@@ -281,9 +281,9 @@ def test_every_rule_meets_the_count(procedure: str, rule: str) -> None:
     assert sizes(pruned) == {"0.0": 4, "2.0": 6, "4.0": 8}
 
 
-def planted() -> nn.Module:
+def make_planted() -> nn.Module:
     """Nobody reads six of twelve channels."""
-    model: Any = copy.deepcopy(trained("vgg"))
+    model: Any = copy.deepcopy(train_network("vgg"))
     with torch.no_grad():
         model[4][0].weight[:, ::2] = 0
     return model  # type: ignore[no-any-return]
@@ -293,7 +293,7 @@ def planted() -> nn.Module:
 @pytest.mark.parametrize("objective", ["global_ce", "local_gram"])
 def test_useless_channels_are_left_out(procedure: str, objective: str) -> None:
     """Unscaled: with the factor ``D / n`` a channel that adds nothing still makes the others weaker."""
-    problem = replace(problem_for("vgg"), model=planted())
+    problem = replace(problem_for("vgg"), model=make_planted())
     method = greedy(
         objective=objective,
         procedure=procedure,
@@ -322,9 +322,9 @@ def test_sequential_tunes_within_the_budget_and_says_so() -> None:
 def test_layer_order(order: str) -> None:
     pruned = prune("vgg", procedure="sequential", layer_order=order, mid_ft_epochs=0.0)
     assert sizes(pruned) == {"0.0": 4, "2.0": 6, "4.0": 8}
-    model = trained("depthwise")
+    model = train_network("depthwise")
     groups = groups_of(model)
-    names = greedy(procedure="sequential", layer_order=order)._in_order(groups, CostModel(model, EXAMPLE, groups))
+    names = greedy(procedure="sequential", layer_order=order)._order_groups(groups, CostModel(model, EXAMPLE, groups))
     forward = ["0.0", "1.body.0.0", "2.body.0.0", "2.body.2"]
     by_macs = ["0.0", "2.body.0.0", "1.body.0.0", "2.body.2"]
     assert names == {"forward": forward, "backward": forward[::-1], "by_macs": by_macs}[order]
@@ -354,7 +354,7 @@ def test_networks_with_random_weights(procedure: str) -> None:
     pruned = prune("vgg", select_from="random", procedure=procedure, steps=0)
     assert sizes(pruned) == {"0.0": 4, "2.0": 6, "4.0": 8}
     first = dict(pruned.model.named_parameters())["0.0.weight"]
-    dense = dict(trained("vgg").named_parameters())["0.0.weight"]
+    dense = dict(train_network("vgg").named_parameters())["0.0.weight"]
     assert not any(torch.equal(row, other) for row in first for other in dense)
 
 
@@ -392,7 +392,7 @@ def test_unknown_stage() -> None:
         greedy(stop_rule="tol", **{"tol_scale[8x9]": 2.0}).prune(problem_for("vgg"))
 
 
-def tied() -> nn.Module:
+def make_tied() -> nn.Module:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -406,14 +406,14 @@ def tied() -> nn.Module:
 
 
 def test_nothing_to_prune_without_outputs() -> None:
-    problem = replace(problem_for("vgg"), model=cases.seeded(tied))
+    problem = replace(problem_for("vgg"), model=cases.seeded(make_tied))
     with pytest.raises(InputError, match="nothing to prune in Tied with prune_outputs = False.*True prunes them"):
         greedy(prune_outputs=False).prune(problem)
     assert greedy().prune(problem).kept
 
 
 def test_networks_that_are_not_finite() -> None:
-    broken = copy.deepcopy(trained("vgg"))
+    broken = copy.deepcopy(train_network("vgg"))
     with torch.no_grad():
         next(iter(broken.parameters())).fill_(float("nan"))
     for procedure in ("independent", "sequential"):
@@ -454,11 +454,11 @@ def test_what_cannot_work_is_said_before_anything_is_trained() -> None:
     with pytest.raises(InputError, match="unknown stage in tol_scale"):
         greedy(stop_rule="tol", sparsity=None, tol_scale={"9x9": 2.0}).check(problem)
     with pytest.raises(InputError, match="nothing to prune in Tied"):
-        greedy(prune_outputs=False).check(replace(problem, model=cases.seeded(tied)))
+        greedy(prune_outputs=False).check(replace(problem, model=cases.seeded(make_tied)))
 
 
 def test_named_ratios_may_name_what_stays() -> None:
-    groups = groups_of(trained("projection"))
+    groups = groups_of(train_network("projection"))
     ratios = {f"sparsity.layers[{group.name}]": 0.5 for group in groups}
     method = Greedy.from_point({"sparsity.mode": "layer", "prune_outputs": False, "sel_batch": 32, **ratios})
     pruned = method.prune(problem_for("projection"))

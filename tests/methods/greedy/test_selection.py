@@ -26,8 +26,8 @@ from methods.greedy.forward_selection import (
     prefix,
 )
 from methods.greedy.imitation import Imitation, SquaredDistance, gram_matrix
-from methods.greedy.masked_network import Replay, WholeNetwork, follow, masked_network, step_masks
-from methods.greedy.readers import Reader, fold, readers, scales_kept, unreadable
+from methods.greedy.masked_network import Replay, WholeNetwork, build_masked_network, follow, step_masks
+from methods.greedy.readers import Reader, find_unreadable, fold, readers, scales_kept
 from methods.greedy.selection import (
     Layer,
     MaskedLoss,
@@ -41,7 +41,7 @@ from methods.greedy.selection import (
     subset_of,
     taylor_scores,
 )
-from methods.network.channels import ChannelGroup, channel_groups, masked
+from methods.network.channels import ChannelGroup, channel_groups, mask_units
 from spaces import InputError
 from tests.methods import cases
 
@@ -95,7 +95,7 @@ def test_oracle_01_one_step_is_a_loop_over_all_candidates(name: str, rule: str) 
     model = net(name)
     for group in groups_of(model):
         units = group.channels
-        network = masked_network(model, follow(model), group, DATA.inputs)
+        network = build_masked_network(model, follow(model), group, DATA.inputs)
         network.load(DATA.inputs)
         objective = MaskedLoss(network, DATA.labels)
         first = [units - 1, 1, 3]
@@ -103,16 +103,16 @@ def test_oracle_01_one_step_is_a_loop_over_all_candidates(name: str, rule: str) 
         pool = torch.arange(units) if RULES[rule].repeats else torch.tensor([u for u in range(units) if u not in first])
         eta = torch.full((len(pool),), 1 / 4, dtype=DOUBLE)
         keep, add = (1 - eta, eta * units) if RULES[rule].scaled else (torch.ones_like(eta), torch.ones_like(eta))
-        slow = [one_by_one(model, group, step_masks(mask, pool, keep, add)[i]) for i in range(len(pool))]
+        slow = [compute_loss_slowly(model, group, step_masks(mask, pool, keep, add)[i]) for i in range(len(pool))]
         fast = objective.losses(mask, pool, keep, add)
         torch.testing.assert_close(fast, torch.stack(slow), rtol=0, atol=1e-10)
         assert int(fast.argmin()) == int(torch.stack(slow).argmin())
 
 
-def one_by_one(model: nn.Module, group: ChannelGroup, mask: Tensor) -> Tensor:
+def compute_loss_slowly(model: nn.Module, group: ChannelGroup, mask: Tensor) -> Tensor:
     """The loss under a mask, by multiplying the weights of what reads the layer, on a copy."""
     silent = (
-        masked(copy.deepcopy(model), [group], {group.name: kept})
+        mask_units(copy.deepcopy(model), [group], {group.name: kept})
         if (kept := mask.nonzero().flatten().tolist())
         else None
     )
@@ -259,7 +259,7 @@ def test_oracle_09_imitation_losses_are_distances_of_masked_outputs() -> None:
 def test_oracle_10_taylor_scores_are_derivatives(name: str) -> None:
     model = net(name)
     for group in groups_of(model):
-        network = masked_network(model, follow(model), group, DATA.inputs)
+        network = build_masked_network(model, follow(model), group, DATA.inputs)
         network.load(DATA.inputs)
         objective, units = MaskedLoss(network, DATA.labels), group.channels
         mask = mask_after([0, 2, 5], [1, 1 / 2, 1 / 3], units, RULES["uniform_repeat"])
@@ -296,7 +296,7 @@ def test_oracle_11_replay_is_the_whole_network(name: str) -> None:
         model = net(name).to(dtype)
         inputs = DATA.inputs[:9].to(dtype)
         for group in channel_groups(model, inputs[:1]):
-            replay, whole = masked_network(model, follow(model), group, inputs), WholeNetwork(model, group)
+            replay, whole = build_masked_network(model, follow(model), group, inputs), WholeNetwork(model, group)
             assert isinstance(replay, Replay)
             mask = torch.rand(group.channels, generator=generator(), dtype=DOUBLE) + 0.2
             mask[:2] = 0
@@ -322,12 +322,12 @@ def test_oracle_11_replay_is_the_whole_network(name: str) -> None:
     lambda: nn.Conv2d(8, 4, 3, padding="same"),
 ])  # fmt: skip
 def test_oracle_11_rank_one_updates_of_other_convolutions(build: Callable[[], nn.Module]) -> None:
-    def small() -> nn.Module:
+    def make_small() -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(3, 8, 3), nn.Tanh(), build(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
         )
 
-    model = cases.seeded(small).double()
+    model = cases.seeded(make_small).double()
     group = groups_of(model)[0]
     replay = Replay(graph(model), group)
     whole = WholeNetwork(model, group)
@@ -368,7 +368,7 @@ class Concatenating(nn.Module):
 def test_oracle_11_readers_of_several_groups() -> None:
     model = cases.seeded(Concatenating).double()
     for group in groups_of(model):
-        replay, whole = masked_network(model, follow(model), group, DATA.inputs), WholeNetwork(model, group)
+        replay, whole = build_masked_network(model, follow(model), group, DATA.inputs), WholeNetwork(model, group)
         assert isinstance(replay, Replay)
         one = torch.ones(1, dtype=DOUBLE)
         step = (torch.linspace(0, 2, group.channels, dtype=DOUBLE), torch.tensor([1]), one / 2, one * 3)
@@ -386,7 +386,7 @@ def test_oracle_12_kept_prefix_is_exact_and_nothing_moves(name: str) -> None:
         network, whole = layer.network, graph(model)
         ones = torch.ones(1, layer.group.channels, dtype=DOUBLE)
         with torch.no_grad():
-            for run in (network, masked_network(model, whole, layer.group, DATA.inputs)):
+            for run in (network, build_masked_network(model, whole, layer.group, DATA.inputs)):
                 run.load(DATA.inputs)
                 assert torch.equal(run.outputs(ones)[0], whole(DATA.inputs))
             torch.testing.assert_close(whole(DATA.inputs), model(DATA.inputs), rtol=0, atol=1e-12)
@@ -528,7 +528,7 @@ def test_networks_that_cannot_be_followed_run_whole() -> None:
     model = cases.seeded(Wandering).double()
     (group,) = groups_of(model)
     assert follow(model) is None
-    network = masked_network(model, follow(model), group, DATA.inputs)
+    network = build_masked_network(model, follow(model), group, DATA.inputs)
     assert isinstance(network, WholeNetwork)
     (layer,) = layers_of(model, [group], DATA, Search(batch=32), 0)
     assert len(order(layer, "global_ce", Search(batch=32)).chosen) == 8
@@ -551,7 +551,7 @@ def test_graphs_that_give_other_numbers_are_not_used() -> None:
     model = cases.seeded(Deceiving).double()
     (group,) = groups_of(model)
     assert follow(model) is not None
-    assert isinstance(masked_network(model, follow(model), group, DATA.inputs), WholeNetwork)
+    assert isinstance(build_masked_network(model, follow(model), group, DATA.inputs), WholeNetwork)
 
 
 # --- readers --------------------------------------------------------------------------------------------
@@ -610,6 +610,6 @@ def test_what_has_no_mask_is_named() -> None:
 
     index = torch.arange(6)[:, None]
     group = ChannelGroup("first", 6, "1x1", 0.0, (Member("first", "out", index), Member("second", "in", index)))
-    assert unreadable(Peculiar(), group) == ["second"]
+    assert find_unreadable(Peculiar(), group) == ["second"]
     alone = ChannelGroup("first", 6, "1x1", 0.0, (Member("first", "out", index),))
-    assert unreadable(Peculiar(), alone) == ["first"]
+    assert find_unreadable(Peculiar(), alone) == ["first"]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from methods.greedy import small_maps
 from methods.greedy.forward_selection import RULES, forward_selection
-from methods.greedy.masked_network import Replay, WholeNetwork, follow, masked_network
+from methods.greedy.masked_network import Replay, WholeNetwork, build_masked_network, follow
 from methods.greedy.selection import MaskedLoss
-from methods.greedy.small_maps import INPUTS, SmallMaps, faster, pool_windows, suits_small_maps
+from methods.greedy.small_maps import INPUTS, SmallMaps, find_faster, is_for_small_maps, pool_windows
 from methods.network.channels import channel_groups
 
 
@@ -80,8 +80,8 @@ def test_other_maps_run_as_they_are() -> None:
 
 
 def test_what_is_suited() -> None:
-    assert suits_small_maps(nn.Conv2d(256, 256, 3, padding=1))
-    assert suits_small_maps(nn.Conv2d(256, 300, 3, padding="same"))
+    assert is_for_small_maps(nn.Conv2d(256, 256, 3, padding=1))
+    assert is_for_small_maps(nn.Conv2d(256, 300, 3, padding="same"))
     wide: dict[str, Any] = {"in_channels": 256, "out_channels": 256}
     for other in (
         nn.Conv2d(**wide, kernel_size=3),
@@ -93,7 +93,7 @@ def test_what_is_suited() -> None:
         nn.Conv2d(255, 256, 3, padding=1),
         nn.Linear(256, 256),
     ):
-        assert not suits_small_maps(other), other
+        assert not is_for_small_maps(other), other
 
 
 @pytest.mark.parametrize("window", [(2, 2), (1, 3), (3, 1)])
@@ -128,7 +128,7 @@ class Late(nn.Module):
         return logits
 
 
-def late(size: int) -> tuple[Late, Tensor]:
+def make_late(size: int) -> tuple[Late, Tensor]:
     """Make the network and images of so many pixels."""
     torch_state = torch.Generator().manual_seed(0)
     model = Late().double().eval()
@@ -143,19 +143,19 @@ def late(size: int) -> tuple[Late, Tensor]:
 
 
 def test_networks_are_searched() -> None:
-    model, _ = late(8)
+    model, _ = make_late(8)
     graph = follow(model)
     assert graph is not None
-    found = {str(node.target): way for node, way in faster(graph, set(graph.graph.nodes)).items()}
+    found = {str(node.target): way for node, way in find_faster(graph, set(graph.graph.nodes)).items()}
     assert set(found) == {"middle.2", "third", "fourth", "pool"}
     assert isinstance(found["third"], SmallMaps) and isinstance(found["fourth"], SmallMaps)
 
 
 @pytest.mark.parametrize("size", [8, 4, 6])  # 6 pixels: 3x3 maps, and windows over the border
 def test_replays_are_the_whole_network_and_choose_the_same(size: int) -> None:
-    model, inputs = late(size)
+    model, inputs = make_late(size)
     (group,) = (group for group in channel_groups(model, inputs[:1]) if group.name == "first")
-    replay, whole = masked_network(model, follow(model), group, inputs), WholeNetwork(model, group)
+    replay, whole = build_masked_network(model, follow(model), group, inputs), WholeNetwork(model, group)
     assert isinstance(replay, Replay)
     labels = torch.arange(6) % 4
     orders, slopes = [], []

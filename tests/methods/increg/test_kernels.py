@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
-from methods.increg.kernels import Window, largest_area, nearest_window, slice_kernel, with_windows
+from methods.increg.kernels import Window, cut_kernels, find_largest_area, find_nearest_window, slice_kernel
 from methods.increg.method import IncReg
 from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups
@@ -43,30 +43,30 @@ def test_the_window_is_the_best_of_all(height: int, width: int, data: st.DataObj
     chosen = data.draw(st.lists(st.booleans(), min_size=size, max_size=size).filter(any))
     kept = torch.tensor(chosen).view(height, width)
     norms = torch.rand(height, width, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 99))))
-    window = nearest_window(kept, norms)
+    window = find_nearest_window(kept, norms)
     allowed = [w for w in rectangles(height, width) if w.area <= int(kept.sum())]
     assert window in allowed and window.area == max(w.area for w in allowed)
-    assert window.area == largest_area(height, width, int(kept.sum()))
+    assert window.area == find_largest_area(height, width, int(kept.sum()))
 
-    def worth(w: Window) -> tuple[int, float]:
+    def rate_window(w: Window) -> tuple[int, float]:
         inside = [(i, k) for i in range(w.top, w.bottom) for k in range(w.left, w.right)]
         return sum(bool(kept[i, k]) for i, k in inside), sum(float(norms[i, k]) for i, k in inside)
 
-    best = max(worth(w) for w in allowed if w.area == window.area)
-    assert worth(window) == pytest.approx(best)
+    best = max(rate_window(w) for w in allowed if w.area == window.area)
+    assert rate_window(window) == pytest.approx(best)
 
 
 def test_windows_by_hand() -> None:
     ones = torch.ones(3, 3)
     plus = torch.tensor([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=torch.bool)
-    assert nearest_window(plus, ones) == Window(0, 2, 0, 2)
+    assert find_nearest_window(plus, ones) == Window(0, 2, 0, 2)
     strong = ones.clone()
     strong[2, 1] = strong[1, 2] = 5
-    assert nearest_window(plus, strong) == Window(1, 3, 1, 3)
-    assert nearest_window(ones.bool(), ones) == Window(0, 3, 0, 3)
+    assert find_nearest_window(plus, strong) == Window(1, 3, 1, 3)
+    assert find_nearest_window(ones.bool(), ones) == Window(0, 3, 0, 3)
     middle = torch.zeros(3, 3, dtype=torch.bool)
     middle[1, 1] = True
-    assert nearest_window(middle, ones) == Window(1, 2, 1, 2)
+    assert find_nearest_window(middle, ones) == Window(1, 2, 1, 2)
 
 
 # --- slicing ----------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_modes_gradients_and_shared_layers_survive() -> None:
     shared = nn.Conv2d(3, 3, 3, padding=1)
     shared.weight.requires_grad_(False)
     model = nn.Sequential(shared, nn.ReLU(), shared).eval()
-    smaller = with_windows(model, {"0": Window(0, 2, 0, 2)})
+    smaller = cut_kernels(model, {"0": Window(0, 2, 0, 2)})
     assert not any(module.training for module in smaller.modules())
     assert smaller.get_submodule("0") is smaller.get_submodule("2")
     weight = smaller.get_parameter("0.conv.weight")
@@ -180,12 +180,12 @@ def test_oracle_14_the_cut_loses_only_what_the_rectangle_does_not_hold(monkeypat
     """Where the chosen positions are a rectangle, the network with smaller kernels is the trained one."""
     seen: list[tuple[nn.Module, nn.Module]] = []
 
-    def noted(model: nn.Module, windows: dict[str, Window]) -> nn.Module:
-        smaller = with_windows(model, windows)
+    def note(model: nn.Module, windows: dict[str, Window]) -> nn.Module:
+        smaller = cut_kernels(model, windows)
         seen.append((copy.deepcopy(model), copy.deepcopy(smaller)))
         return smaller
 
-    monkeypatch.setattr("methods.increg.method.with_windows", noted)
+    monkeypatch.setattr("methods.increg.method.cut_kernels", note)
     task = problem("vgg")
     with torch.no_grad():  # the last row and column are the weakest by far
         for name in ("0.0", "2.0", "4.0"):

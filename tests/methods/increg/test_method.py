@@ -24,8 +24,8 @@ from methods.ranked.ranking import (
     Increment,
     Standing,
     average_ranks,
-    ceiling_for,
     exponential_increment,
+    find_ceiling,
     force_removals,
     jump_increment,
     linear_increment,
@@ -86,7 +86,7 @@ class Layers:
     def removed(self) -> list[list[int]]:
         return [r.nonzero().flatten().tolist() for r in self.standing.removed]
 
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         return bool((self.standing.removed.sum(1, keepdim=True) == self.counts).all())
 
 
@@ -166,7 +166,7 @@ def test_an_update_by_hand() -> None:
     # Removed units hold the lowest ranks: for the others nothing has changed.
     assert layers.standing.rank[0, [0, 2, 3, 4]].tolist() == pytest.approx([2, 4, 1, 3])
     layers.update(score)
-    assert layers.removed == [[1, 3]] and layers.finished()
+    assert layers.removed == [[1, 3]] and layers.is_finished()
     assert not layers.standing.penalty.any()
 
 
@@ -190,7 +190,7 @@ def test_oracle_03_penalties_stay_positive_and_removal_is_final(shape: Increment
         assert not standing.penalty[(done | standing.removed).expand_as(standing.penalty)].any()
         assert (standing.removed.sum(1, keepdim=True) <= layers.counts).all()
         before = standing.removed
-    assert layers.finished()
+    assert layers.is_finished()
 
 
 @pytest.mark.parametrize("shape", [linear_increment, exponential_increment, jump_increment])
@@ -199,7 +199,7 @@ def test_oracle_04_time_law_counts_the_updates(shape: Increment) -> None:
         layers = Layers([n], [m], penalty_step=1 / ratio, increment=shape)
         score = torch.rand(1, m, generator=torch.Generator().manual_seed(n), dtype=DOUBLE)
         first = 0
-        while not layers.finished():
+        while not layers.is_finished():
             layers.update(score)
             if not first and layers.removed[0]:
                 first = layers.updates
@@ -218,7 +218,7 @@ def test_oracle_04_time_law_in_closed_form() -> None:
 @pytest.mark.parametrize("shape", [linear_increment, exponential_increment, jump_increment])
 def test_time_law_is_inverted(shape: Increment) -> None:
     for n, updates in ((1, 5), (8, 40), (60, 100), (60, 3000)):
-        ratio = ceiling_for(updates, n, 2 * n, shape)
+        ratio = find_ceiling(updates, n, 2 * n, shape)
         assert updates_to_finish(ratio, n, 2 * n, shape) <= updates
         assert updates_to_finish(ratio * 1.1, n, 2 * n, shape) > updates
 
@@ -231,7 +231,7 @@ def test_oracle_05_exactly_the_weakest_go(units: list[int], ratio: float, seed: 
     score = torch.rand(len(units), max(units), generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
     for _ in range(200):
         layers.update(score)
-    assert layers.finished()
+    assert layers.is_finished()
     for index, (count_, m) in enumerate(zip(counts, units, strict=True)):
         assert layers.removed[index] == sorted(score[index, :m].argsort()[:count_].tolist())
 
@@ -249,7 +249,7 @@ def test_oracle_08_what_was_weak_goes_free_again() -> None:
     assert drops.tolist() == pytest.approx([0.01 * (7 - unit) / 7 for unit in range(8)], abs=1e-12)
     for _ in range(500):
         layers.update(-score)
-    assert layers.finished() and layers.removed == [list(range(8, 16))]
+    assert layers.is_finished() and layers.removed == [list(range(8, 16))]
 
 
 def test_oracle_09_averages_of_ranks() -> None:
@@ -274,7 +274,7 @@ def test_oracle_09_averaging_withstands_jitter() -> None:
     for how in ("mean", "none"):
         layers = Layers([n], [m], penalty_step=1 / 60, how=how)
         generator = torch.Generator().manual_seed(1)
-        while not layers.finished() and layers.updates < 4 * law:
+        while not layers.is_finished() and layers.updates < 4 * law:
             jitter = torch.randn(1, m, generator=generator, dtype=DOUBLE)
             layers.update(torch.arange(m, dtype=DOUBLE) + 0.2 * m * jitter)
         finish[how], wrong[how] = layers.updates, [unit for unit in layers.removed[0] if unit >= n]
@@ -388,16 +388,16 @@ def test_oracle_04_the_plan_is_the_time_law_turned_round(
     assert plan.prune_steps == int(frac * steps) and plan.update_interval <= interval
     updates = ceil(plan.prune_steps / plan.update_interval)
 
-    def needed(step: float) -> int:
+    def count_needed(step: float) -> int:
         times = [updates_to_finish(2.5 / step, 1, 8, linear_increment)]
         return max(*times, updates_to_finish(2.5 / (step * rate), n, 16, linear_increment))
 
-    assert needed(plan.penalty_step) <= updates
+    assert count_needed(plan.penalty_step) <= updates
     if updates > 40:
-        assert needed(plan.penalty_step / 1.1) > updates
+        assert count_needed(plan.penalty_step / 1.1) > updates
     if plan.update_interval < interval:
         fastest = 2.5 / min(1.0, rate)
-        assert ceil(plan.prune_steps / (plan.update_interval + 1)) < needed(fastest), "a longer one would not fit"
+        assert ceil(plan.prune_steps / (plan.update_interval + 1)) < count_needed(fastest), "a longer one would not fit"
 
 
 def test_given_step_sets_the_length() -> None:
@@ -558,5 +558,5 @@ def test_weight_decay_is_halved_while_pruning_whatever_the_recipe_has(decay: flo
     point, recipe = IncReg.space(LAYERS).defaults(), Recipe(weight_decay=decay, warmup=0.1, lr=0.1)
     assert point is not None
     pruning = IncReg.from_point(point | {"lr_prune_factor": 0.05})._recipe(recipe)
-    assert pruning == recipe.replaced(weight_decay=decay / 2, lr=0.1 * 0.05, schedule="constant", warmup=0)
+    assert pruning == recipe.with_changes(weight_decay=decay / 2, lr=0.1 * 0.05, schedule="constant", warmup=0)
     assert increg(weight_decay=0.0)._recipe(recipe).weight_decay == 0

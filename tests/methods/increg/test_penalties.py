@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from methods.increg.method import IncReg
 from methods.increg.pacing import Plan
 from methods.increg.penalties import Penalised, Penalties
-from methods.network.channels import ChannelGroup, channel_groups, cut, masked
+from methods.network.channels import ChannelGroup, channel_groups, cut, mask_units
 from methods.network.cost import CostModel, count
 from methods.network.layers import ZeroPadShortcut
 from methods.network.scope import Shortcuts
@@ -49,7 +49,7 @@ def channels(model: nn.Module, groups: Sequence[ChannelGroup], to_remove: Sequen
     )
 
 
-def half(groups: Sequence[ChannelGroup]) -> list[int]:
+def take_half(groups: Sequence[ChannelGroup]) -> list[int]:
     return [group.channels // 2 for group in groups]
 
 
@@ -58,14 +58,14 @@ def list_kept(hook: Penalties) -> dict[str, list[int]]:
     return hook.units.table.list_kept(hook.standing.removed)
 
 
-def toy(hidden: int = 32, seed: int = 0) -> nn.Module:
+def make_toy(hidden: int = 32, seed: int = 0) -> nn.Module:
     def build() -> nn.Module:
         return nn.Sequential(nn.Linear(10, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     return cases.seeded(build, seed).double()
 
 
-def toy_hook(
+def make_toy_hook(
     model: nn.Module, to_remove: int, coupled: bool = True, plan: Plan | None = None, **fields: Any
 ) -> Penalties:
     groups = channel_groups(model, torch.zeros(1, 10, dtype=DOUBLE))
@@ -75,7 +75,7 @@ def toy_hook(
     return method.hook(penalised, plan or Plan(0.02, 1, 10**6, 0), coupled)
 
 
-def injected(hook: Penalties, penalty: Tensor) -> None:
+def inject(hook: Penalties, penalty: Tensor) -> None:
     """Set penalties that then stay as they are."""
     hook.plan = replace(hook.plan, update_interval=10**9)
     hook.load_state_dict({**hook.state_dict(), "penalty": penalty})
@@ -89,7 +89,7 @@ def fit(
     check: Callable[[int], None] | None = None,
 ) -> float:
     """Full-batch regression on a fixed teacher; the loop written out."""
-    teacher = toy(16, seed=7)
+    teacher = make_toy(16, seed=7)
     inputs = torch.randn(64, 10, generator=torch.Generator().manual_seed(3), dtype=DOUBLE)
     with torch.no_grad():
         targets = teacher(inputs)
@@ -111,9 +111,9 @@ def fit(
 @pytest.mark.parametrize("coupled", [True, False])
 def test_oracle_06_quadratic_shrink(coupled: bool) -> None:
     """Minimum of h/2 (w-1)^2 + penalty/2 w^2 is h / (h + penalty)."""
-    model = toy(3)
-    hook = toy_hook(model, 1, coupled, penalty_max=10.0)
-    injected(hook, torch.full((1, 3), 6.13, dtype=DOUBLE))
+    model = make_toy(3)
+    hook = make_toy_hook(model, 1, coupled, penalty_max=10.0)
+    inject(hook, torch.full((1, 3), 6.13, dtype=DOUBLE))
     curvature = torch.tensor([0.1, 1.0, 10.0], dtype=DOUBLE)[:, None]
     weight = model.get_parameter("0.weight")
     lr = 0.05
@@ -136,8 +136,8 @@ def test_oracle_06_quadratic_shrink(coupled: bool) -> None:
 
 
 def test_oracle_07_and_15_weak_units_shrink_before_they_go() -> None:
-    model = toy()
-    hook = toy_hook(model, 16, plan=Plan(2e-3, 1, 10**6, 0))
+    model = make_toy()
+    hook = make_toy_hook(model, 16, plan=Plan(2e-3, 1, 10**6, 0))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     before = fit(model, None, optimizer, range(300))
     law = updates_to_finish(500.0, 16, 32, linear_increment)
@@ -149,45 +149,45 @@ def test_oracle_07_and_15_weak_units_shrink_before_they_go() -> None:
     assert left[order[:16]].mean() < 0.03 and left[order[16:]].mean() > 0.8
     assert not hook.standing.removed.any()
     finished: list[int] = []
-    after = fit(model, hook, optimizer, range(400, int(1.2 * law)), lambda step: finished.append(missing(hook)))
+    after = fit(model, hook, optimizer, range(400, int(1.2 * law)), lambda step: finished.append(count_missing(hook)))
     assert 400 + finished.index(0) + 1 == pytest.approx(law, rel=0.1)
     assert hook.results()["residual"] < 1e-3
     assert after <= before
 
 
-def missing(hook: Penalties) -> int:
+def count_missing(hook: Penalties) -> int:
     return int(hook.to_remove.sum() - hook.standing.removed.sum())
 
 
 def test_oracle_15_removal_is_harmless() -> None:
-    model = toy()
-    hook = toy_hook(model, 16, plan=Plan(2e-3, 1, 10**6, 0))
+    model = make_toy()
+    hook = make_toy_hook(model, 16, plan=Plan(2e-3, 1, 10**6, 0))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     fit(model, None, optimizer, range(300))
     groups = channel_groups(model, torch.zeros(1, 10, dtype=DOUBLE))
     changes: list[float] = []
     inputs = torch.randn(64, 10, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
 
-    def before_removal(step: int) -> None:
+    def compare_before_removal(step: int) -> None:
         """One step before a unit reaches the ceiling, remove it by hand and compare answers."""
         rising = hook.standing.penalty[0] + hook.plan.penalty_step >= hook.penalty_max
         if rising.any():
             left = [unit for unit in range(32) if not rising[unit]]
             with torch.no_grad():
-                whole, cut_ = model(inputs), masked(model, groups, {"0": left})(inputs)
+                whole, cut_ = model(inputs), mask_units(model, groups, {"0": left})(inputs)
             changes.append(((whole - cut_).abs().max() / whole.abs().max()).item())
 
-    fit(model, hook, optimizer, range(1900), before_removal)
-    assert missing(hook) == 0 and len(changes) >= 10
+    fit(model, hook, optimizer, range(1900), compare_before_removal)
+    assert count_missing(hook) == 0 and len(changes) >= 10
     assert max(changes) < 1e-3
 
 
 @pytest.mark.parametrize("affine", [True, False])
 def test_oracle_10_gradient_is_that_of_the_penalty(affine: bool) -> None:
-    model = toy(6)
-    hook = toy_hook(model, 2, bn_affine_reg=affine)
+    model = make_toy(6)
+    hook = make_toy_hook(model, 2, bn_affine_reg=affine)
     penalty = torch.rand(1, 6, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
-    injected(hook, penalty)
+    inject(hook, penalty)
     inputs = torch.randn(8, 10, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
     twin = copy.deepcopy(model)
     torch.autograd.backward(model(inputs).square().mean())
@@ -206,7 +206,7 @@ def test_oracle_11_idle_hook_changes_nothing(idle: str) -> None:
     for hooked in (True, False):
         model = cases.seeded(cases.vgg_net)
         groups = channel_groups(model, torch.zeros(1, *cases.IMAGE))
-        to_remove = [0] * len(groups) if idle == "nothing to remove" else half(groups)
+        to_remove = [0] * len(groups) if idle == "nothing to remove" else take_half(groups)
         plan = Plan(0.0 if idle == "no step" else 0.1, 1, 10**6, 0)
         hook = increg().hook(channels(model, groups, to_remove, True), plan, True)
         train = cases.blobs(cases.IMAGE, 64)
@@ -215,12 +215,12 @@ def test_oracle_11_idle_hook_changes_nothing(idle: str) -> None:
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
-def hooked_trainer(optimizer: str = "sgd", **fields: Any) -> tuple[Trainer, Penalties]:
-    model = cases.seeded(cases.zero_pad_net)
+def make_hooked_trainer(optimizer: str = "sgd", **fields: Any) -> tuple[Trainer, Penalties]:
+    model = cases.seeded(cases.make_zero_pad_net)
     groups = channel_groups(model, torch.zeros(1, *cases.IMAGE))
     method = increg(**fields)
-    plan = method.plan(48, [group.layer for group in groups], half(groups))
-    hook = method.hook(channels(model, groups, half(groups), True), plan, optimizer == "sgd")
+    plan = method.plan(48, [group.layer for group in groups], take_half(groups))
+    hook = method.hook(channels(model, groups, take_half(groups), True), plan, optimizer == "sgd")
     recipe = Recipe.model_validate({"optimizer": optimizer, "lr": 0.01, "batch_size": 16, "schedule": "constant"})
     train = cases.blobs(cases.IMAGE, 64)
     return Trainer(model, train, recipe, plan.prune_steps + plan.stabilize_steps, 0, hook=hook), hook
@@ -229,12 +229,12 @@ def hooked_trainer(optimizer: str = "sgd", **fields: Any) -> tuple[Trainer, Pena
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("fields", [{}, {"update_interval": 3, "rank_average": "ema", "increment": "exp"}])
 def test_oracle_12_reproducible_and_resumable(optimizer: str, fields: dict[str, Any]) -> None:
-    whole, hook = hooked_trainer(optimizer, **fields)
+    whole, hook = make_hooked_trainer(optimizer, **fields)
     records = whole.run()
     for stop in (1, 13, 24, 25):
-        first, _ = hooked_trainer(optimizer, **fields)
+        first, _ = make_hooked_trainer(optimizer, **fields)
         first.run(until=stop)
-        second, resumed = hooked_trainer(optimizer, **fields)
+        second, resumed = make_hooked_trainer(optimizer, **fields)
         second.load_state_dict(first.state_dict())
         assert second.run() == records
         mine, theirs = second.model.state_dict(), whole.model.state_dict()
@@ -252,8 +252,8 @@ def test_oracle_12_reproducible_and_resumable(optimizer: str, fields: dict[str, 
     ],
 )
 def test_oracle_13_removed_units_are_exactly_zero(build: Callable[..., torch.optim.Optimizer], coupled: bool) -> None:
-    model = toy(8)
-    hook = toy_hook(model, 4, coupled, plan=Plan(0.1, 1, 60, 0))
+    model = make_toy(8)
+    hook = make_toy_hook(model, 4, coupled, plan=Plan(0.1, 1, 60, 0))
     seen: list[int] = []
 
     def check(step: int) -> None:
@@ -274,7 +274,7 @@ def test_oracle_14_and_16_cut_equals_what_was_trained(net: str) -> None:
     example = torch.zeros(1, *cases.IMAGE, dtype=DOUBLE)
     model = cases.seeded(cases.NETS[net], trained=True).double()
     groups = channel_groups(model, example)
-    hook = increg().hook(channels(model, groups, half(groups), True), Plan(1.0, 1, 12, 6), True)
+    hook = increg().hook(channels(model, groups, take_half(groups), True), Plan(1.0, 1, 12, 6), True)
     data = cases.blobs(cases.IMAGE, 64, dtype=DOUBLE)
     Trainer(model, data, Recipe(lr=0.01, batch_size=16, schedule="constant"), 18, 0, hook=hook).run()
     left = list_kept(hook)
@@ -283,7 +283,7 @@ def test_oracle_14_and_16_cut_equals_what_was_trained(net: str) -> None:
     }
     smaller = cut(model, groups, left)
     with torch.no_grad():
-        trained, small, silent = (m(data.inputs) for m in (model, smaller, masked(model, groups, left)))
+        trained, small, silent = (m(data.inputs) for m in (model, smaller, mask_units(model, groups, left)))
     torch.testing.assert_close(small, trained, rtol=0, atol=1e-12)
     torch.testing.assert_close(small, silent, rtol=0, atol=1e-12)
     cost = CostModel(model, example, groups)
@@ -292,9 +292,9 @@ def test_oracle_14_and_16_cut_equals_what_was_trained(net: str) -> None:
 
 def test_lanes_of_shortcuts_are_closed_with_their_units() -> None:
     """A shortcut without weights carries nothing into, or out of, a unit that is gone, as if it had been cut."""
-    model = cases.seeded(cases.zero_pad_net, trained=True)
+    model = cases.seeded(cases.make_zero_pad_net, trained=True)
     groups = channel_groups(model, torch.zeros(1, *cases.IMAGE))
-    hook = increg().hook(channels(model, groups, half(groups), True), Plan(0.3, 1, 30, 0), True)
+    hook = increg().hook(channels(model, groups, take_half(groups), True), Plan(0.3, 1, 30, 0), True)
     shortcut = next(module for module in model.modules() if isinstance(module, ZeroPadShortcut))
     name = next(name for name, module in model.named_modules() if module is shortcut)
     dense = shortcut.source.clone()
@@ -321,15 +321,15 @@ class Bundled:
     hook: Penalties
 
 
-def bundled(net: str, bundle: Bundle, plan: Plan, coupled: bool = True, ratio: float = 0.5) -> Bundled:
+def bundle_units(net: str, bundle: Bundle, plan: Plan, coupled: bool = True, ratio: float = 0.5) -> Bundled:
     model = cases.seeded(cases.NETS[net], trained=True).double()
     columns = Columns(model, EXAMPLE, channel_groups(model, EXAMPLE), bundle)
-    slices, to_remove = columns.slices(), [min(ceil(ratio * size - 1e-9), size - 1) for size in columns.sizes]
+    slices, to_remove = columns.list_slices(), [min(ceil(ratio * size - 1e-9), size - 1) for size in columns.sizes]
     penalised = Penalised(columns, columns.names, to_remove, [1.0] * len(to_remove), slices, slices)
     return Bundled(model, columns, increg(penalty_max=1.0).hook(penalised, plan, coupled))
 
 
-def expanded(columns: Columns, table: Tensor, bundle: Bundle) -> list[Tensor]:
+def expand(columns: Columns, table: Tensor, bundle: Bundle) -> list[Tensor]:
     """One number per unit, brought to every weight one by one: ``[out, in, height, width]`` or ``[out, in]``."""
     tensors = []
     for row, weight in zip(table, columns.weights.values(), strict=True):
@@ -346,13 +346,13 @@ def expanded(columns: Columns, table: Tensor, bundle: Bundle) -> list[Tensor]:
 @pytest.mark.parametrize("bundle", get_args(Bundle))
 @pytest.mark.parametrize("net", ["plain", "grouped", "depthwise"])
 def test_oracle_10_gradient_of_columns_and_kernels(net: str, bundle: Bundle) -> None:
-    job = bundled(net, bundle, Plan(0.0, 10**9, 10**9, 0))
+    job = bundle_units(net, bundle, Plan(0.0, 10**9, 10**9, 0))
     table = job.columns.valid * torch.rand(job.columns.valid.shape, generator=torch.Generator().manual_seed(0))
     job.hook.load_state_dict({**job.hook.state_dict(), "penalty": table.double()})
     twin = copy.deepcopy(job.model)
     torch.autograd.backward(job.model(DATA.inputs).square().mean())
     job.hook.before_step(1, 0.1)
-    penalties = dict(zip(job.columns.names, expanded(job.columns, table.double(), bundle), strict=True))
+    penalties = dict(zip(job.columns.names, expand(job.columns, table.double(), bundle), strict=True))
     own = sum((full * twin.get_parameter(f"{name}.weight").square()).sum() / 2 for name, full in penalties.items())
     torch.autograd.backward(twin(DATA.inputs).square().mean() + own)
     for mine, theirs in zip(job.model.parameters(), twin.parameters(), strict=True):
@@ -366,25 +366,25 @@ def test_oracle_05_12_and_13_of_columns_and_kernels(bundle: Bundle, optimizer: s
     plan = Plan(0.2, 2, 40, 4)
     recipe = Recipe.model_validate({"optimizer": optimizer, "lr": 0.01, "batch_size": 16, "weight_decay": 0.01})
 
-    def trained() -> tuple[Bundled, Trainer]:
-        job = bundled("projection", bundle, plan, coupled)
+    def train() -> tuple[Bundled, Trainer]:
+        job = bundle_units("projection", bundle, plan, coupled)
         return job, Trainer(job.model, DATA, recipe, 44, 0, hook=job.hook)
 
-    job, whole = trained()
+    job, whole = train()
     seen = set()
     for step in range(1, 45):
         whole.run(until=step)
         removed = job.hook.standing.removed
         for full, weight in zip(
-            expanded(job.columns, removed.double(), bundle), job.columns.weights.values(), strict=True
+            expand(job.columns, removed.double(), bundle), job.columns.weights.values(), strict=True
         ):
             assert not weight[full > 0].any() and weight[full == 0].all()
         seen.add(int(removed.sum()))
     assert len(seen) > 3
     assert job.hook.standing.removed.sum(1).tolist() == [ceil(size / 2) for size in job.columns.sizes]
-    again, first = trained()
+    again, first = train()
     first.run(until=21)
-    resumed, second = trained()
+    resumed, second = train()
     second.load_state_dict(first.state_dict())
     second.run()
     for mine, theirs in zip(resumed.model.parameters(), job.model.parameters(), strict=True):
@@ -395,7 +395,7 @@ def test_oracle_05_12_and_13_of_columns_and_kernels(bundle: Bundle, optimizer: s
 def test_oracle_05_and_17_of_columns_frozen_ranking_and_guard() -> None:
     """At learning rate 0 the weakest columns go; without enough time the guard takes exactly what is missing."""
     for plan, forced in ((Plan(0.1, 1, 120, 0), 0), (Plan(0.1, 1, 12, 0), 100)):
-        job = bundled("plain", "column", plan)
+        job = bundle_units("plain", "column", plan)
         norms = job.columns.l1()
         expected = [
             row[:size].argsort()[: ceil(size / 2)].sort().values.tolist()
@@ -411,7 +411,7 @@ def test_rates_of_rows() -> None:
     plan = Plan(0.05, 1, 100, 0)
     model = cases.seeded(cases.vgg_net)
     groups = channel_groups(model, torch.zeros(1, *cases.IMAGE))
-    even = channels(model, groups, half(groups), True)
+    even = channels(model, groups, take_half(groups), True)
     hooks = [increg().hook(replace(even, rates=rates), plan, True) for rates in ([1.0, 1.0, 1.0], [1.0, 0.5, 2.0])]
     for hook in hooks:
         torch.autograd.backward(model(torch.zeros(2, *cases.IMAGE)).sum())
@@ -421,7 +421,7 @@ def test_rates_of_rows() -> None:
 
 
 def test_history_names_every_row() -> None:
-    trainer, hook = hooked_trainer()
+    trainer, hook = make_hooked_trainer()
     records = trainer.run()
     assert records[-1]["removed"] == 1 and records[-1]["penalty_max"] == 0
     assert all(records[-1][f"removed[{name}]"] == 0.5 for name in hook.units.names)
@@ -434,9 +434,9 @@ def test_a_compiled_network_is_penalised_too(bf16: bool) -> None:
     """Weights change between calls, never inside a graph."""
     ends = []
     for compiled in (False, True):
-        model = cases.seeded(cases.zero_pad_net, trained=True)
+        model = cases.seeded(cases.make_zero_pad_net, trained=True)
         groups = channel_groups(model, torch.zeros(1, *cases.IMAGE))
-        hook = increg().hook(channels(model, groups, half(groups), True), Plan(0.5, 1, 20, 0), True)
+        hook = increg().hook(channels(model, groups, take_half(groups), True), Plan(0.5, 1, 20, 0), True)
         if compiled:
             model.compile(backend="eager")
         recipe = Recipe(lr=0.01, batch_size=16, bf16=bf16, accumulate=2)
@@ -449,9 +449,9 @@ def test_a_compiled_network_is_penalised_too(bf16: bool) -> None:
 def test_no_waiting_for_the_device_within_a_step() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    model = cases.seeded(cases.zero_pad_net).cuda()
+    model = cases.seeded(cases.make_zero_pad_net).cuda()
     groups = channel_groups(model, torch.zeros(1, *cases.IMAGE, device="cuda"))
-    hook = increg().hook(channels(model, groups, half(groups), True), Plan(0.5, 1, 10, 5), True)
+    hook = increg().hook(channels(model, groups, take_half(groups), True), Plan(0.5, 1, 10, 5), True)
     trainer = Trainer(model, cases.blobs(cases.IMAGE, 96).to("cuda"), Recipe(batch_size=16), 15, 0, hook=hook)
     batch = next(iter(trainer.train.epoch(16, 0)))
     trainer._step(batch, 0.01)

@@ -42,7 +42,7 @@ def pool(x: Tensor) -> Tensor:
     return x.mean((2, 3))
 
 
-def between(wiring: Wiring, made: int, taken: int, **parts: nn.Module | nn.Parameter) -> nn.Module:
+def join_by(wiring: Wiring, made: int, taken: int, **parts: nn.Module | nn.Parameter) -> nn.Module:
     """A network with something between two convolutions.
 
     Args:
@@ -52,19 +52,19 @@ def between(wiring: Wiring, made: int, taken: int, **parts: nn.Module | nn.Param
         **parts: Modules of ``wiring``.
     """
 
-    def whole(net: Any, x: Tensor) -> Tensor:
+    def run_whole(net: Any, x: Tensor) -> Tensor:
         answer: Tensor = net.head(pool(net.last(wiring(net, net.first(x)))))
         return answer
 
-    return Wired(whole, first=conv_bn(3, made), last=conv_bn(taken, 12), head=head(12), **parts)
+    return Wired(run_whole, first=conv_bn(3, made), last=conv_bn(taken, 12), head=head(12), **parts)
 
 
-def shuffled(x: Tensor, groups: int) -> Tensor:
+def shuffle(x: Tensor, groups: int) -> Tensor:
     batch, channels, *side = x.shape
     return x.view(batch, groups, channels // groups, *side).transpose(1, 2).reshape(batch, channels, *side)
 
 
-def padded(front: int, back: int) -> Wiring:
+def make_padded(front: int, back: int) -> Wiring:
     def wiring(net: Any, x: Tensor) -> Tensor:
         wide: Tensor = net.wide(x)
         return torch.relu(wide + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, front, back)))
@@ -72,20 +72,20 @@ def padded(front: int, back: int) -> Wiring:
     return wiring
 
 
-def appended_zeros(net: Any, x: Tensor) -> Tensor:
+def append_zeros(net: Any, x: Tensor) -> Tensor:
     small = F.avg_pool2d(x, 2)
     zeros = torch.zeros(small.shape[0], 8, small.shape[2], small.shape[3], dtype=x.dtype, device=x.device)
     wide: Tensor = net.wide(x)
     return torch.relu(wide + torch.cat([small, zeros], dim=1))
 
 
-def squeezed(net: Any, x: Tensor) -> Tensor:
+def squeeze(net: Any, x: Tensor) -> Tensor:
     batch, channels = x.shape[:2]
     gate = torch.sigmoid(net.up(torch.relu(net.down(pool(x))))).view(batch, channels, 1, 1)
     return x * gate
 
 
-def selected(net: Any, x: Tensor) -> Tensor:
+def select(net: Any, x: Tensor) -> Tensor:
     branches = torch.stack([net.small(x), net.large(x)], dim=1)
     weights = net.choose(torch.relu(net.squeeze(pool(branches.sum(1)))))
     weights = torch.softmax(weights.view(x.shape[0], 2, -1, 1, 1), dim=1)
@@ -188,7 +188,7 @@ class Auxiliary(nn.Module):
         return (answer, self.other(pool(x))) if self.training else answer
 
 
-def tied() -> nn.Module:
+def make_tied() -> nn.Module:
     """Two layers with one weight between others."""
     net = Wired(
         lambda net, x: net.head(pool(net.last(torch.relu(net.b(torch.relu(net.a(net.first(x)))))))),
@@ -202,7 +202,7 @@ def tied() -> nn.Module:
     return net
 
 
-def older_norms() -> nn.Module:
+def make_older_norms() -> nn.Module:
     """Weight and spectral norm of torch's older kind, which keep computed tensors as attributes."""
     return nn.Sequential(
         torch.nn.utils.weight_norm(nn.Conv2d(3, 8, 3, padding=1)),
@@ -215,7 +215,7 @@ def older_norms() -> nn.Module:
     )
 
 
-def newer_norms() -> nn.Module:
+def make_newer_norms() -> nn.Module:
     return nn.Sequential(
         parametrizations.weight_norm(nn.Conv2d(3, 8, 3, padding=1)),
         nn.ReLU(),
@@ -236,7 +236,7 @@ def recurrent(layer: nn.Module, width: int) -> nn.Module:
     )
 
 
-def wide(kernel: int = 3) -> nn.Module:
+def make_wide(kernel: int = 3) -> nn.Module:
     return nn.Conv2d(8, 16, kernel, 2, kernel // 2)
 
 
@@ -261,71 +261,71 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
         last=conv_bn(4, 12),
         head=head(12),
     ),
-    "chunks": lambda: between(lambda net, x: torch.cat([*x.chunk(2, 1), net.more(x.chunk(2, 1)[1])], 1), 8, 12, more=conv_bn(4, 4)),
-    "slices": lambda: between(lambda net, x: torch.cat([net.part(x[:, :3]), x[:, 3:]], 1), 8, 8, part=conv_bn(3, 3)),
-    "named split": lambda: between(lambda net, x: torch.maximum(*x.split(4, 1)), 8, 4),
-    "uneven split": lambda: between(lambda net, x: torch.cat(x.split([2, 6], 1)[::-1], 1), 8, 8),
-    "shuffle": lambda: between(lambda net, x: shuffled(x, 2), 8, 8),
-    "shuffle module": lambda: between(lambda net, x: net.shuffle(x), 8, 8, shuffle=nn.ChannelShuffle(2)),
-    "pixel shuffle": lambda: between(lambda net, x: F.pixel_shuffle(x, 2), 16, 4),
-    "pixel unshuffle": lambda: between(lambda net, x: F.pixel_unshuffle(x, 2), 4, 16),
-    "gated": lambda: between(lambda net, x: F.glu(net.more(x), 1), 6, 8, more=nn.Conv2d(6, 16, 1)),
-    "padded on both sides": lambda: between(padded(4, 4), 8, 16, wide=wide()),
-    "padded behind": lambda: between(padded(0, 8), 8, 16, wide=wide()),
-    "zeros appended": lambda: between(appended_zeros, 8, 16, wide=wide()),
-    "flip": lambda: between(lambda net, x: x.flip(1), 8, 8),
-    "roll": lambda: between(lambda net, x: torch.roll(x, 3, 1), 8, 8),
-    "order in a buffer": lambda: between(lambda net, x: net.order(x), 8, 8, order=Permuted(8)),
-    "order in a list": lambda: between(lambda net, x: x[:, [3, 1, 0, 2, 5, 4, 7, 6]], 8, 8),
-    "one slope": lambda: between(lambda net, x: net.slope(x - 0.2), 8, 8, slope=nn.PReLU()),
-    "many slopes": lambda: between(lambda net, x: net.slope(x - 0.2), 8, 8, slope=nn.PReLU(8)),
-    "instance norm": lambda: between(lambda net, x: net.norm(x), 8, 8, norm=nn.InstanceNorm2d(8)),
-    "instance norm with statistics": lambda: between(
+    "chunks": lambda: join_by(lambda net, x: torch.cat([*x.chunk(2, 1), net.more(x.chunk(2, 1)[1])], 1), 8, 12, more=conv_bn(4, 4)),
+    "slices": lambda: join_by(lambda net, x: torch.cat([net.part(x[:, :3]), x[:, 3:]], 1), 8, 8, part=conv_bn(3, 3)),
+    "named split": lambda: join_by(lambda net, x: torch.maximum(*x.split(4, 1)), 8, 4),
+    "uneven split": lambda: join_by(lambda net, x: torch.cat(x.split([2, 6], 1)[::-1], 1), 8, 8),
+    "shuffle": lambda: join_by(lambda net, x: shuffle(x, 2), 8, 8),
+    "shuffle module": lambda: join_by(lambda net, x: net.shuffle(x), 8, 8, shuffle=nn.ChannelShuffle(2)),
+    "pixel shuffle": lambda: join_by(lambda net, x: F.pixel_shuffle(x, 2), 16, 4),
+    "pixel unshuffle": lambda: join_by(lambda net, x: F.pixel_unshuffle(x, 2), 4, 16),
+    "gated": lambda: join_by(lambda net, x: F.glu(net.more(x), 1), 6, 8, more=nn.Conv2d(6, 16, 1)),
+    "padded on both sides": lambda: join_by(make_padded(4, 4), 8, 16, wide=make_wide()),
+    "padded behind": lambda: join_by(make_padded(0, 8), 8, 16, wide=make_wide()),
+    "zeros appended": lambda: join_by(append_zeros, 8, 16, wide=make_wide()),
+    "flip": lambda: join_by(lambda net, x: x.flip(1), 8, 8),
+    "roll": lambda: join_by(lambda net, x: torch.roll(x, 3, 1), 8, 8),
+    "order in a buffer": lambda: join_by(lambda net, x: net.order(x), 8, 8, order=Permuted(8)),
+    "order in a list": lambda: join_by(lambda net, x: x[:, [3, 1, 0, 2, 5, 4, 7, 6]], 8, 8),
+    "one slope": lambda: join_by(lambda net, x: net.slope(x - 0.2), 8, 8, slope=nn.PReLU()),
+    "many slopes": lambda: join_by(lambda net, x: net.slope(x - 0.2), 8, 8, slope=nn.PReLU(8)),
+    "instance norm": lambda: join_by(lambda net, x: net.norm(x), 8, 8, norm=nn.InstanceNorm2d(8)),
+    "instance norm with statistics": lambda: join_by(
         lambda net, x: net.norm(x), 8, 8, norm=nn.InstanceNorm2d(8, affine=True, track_running_stats=True)
     ),
-    "group norm": lambda: between(lambda net, x: net.norm(x), 8, 8, norm=nn.GroupNorm(4, 8)),
-    "group norm of one group": lambda: between(lambda net, x: net.norm(x), 8, 8, norm=nn.GroupNorm(1, 8)),
-    "group norm of single channels": lambda: between(lambda net, x: net.norm(x), 8, 8, norm=nn.GroupNorm(8, 8)),
-    "layer norm of maps": lambda: between(lambda net, x: net.norm(x), 8, 8, norm=nn.LayerNorm([8, 8, 8])),
-    "layer norm over channels": lambda: between(
+    "group norm": lambda: join_by(lambda net, x: net.norm(x), 8, 8, norm=nn.GroupNorm(4, 8)),
+    "group norm of one group": lambda: join_by(lambda net, x: net.norm(x), 8, 8, norm=nn.GroupNorm(1, 8)),
+    "group norm of single channels": lambda: join_by(lambda net, x: net.norm(x), 8, 8, norm=nn.GroupNorm(8, 8)),
+    "layer norm of maps": lambda: join_by(lambda net, x: net.norm(x), 8, 8, norm=nn.LayerNorm([8, 8, 8])),
+    "layer norm over channels": lambda: join_by(
         lambda net, x: net.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), 8, 8, norm=nn.LayerNorm(8)
     ),
-    "softmax over channels": lambda: between(lambda net, x: 8 * torch.softmax(x, 1), 8, 8),
-    "normalised": lambda: between(lambda net, x: F.normalize(x, dim=1), 8, 8),
-    "spatial attention": lambda: between(
+    "softmax over channels": lambda: join_by(lambda net, x: 8 * torch.softmax(x, 1), 8, 8),
+    "normalised": lambda: join_by(lambda net, x: F.normalize(x, dim=1), 8, 8),
+    "spatial attention": lambda: join_by(
         lambda net, x: x * torch.sigmoid(net.look(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1))),
         8, 8, look=nn.Conv2d(2, 1, 3, padding=1),
     ),
-    "transposed": lambda: between(lambda net, x: net.up(x), 8, 6, up=nn.ConvTranspose2d(8, 6, 4, 2, 1)),
-    "transposed in groups": lambda: between(lambda net, x: net.up(x), 8, 12, up=nn.ConvTranspose2d(8, 12, 4, 2, 1, groups=4)),
-    "transposed depthwise": lambda: between(lambda net, x: net.up(x), 8, 8, up=nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=8)),
-    "depthwise with a multiplier": lambda: between(lambda net, x: net.deep(x), 6, 12, deep=nn.Conv2d(6, 12, 3, padding=1, groups=6)),
-    "groups of several inputs": lambda: between(lambda net, x: net.deep(x), 12, 6, deep=nn.Conv2d(12, 6, 3, padding=1, groups=6)),
-    "squeeze and excitation": lambda: between(squeezed, 8, 8, down=nn.Linear(8, 4), up=nn.Linear(4, 8)),
-    "selective kernels": lambda: between(
-        selected, 8, 6, small=conv_bn(8, 6), large=conv_bn(8, 6, kernel=5), squeeze=nn.Linear(6, 4), choose=nn.Linear(4, 12)
+    "transposed": lambda: join_by(lambda net, x: net.up(x), 8, 6, up=nn.ConvTranspose2d(8, 6, 4, 2, 1)),
+    "transposed in groups": lambda: join_by(lambda net, x: net.up(x), 8, 12, up=nn.ConvTranspose2d(8, 12, 4, 2, 1, groups=4)),
+    "transposed depthwise": lambda: join_by(lambda net, x: net.up(x), 8, 8, up=nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=8)),
+    "depthwise with a multiplier": lambda: join_by(lambda net, x: net.deep(x), 6, 12, deep=nn.Conv2d(6, 12, 3, padding=1, groups=6)),
+    "groups of several inputs": lambda: join_by(lambda net, x: net.deep(x), 12, 6, deep=nn.Conv2d(12, 6, 3, padding=1, groups=6)),
+    "squeeze and excitation": lambda: join_by(squeeze, 8, 8, down=nn.Linear(8, 4), up=nn.Linear(4, 8)),
+    "selective kernels": lambda: join_by(
+        select, 8, 6, small=conv_bn(8, 6), large=conv_bn(8, 6, kernel=5), squeeze=nn.Linear(6, 4), choose=nn.Linear(4, 12)
     ),
-    "layer scale": lambda: between(
+    "layer scale": lambda: join_by(
         lambda net, x: x + net.scale[:, None, None] * net.body(x), 8, 8, body=nn.Conv2d(8, 8, 1), scale=nn.Parameter(0.3 * torch.ones(8))
     ),
-    "broadcast mask": lambda: between(lambda net, x: x * torch.sigmoid(net.mask(x)), 8, 8, mask=nn.Conv2d(8, 1, 1)),
-    "einsum": lambda: between(
+    "broadcast mask": lambda: join_by(lambda net, x: x * torch.sigmoid(net.mask(x)), 8, 8, mask=nn.Conv2d(8, 1, 1)),
+    "einsum": lambda: join_by(
         lambda net, x: torch.einsum("oc,bchw->bohw", net.matrix, x), 8, 10, matrix=nn.Parameter(0.3 * torch.randn(10, 8))
     ),
-    "maximum of pairs": lambda: between(lambda net, x: x.unflatten(1, (-1, 2)).amax(2), 8, 4),
-    "repeated": lambda: between(lambda net, x: x.repeat(1, 2, 1, 1), 6, 12),
-    "context": lambda: between(
+    "maximum of pairs": lambda: join_by(lambda net, x: x.unflatten(1, (-1, 2)).amax(2), 8, 4),
+    "repeated": lambda: join_by(lambda net, x: x.repeat(1, 2, 1, 1), 6, 12),
+    "context": lambda: join_by(
         lambda net, x: x + (x.flatten(2) @ torch.softmax(net.look(x).flatten(2), -1).transpose(1, 2)).unsqueeze(-1),
         8, 8, look=nn.Conv2d(8, 1, 1),
     ),
-    "weight standardisation": lambda: between(lambda net, x: torch.relu(net.conv(x)), 8, 8, conv=Standardised(8, 8, 3, padding=1)),
+    "weight standardisation": lambda: join_by(lambda net, x: torch.relu(net.conv(x)), 8, 8, conv=Standardised(8, 8, 3, padding=1)),
     "adapted linear": lambda: Wired(
         lambda net, x: net.head(torch.relu(net.second(torch.relu(net.first(x.flatten(1)))))),
         first=Adapted(192, 12), second=Adapted(12, 10), head=head(10),
     ),
-    "older weight and spectral norm": older_norms,
-    "weight and spectral norm": newer_norms,
-    "shared weight": tied,
+    "older weight and spectral norm": make_older_norms,
+    "weight and spectral norm": make_newer_norms,
+    "shared weight": make_tied,
     "one module twice": lambda: Wired(
         lambda net, x: net.head(pool(net.last(net.again(net.again(net.first(x)))))),
         first=conv_bn(3, 8), again=conv_bn(8, 8), last=conv_bn(8, 12), head=head(12),

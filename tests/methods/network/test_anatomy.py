@@ -20,7 +20,7 @@ EXAMPLE = torch.zeros(1, *IMAGE)
 
 def anatomy_of(model: nn.Module, ignored: frozenset[str] = frozenset()) -> Anatomy:
     groups = channel_groups(model, EXAMPLE, ignored)
-    return Anatomy.of(model, EXAMPLE, ignored, groups, CostModel(model, EXAMPLE, groups))
+    return Anatomy.from_groups(model, EXAMPLE, ignored, groups, CostModel(model, EXAMPLE, groups))
 
 
 def problem(model: nn.Module, known: Anatomy | None = None) -> Problem:
@@ -32,7 +32,7 @@ def problem(model: nn.Module, known: Anatomy | None = None) -> Problem:
 def test_it_fits_the_same_network_with_other_weights_and_cuts_it_alike_after_a_journey(net: str) -> None:
     model, other = seeded(NETS[net]), seeded(NETS[net], trained=True)
     arrived: Anatomy = pickle.loads(pickle.dumps(anatomy_of(model)))
-    assert arrived.fits(other, torch.ones(1, *IMAGE), frozenset())
+    assert arrived.is_of(other, torch.ones(1, *IMAGE), frozenset())
     found = problem(other)
     kept = {group.name: [0] for group in found.groups}
     handed = problem(other, arrived)
@@ -68,7 +68,7 @@ def test_a_changed_network_is_followed_again(change: Callable[[nn.Module], None]
     known = anatomy_of(model)
     changed = copy.deepcopy(model)
     change(changed)
-    assert known.fits(model, EXAMPLE, frozenset()) and not known.fits(changed, EXAMPLE, frozenset())
+    assert known.is_of(model, EXAMPLE, frozenset()) and not known.is_of(changed, EXAMPLE, frozenset())
     assert problem(changed, known).cost is not known.cost
     assert [group.name for group in problem(changed, known).groups] == [
         group.name for group in channel_groups(changed, EXAMPLE)
@@ -78,7 +78,7 @@ def test_a_changed_network_is_followed_again(change: Callable[[nn.Module], None]
 def test_other_inputs_and_other_ignored_modules_are_told_apart() -> None:
     model = seeded(NETS["vgg"])
     known = anatomy_of(model)
-    assert not known.fits(model, torch.zeros(1, 3, 16, 16), frozenset())
-    assert not known.fits(model, EXAMPLE.double(), frozenset())
-    assert not known.fits(model, EXAMPLE, frozenset({"0.0"}))
-    assert anatomy_of(model, frozenset({"0.0"})).fits(model, EXAMPLE, frozenset({"0.0"}))
+    assert not known.is_of(model, torch.zeros(1, 3, 16, 16), frozenset())
+    assert not known.is_of(model, EXAMPLE.double(), frozenset())
+    assert not known.is_of(model, EXAMPLE, frozenset({"0.0"}))
+    assert anatomy_of(model, frozenset({"0.0"})).is_of(model, EXAMPLE, frozenset({"0.0"}))

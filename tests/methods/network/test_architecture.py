@@ -55,7 +55,7 @@ def test_errors_say_what_does_not_fit() -> None:
         rebuild(model, broken, smaller.state_dict())
 
 
-def rotated_pair() -> tuple[nn.Module, nn.Module]:
+def make_rotated_pair() -> tuple[nn.Module, nn.Module]:
     """A network, and another whose layers were replaced, not only narrowed."""
     dense, pruned = seeded(NETS["plain"]), seeded(NETS["plain"])
     three = nn.Sequential(
@@ -71,7 +71,7 @@ def rotated_pair() -> tuple[nn.Module, nn.Module]:
 
 
 def test_replaced_layers_are_rebuilt() -> None:
-    dense, pruned = rotated_pair()
+    dense, pruned = make_rotated_pair()
     description = json.loads(json.dumps(describe(dense, pruned)))
     assert set(description["replaced"]) == {"0", "2", "7"} and set(description["modules"]) == {"5"}
     back = rebuild(dense, description, pruned.state_dict())
@@ -97,7 +97,7 @@ def test_first_format_is_still_read() -> None:
 
 
 def test_only_known_layers_are_built_or_described() -> None:
-    dense, pruned = rotated_pair()
+    dense, pruned = make_rotated_pair()
     description = describe(dense, pruned)
     description["replaced"]["2"]["class"] = "Convv2d"
     del description["replaced"]["2"]["children"]
@@ -114,7 +114,7 @@ def test_only_known_layers_are_built_or_described() -> None:
 def test_networks_of_other_modules_are_refused() -> None:
     with pytest.raises(ValueError, match="the whole network was replaced: Sequential by Sequential"):
         describe(seeded(NETS["vgg"]), seeded(NETS["linear"]))
-    description = describe(*rotated_pair())
+    description = describe(*make_rotated_pair())
     with pytest.raises(InputError, match="describes a Linear '5', which Sequential does not have"):
         rebuild(seeded(NETS["vgg"]), description, {})
 
@@ -148,7 +148,7 @@ def test_widths_that_no_layer_has_are_refused(width: object) -> None:
     ],
 )
 def test_replaced_layers_of_any_size_are_not_built(settings: dict[str, int], said: str) -> None:
-    dense, pruned = rotated_pair()
+    dense, pruned = make_rotated_pair()
     description = describe(dense, pruned)
     description["replaced"]["2"] = {"class": "Linear", "settings": settings}
     with pytest.raises(InputError, match=said):
@@ -171,7 +171,7 @@ class Doubling(nn.Module):
 
 @pytest.mark.parametrize("chained", [False, True])
 def test_layers_that_torch_does_not_have_are_handed_in(chained: bool) -> None:
-    dense, pruned = rotated_pair()
+    dense, pruned = make_rotated_pair()
     assert not needs_layers(describe(dense, pruned)) and not needs_layers({"format": 1, "modules": {}})
     layer = Doubling(2)
     pruned.set_submodule("0", nn.Sequential(pruned.get_submodule("0"), layer) if chained else layer)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.network.channels import ChannelGroup, channel_groups, cut, masked
+from methods.network.channels import ChannelGroup, channel_groups, cut, mask_units
 from spaces import InputError
 from tests.methods.cases import CLASSES, IMAGE, NETS, conv_bn, seeded
 
@@ -52,7 +52,7 @@ def test_cut_network_equals_its_masked_twin(name: str, seed: int) -> None:
     model = seeded(ALL[name], trained=True).double()
     groups = channel_groups(model, images(1))
     kept = choice(groups, seed)
-    smaller, silent = cut(model, groups, kept), masked(model, groups, kept)
+    smaller, silent = cut(model, groups, kept), mask_units(model, groups, kept)
     with torch.no_grad():
         assert (smaller(images()) - silent(images())).abs().max() <= 1e-12
         assert (smaller(images()) - model(images())).abs().max() > 1e-6, "nothing was removed"
@@ -118,7 +118,7 @@ def test_unevenly_concatenated_input_of_a_grouped_convolution_has_two_kinds_of_u
     assert [(group.name, group.channels) for group in groups] == [("a", 3), ("a#2", 2), ("c", 2)]
     kept = {"a": [0, 2], "a#2": [1], "c": [1]}
     with torch.no_grad():
-        difference = cut(model, groups, kept)(images()) - masked(model, groups, kept)(images())
+        difference = cut(model, groups, kept)(images()) - mask_units(model, groups, kept)(images())
     assert difference.abs().max() <= 1e-12
 
 

@@ -18,7 +18,7 @@ from tests.methods.network.test_channels import ALL
 EXAMPLE = torch.zeros(1, *IMAGE)
 
 
-def by_hand(model: nn.Module) -> int:
+def count_by_hand(model: nn.Module) -> int:
     """Multiply–accumulates from the shapes that go through convolutions and linear layers."""
     total = 0
 
@@ -40,7 +40,7 @@ def by_hand(model: nn.Module) -> int:
 def test_counts_what_layers_multiply(name: str) -> None:
     model = seeded(ALL[name])
     cost = count(model, EXAMPLE)
-    assert cost.flops == by_hand(model)
+    assert cost.flops == count_by_hand(model)
     assert cost.params == sum(p.numel() for p in model.parameters())
     assert set(layer_flops(model, EXAMPLE)) == {
         n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)

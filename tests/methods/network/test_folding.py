@@ -22,7 +22,7 @@ def spec(seed: int, placed: bool = False) -> PivotSpec:
     return PivotSpec(order.reshape(2, 8), torch.arange(2), rows)
 
 
-def summed(seed: int) -> PivotSpec:
+def make_spec(seed: int) -> PivotSpec:
     rows = torch.randperm(CHANNELS, generator=torch.Generator().manual_seed(seed))
     return PivotSpec(torch.arange(CHANNELS).reshape(4, 4)[[0, 2, 1]], torch.tensor([0, 0, 1]), rows)
 
@@ -36,9 +36,9 @@ class Branching(nn.Module):
         self.first_norm = nn.BatchNorm2d(CHANNELS)
         self.blocks = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False), spec(1, placed=True))
         self.blocks_norm = nn.BatchNorm2d(CHANNELS)
-        self.shared = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 1), summed(2))
+        self.shared = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 1), make_spec(2))
         self.shared_norm = nn.BatchNorm2d(CHANNELS, affine=False)
-        self.summed = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), summed(3))
+        self.summed = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), make_spec(3))
         self.summed_norm = nn.BatchNorm2d(CHANNELS)
         self.linear = keep_blocks(nn.Linear(CHANNELS, CHANNELS, bias=False), spec(4, placed=True))
         self.linear_norm = nn.BatchNorm1d(CHANNELS)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.network.channels import ChannelGroup, channel_groups, masked
+from methods.network.channels import ChannelGroup, channel_groups, mask_units
 from methods.network.scope import Shortcuts
 from methods.network.thinning import Thinning
 from methods.network.units import Units
@@ -32,7 +32,7 @@ def thinning_of(model: nn.Module) -> tuple[Thinning, Units]:
     return Thinning(own, units.consumers, units.valid.numel(), lanes.close), units
 
 
-def some_kept(units: Units, seed: int) -> Tensor:
+def choose_kept(units: Units, seed: int) -> Tensor:
     """About half of the units, at least one of each group."""
     kept = torch.rand(units.valid.shape, generator=torch.Generator().manual_seed(seed)) < 0.5
     kept[:, 0] = True
@@ -43,7 +43,7 @@ def loss_of(model: nn.Module) -> Tensor:
     return F.cross_entropy(model(DATA.inputs), DATA.labels)
 
 
-def still_elements(model: nn.Module, groups: list[ChannelGroup], kept: dict[str, list[int]]) -> dict[str, Tensor]:
+def mark_still_elements(model: nn.Module, groups: list[ChannelGroup], kept: dict[str, list[int]]) -> dict[str, Tensor]:
     """Mark, one by one, the elements of all tensors that belong to units which are left out."""
     still = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in model.named_parameters()}
     for group in groups:
@@ -103,7 +103,7 @@ def test_oracle_10_what_is_left_out_stands_still(net: str, optimizer_name: str, 
     optimizer = OPTIMIZERS[optimizer_name](model)
     step(model, optimizer)
     for seed in range(2):
-        kept = some_kept(units, seed)
+        kept = choose_kept(units, seed)
         weights = {name: p.detach().clone() for name, p in model.named_parameters()}
         before = memory(model, optimizer)
         thinning.begin(kept)
@@ -112,7 +112,7 @@ def test_oracle_10_what_is_left_out_stands_still(net: str, optimizer_name: str, 
         thinning.hold(optimizer)
         optimizer.step()
         thinning.end(torch.ones_like(kept))
-        still = still_elements(model, units.groups, units.list_kept(~kept))
+        still = mark_still_elements(model, units.groups, units.list_kept(~kept))
         assert any(marks.any() for marks in still.values())
         for name, parameter in model.named_parameters():
             moved = parameter.detach() != weights[name]
@@ -127,15 +127,15 @@ def test_oracle_10_what_is_left_out_stands_still(net: str, optimizer_name: str, 
 def test_oracle_11_gradients_are_those_of_the_thinned_network(net: str) -> None:
     model = dense(net)
     thinning, units = thinning_of(model)
-    kept = some_kept(units, 3)
-    slow = masked(model, units.groups, units.list_kept(~kept)).train()
+    kept = choose_kept(units, 3)
+    slow = mask_units(model, units.groups, units.list_kept(~kept)).train()
     thinning.mask_gradients()
     thinning.begin(kept)
     loss = loss_of(model)
     torch.testing.assert_close(loss, loss_of(slow), rtol=0, atol=1e-12)
     torch.autograd.backward(loss)
     torch.autograd.backward(loss_of(slow))
-    still = still_elements(model, units.groups, units.list_kept(~kept))
+    still = mark_still_elements(model, units.groups, units.list_kept(~kept))
     for (name, parameter), twin in zip(model.named_parameters(), slow.parameters(), strict=True):
         assert parameter.grad is not None and twin.grad is not None
         assert not parameter.grad[still[name]].any(), name
@@ -150,7 +150,7 @@ def test_batch_norms_see_their_true_inputs(net: str) -> None:
     first = next((m for m in model.modules() if isinstance(m, nn.BatchNorm2d)), None)
     whole = copy.deepcopy(model)
     whole(DATA.inputs)
-    thinning.begin(some_kept(units, 1))
+    thinning.begin(choose_kept(units, 1))
     model(DATA.inputs)
     thinning.end(units.valid)
     if first is not None:  # the first norm has nothing before it that could have been left out
@@ -165,11 +165,11 @@ def test_batch_norms_see_their_true_inputs(net: str) -> None:
 def test_removed_units_are_zero_and_the_network_is_the_masked_one(net: str) -> None:
     model = dense(net)
     thinning, units = thinning_of(model)
-    alive = some_kept(units, 5)
-    expected = masked(model, units.groups, units.list_kept(~alive)).eval()
+    alive = choose_kept(units, 5)
+    expected = mask_units(model, units.groups, units.list_kept(~alive)).eval()
     thinning.remove(alive)
     torch.testing.assert_close(model.eval()(DATA.inputs), expected(DATA.inputs), rtol=0, atol=1e-12)
-    still = still_elements(model, units.groups, units.list_kept(~alive))
+    still = mark_still_elements(model, units.groups, units.list_kept(~alive))
     for name, parameter in model.named_parameters():
         assert not parameter[still[name]].any(), name
         assert parameter[~still[name]].ne(0).double().mean() > 0.9, name
@@ -201,9 +201,9 @@ def test_memory_is_found_anew_after_loading() -> None:
     thinning, units = thinning_of(model)
     optimizer = OPTIMIZERS["sgd"](model)
     step(model, optimizer)
-    kept = some_kept(units, 0)
+    kept = choose_kept(units, 0)
 
-    def thinned_step() -> None:
+    def take_thinned_step() -> None:
         thinning.begin(kept)
         optimizer.zero_grad()
         torch.autograd.backward(loss_of(model))
@@ -211,11 +211,11 @@ def test_memory_is_found_anew_after_loading() -> None:
         optimizer.step()
         thinning.end(units.valid)
 
-    thinned_step()
+    take_thinned_step()
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     thinning.forget()
     before = memory(model, optimizer)
-    thinned_step()
-    still = still_elements(model, units.groups, units.list_kept(~kept))
+    take_thinned_step()
+    still = mark_still_elements(model, units.groups, units.list_kept(~kept))
     for key, value in memory(model, optimizer).items():
         assert not ((value != before[key]) & still[key.split()[0]]).any(), key

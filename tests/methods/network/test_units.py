@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from methods.network.channels import channel_groups, masked
+from methods.network.channels import channel_groups, mask_units
 from methods.network.importance import l1_importance
 from methods.network.units import Spread, Units
 from tests.methods import cases
@@ -32,7 +32,7 @@ def test_spreading_zeros_is_masking(net: str) -> None:
     kept = units.list_kept(removed)
     for index, group in enumerate(groups):
         assert kept[group.name] == [unit for unit in range(group.channels) if not removed[index, unit]]
-    expected = dict(masked(model, groups, kept).named_parameters())
+    expected = dict(mask_units(model, groups, kept).named_parameters())
     for name, parameter in silent.named_parameters():
         assert torch.equal(parameter, expected[name]), name
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.network.cost import count
-from methods.pivoting.arrangement import Arrangement, PivotSpec, reading_of
+from methods.pivoting.arrangement import Arrangement, PivotSpec, find_reading
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes, dense, keep_blocks
 
 ROWS, COLUMNS = 24, 16
@@ -20,7 +20,7 @@ def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> T
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def shuffled(n: int, seed: int) -> Tensor:
+def shuffle_order(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
@@ -32,10 +32,10 @@ def halves(name: str) -> PivotSpec:
         "natural": PivotSpec(torch.arange(COLUMNS).reshape(4, 4), four, plain),
         "shuffle": PivotSpec(torch.arange(COLUMNS).reshape(4, 4).T.contiguous(), four, plain),
         "slabs": PivotSpec(torch.tensor([[0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 8, 9, 10, 11]]), two, plain),
-        "index": PivotSpec(shuffled(COLUMNS, 1).reshape(4, 4), four, plain),
-        "placed": PivotSpec(shuffled(COLUMNS, 2).reshape(4, 4), four, shuffled(ROWS, 3)),
+        "index": PivotSpec(shuffle_order(COLUMNS, 1).reshape(4, 4), four, plain),
+        "placed": PivotSpec(shuffle_order(COLUMNS, 2).reshape(4, 4), four, shuffle_order(ROWS, 3)),
         "summed": PivotSpec(
-            torch.arange(COLUMNS).reshape(4, 4)[[0, 2, 1, 3, 1]], torch.tensor([0, 0, 1, 2, 2]), shuffled(ROWS, 4)
+            torch.arange(COLUMNS).reshape(4, 4)[[0, 2, 1, 3, 1]], torch.tensor([0, 0, 1, 2, 2]), shuffle_order(ROWS, 4)
         ),
     }[name]
 
@@ -59,7 +59,7 @@ def layer_for(name: str, bias: bool, dtype: torch.dtype = torch.float64) -> tupl
     return layer.to(dtype), numbers(*shape, seed=9, dtype=dtype)
 
 
-def masked(layer: nn.Conv2d | nn.Linear, spec: PivotSpec) -> nn.Conv2d | nn.Linear:
+def mask_layer(layer: nn.Conv2d | nn.Linear, spec: PivotSpec) -> nn.Conv2d | nn.Linear:
     """The slow, obvious twin: multiply the weight with the mask."""
     with torch.no_grad():
         kept = spec.mask(COLUMNS).to(layer.weight.dtype)
@@ -74,7 +74,7 @@ def test_oracle_01_blocks_equal_the_masked_dense_layer(name: str, kind: str) -> 
         layer, x = layer_for(name, bias)
         spec = halves(kind)
         blocks = keep_blocks(layer, spec)
-        expected = masked(layer, spec)(x)
+        expected = mask_layer(layer, spec)(x)
         assert blocks.arrangement.reading == {"placed": "index", "summed": "slabs"}.get(kind, kind)
         torch.testing.assert_close(blocks(x), expected, rtol=0, atol=1e-12)
         torch.testing.assert_close(dense(blocks)(x), expected, rtol=0, atol=1e-12)
@@ -87,7 +87,7 @@ def test_oracle_01_in_lower_precision() -> None:
     spec = halves("placed")
     for name in LAYERS:
         layer, x = layer_for(name, True, torch.float32)
-        expected = masked(layer, spec)(x)
+        expected = mask_layer(layer, spec)(x)
         found = keep_blocks(layer, spec)(x)
         assert (found - expected).abs().max() <= 1e-5 * max(7, float(expected.abs().max())) / 7
         with torch.autocast("cpu", torch.bfloat16):
@@ -156,7 +156,7 @@ def test_gradients_reach_every_weight() -> None:
         for kind in KINDS:
             layer, x = layer_for(name, bias=True)
             blocks = keep_blocks(layer, halves(kind))
-            twin = masked(layer, halves(kind))
+            twin = mask_layer(layer, halves(kind))
             blocks(x).square().sum().backward()
             twin(x).square().sum().backward()
             assert blocks.weight.grad is not None and twin.weight.grad is not None
@@ -166,7 +166,7 @@ def test_gradients_reach_every_weight() -> None:
 
 
 def test_bytes_moved_are_those_of_gathers() -> None:
-    spec = PivotSpec(shuffled(COLUMNS, 5).reshape(2, 8), torch.arange(2), torch.arange(COLUMNS))
+    spec = PivotSpec(shuffle_order(COLUMNS, 5).reshape(2, 8), torch.arange(2), torch.arange(COLUMNS))
     model = nn.Sequential(*[keep_blocks(nn.Conv2d(COLUMNS, COLUMNS, 3, padding=1), spec) for _ in range(2)])
     assert count_moved_bytes(model, numbers(3, COLUMNS, 4, 4, dtype=torch.float32)) == 2 * COLUMNS * 16 * 4
 
@@ -181,18 +181,18 @@ def test_pieces_are_the_inputs_of_blocks(kind: str) -> None:
 
 
 def test_readings_are_recognised() -> None:
-    assert reading_of(torch.arange(6).reshape(2, 3), 6)[0] == "natural"
-    assert reading_of(torch.arange(6).reshape(3, 2).T, 6)[0] == "shuffle"
-    kind, slabs = reading_of(torch.tensor([[4, 5, 0, 1], [0, 1, 2, 3]]), 6)
+    assert find_reading(torch.arange(6).reshape(2, 3), 6)[0] == "natural"
+    assert find_reading(torch.arange(6).reshape(3, 2).T, 6)[0] == "shuffle"
+    kind, slabs = find_reading(torch.tensor([[4, 5, 0, 1], [0, 1, 2, 3]]), 6)
     assert kind == "slabs" and slabs.tolist() == [2, 0, 0, 1]
-    assert reading_of(torch.tensor([[1, 2], [3, 4]]), 6)[0] == "index"
+    assert find_reading(torch.tensor([[1, 2], [3, 4]]), 6)[0] == "index"
 
 
 def test_misfits_are_errors() -> None:
     with pytest.raises(ValueError, match="do not make a layer from 16 to 24"):
         Arrangement(16, 24, blocks=3, width=4, clusters=3, reading="natural", slab=0, placed=False)
     with pytest.raises(ValueError, match="of 2 groups"):
-        PivotedConv2d.of(nn.Conv2d(16, 24, 3, groups=2), halves("natural"))
+        PivotedConv2d.from_layer(nn.Conv2d(16, 24, 3, groups=2), halves("natural"))
     with pytest.raises(ValueError, match="'reflect'"):
-        PivotedConv2d.of(nn.Conv2d(16, 24, 3, padding=1, padding_mode="reflect"), halves("natural"))
+        PivotedConv2d.from_layer(nn.Conv2d(16, 24, 3, padding=1, padding_mode="reflect"), halves("natural"))
     assert isinstance(keep_blocks(nn.Linear(16, 24), halves("natural")), PivotedLinear)

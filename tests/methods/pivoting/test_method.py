@@ -18,9 +18,9 @@ from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups
 from methods.network.cost import CostModel, count, layer_flops
 from methods.pivoting.arrangement import Arrangement
-from methods.pivoting.block_budget import Limits, candidates, compatible, tilt_damages
+from methods.pivoting.block_budget import Limits, candidates, is_compatible, tilt_damages
 from methods.pivoting.block_matrices import Pivots, Structure
-from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, nearest
+from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, choose_nearest
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes, keep_blocks
 from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.concentration import Concentration, Scores, noise, share_retained, survivors
@@ -31,8 +31,8 @@ from methods.pivoting.pivoted_network import (
     Plan,
     apply_masks,
     compact,
+    count_separate_gathers,
     failures,
-    gathers_alone,
     plan_for,
     repair_mixing,
     specs,
@@ -74,7 +74,7 @@ def concatenating_net() -> nn.Module:
 NETS: dict[str, Callable[[], nn.Module]] = {**cases.NETS, "concatenating": concatenating_net}
 
 
-def planned(
+def make_plan(
     model: nn.Module, structure: Structure, coupling: Coupling, seed: int = 0, degree: int = 2
 ) -> tuple[Plan, Pivots]:
     """Block every layer that can be, as sparse as goes together, by random pivots."""
@@ -83,7 +83,7 @@ def planned(
     found = candidates(model, EXAMPLE.to(sample.dtype), spaces, Limits(structure, 2, degree, None))
     chosen: dict[str, Choice] = {}
     for shape in found.shapes:
-        fitting = [o for o in found.options[shape.name] if compatible(spaces, coupling, {**chosen, shape.name: o})]
+        fitting = [o for o in found.options[shape.name] if is_compatible(spaces, coupling, {**chosen, shape.name: o})]
         chosen[shape.name] = fitting[-1]
     plan = plan_for(spaces, chosen, structure, coupling)
     scores = {
@@ -94,12 +94,12 @@ def planned(
     return plan, pivots
 
 
-def twins(
+def make_twins(
     build: Callable[[], nn.Module], structure: Structure, coupling: Coupling, seed: int = 0
 ) -> tuple[nn.Module, ...]:
     """A network with masks, the same as blocks, and the plan behind both."""
     dense = cases.seeded(build, seed, trained=True).double()
-    plan, pivots = planned(dense, structure, coupling, seed)
+    plan, pivots = make_plan(dense, structure, coupling, seed)
     masked = copy.deepcopy(dense)
     apply_masks(masked, plan.masks(pivots))
     return dense, masked, compact(dense, plan, pivots)
@@ -130,7 +130,7 @@ def method(**fields: object) -> Pivoting:
 @pytest.mark.parametrize(("structure", "coupling"), WAYS)
 @pytest.mark.parametrize("net", NETS)
 def test_oracle_01_network_of_blocks_equals_the_masked_one(net: str, structure: Structure, coupling: Coupling) -> None:
-    dense, masked, blocks = twins(NETS[net], structure, coupling)
+    dense, masked, blocks = make_twins(NETS[net], structure, coupling)
     x = VALIDATION.inputs[:6].double()
     torch.testing.assert_close(blocks(x), masked(x), rtol=0, atol=1e-12)
     if arrangements(blocks):
@@ -141,14 +141,14 @@ def test_oracle_01_network_of_blocks_equals_the_masked_one(net: str, structure: 
 def test_oracle_02_random_graphs_become_blocks() -> None:
     for seed in range(12):
         way = WAYS[seed % len(WAYS)]
-        _, masked, blocks = twins(lambda s=seed: RandomNet(s, barriers=s % 2 == 0), *way, seed=seed)  # type: ignore[misc]
+        _, masked, blocks = make_twins(lambda s=seed: RandomNet(s, barriers=s % 2 == 0), *way, seed=seed)  # type: ignore[misc]
         x = VALIDATION.inputs[:3].double()
         torch.testing.assert_close(blocks(x), masked(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("barrier", ["flip", "shuffle", "permute"])
 def test_oracle_02_barriers_force_gathers(barrier: str) -> None:
-    _, masked, blocks = twins(lambda: Halved(BARRIERS[barrier]), "block_diag", "perfect_shuffle")
+    _, masked, blocks = make_twins(lambda: Halved(BARRIERS[barrier]), "block_diag", "perfect_shuffle")
     x = VALIDATION.inputs[:3].double()
     torch.testing.assert_close(blocks(x), masked(x), rtol=0, atol=1e-12)
     assert [a.gathers for a in arrangements(blocks)] == [1]
@@ -160,7 +160,7 @@ def test_oracle_02_untraceable_networks_keep_their_gathers_and_say_so() -> None:
             super().__init__()
             self.body = nn.Sequential(cases.conv_bn(3, 8), cases.conv_bn(8, 8), cases.conv_bn(8, 8))
 
-    _, masked, blocks = twins(Deep, "block_diag", "perfect_shuffle")
+    _, masked, blocks = make_twins(Deep, "block_diag", "perfect_shuffle")
     x = VALIDATION.inputs[:3].double()
     torch.testing.assert_close(blocks(x), masked(x), rtol=0, atol=1e-12)
     assert [a.gathers for a in arrangements(blocks)] == [2, 2]  # inputs and outputs of both
@@ -176,7 +176,7 @@ def test_oracle_05_training_blocks_is_training_with_masks(optimizer: str) -> Non
     train = cases.blobs(cases.IMAGE, 64, dtype=torch.float64)
     for net, structure, coupling in (("projection", *WAYS[0]), ("zero_pad", *WAYS[4]), ("linear", *WAYS[3])):
         dense = cases.seeded(NETS[net], trained=True).double()
-        plan, pivots = planned(dense, structure, coupling)
+        plan, pivots = make_plan(dense, structure, coupling)
         masks = plan.masks(pivots)
         blocks = compact(dense, plan, pivots)
         apply_masks(dense, masks)
@@ -199,7 +199,7 @@ def test_oracle_05_training_blocks_is_training_with_masks(optimizer: str) -> Non
 def test_oracle_06_flops_counted_are_dense_times_density(structure: Structure, coupling: Coupling) -> None:
     for net in ("projection", "depthwise", "linear"):
         dense = cases.seeded(NETS[net], trained=True)
-        plan, pivots = planned(dense, structure, coupling)
+        plan, pivots = make_plan(dense, structure, coupling)
         blocks = compact(dense, plan, pivots)
         before, after = layer_flops(dense, EXAMPLE), layer_flops(blocks, EXAMPLE)
         for name, macs in before.items():
@@ -219,7 +219,7 @@ def _kernel(model: nn.Module, name: str) -> int:
 @pytest.mark.parametrize(("structure", "coupling"), WAYS)
 @pytest.mark.parametrize("net", ["zero_pad", "depthwise", "concatenating"])
 def test_oracle_07_shared_orders_leave_no_gather(net: str, structure: Structure, coupling: Coupling) -> None:
-    _, _, blocks = twins(NETS[net], structure, coupling)
+    _, _, blocks = make_twins(NETS[net], structure, coupling)
     gathers = [a.gathers for a in arrangements(blocks)]
     if coupling == "free":
         assert all(gather <= 1 for gather in gathers)  # one for every layer that reads
@@ -234,7 +234,7 @@ def test_oracle_07_shared_orders_leave_no_gather(net: str, structure: Structure,
 def test_oracle_07_layers_alone_gather_before_and_after(net: str, structure: Structure, coupling: Coupling) -> None:
     """What folding saves is counted on a network that computes the same without it."""
     dense = cases.seeded(NETS[net], trained=True).double()
-    plan, pivots = planned(dense, structure, coupling)
+    plan, pivots = make_plan(dense, structure, coupling)
     alone, masked = copy.deepcopy(dense), copy.deepcopy(dense)
     apply_masks(masked, plan.masks(pivots))
     for name, spec in specs(plan, pivots, reordered=False).items():
@@ -243,7 +243,7 @@ def test_oracle_07_layers_alone_gather_before_and_after(net: str, structure: Str
         alone.set_submodule(name, keep_blocks(layer, spec))
     x = VALIDATION.inputs.double()
     torch.testing.assert_close(alone(x), masked(x), rtol=0, atol=1e-12)
-    before = gathers_alone(plan, pivots)
+    before = count_separate_gathers(plan, pivots)
     assert before == sum(a.gathers for a in arrangements(alone))
     assert before > sum(a.gathers for a in arrangements(compact(dense, plan, pivots)))
 
@@ -257,18 +257,18 @@ def test_oracle_08_aligned_partitions_do_not_mix() -> None:
     spaces = channel_spaces(model, EXAMPLE)
     fans = {"1": 4, "2": 4}
 
-    def failing(one: np.ndarray, other: np.ndarray) -> list[str]:
+    def list_failing(one: np.ndarray, other: np.ndarray) -> list[str]:
         return find_unmixed_layers(spaces.order, {"1": one, "2": other}, spaces.reads, spaces.makes, fans)
 
-    assert failing(aligned, aligned) == ["2"]
-    assert failing(aligned, crossed) == []
+    assert list_failing(aligned, aligned) == ["2"]
+    assert list_failing(aligned, crossed) == []
 
 
 @pytest.mark.parametrize(("structure", "coupling"), WAYS)
 def test_oracle_08_networks_mix(structure: Structure, coupling: Coupling) -> None:
     """What a search finds is repaired if it does not mix: scores here ask for aligned blocks."""
     model = nn.Sequential(*(nn.Conv2d(c, 16, 1) for c in (3, 16, 16, 16, 16)), nn.Flatten(), nn.Linear(16 * 64, 4))
-    plan, _ = planned(model, structure, coupling)
+    plan, _ = make_plan(model, structure, coupling)
     classes = np.arange(16) // (4 if structure == "block_diag" else 8)
     scores = {name: (classes[:, None] == classes[None]) + 1e-6 for name in plan.names}
     spaces = plan.spaces
@@ -329,7 +329,7 @@ def test_budgets_go_where_they_do_least_damage() -> None:
         return (1 - choice.density) * (10 if name == "a" else 1)
 
     def total(found: Mapping[str, Choice]) -> int:
-        return 100 + sum(choice.of(4096) for choice in found.values())
+        return 100 + sum(choice.count_left(4096) for choice in found.values())
 
     anything: Callable[[Mapping[str, Choice]], bool] = lambda chosen: True  # noqa: E731
     found = allocate(shapes, options, damage, 100, 0.6 * 8292, anything)
@@ -346,7 +346,7 @@ def test_budgets_go_where_they_do_least_damage() -> None:
         assert all(more > share * 8292 for more in relaxed), "something could be given back"
     assert allocate(shapes, options, damage, 100, 0.1 * 8292, anything) is None
     assert allocate(shapes, options, damage, 100, 4500, lambda chosen: chosen["a"] == DENSE) is None
-    near = nearest(shapes, options, {"a": 0.3, "elsewhere": 0.1}, anything)
+    near = choose_nearest(shapes, options, {"a": 0.3, "elsewhere": 0.1}, anything)
     assert near["a"].density == 0.25 and near["b"] == DENSE
 
 
@@ -394,7 +394,7 @@ def test_channels_help_where_blocks_do_not_reach() -> None:
         method(sparsity={"mode": "flops", "flops": 0.001}).prune(problem_for("depthwise", steps=0))
 
 
-def wide_net() -> nn.Module:
+def make_wide_net() -> nn.Module:
     return nn.Sequential(
         cases.conv_bn(3, 16),
         cases.conv_bn(16, 16),
@@ -407,7 +407,7 @@ def wide_net() -> nn.Module:
 
 
 def test_narrower_blocks_come_before_channels() -> None:
-    problem = replace(problem_for(steps=0), model=cases.seeded(wide_net, trained=True))
+    problem = replace(problem_for(steps=0), model=cases.seeded(make_wide_net, trained=True))
     found = {}
     for share in (0.6, 0.4):
         pruned = method(sparsity={"mode": "flops", "flops": share}, min_side=8).prune(problem)
@@ -421,7 +421,7 @@ def test_narrower_blocks_come_before_channels() -> None:
 @pytest.mark.parametrize("share", [0.2, 0.15, 0.12])
 def test_no_more_channels_go_than_must(share: float) -> None:
     """Whatever the target: with a little less done by channels, blocks would not reach it."""
-    problem = replace(problem_for(steps=0), model=cases.seeded(wide_net, trained=True))
+    problem = replace(problem_for(steps=0), model=cases.seeded(make_wide_net, trained=True))
     groups = channel_groups(problem.model, problem.example)
     whole = method(sparsity={"mode": "flops", "flops": share}, min_side=8)
     target = whole.sparsity
@@ -470,19 +470,19 @@ def test_sensitivity_by_loss() -> None:
 
 
 def test_ramp_continues_from_a_checkpoint_bit_for_bit() -> None:
-    def fresh() -> tuple[nn.Module, Trainer]:
+    def make_fresh() -> tuple[nn.Module, Trainer]:
         model = cases.seeded(NETS["vgg"], trained=True)
-        plan, pivots = planned(model, "block_diag", "free")
+        plan, pivots = make_plan(model, "block_diag", "free")
         scores = Scores(model, plan.names, "fisher")
         hook = Concentration(scores, plan, pivots, 12, 2, 0.1, lambda masks: {})
         return model, Trainer(model, TRAIN, Recipe(lr=0.05, batch_size=32), 12, 5, hook=hook)
 
-    model, trainer = fresh()
+    model, trainer = make_fresh()
     trainer.run()
-    first, interrupted = fresh()
+    first, interrupted = make_fresh()
     interrupted.run(until=5)
     state = interrupted.state_dict()
-    again, continued = fresh()
+    again, continued = make_fresh()
     continued.load_state_dict(state)
     continued.run()
     for mine, theirs in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
@@ -492,7 +492,7 @@ def test_ramp_continues_from_a_checkpoint_bit_for_bit() -> None:
 
 def test_weights_outside_the_blocks_shrink() -> None:
     model = cases.seeded(NETS["vgg"], trained=True)
-    plan, pivots = planned(model, "block_diag", "perfect_shuffle")
+    plan, pivots = make_plan(model, "block_diag", "perfect_shuffle")
     hook = Concentration(Scores(model, plan.names, "energy"), plan, pivots, 4, 100, 0.5, lambda masks: {})
     name = plan.names[0]
     weight = model.get_submodule(name).weight
@@ -534,7 +534,7 @@ def test_scores() -> None:
 
 
 def test_specs_read_and_make_every_channel() -> None:
-    plan, pivots = planned(cases.seeded(NETS["projection"]), "bsr", "free")
+    plan, pivots = make_plan(cases.seeded(NETS["projection"]), "bsr", "free")
     for name, spec in specs(plan, pivots).items():
         (rows, columns) = plan.masks(pivots)[name].shape
         assert sorted(spec.rows.tolist()) == list(range(rows))
@@ -546,7 +546,7 @@ def test_networks_of_blocks_travel_as_data() -> None:
     for net in ("projection", "linear"):
         for structure, coupling in WAYS:
             dense = cases.seeded(NETS[net], trained=True)
-            plan, pivots = planned(dense, structure, coupling)
+            plan, pivots = make_plan(dense, structure, coupling)
             blocks = compact(dense, plan, pivots)
             text = json.dumps(describe(dense, blocks))
             again = rebuild(NETS[net](), json.loads(text), blocks.state_dict(), Pivoting.layers)

@@ -24,11 +24,11 @@ def images(seed: int = 0) -> Tensor:
     return torch.randn(4, *cases.IMAGE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def trained(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+def train_network(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     return cases.seeded(build, seed, trained=True).double()
 
 
-def scrambled(spaces: ChannelSpaces, seed: int = 0) -> list[Integers]:
+def scramble(spaces: ChannelSpaces, seed: int = 0) -> list[Integers]:
     rng = np.random.default_rng(seed)
     return [np.arange(n) if s in spaces.pinned else rng.permutation(n) for s, n in enumerate(spaces.sizes)]
 
@@ -39,16 +39,16 @@ def assert_unchanged(model: nn.Module, seed: int = 0, within: float = 1e-12) -> 
     with torch.no_grad():
         before = model(x)
         spaces = channel_spaces(model, EXAMPLE.to(x.dtype))
-        reorder(model, spaces, scrambled(spaces, seed))
+        reorder(model, spaces, scramble(spaces, seed))
         torch.testing.assert_close(model(x), before, rtol=0, atol=within)
     return spaces
 
 
 @pytest.mark.parametrize("net", cases.NETS)
 def test_oracle_02_relabelling_keeps_the_function(net: str) -> None:
-    model = trained(cases.NETS[net])
+    model = train_network(cases.NETS[net])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert_unchanged(trained(cases.NETS[net]).float(), within=1e-6)
+    assert_unchanged(train_network(cases.NETS[net]).float(), within=1e-6)
     spaces = assert_unchanged(model, within=1e-15)  # answers are below 1: no more than sums in another order
     assert not spaces.untraceable
     moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
@@ -112,7 +112,7 @@ class RandomNet(nn.Module):
 @given(seed=st.integers(0, 2**20), barriers=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_oracle_02_random_graphs_keep_their_function(seed: int, barriers: bool) -> None:
-    spaces = assert_unchanged(trained(lambda: RandomNet(seed, barriers), seed), seed)
+    spaces = assert_unchanged(train_network(lambda: RandomNet(seed, barriers), seed), seed)
     assert not spaces.untraceable
 
 
@@ -145,7 +145,7 @@ BARRIERS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("barrier", BARRIERS)
 def test_oracle_02_barriers_pin(barrier: str) -> None:
-    spaces = assert_unchanged(trained(lambda: Halved(BARRIERS[barrier])))
+    spaces = assert_unchanged(train_network(lambda: Halved(BARRIERS[barrier])))
     (made,), (read,) = spaces.makes["one.0"], spaces.reads["two.0"]
     assert made.slot in spaces.pinned and read.slot in spaces.pinned
     assert spaces.makes["two.0"][0].slot not in spaces.pinned
@@ -162,7 +162,7 @@ PASSING: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("what", PASSING)
 def test_orders_pass_through(what: str) -> None:
-    spaces = assert_unchanged(trained(lambda: Halved(PASSING[what])))
+    spaces = assert_unchanged(train_network(lambda: Halved(PASSING[what])))
     assert spaces.makes["one.0"] == spaces.reads["two.0"]
     assert spaces.makes["one.0"][0].slot not in spaces.pinned
 
@@ -176,19 +176,19 @@ def test_shared_layers_share_orders() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.conv(self.conv(self.stem(x))).mean([2, 3]))  # type: ignore[no-any-return]
 
-    spaces = assert_unchanged(trained(Twice))
+    spaces = assert_unchanged(train_network(Twice))
     assert spaces.makes["conv"] == spaces.reads["conv"] == spaces.makes["stem"]
 
 
 def test_shared_tensors_pin() -> None:
-    def tied() -> nn.Module:
+    def make_tied() -> nn.Module:
         model = nn.Sequential(
             nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(512, cases.CLASSES)
         )
         model[2].weight = model[1].weight
         return model
 
-    spaces = assert_unchanged(trained(tied))
+    spaces = assert_unchanged(train_network(make_tied))
     assert {part.slot for name in ("1", "2") for part in spaces.reads[name]} <= spaces.pinned
 
 
@@ -207,7 +207,7 @@ class Deciding(nn.Module):
 
 
 def test_what_cannot_be_traced_is_pinned_and_says_why() -> None:
-    spaces = assert_unchanged(trained(Deciding))
+    spaces = assert_unchanged(train_network(Deciding))
     assert "control flow" in spaces.untraceable
     assert spaces.pinned == set(range(4)) and spaces.order == ("body.0", "head")
     assert spaces.first == {"body.0"} and spaces.answers == {"head"}
@@ -218,11 +218,11 @@ def test_other_operations_while_training_are_noticed() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x.flip(2) if self.training else x)
 
-    assert "while training" in channel_spaces(trained(lambda: Auxiliary(torch.relu)), EXAMPLE).untraceable
+    assert "while training" in channel_spaces(train_network(lambda: Auxiliary(torch.relu)), EXAMPLE).untraceable
 
 
 def test_pinned_orders_cannot_be_changed() -> None:
-    model = trained(cases.vgg_net)
+    model = train_network(cases.vgg_net)
     spaces = channel_spaces(model, EXAMPLE)
     with pytest.raises(ValueError, match="is pinned"):
         reorder(model, spaces, [order[::-1] for order in identity_orders(spaces)])

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.pivoting import pivots
-from methods.pivoting.block_matrices import Axis, Floats, Matrix, Part, Structure, mask, single
+from methods.pivoting.block_matrices import Axis, Floats, Matrix, Part, Structure, make_single_matrix, mask
 from methods.pivoting.pivots import assign, sample_pivots, search
 
 STRUCTURES: list[tuple[Structure, int]] = [("block_diag", 1), ("block_sparse", 2), ("bsr", 2)]
 
 
-def planted(n: int, clusters: int, off: float, seed: int = 0) -> tuple[Floats, float, np.ndarray]:
+def plant(n: int, clusters: int, off: float, seed: int = 0) -> tuple[Floats, float, np.ndarray]:
     """Scores with blocks on scrambled rows and columns, what the planted blocks retain, and where they are."""
     rng = np.random.default_rng(seed)
     classes = np.repeat(np.arange(clusters), n // clusters)
@@ -28,12 +28,12 @@ def planted(n: int, clusters: int, off: float, seed: int = 0) -> tuple[Floats, f
 
 
 def matrix_of(scores: Floats, structure: Structure, clusters: int, degree: int) -> Matrix:
-    return single(scores, structure, (clusters, clusters), clusters * degree)
+    return make_single_matrix(scores, structure, (clusters, clusters), clusters * degree)
 
 
 def test_oracle_03_planted_blocks_are_found() -> None:
     for clusters in (4, 8):
-        scores, _, where = planted(256, clusters, off=0.0)
+        scores, _, where = plant(256, clusters, off=0.0)
         matrix = matrix_of(scores, "block_diag", clusters, 1)
         found = search([matrix], scores.shape, restarts=0)
         assert found.total == pytest.approx(1.0, abs=1e-12)
@@ -42,7 +42,7 @@ def test_oracle_03_planted_blocks_are_found() -> None:
 
 def test_oracle_03_noisy_planted_blocks_are_beaten_or_found() -> None:
     for clusters in (4, 8):
-        scores, retained, _ = planted(128, clusters, off=0.3)
+        scores, retained, _ = plant(128, clusters, off=0.3)
         found = search([matrix_of(scores, "block_diag", clusters, 1)], scores.shape, restarts=2)
         assert found.total >= retained - 1e-9
 
@@ -109,7 +109,7 @@ def test_assignment_is_exact_and_its_substitute_is_near() -> None:
 
 def test_large_assignments_are_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pivots, "EXACT", 16)
-    scores, _, where = planted(64, 4, off=0.0)
+    scores, _, where = plant(64, 4, off=0.0)
     matrix = matrix_of(scores, "block_diag", 4, 1)
     found = search([matrix], scores.shape)
     assert found.total == pytest.approx(1.0) and (mask(matrix, found.orders, found.kept[0]) == where).all()
@@ -149,9 +149,9 @@ def test_a_matrix_may_have_one_slot_on_both_sides() -> None:
 def test_misfits_are_errors() -> None:
     scores = np.ones((6, 4))
     with pytest.raises(ValueError, match="clusters do not divide 6"):
-        single(scores, "block_diag", (4, 4), 4)
+        make_single_matrix(scores, "block_diag", (4, 4), 4)
     with pytest.raises(ValueError, match="1 blocks cannot reach 2 clusters"):
-        single(scores, "bsr", (2, 2), 1)
+        make_single_matrix(scores, "bsr", (2, 2), 1)
     with pytest.raises(ValueError, match="do not fit axes"):
         Matrix(scores, Axis((Part(0, 4),), 2), Axis((Part(1, 4),), 2), "block_diag", 2)
 
@@ -184,6 +184,6 @@ def test_the_spectral_start_leaves_out_the_trivial_vector() -> None:
 def test_a_search_never_loses_what_it_had(structure: Structure) -> None:
     for seed in range(15):
         scores = np.random.default_rng(seed).random((16, 16)) ** 3
-        matrix = single(scores, structure, (4, 4), 8)
+        matrix = make_single_matrix(scores, structure, (4, 4), 8)
         trace = pivots.search([matrix], scores.shape, restarts=1, seed=seed).trace
         assert all(later >= before - 1e-12 for before, later in zip(trace, trace[1:], strict=False))

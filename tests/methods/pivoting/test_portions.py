@@ -44,12 +44,12 @@ class Staged(nn.Module):
         return self.end(self.three(self.twice(y) + self.twice(x)))  # type: ignore[no-any-return]
 
 
-def staged() -> nn.Module:
+def make_staged() -> nn.Module:
     return Staged().double().eval()
 
 
 def test_what_is_run_with_a_layer() -> None:
-    assert tails(staged()) == {"one": ("norm", "relu", "pool"), "two": (), "three": ("end",)}
+    assert tails(make_staged()) == {"one": ("norm", "relu", "pool"), "two": (), "three": ("end",)}
 
     class Deciding(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def test_what_is_run_with_a_layer() -> None:
 
 @pytest.mark.parametrize("images", [1, 2, 3, 7])
 def test_portions_answer_the_same(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
-    model, x = staged(), numbers(7, CHANNELS, 8, 8)
+    model, x = make_staged(), numbers(7, CHANNELS, 8, 8)
     monkeypatch.setattr(portions, "PORTION", images * CHANNELS * 8 * 8 * 8)
     assert portion(x) == images
     before = x.clone()

@@ -17,7 +17,7 @@ from methods.network.architecture import describe, rebuild
 from methods.network.channels import channel_groups, cut
 from methods.network.cost import count, layer_flops
 from methods.network.thinning import Thinning
-from methods.ranked.columns import Columns, ZerosStay, allot_columns, flops_without_columns, makers, unread
+from methods.ranked.columns import Columns, ZerosStay, allot_columns, find_unread, flops_without_columns, makers
 from methods.spp.method import SPP
 from methods.training.trainer import Recipe, Trainer
 from spaces import FlopsTarget, InputError, PerLayer, PerStage, Sparsity, Uniform
@@ -36,7 +36,7 @@ def columns_of(model: nn.Module) -> Columns:
     return Columns(model, EXAMPLE, channel_groups(model, EXAMPLE))
 
 
-def some_kept(columns: Columns, seed: int = 0) -> Tensor:
+def choose_kept(columns: Columns, seed: int = 0) -> Tensor:
     return torch.rand(columns.valid.shape, generator=torch.Generator().manual_seed(seed)) < 0.5
 
 
@@ -70,7 +70,7 @@ def test_bundles_of_columns(net: str) -> None:
         columns = Columns(
             model, EXAMPLE, channel_groups(model, EXAMPLE), "offset" if bundle == "offset" else "in_channel"
         )
-        slices, table = columns.slices(), columns.l1()
+        slices, table = columns.list_slices(), columns.l1()
         assert not table[~columns.valid].any()
         for row, (weight, own) in enumerate(zip(columns.weights.values(), slices, strict=True)):
             flat = weight.detach().abs().view(*weight.shape[:2], -1)
@@ -91,27 +91,27 @@ def test_ratios_of_columns_bear_the_names_of_channel_groups() -> None:
     made = makers(groups)
     assert made["2.shortcut.0"].name == made["2.conv2"].name and "5" not in made
 
-    def kept(sparsity: Sparsity) -> dict[str, float]:
+    def compute_kept(sparsity: Sparsity) -> dict[str, float]:
         sizes = dict(zip(columns.names, columns.sizes, strict=True))
         return {name: left / sizes[name] for name, left in allot_columns(columns, groups, sparsity, 1).items()}
 
-    even = kept(Uniform(ratio=0.5))
+    even = compute_kept(Uniform(ratio=0.5))
     assert even.keys() == set(columns.names) - {"5"} and all(0.4 <= share <= 0.5 for share in even.values())
     names = [group.name for group in groups]
     ratios = dict.fromkeys(names, 0.0) | {made["2.shortcut.0"].name: 0.75}
-    by_layer = kept(PerLayer(layers=ratios))
+    by_layer = compute_kept(PerLayer(layers=ratios))
     assert by_layer["2.shortcut.0"] == by_layer["2.conv2"] == 0.25 and by_layer["0.0"] == 1
-    named = kept(PerLayer(layers={**ratios, "2.shortcut.0": 0.5, "5": 0.25}))
+    named = compute_kept(PerLayer(layers={**ratios, "2.shortcut.0": 0.5, "5": 0.25}))
     assert (named["2.shortcut.0"], named["2.conv2"], named["5"]) == (0.5, 0.25, 0.75)
     stages = {group.stage: 0.5 if group.stage == "4x4" else 0.0 for group in groups}
-    by_stage = kept(PerStage(stages=stages))
+    by_stage = compute_kept(PerStage(stages=stages))
     assert by_stage["2.conv2"] == 0.5 and by_stage["1.conv1"] == 1 and "5" not in by_stage
     with pytest.raises(InputError, match="unknown layer '2.conv22'; did you mean '2.conv2'"):
-        kept(PerLayer(layers={**ratios, "2.conv22": 0.5}))
+        compute_kept(PerLayer(layers={**ratios, "2.conv22": 0.5}))
     with pytest.raises(InputError, match="no ratio for layer '0.0'"):
-        kept(PerLayer(layers={name: 0.5 for name in names if name != "0.0"}))
+        compute_kept(PerLayer(layers={name: 0.5 for name in names if name != "0.0"}))
     with pytest.raises(InputError, match="unknown stage '9x9'"):
-        kept(PerStage(stages={**stages, "9x9": 0.5}))
+        compute_kept(PerStage(stages={**stages, "9x9": 0.5}))
     target = allot_columns(columns, groups, FlopsTarget(flops=0.6), 1)
     assert 0.57 < columns.flops(target) / columns.flops({}) <= 0.6
 
@@ -134,12 +134,12 @@ def test_oracle_14_masked_columns_are_a_smaller_product(layer: nn.Conv2d) -> Non
     """Unrolled input, kept columns alone, one matrix product: the convolution with masked weights."""
     model = nn.Sequential(layer).double()
     columns = Columns(model, EXAMPLE, [])
-    kept = some_kept(columns)
+    kept = choose_kept(columns)
     rolled = F.unfold(DATA.inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
     index = kept[0].nonzero().flatten()
     assert layer.bias is not None
     expected = layer.weight.flatten(1)[:, index] @ rolled[:, index] + layer.bias[:, None]
-    Thinning([], columns.slices(), columns.valid.numel()).remove(kept)
+    Thinning([], columns.list_slices(), columns.valid.numel()).remove(kept)
     torch.testing.assert_close(model(DATA.inputs).flatten(2), expected, rtol=0, atol=1e-12)
 
 
@@ -147,7 +147,7 @@ def test_oracle_14_masked_columns_are_a_smaller_product(layer: nn.Conv2d) -> Non
 def test_oracle_10_left_out_columns_stand_still(net: str) -> None:
     model = dense(net).train()
     columns = columns_of(model)
-    thinning = Thinning([], columns.slices(), columns.valid.numel())
+    thinning = Thinning([], columns.list_slices(), columns.valid.numel())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
 
     def step(kept: Tensor | None) -> None:
@@ -162,7 +162,7 @@ def test_oracle_10_left_out_columns_stand_still(net: str) -> None:
             thinning.end(columns.valid)
 
     step(None)
-    kept = some_kept(columns)
+    kept = choose_kept(columns)
     before = [weight.detach().clone() for weight in columns.weights.values()]
     step(kept)
     for row, weight, old, size in zip(kept, columns.weights.values(), before, columns.sizes, strict=True):
@@ -174,14 +174,14 @@ def test_oracle_10_left_out_columns_stand_still(net: str) -> None:
 def test_units_that_nothing_reads_are_cut_without_a_trace(net: str) -> None:
     model = dense(net)
     groups, columns = channel_groups(model, EXAMPLE), columns_of(model)
-    kept = some_kept(columns, 1)
+    kept = choose_kept(columns, 1)
     for row, (name, weight) in enumerate(columns.weights.items()):
         if name != columns.names[0]:  # whole input channels, in every layer the same ones
             kept[row, : columns.sizes[row]] &= (torch.arange(weight.shape[1]) % 4 > 0).repeat_interleave(
                 columns.sizes[row] // weight.shape[1]
             )
-    Thinning([], columns.slices(), columns.valid.numel()).remove(kept)
-    left = unread(model, groups)
+    Thinning([], columns.list_slices(), columns.valid.numel()).remove(kept)
+    left = find_unread(model, groups)
     smaller = cut(model, groups, left)
     torch.testing.assert_close(smaller(DATA.inputs), model(DATA.inputs), rtol=0, atol=1e-12)
     if net in ("vgg", "projection", "grouped", "depthwise"):
@@ -195,7 +195,7 @@ def test_a_shortcut_without_weights_reads() -> None:
     with torch.no_grad():
         for name in ("1.conv1", "2.conv1"):
             model.get_parameter(f"{name}.weight")[:, 0] = 0
-    assert 0 in unread(model, groups)["0.0"]
+    assert 0 in find_unread(model, groups)["0.0"]
 
 
 def test_theoretical_flops() -> None:
@@ -203,8 +203,8 @@ def test_theoretical_flops() -> None:
     columns = columns_of(model)
     whole = count(model, EXAMPLE).flops
     assert columns.flops({}) == columns.flops(dict(zip(columns.names, columns.sizes, strict=True))) == whole
-    kept = some_kept(columns, 2)
-    Thinning([], columns.slices(), columns.valid.numel()).remove(kept)
+    kept = choose_kept(columns, 2)
+    Thinning([], columns.list_slices(), columns.valid.numel()).remove(kept)
     counts = columns.counts(~kept)
     by_hand = sum(
         macs * counts[name] // size
@@ -220,8 +220,8 @@ def test_theoretical_flops() -> None:
 def test_zeros_stay_zero(optimizer: str) -> None:
     model = dense("vgg")
     columns = columns_of(model)
-    kept = some_kept(columns)
-    Thinning([], columns.slices(), columns.valid.numel()).remove(kept)
+    kept = choose_kept(columns)
+    Thinning([], columns.list_slices(), columns.valid.numel()).remove(kept)
     recipe = Recipe.model_validate({"optimizer": optimizer, "lr": 0.01, "batch_size": 16})
     Trainer(model, DATA, recipe, 5, 0, hook=ZerosStay(model)).run()
     assert torch.equal(columns.l1() == 0, ~(kept & columns.valid))

@@ -21,7 +21,7 @@ from methods.contract.recipe import Recipe, learning_rate
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from methods.network.compaction import expand, groups_after, positions
 from methods.network.cost import CostModel, count
-from methods.network.scope import Shortcuts, prunable
+from methods.network.scope import Shortcuts, choose_prunable
 from methods.network.units import Slot, Spread
 from methods.sdprun.carry_over import carry_over
 from methods.sdprun.dual_averaging import (
@@ -93,28 +93,28 @@ def test_oracle_01_proximal_map_is_the_minimiser() -> None:
     w = shrinkage(v.norm(dim=1), thresholds)[:, None] * v
     assert 0 < int((w.norm(dim=1) == 0).sum()) < 6
     for row in range(6):
-        found, value = minimised(v[row], float(thresholds[row]))
+        found, value = minimise(v[row], float(thresholds[row]))
         assert (found - w[row]).abs().max() <= 1e-7
-        assert abs(value - penalised(w[row], v[row], float(thresholds[row])).item()) <= 1e-8
+        assert abs(value - compute_objective(w[row], v[row], float(thresholds[row])).item()) <= 1e-8
 
 
-def penalised(w: Tensor, v: Tensor, threshold: float) -> Tensor:
+def compute_objective(w: Tensor, v: Tensor, threshold: float) -> Tensor:
     """Objective of the proximal map, smooth at 0 within 1e-15."""
     return ((v - w) ** 2).sum() / 2 + threshold * (w.square().sum() + 1e-30).sqrt()
 
 
-def minimised(v: Tensor, threshold: float) -> tuple[Tensor, float]:
+def minimise(v: Tensor, threshold: float) -> tuple[Tensor, float]:
     found = v.clone().requires_grad_(True)
     search = torch.optim.LBFGS([found], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         search.zero_grad()
-        value = penalised(found, v, threshold)
+        value = compute_objective(found, v, threshold)
         torch.autograd.backward(value)
         return value
 
     search.step(closure)
-    return found.detach(), penalised(found, v, threshold).item()
+    return found.detach(), compute_objective(found, v, threshold).item()
 
 
 def test_oracle_01_zeros_and_single_numbers() -> None:
@@ -297,7 +297,7 @@ def test_the_final_threshold_is_what_was_asked_for(schedule: Any) -> None:
 ABSORBING = ["plain", "vgg", "projection", "zero_pad", "grouped"]
 
 
-def stepped(
+def train_by_hand(
     model: nn.Module, optimizer: GroupDualAveraging, shortcuts: Shortcuts, steps: int, each: Callable[[], None]
 ) -> None:
     """Train by hand in train mode; call ``each`` between backward and step."""
@@ -333,7 +333,7 @@ def test_oracle_05_zero_units_have_zero_gradients(net: str, bn_mode: Any) -> Non
             assert slot.parameter.grad is not None
             assert not slot.parameter.grad.movedim(slot.dim, 0)[silent].any()
 
-    stepped(model, optimizer, Shortcuts(model, groups, optimizer.valid), 60, look)
+    train_by_hand(model, optimizer, Shortcuts(model, groups, optimizer.valid), 60, look)
     assert most >= 5
 
 
@@ -347,31 +347,33 @@ def test_without_the_norm_in_the_group_only_blindness_keeps_units_away(bn_mode: 
         optimizer.param_groups[0]["scale"] = 1.1 * 0.1**-1.01 * 30**-0.51
         alive = [optimizer.alive]
         lanes = Shortcuts(model, groups, optimizer.valid)
-        stepped(model, optimizer, lanes, 30, partial(noted, alive, optimizer))
+        train_by_hand(model, optimizer, lanes, 30, partial(note, alive, optimizer))
         assert int(alive[-1].sum()) < int(optimizer.valid.sum())
         revived[sticky] = sum(int((after & ~before).sum()) for before, after in pairwise(alive))
     assert revived[True] == 0
 
 
-def noted(seen: list[Tensor], optimizer: GroupDualAveraging) -> None:
+def note(seen: list[Tensor], optimizer: GroupDualAveraging) -> None:
     seen.append(optimizer.alive)
 
 
 # --- 6 and 7: removal --------------------------------------------------------------------------------------
 
 
-def grown(net: str, dtype: torch.dtype, method: SDPrun, steps: int = 30) -> tuple[nn.Module, list[ChannelGroup], Any]:
+def train_until_half(
+    net: str, dtype: torch.dtype, method: SDPrun, steps: int = 30
+) -> tuple[nn.Module, list[ChannelGroup], Any]:
     """Train until about half of the units are gone."""
     model = cases.seeded(cases.NETS[net], trained=True).to(dtype)
     groups = channel_groups(model, EXAMPLE.to(dtype))
     optimizer = method.optimizer(model, groups)
     optimizer.param_groups[0]["scale"] = 1.1 * 0.1**-1.01 * steps**-0.51
     shortcuts = Shortcuts(model, groups, optimizer.valid)
-    stepped(model, optimizer, shortcuts, steps, lambda: None)
+    train_by_hand(model, optimizer, shortcuts, steps, lambda: None)
     return model, groups, optimizer
 
 
-def kept_units(groups: Sequence[ChannelGroup], alive: Tensor) -> dict[str, list[int]]:
+def list_kept_units(groups: Sequence[ChannelGroup], alive: Tensor) -> dict[str, list[int]]:
     return {g.name: row[: g.channels].nonzero().flatten().tolist() for g, row in zip(groups, alive, strict=True)}
 
 
@@ -379,8 +381,8 @@ def kept_units(groups: Sequence[ChannelGroup], alive: Tensor) -> dict[str, list[
 @pytest.mark.parametrize("net", [name for name in cases.NETS])
 def test_oracle_06_removal_changes_no_output(net: str, dtype: torch.dtype, tolerance: float) -> None:
     """In eval and in train mode; also where a shortcut or an activation would carry something on."""
-    model, groups, optimizer = grown(net, dtype, SDPrun())
-    kept = kept_units(groups, optimizer.alive)
+    model, groups, optimizer = train_until_half(net, dtype, SDPrun())
+    kept = list_kept_units(groups, optimizer.alive)
     assert sum(len(kept[g.name]) < g.channels for g in groups) >= 2
     smaller = cut(model, groups, kept)
     inputs = VALIDATION.inputs.to(dtype)
@@ -410,15 +412,15 @@ def test_oracle_06_going_on_after_removal_equals_never_removing(
     bn_mode: Any, adapt: float, net: str, dtype: torch.dtype, tolerance: float
 ) -> None:
     method = SDPrun(bn_mode=bn_mode, adapt=adapt)
-    model, groups, optimizer = grown(net, dtype, method)
-    kept = kept_units(groups, optimizer.alive)
+    model, groups, optimizer = train_until_half(net, dtype, method)
+    kept = list_kept_units(groups, optimizer.alive)
     assert sum(len(kept[g.name]) < g.channels for g in groups) >= 2
     smaller, places = cut(model, groups, kept), positions(model, groups, kept)
     for part, whole, place in zip(smaller.parameters(), model.parameters(), places, strict=True):
         assert torch.equal(part, whole.flatten()[place])
     assert all(
         torch.equal(one, other)
-        for one, other in zip(expand(smaller, model, places).parameters(), visible(model, places), strict=True)
+        for one, other in zip(expand(smaller, model, places).parameters(), list_visible(model, places), strict=True)
     )
     fewer = groups_after(groups, kept)
     assert [group.channels for group in fewer] == [len(kept[group.name]) for group in groups]
@@ -427,14 +429,14 @@ def test_oracle_06_going_on_after_removal_equals_never_removing(
     # Norms read nobody; filters have read units that are gone.
     assert bool((going_on.dead_squared > 0).any()) == (bn_mode == "in_group" or net == "plain")
     for network, chosen, stepping in ((model, groups, optimizer), (smaller, fewer, going_on)):
-        stepped(network, stepping, Shortcuts(network, chosen, stepping.valid), 20, lambda: None)
+        train_by_hand(network, stepping, Shortcuts(network, chosen, stepping.valid), 20, lambda: None)
     assert going_on.threshold == optimizer.threshold
     inputs = VALIDATION.inputs.to(dtype)
     with torch.no_grad():
         assert (model.eval()(inputs) - smaller.eval()(inputs)).abs().max() <= tolerance
 
 
-def visible(model: nn.Module, places: Sequence[Tensor]) -> list[Tensor]:
+def list_visible(model: nn.Module, places: Sequence[Tensor]) -> list[Tensor]:
     """The weights that are not cut, among zeros."""
     return [
         torch.zeros_like(p).flatten().index_put((place,), p.detach().flatten()[place]).view(p.shape)
@@ -443,15 +445,15 @@ def visible(model: nn.Module, places: Sequence[Tensor]) -> list[Tensor]:
 
 
 def test_oracle_06_without_the_carried_norms_the_outputs_part() -> None:
-    model, groups, optimizer = grown("vgg", torch.double, SDPrun(bn_mode="in_group"))
-    kept = kept_units(groups, optimizer.alive)
+    model, groups, optimizer = train_until_half("vgg", torch.double, SDPrun(bn_mode="in_group"))
+    kept = list_kept_units(groups, optimizer.alive)
     smaller, places = cut(model, groups, kept), positions(model, groups, kept)
     fewer = groups_after(groups, kept)
     going_on = SDPrun(bn_mode="in_group").optimizer(smaller, fewer)
     carry_over(optimizer, going_on, places, [kept[group.name] for group in groups])
     going_on.dead_squared.zero_()
     for network, chosen, stepping in ((model, groups, optimizer), (smaller, fewer, going_on)):
-        stepped(network, stepping, Shortcuts(network, chosen, stepping.valid), 20, lambda: None)
+        train_by_hand(network, stepping, Shortcuts(network, chosen, stepping.valid), 20, lambda: None)
     with torch.no_grad():
         assert (model(VALIDATION.inputs.double()) - smaller(VALIDATION.inputs.double())).abs().max() > 1e-3
 
@@ -470,7 +472,7 @@ def rows_of(model: nn.Sequential) -> tuple[list[Slot], Tensor]:
     return slots, torch.ones(2, 256, dtype=torch.bool)
 
 
-def fitted(prox: str, strength: float, steps: int = 1000, lr: float = 0.1) -> tuple[nn.Module, float, int]:
+def fit(prox: str, strength: float, steps: int = 1000, lr: float = 0.1) -> tuple[nn.Module, float, int]:
     """Fit 1000 examples; return network, training loss and zero units."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1000, 64, generator=generator)
@@ -505,12 +507,12 @@ def fitted(prox: str, strength: float, steps: int = 1000, lr: float = 0.1) -> tu
 
 
 def test_oracle_08_lower_loss_than_group_lasso_at_equal_sparsity_and_no_barrier() -> None:
-    pruned, averaging_loss, averaging_zeros = fitted("averaging", 1.5)
-    _, lasso_loss, lasso_zeros = fitted("lasso", 0.0175)
+    pruned, averaging_loss, averaging_zeros = fit("averaging", 1.5)
+    _, lasso_loss, lasso_zeros = fit("lasso", 0.0175)
     assert averaging_zeros > 150
     assert averaging_zeros == pytest.approx(lasso_zeros, rel=0.15)
     assert averaging_loss < 0.75 * lasso_loss
-    unpruned, loss, _ = fitted("averaging", 0.0)
+    unpruned, loss, _ = fit("averaging", 0.0)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1000, 64, generator=generator)
     split = cases.TensorSplit(x, (x @ torch.randn(64, 6, generator=generator)).argmax(1))
@@ -525,12 +527,12 @@ def test_oracle_08_lower_loss_than_group_lasso_at_equal_sparsity_and_no_barrier(
 def trainer(method: SDPrun, net: str, steps: int = 40, **recipe: Any) -> Trainer:
     problem = problem_for(net, steps, **recipe)
     model = copy.deepcopy(problem.model)
-    groups = prunable(channel_groups(model, EXAMPLE), model, method.residual_mode)
+    groups = choose_prunable(channel_groups(model, EXAMPLE), model, method.residual_mode)
     optimizer = method.optimizer(model, groups)
-    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.least(groups))
+    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.count_least(groups))
     lanes = Shortcuts(model, groups, optimizer.valid)
     plan = method.timetable(problem)
-    hook = Growth(optimizer, groups, shares, lanes, plan, method.raising(optimizer, groups, shares, plan))
+    hook = Growth(optimizer, groups, shares, lanes, plan, method.choose_raising(optimizer, groups, shares, plan))
     return Trainer(
         model,
         TRAIN,
@@ -616,7 +618,7 @@ def test_lands_within_two_points(target: float, start: Any) -> None:
     assert 0 < thresholds[0] < thresholds[-1]
 
 
-def ladder(channels: Sequence[int], flops: dict[str, int]) -> tuple[list[ChannelGroup], CostModel]:
+def make_ladder(channels: Sequence[int], flops: dict[str, int]) -> tuple[list[ChannelGroup], CostModel]:
     """A cost model in which every unit of a group has a price of its own."""
     groups = [ChannelGroup(f"g{i}", size, "1x1", 0.0, ()) for i, size in enumerate(channels)]
 
@@ -631,7 +633,7 @@ def ladder(channels: Sequence[int], flops: dict[str, int]) -> tuple[list[Channel
 
 
 def test_threshold_of_a_target_by_hand() -> None:
-    groups, cost = ladder([3, 2], {"g0": 10, "g1": 35})
+    groups, cost = make_ladder([3, 2], {"g0": 10, "g1": 35})
     shares = Shares(groups, cost, 1)
     ratios = torch.tensor([[0.3, 0.1, 0.9], [0.2, 0.5, 0.0]])  # the last entry is no unit
     assert cost.dense == 100
@@ -643,7 +645,7 @@ def test_threshold_of_a_target_by_hand() -> None:
 
 
 def test_landing_passes_over_a_unit_that_is_too_large() -> None:
-    groups, cost = ladder([3, 2], {"g0": 10, "g1": 35})
+    groups, cost = make_ladder([3, 2], {"g0": 10, "g1": 35})
     ratios = torch.tensor([[0.3, 0.1, 0.9], [0.2, 0.5, 0.0]])
     landing = Shares(groups, cost, 1).land(ratios, 0.81)
     assert landing.share == 0.8 and landing.threshold == pytest.approx(0.2)
@@ -660,11 +662,13 @@ def test_landing_is_at_most_the_target_and_as_near_as_units_allow(seed: int, tar
     generator = torch.Generator().manual_seed(seed)
     sizes = [2, 7, 5, 12]
     prices = torch.randint(1, 9, (4,), generator=generator).tolist()
-    groups, cost = ladder(sizes, {f"g{i}": price for i, price in enumerate(prices)})
+    groups, cost = make_ladder(sizes, {f"g{i}": price for i, price in enumerate(prices)})
     shares = Shares(groups, cost, 1)
     ratios = torch.rand(4, 12, generator=generator)
     landing = shares.land(ratios, target)
-    assert landing.share == pytest.approx(shares.of(landing.alive & (torch.arange(12) < torch.tensor(sizes)[:, None])))
+    assert landing.share == pytest.approx(
+        shares.compute_share(landing.alive & (torch.arange(12) < torch.tensor(sizes)[:, None]))
+    )
     assert landing.share <= max(target, shares.smallest)
     if landing.share > shares.smallest:
         assert landing.share >= target - max(tolerance(target), max(prices) / cost.dense)
@@ -680,7 +684,7 @@ def test_landings_on_round_widths(seed: int, target: float, step: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     sizes = [2, 7, 5, 12]
     prices = torch.randint(1, 9, (4,), generator=generator).tolist()
-    groups, cost = ladder(sizes, {f"g{i}": price for i, price in enumerate(prices)})
+    groups, cost = make_ladder(sizes, {f"g{i}": price for i, price in enumerate(prices)})
     least = [min(size, step) for size in sizes]
     shares = Shares(groups, cost, least, step)
     ratios = torch.rand(4, 12, generator=generator)
@@ -796,13 +800,13 @@ def test_min_share_holds_against_any_threshold() -> None:
 def test_inner_only_leaves_what_shortcuts_tie_together() -> None:
     problem = problem_for("zero_pad")
     groups = channel_groups(problem.model, EXAMPLE)
-    inner = {group.name for group in prunable(groups, problem.model, "inner_only")}
+    inner = {group.name for group in choose_prunable(groups, problem.model, "inner_only")}
     assert inner == {"1.conv1", "2.conv1"}
     pruned = SDPrun(target_flops=0.7, residual_mode="inner_only").prune(problem)
     for group in groups:
         assert (len(pruned.kept[group.name]) < group.channels) == (group.name in inner)
     depthwise = problem_for("depthwise").model
-    names = {group.name for group in prunable(channel_groups(depthwise, EXAMPLE), depthwise, "inner_only")}
+    names = {group.name for group in choose_prunable(channel_groups(depthwise, EXAMPLE), depthwise, "inner_only")}
     assert "1.body.0.0" in names and "0.0" not in names
 
 
@@ -833,9 +837,9 @@ def test_numbers_of_norms_are_shrunk_all_along_the_way(thresholds: Any) -> None:
     problem = replace(problem_for("vgg", steps=60), model=cases.seeded(Wide, trained=True))
     method = SDPrun(target_flops=0.3, bn_mode="elementwise_bn", thresholds=thresholds)
     model = copy.deepcopy(problem.model)
-    groups, chosen, shares = method._reachable(problem)
+    groups, chosen, shares = method._find_reachable(problem)
     optimizer = method.optimizer(model, chosen)
-    raising = method.raising(optimizer, chosen, shares, plan := method.timetable(problem))
+    raising = method.choose_raising(optimizer, chosen, shares, plan := method.timetable(problem))
     norms = [module.weight for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     shrunk = []
     for step in range(plan.end):
@@ -901,22 +905,22 @@ def test_even_thresholds_take_as_many_units_as_planned_at_every_step() -> None:
     groups = channel_groups(model, EXAMPLE)
     method = SDPrun(target_flops=0.3)
     optimizer = method.optimizer(model, groups)
-    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.least(groups))
+    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.count_least(groups))
     plan = Timetable(first=4, end=84, grown=(), target=0.3)
-    raising = method.raising(optimizer, groups, shares, plan)
+    raising = method.choose_raising(optimizer, groups, shares, plan)
     generator = torch.Generator().manual_seed(0)
     for step in range(plan.first, plan.end):
         raising.before_step(step)
         for parameter in model.parameters():
             parameter.grad = 0.3 * torch.randn(parameter.shape, generator=generator)
         optimizer.step()
-        now = shares.of(optimizer.alive)
+        now = shares.compute_share(optimizer.alive)
         assert now == pytest.approx(plan.share(step + 1), abs=0.06), step
         gone = 1 - optimizer.alive.sum(1) / optimizer.valid.sum(1)
         assert gone.max() - gone.min() < 1.5 / 32
     assert raising.threshold() > 0
     raising.land()
-    assert shares.of(optimizer.alive) <= 0.3 and optimizer.levels is None
+    assert shares.compute_share(optimizer.alive) <= 0.3 and optimizer.levels is None
 
 
 def test_the_published_constant_is_that_of_the_recursion() -> None:
@@ -955,12 +959,12 @@ def test_learning_rates_by_hand() -> None:
 
 
 def test_the_learning_rate_moves_as_far_as_the_recipe() -> None:
-    def first(method: SDPrun, **recipe: Any) -> float:
+    def run_first_step(method: SDPrun, **recipe: Any) -> float:
         return method.rates(problem_for("vgg", **recipe))[0]
 
-    assert first(SDPrun(), lr=0.05, momentum=0.8) == pytest.approx(0.25)
-    assert first(SDPrun(momentum=0.8), lr=0.05, momentum=0.8) == pytest.approx(0.05)
-    assert first(SDPrun(lr_factor=0.5), optimizer="adamw", lr=1e-3) == pytest.approx(0.05)
+    assert run_first_step(SDPrun(), lr=0.05, momentum=0.8) == pytest.approx(0.25)
+    assert run_first_step(SDPrun(momentum=0.8), lr=0.05, momentum=0.8) == pytest.approx(0.05)
+    assert run_first_step(SDPrun(lr_factor=0.5), optimizer="adamw", lr=1e-3) == pytest.approx(0.05)
 
 
 def test_it_trains_by_its_own_rates_without_decay() -> None:
@@ -1025,10 +1029,10 @@ def test_no_budget_and_nothing_to_prune() -> None:
         SDPrun().prune(problem_for("vgg", steps=0))
     model = problem_for("projection").model
     groups = channel_groups(model, EXAMPLE)
-    tied = [group for group in groups if group not in prunable(groups, model, "inner_only")]
+    tied = [group for group in groups if group not in choose_prunable(groups, model, "inner_only")]
     assert len(tied) == 2
     with pytest.raises(InputError, match="residual_mode 'inner_only': shortcuts tie all"):
-        prunable(tied, model, "inner_only")
+        choose_prunable(tied, model, "inner_only")
 
 
 def test_diverging_is_noticed() -> None:
@@ -1058,8 +1062,8 @@ def test_even_thresholds_come_slowly_to_where_the_first_unit_vanishes() -> None:
     groups = channel_groups(model, EXAMPLE)
     method = SDPrun(target_flops=0.3)
     optimizer = method.optimizer(model, groups)
-    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.least(groups))
-    raising = method.raising(optimizer, groups, shares, Timetable(first=0, end=100, grown=(), target=0.3))
+    shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.count_least(groups))
+    raising = method.choose_raising(optimizer, groups, shares, Timetable(first=0, end=100, grown=(), target=0.3))
     ratios, levels = optimizer.ratios(), []
     for step in range(10):  # the first tenth
         raising.before_step(step)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from methods.contract.method import Problem
 from methods.contract.recipe import derive_seed
-from methods.network.channels import ChannelGroup, channel_groups, cut, masked
+from methods.network.channels import ChannelGroup, channel_groups, cut, mask_units
 from methods.network.cost import CostModel, count
 from methods.network.scope import Shortcuts
 from methods.network.thinning import Thinning
@@ -28,7 +28,7 @@ from methods.spp.probabilities import Plan, Probabilities, sample_participants
 from methods.training.trainer import Diverged, Recipe, Trainer
 from spaces import InputError, LayerGroup
 from tests.methods import cases
-from tests.methods.network.test_thinning import still_elements
+from tests.methods.network.test_thinning import mark_still_elements
 
 DOUBLE = torch.float64
 HALF = {"mode": "uniform", "ratio": 0.5}
@@ -65,11 +65,11 @@ class Job:
         self.drawn: list[Tensor] = []
         begin = thinning.begin
 
-        def noted(kept: Tensor) -> None:
+        def note(kept: Tensor) -> None:
             self.drawn.append(kept.clone())
             begin(kept)
 
-        setattr(thinning, "begin", noted)  # noqa: B010  # mypy knows that it is a method
+        setattr(thinning, "begin", note)  # noqa: B010  # mypy knows that it is a method
 
         if recipe.clip_norm is not None:
             thinning.mask_gradients()
@@ -83,8 +83,8 @@ ADAMW = Recipe(optimizer="adamw", lr=3e-3, batch_size=16, weight_decay=0.1, sche
 RECIPES = {
     "sgd": SGD,
     "adamw": ADAMW,
-    "clipped": SGD.replaced(clip_norm=0.5),
-    "pieces": SGD.replaced(accumulate=3, bf16=True, channels_last=True),
+    "clipped": SGD.with_changes(clip_norm=0.5),
+    "pieces": SGD.with_changes(accumulate=3, bf16=True, channels_last=True),
 }
 
 
@@ -94,23 +94,23 @@ RECIPES = {
 )
 def test_oracle_10_and_11_training_is_that_of_thinned_networks(net: str, clip: float | None) -> None:
     """The masks that were drawn, plain SGD element by element, gradients of masked copies of the network."""
-    job = Job(net, SGD.replaced(clip_norm=clip, nesterov=False), Plan(0.45, 1, 10))
+    job = Job(net, SGD.with_changes(clip_norm=clip, nesterov=False), Plan(0.45, 1, 10))
     slow, groups = copy.deepcopy(job.model), job.units.groups
     momentum = {name: torch.zeros_like(p) for name, p in slow.named_parameters()}
     for step in range(12):
         job.run(until=step + 1)
         assert len(job.drawn) == step, "one draw per step, none before the first update"
         kept = job.units.list_kept(~job.drawn[-1]) if step else job.units.list_kept(~job.units.valid)
-        thin = masked_one_by_one(slow, groups, kept).train()
+        thin = mask_one_by_one(slow, groups, kept).train()
         inputs, labels = next(itertools.islice(job.data.epoch(16, seed=derive_seed(0, step // 4)), step % 4, None))
         torch.autograd.backward(nn.functional.cross_entropy(thin(inputs), labels))
-        still = still_elements(thin, groups, kept)
+        still = mark_still_elements(thin, groups, kept)
         gradients = {
             name: p.grad.masked_fill(still[name], 0) for name, p in thin.named_parameters() if p.grad is not None
         }
         norm = torch.cat([g.flatten() for g in gradients.values()]).norm()
         factor = 1.0 if clip is None else min(1.0, clip / (float(norm) + 1e-6))
-        gone = still_elements(slow, groups, job.units.list_kept(job.hook.standing.removed))
+        gone = mark_still_elements(slow, groups, job.units.list_kept(job.hook.standing.removed))
         with torch.no_grad():
             for name, parameter in slow.named_parameters():
                 decay = 0.01 if parameter.ndim > 1 else 0.0
@@ -124,12 +124,12 @@ def test_oracle_10_and_11_training_is_that_of_thinned_networks(net: str, clip: f
     assert any(not kept[job.units.valid].all() for kept in job.drawn[:2]), "probabilities between 0 and 1 were seen"
 
 
-def masked_one_by_one(model: nn.Module, groups: list[ChannelGroup], kept: dict[str, list[int]]) -> nn.Module:
-    """As :func:`masked`, which refuses to silence all units of a group at once."""
+def mask_one_by_one(model: nn.Module, groups: list[ChannelGroup], kept: dict[str, list[int]]) -> nn.Module:
+    """As :func:`mask_units`, which refuses to silence all units of a group at once."""
     silent = copy.deepcopy(model)
     for group in groups:
         for unit in set(range(group.channels)) - set(kept[group.name]):
-            silent = masked(silent, groups, {group.name: [u for u in range(group.channels) if u != unit]})
+            silent = mask_units(silent, groups, {group.name: [u for u in range(group.channels) if u != unit]})
     return silent
 
 
@@ -141,7 +141,7 @@ def test_oracle_03_removed_units_are_zero_after_every_step(name: str) -> None:
         job.run(until=step + 1)
         removed = job.hook.standing.removed
         seen.add(int(removed.sum()))
-        gone = still_elements(job.model, job.units.groups, job.units.list_kept(removed))
+        gone = mark_still_elements(job.model, job.units.groups, job.units.list_kept(removed))
         assert not any(parameter[gone[key]].any() for key, parameter in job.model.named_parameters())
     assert len(seen) > 2 and max(seen) == int(job.hook.to_remove.sum())
     assert len(job.drawn) == 20, "pieces of a batch share their draw"
@@ -196,7 +196,7 @@ def test_evaluation_is_never_thinned() -> None:
     answers: list[Tensor] = []
     before_evaluation = job.hook.before_evaluation
 
-    def asked() -> None:
+    def ask() -> None:
         before_evaluation()
         kept = job.units.list_kept(job.hook.standing.removed)
         with torch.no_grad():
@@ -205,7 +205,7 @@ def test_evaluation_is_never_thinned() -> None:
         torch.testing.assert_close(whole, cut_, rtol=0, atol=1e-12)
         answers.append(whole)
 
-    setattr(job.hook, "before_evaluation", asked)  # noqa: B010  # mypy knows that it is a method
+    setattr(job.hook, "before_evaluation", ask)  # noqa: B010  # mypy knows that it is a method
     job.trainer.validation = job.data
     job.run(until=6)
     assert len(job.drawn) == 5 and len(answers) == 1
@@ -339,11 +339,11 @@ def test_a_network_that_blows_up_is_reported() -> None:
 def test_every_step_until_the_cut_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Tensor] = []
 
-    def noted(probability: Tensor, generator: torch.Generator) -> Tensor:
+    def note(probability: Tensor, generator: torch.Generator) -> Tensor:
         kept.append(sample_participants(probability, generator))
         return kept[-1]
 
-    monkeypatch.setattr("methods.spp.probabilities.sample_participants", noted)
+    monkeypatch.setattr("methods.spp.probabilities.sample_participants", note)
     pruned = spp().prune(problem())
     pruning = [record for record in pruned.history if "removed" in record]
     interval = int(pruned.extra["update_interval"])

@@ -31,7 +31,7 @@ def row(*numbers: float) -> Tensor:
 # --- the increment (equation 3) --------------------------------------------------------------------------------
 
 
-def slow_increment(rank: float, to_go: int, u: float) -> float:
+def compute_increment_slowly(rank: float, to_go: int, u: float) -> float:
     """Equation 3 word for word, for A = 1."""
     alpha = log(2 / u) / to_go
     centre = log(1 / u) / alpha
@@ -54,7 +54,9 @@ def test_oracle_01_increment_is_centre_symmetric(to_go: int, u: float) -> None:
     values = increments(at, to_go, u)
     assert [a + b for a, b in zip(values, reversed(values), strict=True)] == pytest.approx([2 * u] * 11, abs=1e-12)
     ranks = range(2 * to_go)
-    assert increments(ranks, to_go, u) == pytest.approx([slow_increment(r, to_go, u) for r in ranks], abs=1e-12)
+    assert increments(ranks, to_go, u) == pytest.approx(
+        [compute_increment_slowly(r, to_go, u) for r in ranks], abs=1e-12
+    )
 
 
 @given(units=st.integers(2, 300), data=st.data())
@@ -112,7 +114,7 @@ class Layers:
     def removed(self) -> Tensor:
         return self.hook.standing.removed
 
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         return bool((self.removed.sum(1, keepdim=True) == self.hook.to_remove).all())
 
 
@@ -124,7 +126,7 @@ class Whole:
         self.units = torch.arange(parameter.numel())
 
 
-def slow_update(p: list[float], score: list[float], to_remove: int, step: float) -> list[float]:
+def update_slowly(p: list[float], score: list[float], to_remove: int, step: float) -> list[float]:
     """Equation 4 for one layer; a probability of 1 is final."""
     alive = [unit for unit in range(len(p)) if p[unit] < 1]
     to_go = to_remove - (len(p) - len(alive))
@@ -132,7 +134,7 @@ def slow_update(p: list[float], score: list[float], to_remove: int, step: float)
         return p
     new = list(p)
     for rank, unit in enumerate(sorted(alive, key=lambda unit: score[unit])):
-        new[unit] = min(max(p[unit] + step * slow_increment(rank, to_go, 0.25), 0.0), 1.0)
+        new[unit] = min(max(p[unit] + step * compute_increment_slowly(rank, to_go, 0.25), 0.0), 1.0)
         if new[unit] >= 1 - 1e-6:
             new[unit] = 1.0
     finished = sum(value == 1 for value in new) == to_remove
@@ -156,7 +158,7 @@ def test_updates_are_equation_4(units: list[int], ratio: float, step: float, see
         score = base + 0.3 * torch.rand(layers.valid.shape, generator=generator, dtype=DOUBLE)
         layers.update(score)
         slow = [
-            slow_update(p, scores[: len(p)], n, step)
+            update_slowly(p, scores[: len(p)], n, step)
             for p, scores, n in zip(slow, score.tolist(), to_remove, strict=True)
         ]
         for mine, theirs in zip(layers.hook.probability, slow, strict=True):
@@ -175,7 +177,7 @@ def test_oracle_03_probabilities_stay_probabilities_and_1_is_final() -> None:
         assert (p[layers.removed] == 1).all() and (before <= layers.removed).all()
         assert (layers.removed.sum(1) <= layers.hook.to_remove[:, 0]).all()
         before = layers.removed
-        if layers.finished():
+        if layers.is_finished():
             break
     assert not layers.hook.probability[1].any(), "nothing to remove: nothing is ever left out"
 
@@ -186,7 +188,7 @@ def test_oracle_04_frozen_ranking_removes_exactly_the_weakest(units: list[int], 
     to_remove = [min(ceil(ratio * size - 1e-9), size - 1) for size in units]
     layers = Layers(to_remove, units, 0.2)
     score = torch.rand(layers.valid.shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-    while not layers.finished():
+    while not layers.is_finished():
         layers.update(score)
     for own, removed, n, size in zip(score, layers.removed, to_remove, units, strict=True):
         assert removed.nonzero().flatten().tolist() == sorted(own[:size].argsort()[:n].tolist())
@@ -200,7 +202,7 @@ def test_oracle_05_and_06_update_counts(to_go: int, law: int) -> None:
     for units in (to_go + 1, 2 * to_go):
         layers = Layers([to_go], [units], 0.05)
         first = None
-        while not layers.finished():
+        while not layers.is_finished():
             layers.update(torch.arange(units, dtype=DOUBLE)[None])
             if first is None and layers.removed.any():
                 first = layers.hook.updates
@@ -227,7 +229,7 @@ def test_oracle_12_what_becomes_strong_recovers() -> None:
     while layers.hook.probability[0, 0] > 0:
         layers.update(score)
         updates += 1
-    while not layers.finished():
+    while not layers.is_finished():
         layers.update(score)
     assert updates < 20 and not layers.removed[0, 0]
 
@@ -238,7 +240,7 @@ def test_oracle_13_the_guard_finishes_with_the_exact_ratio() -> None:
     for index in range(40):
         assert not layers.hook.finished
         layers.update(score if index % 2 else -score)  # a ranking that never settles
-    assert layers.finished() and layers.hook.finished
+    assert layers.is_finished() and layers.hook.finished
     missing = layers.hook.results()["forced"]
     assert 0 < missing <= 8 and missing == float(int(missing))
 

@@ -5,20 +5,20 @@ import torch
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from methods.magnitude import Magnitude
-from methods.training.damage import widths_of, with_damages
+from methods.training.damage import add_damages, widths_of
 from spaces import ByDamage
 from tests.methods import cases
 
 
 def problem() -> Problem:
     data = cases.blobs(cases.IMAGE, 64)
-    model = cases.seeded(cases.plain_net, trained=True)
+    model = cases.seeded(cases.make_plain_net, trained=True)
     example = torch.zeros(1, *cases.IMAGE)
     return Problem(model, example, data, data, Recipe(), 2, torch.Generator().manual_seed(0))
 
 
 def test_curves_fall_to_nothing_at_the_full_width_and_are_the_same_every_time() -> None:
-    first, again = with_damages(problem()), with_damages(problem())
+    first, again = add_damages(problem()), add_damages(problem())
     assert first == again
     for layer, group in zip(first, problem().groups, strict=True):
         widths = [width for width, _ in layer.damages]

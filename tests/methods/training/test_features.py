@@ -56,16 +56,16 @@ def test_a_student_comes_to_look_where_its_teacher_looks() -> None:
     inputs = torch.randn(16, 3, *cases.IMAGE[-2:])
     match = FeatureMatch(teacher.eval(), student, inputs)
 
-    def apart() -> float:
+    def measure_distance() -> float:
         _, theirs = match.ask_teacher(inputs)
         with match.watch(student) as ours, torch.no_grad():
             student(inputs)
         return match.distance(ours, theirs).item()
 
-    before = apart()
+    before = measure_distance()
     recipe = Recipe(lr=0.05, batch_size=20, distill_features=100.0)
     Trainer(student, data, recipe, 40, 0, teacher=teacher).run()
-    assert apart() < 0.5 * before
+    assert measure_distance() < 0.5 * before
     assert not any(module._forward_hooks for module in (*student.modules(), *teacher.modules()))
 
 

@@ -126,7 +126,7 @@ def test_distillation_learns_from_the_dense_network() -> None:
     """With labels ignored altogether, the cut network still comes to agree with the dense one."""
     task = problem(steps=60)
     Trainer(task.model, task.train, task.recipe, 30, 0).run()
-    recipe = task.recipe.replaced(distill=1.0)
+    recipe = task.recipe.with_changes(distill=1.0)
     garbled = cases.TensorSplit(task.train.inputs, torch.zeros_like(task.train.labels))  # type: ignore[attr-defined]
     task = Problem(task.model, EXAMPLE, garbled, task.validation, recipe, 60, task.generator)
     pruned = Magnitude.from_point({"sparsity.mode": "flops", "sparsity.flops": 0.7}).prune(task)
@@ -145,7 +145,7 @@ def test_drawn_seeds() -> None:
 def test_one_schedule_may_span_pruning_and_fine_tuning(name: str) -> None:
     """With span "whole" the rates of all phases are those of one cosine over the budget."""
     given = problem(steps=30)
-    given = replace(given, recipe=given.recipe.replaced(span="whole", lr=0.1))
+    given = replace(given, recipe=given.recipe.with_changes(span="whole", lr=0.1))
     point: dict[str, Value] = {"sparsity.mode": "uniform", "sparsity.ratio": 0.25}
     pruned = load_method(name).from_point(point).prune(given)
     rates = [learning_rate(given.recipe, int(record["step"]) - 1, 30) for record in pruned.history]

@@ -26,7 +26,7 @@ from methods.spp.method import SPP
 from methods.training.evaluation import evaluate, recalibrate
 from methods.training.hooks import Hook
 from methods.training.trainer import Diverged, Trainer
-from search.tasks.data.own_loop import own_loop_data
+from search.tasks.data.own_loop import make_loop_data
 from spaces import InputError, Uniform
 from tests.methods import cases
 
@@ -104,7 +104,7 @@ class Noted(Hook):
 
 
 def problem(task: LoopTask, steps: int = 40) -> Problem:
-    data = own_loop_data(task)
+    data = make_loop_data(task)
     return Problem(
         model=cases.vgg_net(),
         example=data.example,
@@ -118,7 +118,7 @@ def problem(task: LoopTask, steps: int = 40) -> Problem:
 
 
 def train(task: LoopTask, steps: int = 6, hook: Hook | None = None, model: nn.Module | None = None) -> Trainer:
-    data = own_loop_data(task)
+    data = make_loop_data(task)
     trainer = Trainer(
         cases.vgg_net() if model is None else model,
         data.train,
@@ -165,8 +165,11 @@ def test_the_loop_trains_the_network_it_is_given() -> None:
     [
         (lambda hooks: None, "fit showed 0 steps of 2 to its hooks: call hooks.before_batch"),
         (lambda hooks: hooks.before_batch(), r"hooks.before_batch\(\) before hooks.begin\(optimizer\)"),
-        (lambda hooks: after_begin(hooks, hooks.after_step), r"after_step\(\) where hooks.before_batch\(\) is due"),
-        (lambda hooks: after_begin(hooks, lambda: three(hooks)), "takes more than the 2 steps of its budget"),
+        (lambda hooks: act_after_begin(hooks, hooks.after_step), r"after_step\(\) where hooks.before_batch\(\) is due"),
+        (
+            lambda hooks: act_after_begin(hooks, lambda: take_three_steps(hooks)),
+            "takes more than the 2 steps of its budget",
+        ),
     ],
 )
 def test_a_loop_that_hides_steps_is_refused(step: Callable[[LoopHooks], None], message: str) -> None:
@@ -178,12 +181,12 @@ def begin(hooks: LoopHooks) -> None:
     hooks.begin(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0))
 
 
-def after_begin(hooks: LoopHooks, act: Callable[[], None]) -> None:
+def act_after_begin(hooks: LoopHooks, act: Callable[[], None]) -> None:
     begin(hooks)
     act()
 
 
-def three(hooks: LoopHooks) -> None:
+def take_three_steps(hooks: LoopHooks) -> None:
     for _ in range(3):
         steps(hooks)
 
@@ -244,7 +247,7 @@ def test_methods_that_look_at_batches_refuse(method: Any, needs: str) -> None:
 
 def test_batch_norm_is_estimated_from_what_the_loop_shows() -> None:
     model = cases.vgg_net()
-    shown, hidden = own_loop_data(Loop()), own_loop_data(Loop(shown=False))
+    shown, hidden = make_loop_data(Loop()), make_loop_data(Loop(shown=False))
     norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     norm.running_mean = torch.full_like(norm.weight, 7.0)
     recalibrate(model, hidden.train, 3, 16, seed=0)
@@ -267,19 +270,19 @@ def test_what_a_loop_must_say() -> None:
         (NotFinite(), "gives accuracy = nan"),
     ]
     for each, message in wrong:
-        data = own_loop_data(each)
+        data = make_loop_data(each)
         with pytest.raises(InputError, match=message):
             evaluate(cases.vgg_net(), data.validation, task=each)
-    assert evaluate(cases.vgg_net(), own_loop_data(Loop()).test, task=Loop()).metrics == {}
+    assert evaluate(cases.vgg_net(), make_loop_data(Loop()).test, task=Loop()).metrics == {}
     task = Loop()
     task.steps_per_epoch = 0
     with pytest.raises(InputError, match="steps_per_epoch, a whole number of at least 1, not 0"):
-        own_loop_data(task)
+        make_loop_data(task)
 
 
 def test_a_loop_takes_no_teacher_and_no_optimiser() -> None:
-    data, model = own_loop_data(Loop()), cases.vgg_net()
+    data, model = make_loop_data(Loop()), cases.vgg_net()
     with pytest.raises(InputError, match=r"cannot be given a teacher \(recipe.distill\)"):
-        Trainer(model, data.train, PLAIN.replaced(distill=0.5), 2, 0, teacher=model, task=Loop())
+        Trainer(model, data.train, PLAIN.with_changes(distill=0.5), 2, 0, teacher=model, task=Loop())
     with pytest.raises(InputError, match="cannot be given the optimiser or learning rates of a method"):
         Trainer(model, data.train, PLAIN, 2, 0, optimizer=torch.optim.SGD(model.parameters()), task=Loop())

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from methods.contract.recipe import Recipe, derive_seed
-from methods.network.channels import channel_groups, cut, masked
+from methods.network.channels import channel_groups, cut, mask_units
 from methods.network.layers import ZeroPadShortcut
 from methods.training.evaluation import evaluate, recalibrate
-from methods.training.paths import Profile, curve, in_dense_shape, line, paths_between
+from methods.training.paths import Profile, curve, expand_to_dense_shape, line, paths_between
 from methods.training.trainer import Trainer
 from spaces import InputError
 from tests.methods import cases
@@ -24,13 +24,13 @@ EXAMPLE = TRAIN.inputs[:1]
 
 
 @cache
-def trained(net: str, seed: int = 0) -> nn.Module:
+def train_network(net: str, seed: int = 0) -> nn.Module:
     model = cases.seeded(cases.NETS[net], seed=seed)
     Trainer(model, TRAIN, Recipe(lr=0.05, batch_size=32), 40, seed).run()
     return model
 
 
-def swapped(model: nn.Module) -> nn.Module:
+def swap_units(model: nn.Module) -> nn.Module:
     """The same function with its hidden units in reverse order."""
     twin = copy.deepcopy(model)
     layers = [layer for layer in twin.modules() if isinstance(layer, nn.Linear)]
@@ -48,7 +48,7 @@ def test_barrier_by_hand() -> None:
 
 
 def test_line_is_straight_and_ends_at_the_networks() -> None:
-    one, other = trained("linear"), trained("linear", 1)
+    one, other = train_network("linear"), train_network("linear", 1)
     before = copy.deepcopy(one.state_dict())
     profile = line(one, other, TRAIN, points=5)
     assert profile.positions == (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -63,7 +63,7 @@ def test_line_is_straight_and_ends_at_the_networks() -> None:
 
 
 def test_nothing_rises_between_a_network_and_itself() -> None:
-    model = trained("vgg")
+    model = train_network("vgg")
     profile = line(model, model, TRAIN, points=4)
     assert max(profile.losses) - min(profile.losses) < 1e-6
     assert curve(model, model, TRAIN, steps=0, points=4).barrier < 1e-6
@@ -71,8 +71,8 @@ def test_nothing_rises_between_a_network_and_itself() -> None:
 
 def test_curve_goes_around_the_barrier_of_the_line() -> None:
     """Permuting hidden units gives the same function behind a barrier; a curve leads there without one."""
-    one = trained("linear")
-    other = swapped(one)
+    one = train_network("linear")
+    other = swap_units(one)
     assert evaluate(one, TRAIN).loss == pytest.approx(evaluate(other, TRAIN).loss, rel=1e-5)
     straight = line(one, other, TRAIN, points=9)
     bent = curve(one, other, TRAIN, steps=120, batch_size=32, points=9, seed=1)
@@ -84,14 +84,14 @@ def test_curve_goes_around_the_barrier_of_the_line() -> None:
 
 def test_curve_passes_through_its_control_point() -> None:
     """Without training the control point is the middle, and the curve the line."""
-    one, other = trained("linear"), trained("linear", 1)
+    one, other = train_network("linear"), train_network("linear", 1)
     assert curve(one, other, TRAIN, steps=0, points=5).losses == pytest.approx(
         line(one, other, TRAIN, points=5).losses, rel=1e-4
     )
 
 
 def test_batch_norms_are_estimated_anew() -> None:
-    one, other = trained("vgg"), trained("vgg", 1)
+    one, other = train_network("vgg"), train_network("vgg", 1)
     middle = copy.deepcopy(one)
     with torch.no_grad():
         for mine, a, b in zip(middle.parameters(), one.parameters(), other.parameters(), strict=True):
@@ -105,9 +105,9 @@ def test_batch_norms_are_estimated_anew() -> None:
 
 def test_shortcuts_that_differ_are_mixed() -> None:
     """Lanes of a shortcut are no weights: the pruned network has fewer, and each end must be what it is."""
-    one = trained("zero_pad")
+    one = train_network("zero_pad")
     groups = channel_groups(one, EXAMPLE)
-    other = masked(one, groups, {group.name: range(group.channels // 2) for group in groups})
+    other = mask_units(one, groups, {group.name: range(group.channels // 2) for group in groups})
     sources = [[m.source for m in net.modules() if isinstance(m, ZeroPadShortcut)] for net in (one, other)]
     assert not torch.equal(sources[0][0], sources[1][0])
     profile = line(one, other, TRAIN, points=3, batches=3)
@@ -120,7 +120,7 @@ def test_shortcuts_that_differ_are_mixed() -> None:
 
 
 def test_global_generator_is_untouched_and_numbers_agree() -> None:
-    one, other = trained("projection"), trained("projection", 1)
+    one, other = train_network("projection"), train_network("projection", 1)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     paths = paths_between(one, other, TRAIN, Recipe(batch_size=32, recalibrate=2), 4, seed=2, points=(5, 7))
@@ -145,7 +145,7 @@ def test_in_dense_shape_a_pruned_network_computes_the_same(net: str) -> None:
         for parameter in smaller.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.double), alpha=0.1)
     before = copy.deepcopy(dense.state_dict())
-    back = in_dense_shape(dense, smaller, groups, kept)
+    back = expand_to_dense_shape(dense, smaller, groups, kept)
     assert [p.shape for p in back.parameters()] == [p.shape for p in dense.parameters()]
     assert all(torch.equal(before[name], tensor) for name, tensor in dense.state_dict().items())
     inputs = TRAIN.inputs[:16].double()
@@ -159,4 +159,4 @@ def test_networks_of_other_layers_have_no_line() -> None:
     kept = {group.name: list(range(group.channels)) for group in groups}
     other = cut(dense, groups, kept | {groups[0].name: [0]})
     with pytest.raises(InputError, match=r"not the dense one less some channels: \S+, .* differ"):
-        in_dense_shape(dense, other, groups, kept)
+        expand_to_dense_shape(dense, other, groups, kept)

@@ -11,7 +11,7 @@ from torch import nn
 
 from methods.contract.recipe import Recipe
 from methods.training.hooks import NoHook
-from methods.training.precision import half_type, loss_scaler
+from methods.training.precision import choose_half_type, loss_scaler
 from methods.training.trainer import Trainer
 from tests.methods import cases
 
@@ -25,14 +25,14 @@ def net() -> nn.Module:
 
 
 def trainer(model: nn.Module, **fields: bool) -> Trainer:
-    recipe = Recipe(lr=0.05, batch_size=20, clip_norm=1.0).replaced(**fields)
+    recipe = Recipe(lr=0.05, batch_size=20, clip_norm=1.0).with_changes(**fields)
     return Trainer(model, TRAIN, recipe, 12, 3, validation=VALIDATION)
 
 
 def test_types() -> None:
-    assert half_type(Recipe()) is None
-    assert half_type(Recipe(bf16=True)) is torch.bfloat16
-    assert half_type(Recipe(fp16=True)) is torch.float16
+    assert choose_half_type(Recipe()) is None
+    assert choose_half_type(Recipe(bf16=True)) is torch.bfloat16
+    assert choose_half_type(Recipe(fp16=True)) is torch.float16
     assert loss_scaler(Recipe(bf16=True), torch.device("cpu")) is None
     with pytest.raises(ValidationError, match="exclude each other"):
         Recipe(bf16=True, fp16=True)

@@ -161,7 +161,7 @@ class Swapping(Hook):
 
 def test_hooks_decide_what_is_trained_and_what_is_evaluated() -> None:
     """What it leaves before a batch is what is trained, what it leaves before an evaluation is what counts."""
-    model = cases.seeded(cases.plain_net)
+    model = cases.seeded(cases.make_plain_net)
     silent, twin = copy.deepcopy(model), copy.deepcopy(model)
     with torch.no_grad():
         silent.get_parameter("0.weight").zero_()
@@ -214,12 +214,12 @@ def test_dropout_is_seeded_too() -> None:
 
 
 def test_divergence_right_after_a_stop_still_knows_the_loss() -> None:
-    def poisoned() -> Trainer:
+    def make_poisoned() -> Trainer:
         return Trainer(Poison(5), TRAIN, Recipe(batch_size=16, lr=1e-3), 10, 0)
 
-    first = poisoned()
+    first = make_poisoned()
     first.run(until=5)
-    second = poisoned()
+    second = make_poisoned()
     second.load_state_dict(first.state_dict())
     second.model.left = 0  # type: ignore[assignment]  # a plain number
     with pytest.raises(Diverged) as caught:
@@ -262,7 +262,7 @@ def test_one_step_is_the_textbook_step() -> None:
 def test_pieces_give_the_gradient_of_the_batch() -> None:
     models = []
     for pieces in (1, 3):
-        model = cases.seeded(cases.plain_net).double()
+        model = cases.seeded(cases.make_plain_net).double()
         train = cases.TensorSplit(TRAIN.inputs.double(), TRAIN.labels)
         records = Trainer(model, train, Recipe(lr=0.1, batch_size=16, accumulate=pieces), 7, 0).run()
         models.append((model, records))
@@ -285,8 +285,8 @@ def test_distillation_alone_ignores_labels() -> None:
     wrong = replace(TRAIN, labels=(TRAIN.labels + 1) % cases.CLASSES)
     ends = []
     for train in (TRAIN, wrong):
-        model = cases.seeded(cases.plain_net)
-        teacher = cases.seeded(cases.plain_net, seed=5)
+        model = cases.seeded(cases.make_plain_net)
+        teacher = cases.seeded(cases.make_plain_net, seed=5)
         Trainer(model, train, Recipe(distill=1.0, batch_size=16), 5, 0, teacher=teacher).run()
         ends.append(model)
     assert_same(*ends)
@@ -308,7 +308,7 @@ def test_teacher_is_untouched_and_needed() -> None:
     assert teacher.training and all(p.requires_grad for p in teacher.parameters())
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
     with pytest.raises(ValueError, match=r"distill = 0\.5 needs a teacher"):
-        Trainer(cases.plain_net(), TRAIN, Recipe(distill=0.5), 5, 0)
+        Trainer(cases.make_plain_net(), TRAIN, Recipe(distill=0.5), 5, 0)
 
 
 class Poison(nn.Module):
@@ -352,16 +352,16 @@ def test_channels_last_is_undone_at_the_end() -> None:
 
 
 def test_no_steps_is_fine() -> None:
-    model = cases.seeded(cases.plain_net).train()
+    model = cases.seeded(cases.make_plain_net).train()
     assert Trainer(model, TRAIN, Recipe(), 0, 0).run() == []
     assert not model.training
 
 
 def test_bad_lengths() -> None:
     with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
-        Trainer(cases.plain_net(), TRAIN, Recipe(), -1, 0)
+        Trainer(cases.make_plain_net(), TRAIN, Recipe(), -1, 0)
     with pytest.raises(ValueError, match="until must be between 0 and 5, got 6"):
-        Trainer(cases.plain_net(), TRAIN, Recipe(), 5, 0).run(until=6)
+        Trainer(cases.make_plain_net(), TRAIN, Recipe(), 5, 0).run(until=6)
 
 
 @dataclass(frozen=True)
@@ -378,7 +378,7 @@ class Short(cases.TensorSplit):
 def test_data_that_ends_early_is_an_error() -> None:
     split = Short(TRAIN.inputs, TRAIN.labels)
     with pytest.raises(ValueError, match="ended after 5 batches of an epoch, 9 were promised"):
-        Trainer(cases.plain_net(), split, Recipe(batch_size=16), 20, 0).run()
+        Trainer(cases.make_plain_net(), split, Recipe(batch_size=16), 20, 0).run()
 
 
 def test_evaluate_counts_exactly_and_restores_modes() -> None:
@@ -414,7 +414,7 @@ def test_recalibrate_averages_over_batches() -> None:
 
 
 def test_recalibrate_without_batches_or_norms_changes_nothing() -> None:
-    for build, batches in ((cases.vgg_net, 0), (cases.plain_net, 3)):
+    for build, batches in ((cases.vgg_net, 0), (cases.make_plain_net, 3)):
         model = cases.seeded(build, trained=True)
         before = copy.deepcopy(model)
         recalibrate(model, TRAIN, batches, batch_size=16, seed=0)
@@ -461,13 +461,13 @@ def test_recipe_messages(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Recipe.model_validate(fields)
     with pytest.raises(ValidationError, match=message):
-        Recipe().replaced(**fields)
+        Recipe().with_changes(**fields)
 
 
 def test_recipe_is_frozen_data() -> None:
     recipe = Recipe(lr=0.2, milestones=(0.25,))
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
-    assert recipe.replaced(lr=0.3) == Recipe(lr=0.3, milestones=(0.25,))
+    assert recipe.with_changes(lr=0.3) == Recipe(lr=0.3, milestones=(0.25,))
     with pytest.raises(ValidationError, match="frozen"):
         recipe.lr = 1.0  # type: ignore[misc]  # that is the point
 
@@ -500,10 +500,10 @@ def test_distillation_in_bf16_is_that_of_float32(noise: float) -> None:
 def test_the_average_is_what_is_evaluated_and_kept() -> None:
     """Against an average kept by hand, which evaluation and the network at the end must agree with."""
     recipe = Recipe(lr=0.1, batch_size=16, ema=0.9)
-    model = cases.seeded(cases.plain_net)
+    model = cases.seeded(cases.make_plain_net)
     twin = copy.deepcopy(model)
     job = Trainer(model, TRAIN, recipe, 10, 0, validation=VALIDATION)
-    plain = Trainer(twin, TRAIN, recipe.replaced(ema=0.0), 10, 0)
+    plain = Trainer(twin, TRAIN, recipe.with_changes(ema=0.0), 10, 0)
     means = [parameter.detach().clone() for parameter in twin.parameters()]
     for step in range(10):
         plain.run(until=step + 1)
@@ -520,8 +520,8 @@ def test_the_best_epoch_is_kept_where_it_is_asked_for() -> None:
     recipe = Recipe(lr=0.5, batch_size=16, schedule="constant", momentum=0.95)
     ends = {}
     for keep in ("last", "best"):
-        model = cases.seeded(cases.plain_net)
-        job = Trainer(model, TRAIN, recipe.replaced(keep=keep, lr=0.12), 40, 1, validation=VALIDATION)
+        model = cases.seeded(cases.make_plain_net)
+        job = Trainer(model, TRAIN, recipe.with_changes(keep=keep, lr=0.12), 40, 1, validation=VALIDATION)
         found = [record["accuracy"] for record in job.run()]
         ends[keep] = (evaluate(model, VALIDATION).accuracy, found)
     assert ends["best"][0] == max(ends["best"][1]) and ends["last"][0] == ends["last"][1][-1]

@@ -27,7 +27,7 @@ from search.store.files import write_json
 from search.store.quantised import read_quantised
 from search.store.studies import StudyFiles
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 OWN = """
 import torch
@@ -54,13 +54,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (home / "exports_own_net.py").write_text(OWN)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        Sweep(quick_config(home / "runs", name="built", trials=2)).run()
-        Sweep(quick_config(home / "runs", name="bessel", model="exports_own_net:Bessel", trials=1)).run()
+        Sweep(make_quick_config(home / "runs", name="built", trials=2)).run()
+        Sweep(make_quick_config(home / "runs", name="bessel", model="exports_own_net:Bessel", trials=1)).run()
         yield home / "runs"
     sys.modules.pop("exports_own_net", None)
 
 
-def same(one: nn.Module, other: nn.Module) -> bool:
+def is_same(one: nn.Module, other: nn.Module) -> bool:
     x = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return torch.equal(one(x), other(x))
@@ -84,7 +84,7 @@ def test_every_format_counts_and_the_card_is_true(store: Path, tmp_path: Path) -
         content = (tmp_path / "d" / told["file"]).read_bytes()
         assert card["files"][told["file"]] == {"bytes": len(content), "sha256": sha256(content).hexdigest()}
     model = rebuild(tmp_path / "d")
-    assert same(model, member.model())
+    assert is_same(model, member.model())
     assert card["flops"] == count(model, torch.zeros(1, 1, 8, 8)).flops == member.flops
     page = (tmp_path / "d" / "card.md").read_text()
     assert "| accuracy on validation |" in page and "torch.export.load" in page and "`conv1`" in page
@@ -187,7 +187,7 @@ def test_no_code_is_run_because_a_folder_names_it(store: Path, tmp_path: Path) -
     own = sys.modules["exports_own_net"]
     builders: list[Any] = ["exports_own_net:Bessel", own.Bessel, own.Bessel(10)]
     for network in builders:
-        assert same(rebuild(tmp_path / "d", network=network), files.rebuild(0))
+        assert is_same(rebuild(tmp_path / "d", network=network), files.rebuild(0))
     with pytest.raises(InputError, match="does not have; was it made from another network"):
         rebuild(tmp_path / "d", network=own.plain)
 

@@ -28,9 +28,9 @@ from search.store.studies import StudyFiles, load_front
 from search.study.config import StudyConfig
 from search.tracking.outbox import Delivery
 from spaces import InputError
-from tests.search.cases import outcome, quick_config
+from tests.search.cases import make_quick_config, outcome
 
-DENSE = DenseRow.of(accuracy=0.95, flops=1000, params=100, seconds=2.0)
+DENSE = DenseRow.from_metrics(accuracy=0.95, flops=1000, params=100, seconds=2.0)
 ERROR = "Traceback (most recent call last):\n  ...\nValueError: nothing left"
 TRIALS = (  # method, accuracy, flops
     ("magnitude", 0.90, 500.0),
@@ -60,7 +60,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "mlruns"
     for name in ("other-study", "my-study"):
         files = StudyFiles(directory, name)
-        config = quick_config(directory, name=name, trials=10).model_dump(mode="json")
+        config = make_quick_config(directory, name=name, trials=10).model_dump(mode="json")
         files.create({"config": config, "dense": DENSE.to_json()})
         for number, trial in enumerate(TRIALS):
             write_trial(files, number, trial)
@@ -235,7 +235,7 @@ class FakeSweep:
         launch: object = None,
     ) -> FakeSweep:
         given = {key: value for key, value in moved.items() if value is not None}
-        return cls(quick_config(directory, name=name), listener, (name, directory, trials, given))
+        return cls(make_quick_config(directory, name=name), listener, (name, directory, trials, given))
 
     @property
     def name(self) -> str | None:
@@ -359,7 +359,7 @@ def test_resume_goes_on_with_the_latest_study(fake_sweep: type[FakeSweep]) -> No
 
 
 def test_an_interrupted_sweep_tells_how_to_go_on(fake_sweep: type[FakeSweep], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake_sweep, "run", _raising(KeyboardInterrupt()))
+    monkeypatch.setattr(fake_sweep, "run", _raise_when_called(KeyboardInterrupt()))
     result = call("sweep", "--name", "my-study")
     assert result.exit_code == 130
     assert "finished trials are kept, go on with: paretoprune resume my-study\n" in result.stderr
@@ -371,7 +371,7 @@ def test_an_interrupted_sweep_tells_how_to_go_on(fake_sweep: type[FakeSweep], mo
 def test_an_interrupted_sweep_shows_the_front_so_far(
     fake_sweep: type[FakeSweep], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fake_sweep, "run", _raising(KeyboardInterrupt()))
+    monkeypatch.setattr(fake_sweep, "run", _raise_when_called(KeyboardInterrupt()))
     shown = call("sweep", "--name", "my-study").stdout
     assert shown == call("front", "my-study").stdout
     told = call("sweep", "--name", "my-study", "--json")
@@ -382,7 +382,7 @@ def test_an_interrupted_sweep_shows_the_front_so_far(
 
 
 def test_a_sweep_that_breaks_tells_how_to_go_on(fake_sweep: type[FakeSweep], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake_sweep, "run", _raising(OSError(28, "No space left on device", "/proc/weights")))
+    monkeypatch.setattr(fake_sweep, "run", _raise_when_called(OSError(28, "No space left on device", "/proc/weights")))
     result = call("sweep", "--name", "my-study")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[1:] == [
@@ -400,7 +400,7 @@ def test_a_sweep_without_a_complete_trial_has_failed(
     assert "error: no trial was completed; `paretoprune show my-study 0` tells why" in result.stderr
 
 
-def _raising(error: BaseException) -> Callable[..., Any]:
+def _raise_when_called(error: BaseException) -> Callable[..., Any]:
     def act(*_: Any, **__: Any) -> Any:
         raise error
 
@@ -488,7 +488,7 @@ def test_without_a_study_one_is_told_how_to_make_one(tmp_path: Path, monkeypatch
 
 
 def test_the_unexpected_leaves_a_traceback_in_a_file(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.store.studies.load_front", _raising(ZeroDivisionError("by\nzero")))
+    monkeypatch.setattr("search.store.studies.load_front", _raise_when_called(ZeroDivisionError("by\nzero")))
     result = call("front")
     assert result.exit_code == 1
     found = re.fullmatch(r"error: unexpected ZeroDivisionError: by zero; the traceback is in (.+)\n", result.stderr)
@@ -499,7 +499,7 @@ def test_the_unexpected_leaves_a_traceback_in_a_file(store: Path, monkeypatch: p
 
 
 def test_the_traceback_is_shown_on_demand(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.store.studies.load_front", _raising(ZeroDivisionError("by zero")))
+    monkeypatch.setattr("search.store.studies.load_front", _raise_when_called(ZeroDivisionError("by zero")))
     result = call("--traceback", "front")
     assert result.exit_code == 1
     assert result.stderr.startswith("Traceback (most recent call last)")
@@ -524,14 +524,14 @@ class WorkerLost(RuntimeError):
     ],
 )
 def test_exit_codes(store: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str) -> None:
-    monkeypatch.setattr("search.store.studies.load_front", _raising(error))
+    monkeypatch.setattr("search.store.studies.load_front", _raise_when_called(error))
     result = call("front")
     assert (result.exit_code, result.stderr) == (code, said)
 
 
 def test_errors_of_our_rooms_need_no_traceback(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WorkerLost, "__module__", "search.workers.ray_workers")
-    monkeypatch.setattr("search.store.studies.load_front", _raising(WorkerLost("three workers died")))
+    monkeypatch.setattr("search.store.studies.load_front", _raise_when_called(WorkerLost("three workers died")))
     result = call("front")
     assert (result.exit_code, result.stderr) == (1, "error: three workers died\n")
 
@@ -591,7 +591,7 @@ def test_version() -> None:
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas", "plotly", "matplotlib", "sklearn", "numpy")
 
 
-def loaded(lines: Sequence[str]) -> set[str]:
+def list_loaded(lines: Sequence[str]) -> set[str]:
     """Which heavy libraries these command lines load, in a process of their own."""
     program = (
         "import shlex, sys\n"
@@ -609,7 +609,7 @@ def loaded(lines: Sequence[str]) -> set[str]:
 
 def test_help_loads_nothing_heavy() -> None:
     commands = [shlex.split(example)[1] for _, _, example in COMMANDS]
-    assert loaded(["--help", "--version", *(f"{command} --help" for command in commands)]) == set()
+    assert list_loaded(["--help", "--version", *(f"{command} --help" for command in commands)]) == set()
 
 
 def test_looking_at_studies_needs_no_torch(store: Path) -> None:
@@ -621,7 +621,7 @@ def test_looking_at_studies_needs_no_torch(store: Path) -> None:
         "show my-study 5",
         "compare my-study my-study",
     ]
-    assert not loaded(lines) & {"torch", "ray", "mlflow", "optuna", "pandas", "plotly", "matplotlib"}
+    assert not list_loaded(lines) & {"torch", "ray", "mlflow", "optuna", "pandas", "plotly", "matplotlib"}
 
 
 def test_a_reader_who_stops_reading_is_no_failure(store: Path) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from search.commands.cli import app
 from search.store.studies import StudyFiles
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for directory, name in (("mlruns", "digits-one"), ("mlruns", "digits-two"), ("elsewhere", "other")):
         files = StudyFiles(tmp_path / directory, name)
-        files.create({"config": quick_config(tmp_path / directory, name=name).model_dump(mode="json")})
+        files.create({"config": make_quick_config(tmp_path / directory, name=name).model_dump(mode="json")})
 
 
 def complete(line: str) -> set[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from search.commands.interrupts import SIGNALS, Interrupted, exit_code, interrupted_once
+from search.commands.interrupts import SIGNALS, Interrupted, exit_code, raise_at_first_signal
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_the_first_signal_ends_the_block_and_its_echo_does_not_break_the_end(
     number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wound_down = False
-    with pytest.raises(Interrupted) as raised, interrupted_once(echo=60):
+    with pytest.raises(Interrupted) as raised, raise_at_first_signal(echo=60):
         try:
             signal.raise_signal(number)
             pytest.fail("the signal was not heard")
@@ -45,8 +45,8 @@ def test_a_keyboard_interrupt_of_others_is_ctrl_c() -> None:
 
 def test_the_second_signal_ends_the_process_whatever_it_is_doing() -> None:
     program = (
-        "import signal, time; from search.commands.interrupts import interrupted_once\n"
-        "with interrupted_once(echo=0):\n"
+        "import signal, time; from search.commands.interrupts import raise_at_first_signal\n"
+        "with raise_at_first_signal(echo=0):\n"
         "    try: signal.raise_signal(signal.SIGINT)\n"
         "    finally:\n"
         "        while True: signal.raise_signal(signal.SIGTERM)\n"
@@ -57,7 +57,7 @@ def test_the_second_signal_ends_the_process_whatever_it_is_doing() -> None:
 
 def test_the_old_handlers_are_back_afterwards() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with interrupted_once():
+    with raise_at_first_signal():
         assert all(signal.getsignal(n) is not old for n, old in zip(SIGNALS, before, strict=True))
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
@@ -65,7 +65,7 @@ def test_the_old_handlers_are_back_afterwards() -> None:
 def test_what_the_caller_ignores_stays_ignored_and_the_others_are_heard() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with pytest.raises(Interrupted) as raised, interrupted_once():
+        with pytest.raises(Interrupted) as raised, raise_at_first_signal():
             signal.raise_signal(signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()

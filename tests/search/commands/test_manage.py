@@ -9,14 +9,14 @@ from typer.testing import CliRunner
 
 from paretoprune import Sweep
 from search.commands.cli import app
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 
 def test_studies_are_listed_with_date_best_and_size(tmp_path: Path) -> None:
     home = ["--directory", str(tmp_path)]
     nothing = CliRunner().invoke(app, ["list", *home])
     assert (nothing.exit_code, nothing.stdout) == (0, "")
-    front = Sweep(quick_config(tmp_path, name="one", trials=1)).run()
+    front = Sweep(make_quick_config(tmp_path, name="one", trials=1)).run()
     (row,) = json.loads(CliRunner().invoke(app, ["list", "--json", *home]).stdout)
     assert (row["study"], row["finished"], row["total"], row["driver"]) == ("one", 1, 1, False)
     assert row["best"] == front.pick("best").metrics["accuracy"] and row["quality"] == "accuracy"

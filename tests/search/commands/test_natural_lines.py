@@ -21,7 +21,7 @@ from search.study.keys import list_keys
 from search.tasks.data.sets import DATA
 from search.tasks.models import MODELS
 from spaces import InputError
-from tests.search.cases import outcome, quick_config
+from tests.search.cases import make_quick_config, outcome
 
 NAMES = [command.__name__ for _, command, _ in COMMANDS]
 CHANGING = {"sweep", "train", "resume", "delete", "rename", "export"}
@@ -38,7 +38,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "mlruns"
     files = StudyFiles(directory, "my-study")
     dense = {"accuracy": 0.95, "flops": 1000, "params": 100, "seconds": 2.0}
-    files.create({"config": quick_config(directory, name="my-study").model_dump(mode="json"), "dense": dense})
+    files.create({"config": make_quick_config(directory, name="my-study").model_dump(mode="json"), "dense": dense})
     for number in (0, 1):
         files.folder(number).mkdir(parents=True)
         write_json(files.folder(number) / "outcome.json", outcome(number).to_json())

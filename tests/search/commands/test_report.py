@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from search.commands.cli import app
 from search.driver.sweep import Sweep
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs")
-    Sweep(quick_config(directory, name="first", trials=2)).run()
+    Sweep(make_quick_config(directory, name="first", trials=2)).run()
     return directory
 
 

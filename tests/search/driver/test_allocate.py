@@ -24,12 +24,12 @@ from search.speed.latency_table import LatencyTable
 from search.study.build import build_method
 from search.study.config import Latency, StudyConfig
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
-    return quick_config(tmp_path_factory.mktemp("runs"), name="a", trials=1, methods=["magnitude"])
+    return make_quick_config(tmp_path_factory.mktemp("runs"), name="a", trials=1, methods=["magnitude"])
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_budgets_of_time_spend_the_table_and_time_what_came_out(
     def pair(
         conditions: object, dense: nn.Module, smaller: nn.Module, example: Inputs
     ) -> tuple[dict[str, Timing], None]:
-        return {"cpu": Timing.of([2.0] * 3, [1.0] * 3)}, None
+        return {"cpu": Timing.from_seconds([2.0] * 3, [1.0] * 3)}, None
 
     monkeypatch.setattr(module, "measure_table", table)
     monkeypatch.setattr(module, "measure_pair", pair)

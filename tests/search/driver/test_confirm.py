@@ -21,13 +21,13 @@ from search.store.files import read_json, write_json
 from search.store.studies import StudyFiles
 from search.workers.inline import InlinePool
 from spaces import InputError
-from tests.search.cases import outcome, quick_config
+from tests.search.cases import make_quick_config, outcome
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs")
-    Sweep(quick_config(directory, name="c", trials=3), NullListener()).run()
+    Sweep(make_quick_config(directory, name="c", trials=3), NullListener()).run()
     return directory
 
 
@@ -60,28 +60,28 @@ def test_in_pieces_it_is_the_same_and_the_study_stays_as_it_is(
     run_one = InlinePool.run_one
     begun: list[tuple[int, int]] = []
 
-    def interrupted(self: Any, setting: Any, spec: Any, part: Any) -> Any:
+    def interrupt(self: Any, setting: Any, spec: Any, part: Any) -> Any:
         if len(begun) == 1:
             raise KeyboardInterrupt
         begun.append((spec.number, spec.seed))
         return run_one(self, setting, spec, part)
 
-    monkeypatch.setattr(InlinePool, "run_one", interrupted)
+    monkeypatch.setattr(InlinePool, "run_one", interrupt)
 
-    def measured(*given: Any) -> dict[str, float]:
+    def measure(*given: Any) -> dict[str, float]:
         tested.append(1)
         return measure_quality(*given)
 
-    monkeypatch.setattr("search.driver.confirm.measure_quality", measured)
+    monkeypatch.setattr("search.driver.confirm.measure_quality", measure)
     with pytest.raises(KeyboardInterrupt):
         confirm("c", store, seeds=2, listener=NullListener())
     assert not tested, "no test set before all reruns are there"
 
-    def counted(self: Any, setting: Any, spec: Any, part: Any) -> Any:
+    def count_and_measure(self: Any, setting: Any, spec: Any, part: Any) -> Any:
         begun.append((spec.number, spec.seed))
         return run_one(self, setting, spec, part)
 
-    monkeypatch.setattr(InlinePool, "run_one", counted)
+    monkeypatch.setattr(InlinePool, "run_one", count_and_measure)
     found = confirm("c", store, seeds=2, listener=NullListener())
     assert len(begun) == len(set(begun)) == 2 * len(members), "nothing is run twice"
     assert len({seed for _, seed in begun}) == 2, "the same seeds for all members"

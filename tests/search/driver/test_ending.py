@@ -11,8 +11,8 @@ from search.study.config import StudyConfig
 from search.study.config_file import load_config
 from search.study.schedule import Schedule
 from spaces import InputError
-from tests.search.cases import outcome, quick_config
-from tests.search.study.test_schedule import fresh
+from tests.search.cases import make_quick_config, outcome
+from tests.search.study.test_schedule import make_fresh
 
 
 def test_a_budget_ends_and_stays_ended() -> None:
@@ -36,7 +36,7 @@ def test_a_flat_front_ends() -> None:
 
 
 def test_a_schedule_that_is_over_hands_out_nothing_and_keeps_what_runs() -> None:
-    study, over = fresh(), [False]
+    study, over = make_fresh(), [False]
     schedule = Schedule(study, 5, 5, lambda _: None, lambda _: None, lambda: over[0])
     assert schedule.next() is not None
     over[0] = True
@@ -52,7 +52,7 @@ def test_what_is_no_budget(text: str) -> None:
 
 
 def test_a_sweep_with_a_spent_budget_still_has_its_front(tmp_path: Path) -> None:
-    front = Sweep(quick_config(tmp_path, trials=6, name="s", patience=1, methods=["random"])).run()
+    front = Sweep(make_quick_config(tmp_path, trials=6, name="s", patience=1, methods=["random"])).run()
     assert 1 <= len(front.outcomes) < 6
     more = Sweep.resume("s", tmp_path).run()
     assert len(more.outcomes) >= len(front.outcomes)
@@ -61,7 +61,7 @@ def test_a_sweep_with_a_spent_budget_still_has_its_front(tmp_path: Path) -> None
 def test_more_trials_than_points_are_refused(tmp_path: Path) -> None:
     fixed = {"random": {"sparsity.flops": 0.5, "sparsity.tilt": 0.0}}
     with pytest.raises(InputError, match=r"trials = 3, but the space has only 1 point; set trials = 1"):
-        Sweep(quick_config(tmp_path, trials=3, methods=["random"], space=fixed)).plan()
+        Sweep(make_quick_config(tmp_path, trials=3, methods=["random"], space=fixed)).plan()
 
 
 def test_a_budget_shorter_than_one_trial_lets_that_one_end(tmp_path: Path) -> None:
@@ -71,6 +71,6 @@ def test_a_budget_shorter_than_one_trial_lets_that_one_end(tmp_path: Path) -> No
         def warning(self, text: str) -> None:
             heard.append(text)
 
-    front = Sweep(quick_config(tmp_path, name="s", device_budget="0.001s", methods=["random"]), Listener()).run()
+    front = Sweep(make_quick_config(tmp_path, name="s", device_budget="0.001s", methods=["random"]), Listener()).run()
     assert len(front.outcomes) == 1
     assert "the budget of 0.001s of devices is spent: 2 of 3 trials were not begun" in heard

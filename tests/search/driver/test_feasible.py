@@ -10,12 +10,12 @@ from methods.network.channels import channel_groups
 from search.driver.feasible import check_methods
 from search.study.space import study_space
 from tests.methods import cases
-from tests.methods.pivoting.test_method import wide_net
+from tests.methods.pivoting.test_method import make_wide_net
 
 
 def problem_for() -> Problem:
     return Problem(
-        model=cases.seeded(wide_net, trained=True),
+        model=cases.seeded(make_wide_net, trained=True),
         example=torch.zeros(1, *cases.IMAGE),
         train=cases.blobs(cases.IMAGE, 32),
         validation=cases.blobs(cases.IMAGE, 32, seed=1),

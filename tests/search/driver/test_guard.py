@@ -11,7 +11,7 @@ from search.driver.guard import GuardedListener
 from search.driver.sweep import train_dense
 from search.records.listener import NullListener
 from search.store.studies import StudyFiles
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 NEWS = {name for name in vars(NullListener) if not name.startswith("_")}
 
@@ -36,7 +36,7 @@ class Broken:
 def test_a_sweep_outlives_a_listener_that_fails_at_everything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     broken = Broken()
     with caplog.at_level(logging.WARNING, logger="paretoprune"):
-        front = Sweep(quick_config(tmp_path, name="a", trials=2), broken).run()
+        front = Sweep(make_quick_config(tmp_path, name="a", trials=2), broken).run()
     assert load_front("a", tmp_path).to_json() == front.to_json()
     assert StudyFiles.open(tmp_path, "a").status()["states"]["complete"] == 2
     told = [record for record in caplog.records if "Broken." in record.getMessage()]
@@ -48,7 +48,7 @@ def test_a_sweep_outlives_a_listener_that_fails_at_everything(tmp_path: Path, ca
 
 def test_training_the_dense_network_outlives_it_too(tmp_path: Path) -> None:
     broken = Broken()
-    assert train_dense(quick_config(tmp_path), broken).metrics["accuracy"] > 0
+    assert train_dense(make_quick_config(tmp_path), broken).metrics["accuracy"] > 0
     assert "dense_epoch" in broken.heard
 
 
@@ -65,4 +65,4 @@ def test_an_interrupt_in_a_listener_ends_the_sweep(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Sweep(quick_config(tmp_path, trials=2), Interrupting()).run()
+        Sweep(make_quick_config(tmp_path, trials=2), Interrupting()).run()

@@ -17,14 +17,14 @@ from search.driver import keeping
 from search.driver.mirror import mirror_study
 from search.store.studies import StudyFiles, study_names
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 from tests.search.driver.test_reconciliation import Heard, resume
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs")
-    Sweep(quick_config(directory, name="a", trials=2)).run()
+    Sweep(make_quick_config(directory, name="a", trials=2)).run()
     return directory
 
 
@@ -41,14 +41,14 @@ def trials_in(uri: str) -> list[str]:
     return sorted(f"{run.data.tags['trial']} {run.info.status}" for run in runs)
 
 
-def unexpected(heard: Heard) -> list[str]:
+def list_unexpected(heard: Heard) -> list[str]:
     """What was warned of, but for the hypervolume: networks trained for an epoch lose more than it looks at."""
     return [text for text in heard.warnings if "max_drop" not in text]
 
 
 def test_a_store_that_was_copied_goes_on_with_its_mlflow_runs(store: Path) -> None:
     heard = resume(store)
-    assert unexpected(heard) == [] and heard.ran == []
+    assert list_unexpected(heard) == [] and heard.ran == []
     assert trials_in(f"sqlite:///{store}/mlflow.db") == ["0 FINISHED", "1 FINISHED"]
 
 
@@ -76,7 +76,7 @@ def test_an_mlflow_server_that_is_gone_is_refused_at_first_and_a_warning_later(s
     Sweep.resume("a", store, heard, trials=3, moved={"tracking_uri": "http://127.0.0.1:9"}).run()
     assert heard.ran == [2] and "nothing answers at the tracking URI" in heard.warnings[0]
     with pytest.raises(InputError, match="nothing answers at the tracking URI"):
-        Sweep(quick_config(store, name="b", tracking_uri="http://127.0.0.1:9")).run()
+        Sweep(make_quick_config(store, name="b", tracking_uri="http://127.0.0.1:9")).run()
 
 
 def test_the_mirror_can_be_made_again_anywhere(store: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_study_is_renamed_everywhere(store: Path) -> None:
     assert optuna.get_all_study_names(f"sqlite:///{store}/optuna.db") == ["better"]
     heard = Heard()
     Sweep.resume("better", store, heard).run()
-    assert heard.ran == [] and unexpected(heard) == []
+    assert heard.ran == [] and list_unexpected(heard) == []
     with pytest.raises(InputError, match="study 'better' exists"):
         keeping.rename(store, "better", "better")
     with pytest.raises(InputError, match="is not allowed"):
@@ -139,8 +139,8 @@ def test_a_trial_that_is_given_up_runs_again(store: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_a_store_that_may_only_be_read_is_checked(number: int, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
     assert keeping.check(StudyFiles.open(store, "a")) == []

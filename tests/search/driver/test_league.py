@@ -15,16 +15,16 @@ from search.records.league import DENSE, LeagueRow, read_csv, write_csv
 from search.report.league import league_table
 from search.store.files import write_atomically
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 ARMS = ("random[round_to=2]", "sdprun[preset=paper]")
 
 
 def league(directory: Path, name: str = "l", arms: tuple[str, ...] = ARMS, seeds: int = 2) -> League:
-    return League(quick_config(directory, shares=[0.6, 0.4]), arms, name, seeds)
+    return League(make_quick_config(directory, shares=[0.6, 0.4]), arms, name, seeds)
 
 
-def without_time(rows: list[LeagueRow]) -> list[LeagueRow]:
+def drop_time(rows: list[LeagueRow]) -> list[LeagueRow]:
     return [replace(row, seconds=0.0) for row in rows]
 
 
@@ -61,7 +61,7 @@ def test_in_pieces_it_is_the_same(whole: League, tmp_path: Path) -> None:
     for seeds in (1, 2):
         pieces = league(tmp_path, seeds=seeds)
         pieces.run()
-    assert repr(without_time(pieces.rows())) == repr(without_time(whole.rows()))
+    assert repr(drop_time(pieces.rows())) == repr(drop_time(whole.rows()))
     before = pieces.csv.read_text(encoding="utf-8")
     pieces.run()
     assert pieces.csv.read_text(encoding="utf-8") == before, "nothing is run twice"
@@ -84,13 +84,13 @@ def test_rows_are_repeatable_and_a_changed_one_is_found(whole: League) -> None:
 def test_the_command_makes_the_table_from_the_csv_alone(whole: League, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["league", "--csv", str(whole.csv), "--to", str(tmp_path / "t.md")])
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "t.md").read_text(encoding="utf-8") == league_table(whole.rows(), whole.about())
+    assert (tmp_path / "t.md").read_text(encoding="utf-8") == league_table(whole.rows(), whole.describe())
     missing = CliRunner().invoke(app, ["league", "--csv", str(tmp_path / "no.csv")])
     assert missing.exit_code == 2
 
 
 def test_another_comparison_is_not_mixed_in(whole: League) -> None:
-    other = quick_config(whole.config.directory, finetune={"epochs": 1}, shares=[0.6])
+    other = make_quick_config(whole.config.directory, finetune={"epochs": 1}, shares=[0.6])
     with pytest.raises(InputError, match=r"league 'l' was begun with epochs = 0\.5, not 1\.0; give another name"):
         League(other, (), "l").run()
     with pytest.raises(InputError, match="unknown method 'incregg'; did you mean 'increg'"):
@@ -98,7 +98,7 @@ def test_another_comparison_is_not_mixed_in(whole: League) -> None:
 
 
 def test_a_failure_is_a_row(tmp_path: Path) -> None:
-    job = League(quick_config(tmp_path, shares=[0.5]), ("eigendamage[variant=nothing]", "increg"), "f", seeds=1)
+    job = League(make_quick_config(tmp_path, shares=[0.5]), ("eigendamage[variant=nothing]", "increg"), "f", seeds=1)
     job.config = job.config.model_copy(update={"finetune": job.config.finetune.model_copy(update={"epochs": 0.05})})
     rows = {row.arm: row for row in job.run()}
     assert rows["eigendamage[variant=nothing]"].state == "failed"

@@ -10,11 +10,11 @@ from paretoprune import Sweep
 from search.driver.networks import model_source
 from search.store.files import write_json
 from search.store.studies import StudyFiles
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 
 def test_mlflow_gets_the_program_that_was_exported_and_checked(tmp_path: Path) -> None:
-    Sweep(quick_config(tmp_path, name="a", trials=1)).run()
+    Sweep(make_quick_config(tmp_path, name="a", trials=1)).run()
     files = StudyFiles.open(tmp_path, "a")
     (member,) = files.front().members
     folder, copy = files.root / "networks" / f"{member.trial:04d}", tmp_path / "copy.pt2"

@@ -12,7 +12,7 @@ from search.driver.sweep import Sweep
 from search.records.listener import NullListener
 from search.study.samplers.base import Aim
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 HERE = "tests.search.driver.test_prepare"
 
@@ -49,6 +49,6 @@ class Moody:
 def test_parts_of_the_wrong_kind(tmp_path: Path, given: dict[str, Any], said: str) -> None:
     assert math  # a module to be named
     with pytest.raises(InputError, match=said) as caught:
-        Sweep(quick_config(tmp_path, **given), NullListener()).run()
+        Sweep(make_quick_config(tmp_path, **given), NullListener()).run()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "studies").exists() and not (tmp_path / "dense").exists()

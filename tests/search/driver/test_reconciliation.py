@@ -12,7 +12,7 @@ from paretoprune import Sweep
 from search.records.listener import NullListener
 from search.store.studies import StudyFiles
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 
 class Heard(NullListener):
@@ -32,7 +32,7 @@ class Heard(NullListener):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs")
-    Sweep(quick_config(directory, name="a", trials=4)).run()
+    Sweep(make_quick_config(directory, name="a", trials=4)).run()
     return directory
 
 
@@ -97,5 +97,5 @@ def test_a_name_whose_folder_is_gone_is_refused_before_anything_is_trained(store
     shutil.rmtree(store / "studies" / "a")
     shutil.rmtree(store / "dense")
     with pytest.raises(InputError, match="still has a study 'a', whose folder is gone; remove it with `paretoprune de"):
-        Sweep(quick_config(store, name="a", trials=4)).run()
+        Sweep(make_quick_config(store, name="a", trials=4)).run()
     assert not (store / "dense").exists()

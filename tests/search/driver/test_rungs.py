@@ -15,7 +15,7 @@ from search.study.config import StudyConfig
 from search.study.config_file import load_config
 from search.workers.inline import InlinePool
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 TRIALS = 9
 
@@ -28,7 +28,7 @@ def halving(directory: Path, **changes: Any) -> StudyConfig:
         "scheduler": "mo-asha",
         "scheduler_options": {"rungs": [0.2, 0.6]},
     }
-    return quick_config(directory, **(fields | changes))
+    return make_quick_config(directory, **(fields | changes))
 
 
 def results(files: StudyFiles) -> list[tuple[Any, ...]]:
@@ -51,7 +51,7 @@ def test_partial_results_never_enter_the_front(whole: StudyFiles) -> None:
     stopped = [outcome for outcome in outcomes if outcome.state == "stopped"]
     assert all(not each.metrics and 1 <= len(each.history) < 4 for each in stopped)
     assert all("a rung from which others went on" in (each.error or "") for each in stopped)
-    assert whole.paused_numbers() == [] and not list((whole.root / "checkpoints").glob("*"))
+    assert whole.list_paused() == [] and not list((whole.root / "checkpoints").glob("*"))
     counts = whole.status()["states"]
     assert counts["stopped"] == len(stopped) and counts["failed"] == counts["waiting"] == 0 and "paused" not in counts
 
@@ -73,13 +73,13 @@ def test_a_sweep_that_was_interrupted_ends_as_one_that_was_not(
 ) -> None:
     run_one, left = InlinePool.run_one, [legs]
 
-    def interrupted(self: InlinePool, *arguments: Any) -> Outcome:
+    def interrupt(self: InlinePool, *arguments: Any) -> Outcome:
         left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt
         return run_one(self, *arguments)
 
-    monkeypatch.setattr(InlinePool, "run_one", interrupted)
+    monkeypatch.setattr(InlinePool, "run_one", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Sweep(halving(tmp_path)).run()
     if legs == 9:

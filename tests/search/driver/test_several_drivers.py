@@ -41,7 +41,7 @@ def test_a_second_driver_joins_and_takes_over_from_one_that_is_killed(tmp_path: 
         second = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while first.poll() is None and second.poll() is None and not list((files.root / "drivers").glob("*.lock")):
             time.sleep(0.05)
-        assert files.driven() and files.led()
+        assert files.is_driven() and files.is_locked()
         first.kill()
         first.wait()
         out, err = second.communicate(timeout=300)

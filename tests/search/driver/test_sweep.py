@@ -19,14 +19,14 @@ from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
 from search.tasks.workload import Workload
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run store with a finished study ``base`` of four trials, one of which fails."""
     directory = tmp_path_factory.mktemp("runs")
-    config = quick_config(directory, name="base", trials=4)
+    config = make_quick_config(directory, name="base", trials=4)
     with pytest.MonkeyPatch.context() as patch:
         _break_trial(patch, 2)
         Sweep(config).run()
@@ -103,13 +103,13 @@ def test_same_seed_same_front_and_the_dense_network_is_trained_once(store: Path)
         return [(m.trial, m.method, m.accuracy, m.flops) for m in (*front.members, *front.dominated)]
 
     dense_before = sorted((store / "dense").iterdir())
-    fronts = [Sweep(quick_config(store, name=name)).run() for name in ("again-1", "again-2")]
+    fronts = [Sweep(make_quick_config(store, name=name)).run() for name in ("again-1", "again-2")]
     assert numbers(fronts[0]) == numbers(fronts[1])
     assert sorted((store / "dense").iterdir()) == dense_before
 
 
 def test_a_finished_study_can_be_gone_on_with(store: Path) -> None:
-    Sweep(quick_config(store, name="more", trials=2)).run()
+    Sweep(make_quick_config(store, name="more", trials=2)).run()
     before = {p: p.stat().st_mtime_ns for p in (store / "studies" / "more" / "trials").glob("*/outcome.json")}
     front = Sweep.resume("more", store, trials=3).run()
     assert len(front.outcomes) == 3
@@ -122,7 +122,7 @@ def test_a_finished_study_can_be_gone_on_with(store: Path) -> None:
 
 def test_names_are_not_taken_twice(store: Path) -> None:
     with pytest.raises(InputError, match="study 'base' exists; continue it with `paretoprune resume base`"):
-        Sweep(quick_config(store, name="base")).run()
+        Sweep(make_quick_config(store, name="base")).run()
 
 
 class Heard:
@@ -162,7 +162,7 @@ class Heard:
 
 def test_listener_hears_everything_in_order(tmp_path: Path) -> None:
     heard = Heard()
-    Sweep(quick_config(tmp_path, name="told", trials=1), heard).run()
+    Sweep(make_quick_config(tmp_path, name="told", trials=1), heard).run()
     quick_network_says = [event for event in heard.events if "max_drop" in event]  # it loses more than 5 points
     assert len(quick_network_says) <= 1
     assert [event for event in heard.events if event not in quick_network_says] == [
@@ -178,7 +178,7 @@ def test_listener_hears_everything_in_order(tmp_path: Path) -> None:
 
 
 def test_plan_writes_nothing(tmp_path: Path) -> None:
-    plan = Sweep(quick_config(tmp_path / "none")).plan()
+    plan = Sweep(make_quick_config(tmp_path / "none")).plan()
     assert plan.to_json()["dense"] == {"flops": 763520, "params": 77754}
     assert plan.smallest < 0.02 * plan.cost.dense
     assert not (tmp_path / "none").exists()
@@ -186,8 +186,8 @@ def test_plan_writes_nothing(tmp_path: Path) -> None:
 
 def test_methods_are_compared_at_their_defaults(tmp_path: Path) -> None:
     options = {"methods": ("magnitude", "random"), "shares": (0.6, 0.3), "sampler": "defaults"}
-    planned = Sweep(quick_config(tmp_path, **options, trials=4)).plan()
+    planned = Sweep(make_quick_config(tmp_path, **options, trials=4)).plan()
     shares = [(point["method"], point[f"{point['method']}.sparsity.flops"]) for point in planned.first]
     assert shares == [("magnitude", 0.6), ("random", 0.6), ("magnitude", 0.3), ("random", 0.3)]
     with pytest.raises(InputError, match=r"4 points \(2 methods at 2 shares of the FLOPs\), trials = 5 are too many"):
-        Sweep(quick_config(tmp_path, **options, trials=5)).plan()
+        Sweep(make_quick_config(tmp_path, **options, trials=5)).plan()

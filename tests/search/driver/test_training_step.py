@@ -11,10 +11,10 @@ from search.driver.training_step import LARGE_BATCH, MEASURED_BATCH, Training, m
 def test_a_fast_step_is_split_into_a_fixed_part_and_one_for_each_example(monkeypatch: pytest.MonkeyPatch) -> None:
     times = {MEASURED_BATCH: 0.014, LARGE_BATCH: 0.042}  # 10 ms and 1 ms for each example
 
-    def timed(model: nn.Module, batch: Tensor) -> float:
+    def take_time(model: nn.Module, batch: Tensor) -> float:
         return times[len(batch)]
 
-    monkeypatch.setattr(training_step, "_step_seconds", timed)
+    monkeypatch.setattr(training_step, "_step_seconds", take_time)
     found = measure_training(nn.Linear(3, 2), torch.zeros(1, 3))
     assert found is not None
     assert found.seconds == pytest.approx(0.001) and found.fixed_seconds == pytest.approx(0.010)
@@ -25,11 +25,11 @@ def test_a_fast_step_is_split_into_a_fixed_part_and_one_for_each_example(monkeyp
 def test_a_slow_step_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def timed(model: nn.Module, batch: Tensor) -> float:
+    def take_time(model: nn.Module, batch: Tensor) -> float:
         sizes.append(len(batch))
         return 2.0
 
-    monkeypatch.setattr(training_step, "_step_seconds", timed)
+    monkeypatch.setattr(training_step, "_step_seconds", take_time)
     found = measure_training(nn.Linear(3, 2), torch.zeros(1, 3))
     assert found == Training(0.5, 0.0, 3 * 8 * 4) and sizes == [MEASURED_BATCH]
 

@@ -19,7 +19,7 @@ from search.store.studies import StudyFiles
 from search.study.config import StudyConfig
 from search.tracking.records import trial_metrics
 from spaces import InputError
-from tests.search.cases import outcome, quick_config
+from tests.search.cases import make_quick_config, outcome
 
 LINE = [(0.0, 0.2), (0.5, 0.5), (1.0, 0.3)]
 CURVE = [(0.0, 0.2), (0.25, 0.21), (1.0, 0.3)]
@@ -28,7 +28,7 @@ CURVE = [(0.0, 0.2), (0.25, 0.21), (1.0, 0.3)]
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> StudyFiles:
     directory = tmp_path_factory.mktemp("runs")
-    config = quick_config(directory, name="v", trials=1, methods=["magnitude"])
+    config = make_quick_config(directory, name="v", trials=1, methods=["magnitude"])
     Sweep(StudyConfig.model_validate(config.model_dump())).run()
     return StudyFiles.open(directory, "v")
 
@@ -86,7 +86,7 @@ def test_the_command_measures_prints_and_draws(files: StudyFiles, tmp_path: Path
     losses = [loss for _, loss in told["profiles"]["line"]]
     assert told["loss_unpruned"] == losses[0] and told["loss_pruned"] == losses[-1]
     assert told["line_barrier"] == max(losses) - max(losses[0], losses[-1])
-    assert sum(map(len, files.kept(0).values())) == sum(kept for kept, _ in files.outcome(0).widths.values())
+    assert sum(map(len, files.read_kept(0).values())) == sum(kept for kept, _ in files.outcome(0).widths.values())
 
 
 def test_a_name_without_a_picture_is_refused_before_anything_is_measured(files: StudyFiles) -> None:
@@ -96,13 +96,13 @@ def test_a_name_without_a_picture_is_refused_before_anything_is_measured(files: 
 
 def test_trials_without_a_place_in_the_dense_network_are_refused(files: StudyFiles) -> None:
     stored = files.folder(0) / "kept.json"
-    kept = files.kept(0)
+    kept = files.read_kept(0)
     try:
         write_json(stored, {name: units[:-1] or units for name, units in kept.items()})
         with pytest.raises(AssertionError, match=r"the pruned network is not the dense one less some channels: \S+"):
             run(files, "v", "0")
         stored.unlink()
         with pytest.raises(InputError, match="trial 0 of study 'v' was written by an earlier version"):
-            files.kept(0)
+            files.read_kept(0)
     finally:
         write_json(stored, kept)

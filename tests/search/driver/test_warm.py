@@ -17,7 +17,7 @@ from search.study.config import StudyConfig
 from search.study.config_file import load_config
 from search.study.space import study_space
 from spaces import InputError, LayerGroup
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 GROUPS = [LayerGroup("conv1", 16, "8x8", 0.0), LayerGroup("conv2", 32, "4x4", 1.0)]
 
@@ -28,21 +28,21 @@ SPACE = study_space(("magnitude",), GROUPS, "flops", {})
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs")
-    Sweep(quick_config(directory, name="first", trials=4)).run()
+    Sweep(make_quick_config(directory, name="first", trials=4)).run()
     return directory
 
 
-def planned(store: Path, **changes: Any) -> Any:
-    return Sweep(quick_config(store, name="second", warm_start=["first"], **changes)).plan()
+def make_plan(store: Path, **changes: Any) -> Any:
+    return Sweep(make_quick_config(store, name="second", warm_start=["first"], **changes)).plan()
 
 
 def test_trials_of_the_same_network_are_known_from_the_start(store: Path) -> None:
-    plan = planned(store)
+    plan = make_plan(store)
     assert len(plan.earlier) == 4 and plan.first == []
     assert any("the sampler knows its 4 trials of the same network" in line for line in plan.warnings)
-    new = planned(store, methods=["magnitude", "random", "eigendamage"])
+    new = make_plan(store, methods=["magnitude", "random", "eigendamage"])
     assert [point["method"] for point in new.first] == ["eigendamage"], "what was not tried is tried first"
-    other = planned(store, methods=["magnitude"])
+    other = make_plan(store, methods=["magnitude"])
     assert {each["method"] for each in other.earlier} == {"magnitude"}
     assert any("are left out, which are not of this space" in line for line in other.warnings)
 
@@ -56,14 +56,14 @@ def test_trials_of_the_same_network_are_known_from_the_start(store: Path) -> Non
     ],
 )
 def test_of_other_studies_points_are_tried_first(store: Path, changes: dict[str, Any], why: str) -> None:
-    plan = planned(store, trials=9, **changes)
+    plan = make_plan(store, trials=9, **changes)
     members = StudyFiles(store, "first").front().members
     assert plan.earlier == [] and len(plan.first) >= min(3, len(members))
     assert any(why in line and "points of its front are tried first" in line for line in plan.warnings)
 
 
 def test_a_sweep_that_was_warmed_goes_on_without_the_earlier_study(store: Path) -> None:
-    Sweep(quick_config(store, name="third", warm_start=["first"], trials=3)).run()
+    Sweep(make_quick_config(store, name="third", warm_start=["first"], trials=3)).run()
     record = StudyFiles(store, "third").record()
     assert len(record["earlier"]) == 4
     front = Sweep.resume("third", store, trials=4).run()
@@ -74,16 +74,18 @@ def test_a_sweep_that_was_warmed_goes_on_without_the_earlier_study(store: Path) 
 
 def test_what_cannot_warm_a_study(store: Path) -> None:
     with pytest.raises(InputError, match="unknown study 'frst'; did you mean 'first'"):
-        Sweep(quick_config(store, warm_start=["frst"])).plan()
+        Sweep(make_quick_config(store, warm_start=["frst"])).plan()
     with pytest.raises(InputError, match="study 'first' is of another problem: its task is 'classification'"):
-        config = quick_config(store, warm_start=["first"])
+        config = make_quick_config(store, warm_start=["first"])
         read_earlier(config.model_copy(update={"task": "regression"}), Sweep(config).plan().workload, SPACE, 1, {}, [])
     with pytest.raises(InputError, match="tells nothing of what is searched for here: it has no predicted_damage"):
         Sweep(
-            quick_config(store, warm_start=["first"], methods=["eigendamage"], objectives=["predicted_damage", "flops"])
+            make_quick_config(
+                store, warm_start=["first"], methods=["eigendamage"], objectives=["predicted_damage", "flops"]
+            )
         ).plan()
     with pytest.raises(InputError, match="'a/b' is no study's folder"):
-        Sweep(quick_config(store, warm_start=["a/b"])).plan()
+        Sweep(make_quick_config(store, warm_start=["a/b"])).plan()
 
 
 def test_points_are_brought_into_another_space() -> None:
@@ -110,11 +112,11 @@ def test_points_of_a_configuration_are_tried_first(tmp_path: Path) -> None:
         ([{"method": "random"}, {"method": "magnitude"}], "points: 2 are given, for 1 trials"),
     ):
         with pytest.raises((InputError, ValidationError), match=match):
-            Sweep(quick_config(tmp_path, points=points, trials=1)).plan()
+            Sweep(make_quick_config(tmp_path, points=points, trials=1)).plan()
 
 
 def test_a_point_that_was_queued_is_tried_next(store: Path) -> None:
-    Sweep(quick_config(store, name="queue", trials=2, max_flops="80%")).run()
+    Sweep(make_quick_config(store, name="queue", trials=2, max_flops="80%")).run()
     files = StudyFiles(store, "queue")
     point, notes = enqueue_point(files, "random", {"sparsity.flops": 0.31})
     assert point["random.sparsity.flops"] == 0.31 and "--trials 3` runs all of them" in notes[0]

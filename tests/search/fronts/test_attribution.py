@@ -8,7 +8,7 @@ from search.objectives import load_objectives
 from search.records.outcome import DenseRow, Outcome
 from tests.search.cases import outcome
 
-DENSE = DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0)
+DENSE = DenseRow.from_metrics(accuracy=0.98, flops=1000, params=200, seconds=8.0)
 
 
 def trial(number: int, method: str, accuracy: float, flops: float) -> Outcome:

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from search.fronts.dominance import hypervolume, knee, non_dominated
+from search.fronts.dominance import find_non_dominated, hypervolume, knee
 from search.fronts.front import PICKS, Front, Member
 from search.objectives import OBJECTIVES, Objective, load_objectives
 from search.records.outcome import DenseRow, Outcome
 from spaces import InputError
 from tests.search.cases import outcome
 
-DENSE = DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_metrics={"accuracy": 0.97})
+DENSE = DenseRow.from_metrics(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_metrics={"accuracy": 0.97})
 SIDE = 5  # integer coordinates 0..SIDE make ties and duplicates common
 
 patient = settings(deadline=None, max_examples=60)
@@ -38,11 +38,11 @@ def clouds(draw: st.DrawFn, objectives: int | None = None) -> tuple[np.ndarray, 
     return np.array(points, dtype=float).reshape(-1, count), maximise
 
 
-def as_losses(points: np.ndarray, maximise: list[bool]) -> np.ndarray:
+def convert_to_losses(points: np.ndarray, maximise: list[bool]) -> np.ndarray:
     return np.where(maximise, SIDE - points, points)
 
 
-def covered_cells(losses: np.ndarray, worst: int) -> int:
+def count_covered_cells(losses: np.ndarray, worst: int) -> int:
     """Count the unit cells between the points and the reference, one by one."""
     cells = itertools.product(range(worst), repeat=losses.shape[1])
     return sum(any((point <= cell).all() for point in losses) for cell in map(np.array, cells))
@@ -52,7 +52,7 @@ def covered_cells(losses: np.ndarray, worst: int) -> int:
 @given(clouds())
 def test_non_dominated_points_are_those_that_none_beats(cloud: tuple[np.ndarray, list[bool]]) -> None:
     points, maximise = cloud
-    losses = as_losses(points, maximise)
+    losses = convert_to_losses(points, maximise)
     expected = [
         not any(
             (other <= one).all() and ((other < one).any() or earlier < index)
@@ -61,16 +61,16 @@ def test_non_dominated_points_are_those_that_none_beats(cloud: tuple[np.ndarray,
         )
         for index, one in enumerate(losses)
     ]
-    assert non_dominated(points, maximise).tolist() == expected
+    assert find_non_dominated(points, maximise).tolist() == expected
 
 
 def test_of_duplicates_the_first_counts() -> None:
     points = [[0.5, 3.0], [0.9, 7.0], [0.5, 3.0], [0.9, 7.0], [0.9, 8.0]]
-    assert non_dominated(points, [True, False]).tolist() == [True, True, False, False, False]
+    assert find_non_dominated(points, [True, False]).tolist() == [True, True, False, False, False]
 
 
 def test_a_front_of_nothing_is_empty() -> None:
-    assert non_dominated([], [True, False]).shape == (0,)
+    assert find_non_dominated([], [True, False]).shape == (0,)
     assert hypervolume([], [0.0, 1.0], [True, False]) == 0.0
     with pytest.raises(ValueError, match="a front without points has no knee"):
         knee([], [True, False])
@@ -79,7 +79,7 @@ def test_a_front_of_nothing_is_empty() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="must be finite"):
-        non_dominated([[0.5, bad]], [True, False])
+        find_non_dominated([[0.5, bad]], [True, False])
     with pytest.raises(ValueError, match="must be finite"):
         hypervolume([[0.5, 1.0]], [0.0, bad], [True, False])
 
@@ -89,7 +89,7 @@ def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
 def test_hypervolume_is_the_number_of_unit_cells_covered(cloud: tuple[np.ndarray, list[bool]]) -> None:
     points, maximise = cloud
     reference = np.where(maximise, 0, SIDE).astype(float)
-    expected = covered_cells(as_losses(points, maximise), SIDE)
+    expected = count_covered_cells(convert_to_losses(points, maximise), SIDE)
     assert hypervolume(points, reference.tolist(), maximise) == expected
 
 
@@ -128,7 +128,7 @@ def test_order_and_dominated_points_do_not_change_the_hypervolume(
 ) -> None:
     points, maximise = cloud
     reference = np.where(maximise, 0, SIDE).astype(float).tolist()
-    front = points[non_dominated(points, maximise)].tolist()
+    front = points[find_non_dominated(points, maximise)].tolist()
     rng.shuffle(front)
     assert hypervolume(front, reference, maximise) == hypervolume(points, reference, maximise)
 
@@ -143,7 +143,7 @@ def distance_above_chord(front: np.ndarray) -> np.ndarray:
 @given(clouds(objectives=2))
 def test_the_knee_is_farthest_from_the_chord(cloud: tuple[np.ndarray, list[bool]]) -> None:
     points, _ = cloud
-    front = points[non_dominated(points, [False, True])]
+    front = points[find_non_dominated(points, [False, True])]
     assume(len(front) >= 2)
     distances = distance_above_chord(front)
     assert distances[knee(front, [False, True])] == pytest.approx(distances.max())
@@ -153,7 +153,7 @@ def test_the_knee_is_farthest_from_the_chord(cloud: tuple[np.ndarray, list[bool]
 @given(clouds(), st.data())
 def test_units_and_signs_do_not_move_the_knee(cloud: tuple[np.ndarray, list[bool]], data: st.DataObject) -> None:
     points, maximise = cloud
-    front = points[non_dominated(points, maximise)]
+    front = points[find_non_dominated(points, maximise)]
     assume(len(front))
     # Powers of two and whole offsets keep the arithmetic exact, and with it ties.
     factors = np.array([2.0 ** data.draw(st.integers(-8, 8)) for _ in maximise])
@@ -175,7 +175,7 @@ def trial(number: int, accuracy: float, flops: int, params: int = 100, method: s
     return outcome(number, method=method, metrics=metrics, point={"sparsity.ratio": flops / 1000})
 
 
-def small_front(**changes: Any) -> Front:
+def make_front(**changes: Any) -> Front:
     """Dense: 98 %, 1000 FLOPs. Trials 4, 1, 3, 0 are the front; 2 is dominated, 5 repeats 3."""
     outcomes = [
         trial(0, 0.979, 600, 150, "increg"),
@@ -194,26 +194,26 @@ def numbers(front: Front) -> list[int]:
 
 
 def test_members_come_by_ascending_flops() -> None:
-    front = small_front()
+    front = make_front()
     assert numbers(front) == [4, 1, 3, 0]
     assert [member.trial for member in front.dominated] == [5, 2]
 
 
 def test_among_equal_flops_the_best_comes_first() -> None:
     outcomes = (trial(0, 0.90, 500, params=100), trial(1, 0.95, 500, params=150), trial(2, 0.85, 400, params=160))
-    front = small_front(outcomes=outcomes, objectives=load_objectives("accuracy,flops,params"))
+    front = make_front(outcomes=outcomes, objectives=load_objectives("accuracy,flops,params"))
     assert numbers(front) == [2, 1, 0]
 
 
 def test_other_objectives_make_another_front() -> None:
     outcomes = [trial(0, 0.96, 200, 80), trial(1, 0.97, 300, 90), trial(2, 0.96, 250, 70)]
-    assert numbers(small_front(outcomes=outcomes)) == [0, 1]
-    assert numbers(small_front(outcomes=outcomes, objectives=load_objectives("accuracy,params"))) == [2, 1]
-    assert numbers(small_front(outcomes=outcomes, objectives=load_objectives("accuracy,flops,params"))) == [0, 2, 1]
+    assert numbers(make_front(outcomes=outcomes)) == [0, 1]
+    assert numbers(make_front(outcomes=outcomes, objectives=load_objectives("accuracy,params"))) == [2, 1]
+    assert numbers(make_front(outcomes=outcomes, objectives=load_objectives("accuracy,flops,params"))) == [0, 2, 1]
 
 
 def test_shares_are_of_the_dense_network() -> None:
-    member = small_front().members[1]
+    member = make_front().members[1]
     assert (member.flops, member.flops_share, member.params, member.params_share) == (200, 0.2, 60, 0.3)
 
 
@@ -231,7 +231,7 @@ def test_shares_are_of_the_dense_network() -> None:
     ],
 )
 def test_filters_keep_what_meets_all_limits(limits: dict[str, Any], expected: list[int]) -> None:
-    assert numbers(small_front().filter(**limits)) == expected
+    assert numbers(make_front().filter(**limits)) == expected
 
 
 @st.composite
@@ -242,7 +242,7 @@ def fronts(draw: st.DrawFn) -> Front:
         trial(number, accuracy / 20, 100 * flops, 20 * params, methods[number % 2])
         for number, (accuracy, flops, params) in enumerate(rows)
     ]
-    return small_front(outcomes=outcomes)
+    return make_front(outcomes=outcomes)
 
 
 @patient
@@ -257,7 +257,7 @@ def test_a_filtered_front_is_the_front_of_what_was_kept(front: Front, flops: int
         and each.metrics["params"] <= 20 * params
     ]
     assert list(shown.outcomes) == kept
-    assert numbers(shown) == numbers(small_front(outcomes=kept))
+    assert numbers(shown) == numbers(make_front(outcomes=kept))
     # Front members that meet the limits stay on the front.
     assert {m.trial for m in front.members} & {each.number for each in kept} <= set(numbers(shown))
     assert shown.hypervolume() <= front.hypervolume() + 1e-12
@@ -272,11 +272,11 @@ def test_filters_can_be_chained(front: Front, first: int, second: int) -> None:
 
 def test_a_method_that_no_trial_used_is_refused() -> None:
     with pytest.raises(InputError, match="unknown method of this study 'incregg'; did you mean 'increg'"):
-        small_front().filter(method="incregg")
+        make_front().filter(method="incregg")
 
 
 def test_picks() -> None:
-    front = small_front()
+    front = make_front()
     assert front.best().trial == 0
     assert front.knee().trial == 1
     # Exactly half a percentage point is within half a percentage point.
@@ -287,11 +287,11 @@ def test_picks() -> None:
 
 
 def test_of_two_members_the_more_accurate_is_the_knee() -> None:
-    assert small_front(outcomes=[trial(0, 0.1, 10), trial(1, 0.97, 300)]).knee().trial == 1
+    assert make_front(outcomes=[trial(0, 0.1, 10), trial(1, 0.97, 300)]).knee().trial == 1
 
 
 def test_picks_that_cannot_be_teach() -> None:
-    front = small_front()
+    front = make_front()
     with pytest.raises(InputError, match="unknown rule 'kneee'; did you mean 'knee'"):
         front.pick("kneee")
     with pytest.raises(InputError, match=r"within 0.05 percentage points of the dense one; .* lost 0.10"):
@@ -304,8 +304,8 @@ def test_picks_that_cannot_be_teach() -> None:
 
 
 def test_sorting() -> None:
-    front = small_front()
-    orders = {by: [member.trial for member in front.sorted(by)] for by in front.orders}
+    front = make_front()
+    orders = {by: [member.trial for member in front.sort(by)] for by in front.orders}
     assert orders == {
         "accuracy": [0, 3, 1, 4],
         "flops": [4, 1, 3, 0],
@@ -315,19 +315,19 @@ def test_sorting() -> None:
         "trial": [0, 1, 3, 4],
     }
     with pytest.raises(InputError, match="unknown order 'acuracy'; did you mean 'accuracy'"):
-        front.sorted("acuracy")
+        front.sort("acuracy")
 
 
 def test_linear_hypervolume_is_the_area_between_the_dense_network_and_the_ideal() -> None:
     # Strips of the unit square of accuracy against 1 - share, from the cheapest to the dearest member.
     expected = 0.70 * (0.2 - 0.1) + 0.96 * (0.3 - 0.2) + 0.975 * (0.6 - 0.3) + 0.979 * (1 - 0.6)
-    assert small_front().linear_hypervolume() == pytest.approx(expected)
-    assert small_front(outcomes=[]).linear_hypervolume() == 0
-    assert small_front(outcomes=[trial(0, 0.99, 1000)]).linear_hypervolume() == 0
+    assert make_front().linear_hypervolume() == pytest.approx(expected)
+    assert make_front(outcomes=[]).linear_hypervolume() == 0
+    assert make_front(outcomes=[trial(0, 0.99, 1000)]).linear_hypervolume() == 0
 
 
 def test_json_is_what_others_build_on() -> None:
-    front = small_front()
+    front = make_front()
     data = front.to_json()
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert list(data) == ["study", "objectives", "dense", "hypervolume", "linear_hypervolume", "members"]
@@ -349,11 +349,11 @@ def test_json_is_what_others_build_on() -> None:
 
 def test_test_accuracy_is_told_once_it_is_known() -> None:
     tested = outcome(0, metrics=trial(0, 0.9, 100).metrics, test_metrics={"accuracy": 0.89})
-    assert small_front(outcomes=[tested]).to_json()["members"][0]["test_accuracy"] == 0.89
+    assert make_front(outcomes=[tested]).to_json()["members"][0]["test_accuracy"] == 0.89
 
 
 def test_csv_starts_with_the_dense_network() -> None:
-    rows = list(csv.DictReader(io.StringIO(small_front().to_csv())))
+    rows = list(csv.DictReader(io.StringIO(make_front().to_csv())))
     assert [row["trial"] for row in rows] == ["", "4", "1", "3", "0"]
     assert (rows[0]["method"], rows[0]["flops_share"], rows[0]["test_accuracy"]) == ("dense", "1.0", "0.97")
     assert (rows[3]["drop"], rows[3]["point.sparsity.ratio"]) == ("0.5", "0.3")
@@ -361,7 +361,7 @@ def test_csv_starts_with_the_dense_network() -> None:
 
 @pytest.mark.parametrize("limit", ["100%", 50])
 def test_table_starts_with_the_dense_network(limit: str | int) -> None:
-    front = small_front().filter(max_flops=limit)
+    front = make_front().filter(max_flops=limit)
     table = front.table()
     assert len(table) == 1 + len(front.members)
     assert table["method"].iloc[0] == "dense"
@@ -372,25 +372,25 @@ def test_table_starts_with_the_dense_network(limit: str | int) -> None:
 
 def test_members_rebuild_their_network() -> None:
     networks: dict[int, Any] = {3: object(), 1: object()}
-    front = small_front(rebuild=networks.__getitem__)
+    front = make_front(rebuild=networks.__getitem__)
     assert front.filter(max_flops="50%").best().model() is networks[3]
     assert front.knee().model() is networks[1]
     with pytest.raises(ValueError, match="load_front gives one that can rebuild networks"):
-        small_front().best().model()
+        make_front().best().model()
 
 
 def test_only_complete_measured_trials_make_a_front() -> None:
     with pytest.raises(ValueError, match="trial 7 of study 'small' is failed"):
-        small_front(outcomes=[outcome(7, error="boom")])
+        make_front(outcomes=[outcome(7, error="boom")])
     latency = replace(OBJECTIVES["seconds"], name="latency")
     with pytest.raises(ValueError, match="trial 0 was not measured for 'latency'"):
-        small_front(objectives=(*load_objectives("accuracy,flops"), latency))
+        make_front(objectives=(*load_objectives("accuracy,flops"), latency))
 
 
 ENERGY = Objective(name="energy", title="energy", direction="minimise", unit="mJ", style=".3g", measure=lambda _: 1.0)
 
 
-def sketched(number: int, damage: float, flops: int, energy: float, method: str = "greedy") -> Outcome:
+def make_outcome(number: int, damage: float, flops: int, energy: float, method: str = "greedy") -> Outcome:
     measured = trial(number, 0.5, flops, method=method).metrics
     return outcome(number, method=method, metrics=measured | {"predicted_damage": damage, "energy": energy})
 
@@ -398,10 +398,10 @@ def sketched(number: int, damage: float, flops: int, energy: float, method: str 
 def sketch() -> Front:
     """A study over what is predicted, FLOPs, and a measurement of the user's own; 3 repeats 1."""
     outcomes = [
-        sketched(0, 0.02, 800, 6.0),
-        sketched(1, 0.30, 300, 2.0),
-        sketched(2, 0.50, 500, 7.0),
-        sketched(3, 0.30, 300, 2.0, "random"),
+        make_outcome(0, 0.02, 800, 6.0),
+        make_outcome(1, 0.30, 300, 2.0),
+        make_outcome(2, 0.50, 500, 7.0),
+        make_outcome(3, 0.30, 300, 2.0, "random"),
     ]
     dense = DenseRow(DENSE.metrics | {"energy": 8.0})
     return Front("sketch", dense, outcomes, (*load_objectives("predicted_damage,flops"), ENERGY))
@@ -425,8 +425,8 @@ def test_every_objective_is_in_json_and_csv() -> None:
 
 def test_every_objective_is_an_order_and_a_limit() -> None:
     front = sketch()
-    assert [member.trial for member in front.sorted("predicted_damage")] == [0, 1]
-    assert [member.trial for member in front.sorted("energy")] == [1, 0]
+    assert [member.trial for member in front.sort("predicted_damage")] == [0, 1]
+    assert [member.trial for member in front.sort("energy")] == [1, 0]
     assert numbers(front.filter(limits=["predicted_damage<=0.1"])) == [0]
     assert numbers(front.filter(limits=["energy<=50%", "accuracy >= 10%"])) == [1]
     assert numbers(front.filter(limits=["predicted_damage>0.3"])) == [2], "the front of what is left"
@@ -450,7 +450,7 @@ def test_trials_that_reach_the_same_are_ties() -> None:
     front = sketch()
     assert [[tie.trial for tie in front.ties(member)] for member in front.members] == [[3], []]
     assert [member.get("ties") for member in front.to_json()["members"]] == [[3], None]
-    assert [[tie.method for tie in small_front().ties(member)] for member in small_front().members] == [
+    assert [[tie.method for tie in make_front().ties(member)] for member in make_front().members] == [
         [],
         [],
         ["random"],
@@ -522,7 +522,7 @@ class Sketch:
 
 def test_a_front_is_drawn_by_what_it_was_given_also_after_filtering() -> None:
     sketch = Sketch()
-    whole = small_front(views=sketch)
+    whole = make_front(views=sketch)
     some = whole.filter(limits=["flops<=100%"])
     drawn: object = some.plot("there.svg")
     assert drawn == "drawn"
@@ -532,7 +532,7 @@ def test_a_front_is_drawn_by_what_it_was_given_also_after_filtering() -> None:
 
 
 def test_a_front_of_numbers_alone_is_text_in_a_notebook_and_cannot_be_drawn() -> None:
-    bare = small_front()
+    bare = make_front()
     assert bare._repr_html_() is None and bare.best()._repr_html_() is None
     with pytest.raises(ValueError, match="numbers alone; load_front gives one that can be drawn"):
         bare.plot()

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.fronts.front import Front
-from search.fronts.scale import GrowingFront, scaled_gain
+from search.fronts.scale import GrowingFront, scale_gain
 from search.objectives import OBJECTIVES, load_objectives
 from search.records.outcome import DenseRow
 from tests.search.cases import outcome
 
-DENSE = DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0)
+DENSE = DenseRow.from_metrics(accuracy=0.98, flops=1000, params=200, seconds=8.0)
 TWO = load_objectives("accuracy,flops")
 
 
@@ -26,13 +26,13 @@ def volume(*points: tuple[float, float]) -> float:
 
 
 def test_halvings_count_the_same_and_useless_networks_nothing() -> None:
-    gains = [scaled_gain(OBJECTIVES["flops"], flops, DENSE, least=1 / 16) for flops in (1000, 500, 250, 125, 62.5, 10)]
+    gains = [scale_gain(OBJECTIVES["flops"], flops, DENSE, least=1 / 16) for flops in (1000, 500, 250, 125, 62.5, 10)]
     assert gains == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
-    assert scaled_gain(OBJECTIVES["accuracy"], 0.98, DENSE) == pytest.approx(1)
-    assert scaled_gain(OBJECTIVES["accuracy"], 0.93, DENSE) == pytest.approx(0)
-    assert scaled_gain(OBJECTIVES["accuracy"], 0.5, DENSE) < 0
-    assert scaled_gain(OBJECTIVES["params"], 400, DENSE) < 0
-    assert scaled_gain(OBJECTIVES["predicted_damage"], 0.25, DENSE) == 0.75
+    assert scale_gain(OBJECTIVES["accuracy"], 0.98, DENSE) == pytest.approx(1)
+    assert scale_gain(OBJECTIVES["accuracy"], 0.93, DENSE) == pytest.approx(0)
+    assert scale_gain(OBJECTIVES["accuracy"], 0.5, DENSE) < 0
+    assert scale_gain(OBJECTIVES["params"], 400, DENSE) < 0
+    assert scale_gain(OBJECTIVES["predicted_damage"], 0.25, DENSE) == 0.75
     assert volume((0.92, 50)) == 0.0
 
 

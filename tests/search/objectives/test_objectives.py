@@ -23,7 +23,7 @@ from search.objectives.units import write_count, write_duration, write_latency
 from search.records.outcome import DenseRow
 from spaces import InputError
 
-DENSE = DenseRow.of(accuracy=0.98, flops=1_000_000, params=50_000, seconds=20.0, latency=0.002)
+DENSE = DenseRow.from_metrics(accuracy=0.98, flops=1_000_000, params=50_000, seconds=20.0, latency=0.002)
 
 
 class EightDigits:
@@ -53,22 +53,22 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier)
 
 
-def measured(name: str) -> float:
+def measure_objective(name: str) -> float:
     measure = OBJECTIVES[name].measure
     assert measure is not None
     return measure(MeasureContext(network(), torch.zeros(1, 2, 4, 4), EightDigits(), Classification()))
 
 
 def test_accuracy_is_the_share_of_right_answers() -> None:
-    assert measured("accuracy") == 3 / 8
+    assert measure_objective("accuracy") == 3 / 8
 
 
 def test_flops_are_multiply_accumulates_of_one_input() -> None:
-    assert measured("flops") == 5 * 2 * 9 * 16 + 5 * 3
+    assert measure_objective("flops") == 5 * 2 * 9 * 16 + 5 * 3
 
 
 def test_parameters_are_counted() -> None:
-    assert measured("params") == (5 * 2 * 9 + 5) + (5 * 3 + 3)
+    assert measure_objective("params") == (5 * 2 * 9 + 5) + (5 * 3 + 3)
 
 
 @pytest.mark.parametrize("name", ["seconds", "latency", "predicted_damage"])
@@ -78,7 +78,7 @@ def test_what_the_trial_times_is_not_measured_on_a_network_alone(name: str) -> N
 
 def test_without_the_dense_latency_there_is_nothing_to_compare_with() -> None:
     with pytest.raises(ValueError, match="the latency of this study.s dense network was not measured"):
-        OBJECTIVES["latency"].gain(0.001, DenseRow.of(accuracy=0.98, flops=1, params=1, seconds=0.0))
+        OBJECTIVES["latency"].gain(0.001, DenseRow.from_metrics(accuracy=0.98, flops=1, params=1, seconds=0.0))
 
 
 @given(st.floats(1e-6, 900.0))
@@ -128,7 +128,7 @@ def test_gain_rises_where_the_objective_says(objective: Objective, a: float, b: 
 
 
 def test_a_dense_network_that_came_with_its_weights_has_a_reference_time() -> None:
-    untrained = DenseRow.of(accuracy=0.98, flops=1, params=1, seconds=0.0)
+    untrained = DenseRow.from_metrics(accuracy=0.98, flops=1, params=1, seconds=0.0)
     assert OBJECTIVES["seconds"].reference(untrained) == UNKNOWN_TRAINING_SECONDS
     assert OBJECTIVES["seconds"].gain(UNKNOWN_TRAINING_SECONDS / 4, untrained) == 0.75
 
@@ -162,11 +162,11 @@ def test_every_objective_that_training_changes_is_one_of_quality() -> None:
 
 def test_a_metric_of_a_task_is_an_objective() -> None:
     (accuracy,) = Classification().metrics
-    made = Objective.of_metric(accuracy)
+    made = Objective.from_metric(accuracy)
     assert made == OBJECTIVES["accuracy"].__class__(**{**OBJECTIVES["accuracy"].to_json(), "unit": ""})
     context = MeasureContext(network(), torch.zeros(1, 2, 4, 4), EightDigits(), Classification())
     assert made.measure is not None and made.measure(context) == 3 / 8
-    error = Objective.of_metric(Metric("rmse", "RMSE", "minimize", unit="K", ideal=0.0))
+    error = Objective.from_metric(Metric("rmse", "RMSE", "minimize", unit="K", ideal=0.0))
     assert (error.maximise, error.quality, error.ideal) == (False, True, 0.0)
     dense = DenseRow(DENSE.metrics | {"rmse": 4.0})
     assert error.gain(1.0, dense) == 0.75, "no worse than the dense network"

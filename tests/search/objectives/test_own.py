@@ -16,7 +16,7 @@ from search.objectives import OBJECTIVES, load_objectives
 from search.report.plane import planes
 from search.store.studies import load_front
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 MINE = '''
 """How much energy a network takes, by somebody's own model of it."""
@@ -42,7 +42,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_sweep_by_energy_shows_it_everywhere(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = quick_config(mine / "runs", name="own", trials=2, objectives=["accuracy", "my_energy:energy"])
+    config = make_quick_config(mine / "runs", name="own", trials=2, objectives=["accuracy", "my_energy:energy"])
     front = Sweep(config).run()
     for each in front.outcomes:
         assert each.metrics["energy"] == pytest.approx(1e-6 * each.metrics["params"])
@@ -51,7 +51,7 @@ def test_a_sweep_by_energy_shows_it_everywhere(mine: Path, monkeypatch: pytest.M
     shown = load_front("own", mine / "runs")
     (member, *_) = shown.to_json()["members"]
     assert member["energy_share"] == pytest.approx(member["params_share"])
-    assert shown.sorted("energy")[0].trial == shown.cheapest(drop=100).trial
+    assert shown.sort("energy")[0].trial == shown.cheapest(drop=100).trial
     (_, row, *_) = csv.DictReader(io.StringIO(shown.to_csv()))
     assert float(row["energy"]) == member["energy"]
     stored = json.loads((mine / "runs" / "studies" / "own" / "front.json").read_text())
@@ -62,7 +62,7 @@ def test_a_sweep_by_energy_shows_it_everywhere(mine: Path, monkeypatch: pytest.M
 
 def test_a_measurement_that_is_no_number_is_named_before_anything_is_trained(mine: Path) -> None:
     with pytest.raises(InputError, match="objective 'broken' gave nan, which is not a finite number"):
-        Sweep(quick_config(mine / "runs", objectives=["accuracy", "my_energy:broken"])).run()
+        Sweep(make_quick_config(mine / "runs", objectives=["accuracy", "my_energy:broken"])).run()
     assert not (mine / "runs" / "dense").exists()
 
 

@@ -11,19 +11,19 @@ from methods.eigendamage.method import EigenDamage
 from paretoprune import Sweep
 from search.driver.prepare import plan
 from search.objectives import OBJECTIVES, load_objectives, require_reports
-from search.objectives.predicted_damage import predicts
+from search.objectives.predicted_damage import is_predicted_by
 from search.records.trial_spec import TrialSpec
 from search.report.plane import planes
 from search.trials.trial import run_trial
 from spaces import InputError, Value
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 SKETCH = {"objectives": ["predicted_damage", "flops"], "methods": ["eigendamage"], "finetune": {"recipe": {}}}
 FIXED = {"eigendamage": {"variant": "eigendamage", "rounds": 1, "fisher_samples": 512}}
 
 
 def test_a_sweep_by_prediction_trains_nothing(tmp_path: Path) -> None:
-    config = quick_config(tmp_path, **SKETCH, trials=2, sampler="defaults", shares=[0.75, 0.25], space=FIXED)
+    config = make_quick_config(tmp_path, **SKETCH, trials=2, sampler="defaults", shares=[0.75, 0.25], space=FIXED)
     sweep = Sweep(config)
     assert sweep.plan().steps == 0
     front = sweep.run()
@@ -40,13 +40,13 @@ def test_a_sweep_by_prediction_trains_nothing(tmp_path: Path) -> None:
 
 
 def test_budget_is_none_only_where_training_changes_nothing(tmp_path: Path) -> None:
-    assert plan(quick_config(tmp_path, **SKETCH | {"finetune": {"epochs": 0.5}})).steps > 0
+    assert plan(make_quick_config(tmp_path, **SKETCH | {"finetune": {"epochs": 0.5}})).steps > 0
     with_accuracy = SKETCH | {"objectives": ["accuracy", "predicted_damage", "flops"]}
-    assert plan(quick_config(tmp_path, **with_accuracy)).steps > 0
+    assert plan(make_quick_config(tmp_path, **with_accuracy)).steps > 0
 
 
 def test_methods_without_a_prediction_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    config = quick_config(tmp_path, **SKETCH | {"methods": ["eigendamage", "magnitude", "random"]})
+    config = make_quick_config(tmp_path, **SKETCH | {"methods": ["eigendamage", "magnitude", "random"]})
     message = r"'predicted_damage' is known to some methods only \(eigendamage\), not to magnitude, random"
     with pytest.raises(InputError, match=message):
         plan(config)
@@ -54,7 +54,7 @@ def test_methods_without_a_prediction_are_refused_before_anything_is_trained(tmp
 
 
 def test_every_method_that_predicts_says_so_by_its_preview() -> None:
-    assert [name for name in METHODS if predicts(load_method(name))] == ["eigendamage"]
+    assert [name for name in METHODS if is_predicted_by(load_method(name))] == ["eigendamage"]
     require_reports(load_objectives("accuracy,flops"), {"magnitude": load_method("magnitude")})
     require_reports([OBJECTIVES["predicted_damage"]], {"eigendamage": EigenDamage})
 
@@ -65,13 +65,13 @@ def test_a_promise_that_is_not_kept_fails_the_trial(tmp_path: Path, monkeypatch:
 
     whole = trial._prune
 
-    def silent(*given: object) -> object:
+    def predict_nothing(*given: object) -> object:
         pruned = whole(*given)  # type: ignore[arg-type]
         del pruned.extra["predicted_damage"]  # type: ignore[attr-defined]
         return pruned
 
-    setting, _ = dense_setting(plan(quick_config(tmp_path, **SKETCH)), lambda record, epochs: None)
-    monkeypatch.setattr(trial, "_prune", silent)
+    setting, _ = dense_setting(plan(make_quick_config(tmp_path, **SKETCH)), lambda record, epochs: None)
+    monkeypatch.setattr(trial, "_prune", predict_nothing)
     point: dict[str, Value] = {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}
     finished = run_trial(setting, TrialSpec(0, "eigendamage", point | {"fisher_samples": 512}, seed=0))
     assert finished.outcome.state == "failed"

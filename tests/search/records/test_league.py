@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.records.league import COLUMNS, DENSE, LeagueRow, in_order, read_csv, write_csv
+from search.records.league import COLUMNS, DENSE, LeagueRow, read_csv, sort_rows, write_csv
 from spaces import InputError
 
 numbers = st.floats(allow_nan=True, allow_infinity=False)
@@ -46,7 +46,7 @@ def test_other_files_are_refused(text: str) -> None:
 def test_rows_are_ordered_by_share_arm_and_seed() -> None:
     given = [LeagueRow(arm, share, seed) for arm in ("b", "a") for share in (0.25, 0.5) for seed in (1, 0)]
     given.append(LeagueRow(DENSE, math.nan, 0))
-    found = [(row.arm, row.share, row.seed) for row in in_order(given, ["a", "b"])[1:]]
-    assert in_order(given, ["a", "b"])[0].arm == DENSE
+    found = [(row.arm, row.share, row.seed) for row in sort_rows(given, ["a", "b"])[1:]]
+    assert sort_rows(given, ["a", "b"])[0].arm == DENSE
     assert found == [(arm, share, seed) for share in (0.5, 0.25) for arm in ("a", "b") for seed in (0, 1)]
     assert len(COLUMNS) == len(set(COLUMNS))

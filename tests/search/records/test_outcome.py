@@ -35,13 +35,13 @@ complete_outcomes = st.builds(
 )
 
 
-def through_json(data: object) -> Any:
+def pass_through_json(data: object) -> Any:
     return json.loads(json.dumps(data, allow_nan=False))
 
 
 @given(complete_outcomes)
 def test_an_outcome_survives_json(given_outcome: Outcome) -> None:
-    assert Outcome.from_json(through_json(given_outcome.to_json())) == given_outcome
+    assert Outcome.from_json(pass_through_json(given_outcome.to_json())) == given_outcome
 
 
 def test_numbers_that_json_does_not_know_survive_it() -> None:
@@ -51,7 +51,7 @@ def test_numbers_that_json_does_not_know_survive_it() -> None:
         history=[{"epoch": 1.0, "loss": math.inf}, {"epoch": 2.0, "loss": math.nan}],
         extra={"slope": -math.inf},
     )
-    back = Outcome.from_json(through_json(diverged.to_json()))
+    back = Outcome.from_json(pass_through_json(diverged.to_json()))
     assert back.history[0] == {"epoch": 1.0, "loss": math.inf}
     assert math.isnan(back.history[1]["loss"])
     assert math.isnan(back.metrics["accuracy"])
@@ -93,7 +93,7 @@ def test_states_that_cannot_be_are_refused(changes: dict[str, Any], message: str
 
 @given(
     st.builds(
-        DenseRow.of,
+        DenseRow.from_metrics,
         mean_iou=st.floats(0, 1),
         flops=st.integers(1, 10**13),
         params=st.integers(1, 10**12),
@@ -102,7 +102,7 @@ def test_states_that_cannot_be_are_refused(changes: dict[str, Any], message: str
     )
 )
 def test_a_dense_row_survives_json(row: DenseRow) -> None:
-    assert DenseRow.from_json(through_json(row.to_json())) == row
+    assert DenseRow.from_json(pass_through_json(row.to_json())) == row
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_a_dense_row_survives_json(row: DenseRow) -> None:
 def test_a_dense_row_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     fields: dict[str, Any] = {"accuracy": 0.98, "flops": 1000, "params": 100, "seconds": 9.0}
     with pytest.raises(ValueError, match=message):
-        DenseRow.of(**(fields | changes))
+        DenseRow.from_metrics(**(fields | changes))
 
 
 def test_a_dense_row_without_a_usual_number_is_refused() -> None:
     with pytest.raises(ValueError, match="lack 'params'"):
-        DenseRow.of(r2=0.9, flops=10, seconds=1.0)
+        DenseRow.from_metrics(r2=0.9, flops=10, seconds=1.0)
     with pytest.raises(ValueError, match="this is no DenseRow: it lacks flops, params"):
         DenseRow.from_json({"accuracy": 0.9, "seconds": 1.0})
 
@@ -132,7 +132,9 @@ def test_records_of_an_earlier_version_are_read() -> None:
     """Accuracy stood where all metrics stand now."""
     earlier = {"accuracy": 0.98, "flops": 1000, "params": 100, "seconds": 9.0, "test_accuracy": 0.97, "latency": None}
     row = DenseRow.from_json(earlier)
-    assert row == DenseRow.of(accuracy=0.98, flops=1000, params=100, seconds=9.0, test_metrics={"accuracy": 0.97})
+    assert row == DenseRow.from_metrics(
+        accuracy=0.98, flops=1000, params=100, seconds=9.0, test_metrics={"accuracy": 0.97}
+    )
     assert {key: row.to_json()[key] for key in earlier} == earlier
     data = outcome().to_json()
     del data["test_metrics"]

@@ -16,7 +16,7 @@ ERROR = Objective(name="rmse", title="RMSE", direction="minimise", unit="K", sty
 shares = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=9)
 
 
-def all_axes(values: list[float]) -> list[Axis]:
+def make_axes(values: list[float]) -> list[Axis]:
     best = max(values)
     return [
         quality_axis(OBJECTIVES["accuracy"], best, values, []),
@@ -31,7 +31,7 @@ def all_axes(values: list[float]) -> list[Axis]:
 
 @given(shares)
 def test_a_position_leads_back_to_its_value(values: list[float]) -> None:
-    for axis in all_axes(values):
+    for axis in make_axes(values):
         for value in values:
             told = value * 1e6 if axis.objective.name == "flops" else value
             assert axis.value(axis.place(told)) == pytest.approx(told, rel=1e-6, abs=1e-9)
@@ -40,7 +40,7 @@ def test_a_position_leads_back_to_its_value(values: list[float]) -> None:
 
 @given(shares, st.floats(0.001, 1.0), st.floats(0.001, 1.0))
 def test_better_is_up_and_left(values: list[float], one: float, other: float) -> None:
-    for axis in all_axes([*values, one, other]):
+    for axis in make_axes([*values, one, other]):
         scale = 1e6 if axis.objective.name == "flops" else 1.0
         better, worse = sorted((one * scale, other * scale), reverse=axis.objective.maximise)
         if axis.vertical:
@@ -51,7 +51,7 @@ def test_better_is_up_and_left(values: list[float], one: float, other: float) ->
 
 @given(shares)
 def test_ticks_are_on_the_axis_and_say_their_value(values: list[float]) -> None:
-    for axis in all_axes(values):
+    for axis in make_axes(values):
         ticks = axis.ticks()
         assert 1 <= len(ticks) <= 14
         assert [place for place, _ in ticks] == sorted(place for place, _ in ticks)

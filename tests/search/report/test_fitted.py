@@ -15,7 +15,7 @@ from search.report.tables import compare_table, front_table
 from tests.search.cases import outcome
 
 
-def printed(table: FittedTable, width: int) -> str:
+def print_table(table: FittedTable, width: int) -> str:
     console = Console(width=width, force_terminal=False, color_system=None)
     with console.capture() as capture:
         console.print(table)
@@ -28,7 +28,7 @@ NUMBERS = st.tuples(st.integers(0, 10**9), st.integers(1, 5))
 @given(st.lists(NUMBERS, min_size=1, max_size=9, unique_by=lambda pair: pair[0]), st.integers(24, 90))
 def test_numbers_are_whole_or_their_column_is_named(numbers: list[tuple[int, int]], width: int) -> None:
     columns = [Column(f"c{place}", [str(number)], rank) for place, (number, rank) in enumerate(numbers)]
-    text = printed(FittedTable("t", [Column("name", ["magnitude"], words=True), *columns]), width)
+    text = print_table(FittedTable("t", [Column("name", ["magnitude"], words=True), *columns]), width)
     assert all(len(line.rstrip()) <= width for line in text.splitlines())
     shown, _, left_out = " ".join(text.split()).partition("left out for want of room:")
     for column, (number, _) in zip(columns, numbers, strict=True):
@@ -38,7 +38,7 @@ def test_numbers_are_whole_or_their_column_is_named(numbers: list[tuple[int, int
 def test_columns_of_the_highest_rank_go_first() -> None:
     columns = [Column("a", ["1" * 10]), Column("b", ["2" * 10], 1), Column("c", ["3" * 10], 2)]
     table = FittedTable("t", columns)
-    assert [[column.heading for column in table.fitting(width)] for width in (34, 33, 21, 5)] == [
+    assert [[column.heading for column in table.choose_columns(width)] for width in (34, 33, 21, 5)] == [
         ["a", "b", "c"],
         ["a", "b"],
         ["a"],
@@ -46,7 +46,7 @@ def test_columns_of_the_highest_rank_go_first() -> None:
     ]
 
 
-DENSE = DenseRow.of(accuracy=0.9861, flops=3_050_000, params=77_850, seconds=9.4, energy=8.0)
+DENSE = DenseRow.from_metrics(accuracy=0.9861, flops=3_050_000, params=77_850, seconds=9.4, energy=8.0)
 
 
 def front(study: str = "digits-resnet-001") -> Front:
@@ -59,7 +59,7 @@ def front(study: str = "digits-resnet-001") -> Front:
 
 @pytest.mark.parametrize("width", [60, 66, 72, 80])
 def test_a_narrow_front_keeps_what_is_searched_for(width: int) -> None:
-    text = printed(front_table(front()), width)
+    text = print_table(front_table(front()), width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     for whole in ("98.89 %", "43.0 %", "25.0 %", "matrix_pivoting", "=1"):
         assert whole in text
@@ -67,7 +67,7 @@ def test_a_narrow_front_keeps_what_is_searched_for(width: int) -> None:
 
 
 def test_an_objective_of_ones_own_is_a_column() -> None:
-    text = printed(front_table(front()), 120)
+    text = print_table(front_table(front()), 120)
     assert "energy" in text and "= the same as the trial above it in every objective" in text
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "dense 98.61 % 3.05 M 100.0 % 77.85 k 8 100.0 % –" in lines
@@ -75,6 +75,6 @@ def test_an_objective_of_ones_own_is_a_column() -> None:
 
 
 def test_names_of_studies_are_not_broken_at_sixty_columns() -> None:
-    text = printed(compare_table([front("digits-resnet-001"), front("digits-resnet-002")]), 60)
+    text = print_table(compare_table([front("digits-resnet-001"), front("digits-resnet-002")]), 60)
     assert "digits-resnet-001" in text and "digits-resnet-002" in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 60

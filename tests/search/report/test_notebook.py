@@ -74,7 +74,7 @@ def test_progress_renews_one_output(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = notebook.NotebookProgress()
     heard.stage("dense network")
     heard.dense_epoch({"epoch": 1.0, "loss": 0.5, "accuracy": 0.9}, 2)
-    heard.sweep_started("digits", 2, 0, DenseRow.of(accuracy=0.9, flops=1000, params=100, seconds=1.0))
+    heard.sweep_started("digits", 2, 0, DenseRow.from_metrics(accuracy=0.9, flops=1000, params=100, seconds=1.0))
     heard.trial_started(0, "magnitude")
     heard.trial_finished(outcome(0), 0.5, 1)
     heard.warning("<b>careful</b>")
@@ -86,10 +86,10 @@ def test_progress_renews_one_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_kernel_is_told_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    assert not listeners.in_notebook()
+    assert not listeners.is_in_notebook()
     assert isinstance(listeners.choose_listener(), Lines)
     shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
     monkeypatch.setitem(sys.modules, "IPython", shell)
     assert isinstance(listeners.choose_listener(), notebook.NotebookProgress)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace()))
-    assert not listeners.in_notebook(), "IPython on a terminal"
+    assert not listeners.is_in_notebook(), "IPython on a terminal"

@@ -14,7 +14,7 @@ from search.report.live import Display
 from search.report.progress import LONGEST_REASON, PROGRESS_EVERY, Lines, Warnings, reason
 from tests.search.cases import outcome
 
-DENSE = DenseRow.of(accuracy=0.9861, flops=1000, params=78_100, seconds=9.0)
+DENSE = DenseRow.from_metrics(accuracy=0.9861, flops=1000, params=78_100, seconds=9.0)
 ERROR = "Traceback (most recent call last):\n  ...\nValueError: [b]0 channels[/b] left"
 
 
@@ -56,7 +56,7 @@ def tell_everything(heard: Listener) -> None:
     heard.close()
 
 
-def drawn(display: Display, width: int = 100) -> str:
+def draw_display(display: Display, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width)
     with console.capture() as capture:
         console.print(display.frame())
@@ -107,10 +107,10 @@ def test_display_shows_how_far_a_trial_is_while_it_runs() -> None:
     shown.trial_started(0, "greedy")
     shown.trial_progress(0, "greedy", "covariances, by example", 512, 2048)
     shown.trial_progress(7, "greedy", "of no running trial", 1, 2)
-    text = drawn(shown)
+    text = draw_display(shown)
     assert re.search(r"trial 0 +covariances, by example: 25 % \(512/2048\)", text) and "no running" not in text
     shown.trial_finished(outcome(0), 0.5, 1)
-    assert "covariances" not in drawn(shown)
+    assert "covariances" not in draw_display(shown)
     shown.close()
 
 
@@ -160,7 +160,7 @@ def test_display_shows_how_far_the_sweep_is() -> None:
         shown.trial_started(1, "increg")
         clock.now += 65
         shown.trial_finished(outcome(0), 0.45, 1)
-        text = drawn(shown)
+        text = draw_display(shown)
     finally:
         shown.close()
     assert re.search(r"digits-001 .* 1/4 trials +1:05 elapsed, 3:15 left", text)
@@ -175,14 +175,14 @@ def test_remaining_time_counts_down_and_ignores_earlier_runs() -> None:
     shown = display(clock)
     try:
         shown.sweep_started("s", 10, 6, DENSE)
-        assert "left" not in drawn(shown)
+        assert "left" not in draw_display(shown)
         clock.now += 10
         shown.trial_finished(outcome(6), 0.5, 1)
-        assert "0:30 left" in drawn(shown)
+        assert "0:30 left" in draw_display(shown)
         clock.now += 12
-        assert "0:18 left" in drawn(shown)
+        assert "0:18 left" in draw_display(shown)
         clock.now += 3600
-        assert "1:00:22 elapsed, 0:00 left" in drawn(shown)
+        assert "1:00:22 elapsed, 0:00 left" in draw_display(shown)
     finally:
         shown.close()
 
@@ -192,9 +192,9 @@ def test_after_a_resumption_the_first_trial_gets_no_credit_for_the_front_of_othe
     try:
         shown.sweep_started("s", 10, 6, DENSE)
         shown.trial_finished(outcome(6), 0.5, 1)
-        assert "joined" not in drawn(shown)
+        assert "joined" not in draw_display(shown)
         shown.trial_finished(outcome(7), 0.6, 1)
-        assert drawn(shown).count("joined the front") == 1
+        assert draw_display(shown).count("joined the front") == 1
     finally:
         shown.close()
 
@@ -205,7 +205,7 @@ def test_only_the_last_trials_are_shown() -> None:
         shown.sweep_started("s", 100, 0, DENSE)
         for number in range(40):
             shown.trial_finished(outcome(number), 0.5, 1)
-        rows = re.findall(r"^ +(\d+) +magnitude", drawn(shown), flags=re.MULTILINE)
+        rows = re.findall(r"^ +(\d+) +magnitude", draw_display(shown), flags=re.MULTILINE)
     finally:
         shown.close()
     assert rows == ["39", "38", "37", "36", "35"]
@@ -216,9 +216,9 @@ def test_training_of_the_dense_network_is_shown_until_trials_begin() -> None:
     try:
         shown.stage("dense network")
         shown.dense_epoch({"epoch": 3.0, "loss": 0.25, "accuracy": 0.97}, 20)
-        assert re.search(r"epoch 3/20  loss 0.250  accuracy 97.00 %", drawn(shown))
+        assert re.search(r"epoch 3/20  loss 0.250  accuracy 97.00 %", draw_display(shown))
         shown.sweep_started("s", 4, 0, DENSE)
-        assert "epoch" not in drawn(shown)
+        assert "epoch" not in draw_display(shown)
     finally:
         shown.close()
 
@@ -276,11 +276,11 @@ ENERGY = Objective(name="energy", title="energy", direction="minimise", unit="mJ
 def test_progress_is_told_in_the_objectives_of_the_study(live: bool) -> None:
     stream = io.StringIO()
     heard = display(Clock(), stream) if live else Lines(stream)
-    dense = DenseRow.of(mean_iou=0.6, flops=1000, params=78_100, seconds=9.0, energy=8.0)
+    dense = DenseRow.from_metrics(mean_iou=0.6, flops=1000, params=78_100, seconds=9.0, energy=8.0)
     heard.sweep_started("streets", 2, 0, dense, (IOU, ENERGY))
     measured = {"mean_iou": 0.55, "flops": 249.0, "params": 9.0, "seconds": 4.2, "energy": 2.0}
     heard.trial_finished(outcome(1, metrics=measured), 0.5, 1)
-    text = " ".join((drawn(heard) if isinstance(heard, Display) else stream.getvalue()).split())
+    text = " ".join((draw_display(heard) if isinstance(heard, Display) else stream.getvalue()).split())
     assert "mean IoU 60.0 % FLOPs 1.00 k parameters 78.1 k energy 8" in text
     assert ("55.0 % 25.0 %" if live else "mean IoU 55.0 % energy 25.0 %") in text
     heard.close()

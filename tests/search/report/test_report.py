@@ -31,7 +31,7 @@ from search.report.views import ReportViews
 from spaces import Categorical, Condition, InputError, Integer, LogReal, Real, Space
 from tests.search.cases import outcome
 
-DENSE = DenseRow.of(accuracy=0.9861, flops=3_050_000, params=77_850, seconds=9.4)
+DENSE = DenseRow.from_metrics(accuracy=0.9861, flops=3_050_000, params=77_850, seconds=9.4)
 METHODS = ("eigendamage", "greedy", "increg", "magnitude", "pivoting", "random", "sdprun", "spp")
 HOSTILE = "</script><script>alert(1)</script> [red]$x$"
 
@@ -53,7 +53,7 @@ def front(trials: int = 24, seed: int = 0, study: str = "digits", objectives: st
     return Front(study, DENSE, outcomes, load_objectives(objectives), views=ReportViews())
 
 
-def printed(table: RenderableType, width: int = 80) -> str:
+def print_table(table: RenderableType, width: int = 80) -> str:
     console = Console(width=width, force_terminal=False, color_system=None)
     with console.capture() as capture:
         console.print(table)
@@ -66,29 +66,29 @@ def rows_of(text: str) -> list[list[str]]:
 
 def test_the_front_table_tells_what_is_needed() -> None:
     shown = Front("digits", DENSE, [trial(7, 0.98, 0.25), trial(3, 0.9889, 0.5)], load_objectives("accuracy,flops"))
-    rows = rows_of(printed(tables.front_table(shown)))
+    rows = rows_of(print_table(tables.front_table(shown)))
     assert ["dense", "98.61 %", "3.05 M", "100.0 %", "77.85 k"] in rows
     assert ["magnitude", "7", "98.00 %", "0.61", "0.76 M", "25.0 %", "19.46 k"] in rows
     assert ["magnitude", "*3", "98.89 %", "-0.28", "1.52 M", "50.0 %", "38.92 k"] in rows
-    assert f"hypervolume {shown.hypervolume():.4f}" in printed(tables.front_table(shown))
+    assert f"hypervolume {shown.hypervolume():.4f}" in print_table(tables.front_table(shown))
 
 
 def test_the_front_table_takes_any_order_and_selection() -> None:
     shown = front()
-    chosen = shown.sorted("accuracy")[:2]
-    rows = rows_of(printed(tables.front_table(shown, chosen)))
+    chosen = shown.sort("accuracy")[:2]
+    rows = rows_of(print_table(tables.front_table(shown, chosen)))
     assert [row[1].lstrip("*") for row in rows if row[0] in METHODS] == [str(member.trial) for member in chosen]
 
 
 def test_test_accuracy_has_a_column_once_it_is_known() -> None:
-    assert "test" not in printed(tables.front_table(front()))
+    assert "test" not in print_table(tables.front_table(front()))
     tested = [trial(0, 0.98, 0.5, test_metrics={"accuracy": 0.97}), trial(1, 0.97, 0.25)]
-    rows = rows_of(printed(tables.front_table(Front("s", DENSE, tested, load_objectives("accuracy,flops")))))
+    rows = rows_of(print_table(tables.front_table(Front("s", DENSE, tested, load_objectives("accuracy,flops")))))
     assert [row[-1] for row in rows if row[0] in ("dense", "magnitude")] == ["–", "–", "97.00 %"]
 
 
 def test_an_empty_front_says_so() -> None:
-    assert "no complete trial within these limits" in printed(tables.front_table(front().filter(max_flops="1k")))
+    assert "no complete trial within these limits" in print_table(tables.front_table(front().filter(max_flops="1k")))
 
 
 def a_space() -> Space:
@@ -127,11 +127,11 @@ STATUS = {
     ],
 )
 def test_tables_fit_into_80_columns_with_every_number_whole(table: Any) -> None:
-    text = printed(table())
+    text = print_table(table())
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     # The same numbers, in full, as with all the room in the world.
     numbers = re.compile(r"\d+(?:\.\d+)? [%kM]|\b0\.\d{4}\b")
-    assert sorted(numbers.findall(text)) == sorted(numbers.findall(printed(table(), width=400)))
+    assert sorted(numbers.findall(text)) == sorted(numbers.findall(print_table(table(), width=400)))
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -148,13 +148,13 @@ def test_tables_fit_into_80_columns_with_every_number_whole(table: Any) -> None:
     ],
 )
 def test_no_word_and_no_number_is_cut(table: Any, width: int) -> None:
-    def words(text: str) -> set[str]:
+    def list_words(text: str) -> set[str]:
         return {word for word in re.split(r"[\s│╭╮╰╯─]+", text.partition("left out for want of room")[0]) if word}
 
-    text = printed(table(), width=width)
+    text = print_table(table(), width=width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     labels = {"values:", "default:", "what", "it", "does:", "source:", "meaning:", "layer"}  # of entries and tables
-    assert words(text) - labels <= words(printed(table(), width=400))
+    assert list_words(text) - labels <= list_words(print_table(table(), width=400))
 
 
 def test_counts_of_a_column_share_their_unit() -> None:
@@ -170,12 +170,12 @@ def test_comparison_tells_the_best_at_each_budget() -> None:
     assert (row["trials"], row["members"], row["hypervolume"]) == (4, 4, shown.hypervolume())
     assert json.loads(json.dumps(row)) == row
     assert ["s", "4 of 4", f"{shown.hypervolume():.4f}", "98.61 %", "98.00 %", "97.00 %", "–"] in rows_of(
-        printed(tables.compare_table([shown]))
+        print_table(tables.compare_table([shown]))
     )
 
 
 def test_the_space_table_tells_kind_range_default_and_condition() -> None:
-    rows = rows_of(printed(tables.space_table(a_space()), width=120))
+    rows = rows_of(print_table(tables.space_table(a_space()), width=120))
     assert ["increg.penalty_step", "1e-05 … 0.01 (real, log)", "0.0001"] in rows
     assert ["increg.epochs", "1 … 8 (whole)"] in rows
     assert ["increg.sparsity.mode", "uniform | layer"] in rows
@@ -187,7 +187,7 @@ def test_the_space_table_tells_kind_range_default_and_condition() -> None:
 def test_the_trial_panel_tells_everything() -> None:
     reported: dict[str, Any] = {"extra": {"forced": 3.0}, "widths": {"conv1": (4, 16)}}
     done = trial(12, 0.98, 0.25, point={"a": 1e-4}, test_metrics={"accuracy": 0.97}, **reported)
-    text = printed(tables.trial_panel(done, DENSE))
+    text = print_table(tables.trial_panel(done, DENSE))
     for part in (
         "trial 12 · complete",
         "98.00 % (0.61 points below dense 98.61 %)",
@@ -205,7 +205,7 @@ def test_the_trial_panel_sets_numbers_of_layers_side_by_side() -> None:
     extra = {"steps": 32.0, "rank_in[conv1]": 8.0, "rank_out[conv1]": 16.0, "rank_out[fc]": 4.0}
     extra |= {f"quantity_{number}[conv1]": float(number) for number in range(9)}
     done = trial(1, 0.98, 0.5, extra=extra, widths={"conv1": (16, 16)})
-    text = printed(tables.trial_panel(done, DENSE))
+    text = print_table(tables.trial_panel(done, DENSE))
     rows = [line.strip("│ ").split() for line in text.splitlines()]
     assert ["steps", "32"] in rows
     assert ["layer", "rank_in", "rank_out", "quantity_0", "quantity_1", "quantity_2", "quantity_3"] in rows
@@ -215,19 +215,19 @@ def test_the_trial_panel_sets_numbers_of_layers_side_by_side() -> None:
 
 
 def test_hypervolumes_of_different_objectives_are_told_apart() -> None:
-    same = printed(tables.compare_table([front(), front(40, 1, "other")]))
+    same = print_table(tables.compare_table([front(), front(40, 1, "other")]))
     assert "cannot be compared" not in same
-    text = printed(tables.compare_table([front(), front(40, 1, "other", objectives="accuracy,params")]))
+    text = print_table(tables.compare_table([front(), front(40, 1, "other", objectives="accuracy,params")]))
     assert "hypervolumes of different objectives cannot be compared" in text
     assert "digits: accuracy, flops" in text and "other: accuracy, params" in text
 
 
 def test_what_users_wrote_is_no_markup() -> None:
     error = 'Traceback:\n  File "[bold]x[/bold].py"\nValueError: shape [/red] is [3, 4]\n'
-    text = printed(tables.trial_panel(outcome(error=error, point={"[red]": "[/]"}), DENSE))
+    text = print_table(tables.trial_panel(outcome(error=error, point={"[red]": "[/]"}), DENSE))
     assert "shape [/red] is [3, 4]" in text
     assert "[red]" in text
-    assert "[/x]" in printed(tables.front_table(front(study="[/x]")))
+    assert "[/x]" in print_table(tables.front_table(front(study="[/x]")))
 
 
 def test_methods_differ_in_colour_and_in_shape() -> None:
@@ -251,13 +251,13 @@ def test_collapsed_trials_do_not_squash_the_picture() -> None:
     assert plane(good).below == ()
 
 
-def collapsed_front(objectives: str = "accuracy,flops") -> Front:
+def make_collapsed_front(objectives: str = "accuracy,flops") -> Front:
     """The cheapest member of the front has nearly nothing left of its accuracy."""
     shown = front(20, objectives=objectives)
     return Front("s", DENSE, [*shown.outcomes, trial(101, 0.31, 0.01)], shown.objectives)
 
 
-@pytest.mark.parametrize("shown", [front(60, seed) for seed in range(4)] + [collapsed_front()])
+@pytest.mark.parametrize("shown", [front(60, seed) for seed in range(4)] + [make_collapsed_front()])
 def test_every_member_of_the_front_is_in_the_picture(shown: Front) -> None:
     for drawn in planes(shown):
         assert {dot.member.trial for dot in drawn.front} == {member.trial for member in shown.members}
@@ -267,7 +267,7 @@ def test_every_member_of_the_front_is_in_the_picture(shown: Front) -> None:
 
 
 def test_a_member_that_collapsed_makes_the_axis_one_of_decades() -> None:
-    drawn = plane(collapsed_front())
+    drawn = plane(make_collapsed_front())
     assert drawn.up.kind == "loss" and drawn.below == ()
     heights = [dot.y for dot in drawn.front]
     assert heights == sorted(heights), "still the better the higher"
@@ -336,13 +336,13 @@ def test_the_picture_names_everything() -> None:
     assert {*used, "dense network", "Pareto front", "knee", "dominated"} <= set(texts)
 
 
-def crowded() -> Front:
+def make_crowded_front() -> Front:
     """Thirty members of the front, most of them on top of each other."""
     outcomes = [trial(100 + step, 0.95 + step / 1000, 0.3 + step / 250) for step in range(30)]
     return Front("crowded", DENSE, outcomes, load_objectives("accuracy,flops"))
 
 
-@pytest.mark.parametrize("shown", [front(60, 0), front(60, 1), front(60, 2), crowded()])
+@pytest.mark.parametrize("shown", [front(60, 0), front(60, 1), front(60, 2), make_crowded_front()])
 def test_labels_of_the_front_do_not_overlap(shown: Front) -> None:
     figure = plots.front_figure(shown)
     (axes,) = (axes for axes in figure.axes if isinstance(axes, Axes))
@@ -423,10 +423,10 @@ def test_the_same_front_gives_the_same_picture(tmp_path: Path) -> None:
 def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = plots.save("old", tmp_path / "front.html")
 
-    def full(*_: object, **__: object) -> None:
+    def fail_with_full_disk(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", fail_with_full_disk)
     with pytest.raises(OSError, match="no space left"):
         plots.save("new", path)
     assert path.read_text() == "old"

@@ -17,14 +17,14 @@ from search.objectives import load_objectives
 from search.records.outcome import DenseRow, Outcome
 from search.records.timing import Timing
 from search.report.quantised import precision_table
-from search.report.study_charts import _unbroken
+from search.report.study_charts import _split_at_gaps
 from search.report.study_page import study_page
 from search.report.study_view import StudyView
 from search.report.views import ReportViews
 from spaces import InputError
 from tests.search.cases import outcome
 
-DENSE = DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_metrics={"accuracy": 0.97})
+DENSE = DenseRow.from_metrics(accuracy=0.98, flops=1000, params=200, seconds=8.0, test_metrics={"accuracy": 0.97})
 HOSTILE = "</script><script>alert(1)</script>"
 
 
@@ -183,7 +183,7 @@ def test_a_study_with_nothing_has_a_page() -> None:
 
 def test_latency_is_drawn_where_it_was_measured() -> None:
     dense = DenseRow(DENSE.metrics | {"latency": 0.004})
-    timing = Timing.of([0.004] * 4, [0.003] * 4)
+    timing = Timing.from_seconds([0.004] * 4, [0.003] * 4)
     one = trial(0, 0.97, 600.0)
     timed = replace(one, metrics=one.metrics | {"latency": 0.003}, timings={"cpu": timing})
     front = Front("timed", dense, [timed], load_objectives("accuracy,flops,latency"))
@@ -208,7 +208,7 @@ def test_a_method_that_another_one_equals_has_nothing_of_its_own() -> None:
 
 def test_a_line_stops_where_a_parameter_does_not_apply() -> None:
     points = [(0.0, 0.1), (1.0, None), (2.0, 0.3), (3.0, 0.4)]
-    assert list(_unbroken(points)) == [[(0.0, 0.1)], [(2.0, 0.3), (3.0, 0.4)]]
+    assert list(_split_at_gaps(points)) == [[(0.0, 0.1)], [(2.0, 0.3), (3.0, 0.4)]]
 
 
 def test_the_page_tells_which_method_gives_which_part() -> None:

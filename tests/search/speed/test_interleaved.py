@@ -49,14 +49,14 @@ class CountedWatch:
         return (self.machine.now - before) / times
 
 
-def always(seconds: float) -> Callable[[], float]:
+def take_always(seconds: float) -> Callable[[], float]:
     return lambda: seconds
 
 
 def test_the_host_watch_divides_by_the_number_of_runs() -> None:
     machine = Machine()
     watch = HostWatch(1, machine.clock)
-    assert watch.seconds(machine.run("a", always(0.25)), 8) == pytest.approx(0.25)
+    assert watch.seconds(machine.run("a", take_always(0.25)), 8) == pytest.approx(0.25)
     assert len(machine.ran) > 8, "it runs untimed first"
 
 
@@ -70,14 +70,14 @@ def test_the_host_watch_gives_the_threads_back() -> None:
 def test_on_one_thread_only_its_own_processor_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
     monkeypatch.setattr("time.thread_time", machine.clock)
-    assert HostWatch(1).seconds(machine.run("a", always(3.0)), 1) == pytest.approx(3.0)
-    assert HostWatch(2).seconds(machine.run("a", always(3.0)), 1) < 3.0
+    assert HostWatch(1).seconds(machine.run("a", take_always(3.0)), 1) == pytest.approx(3.0)
+    assert HostWatch(2).seconds(machine.run("a", take_always(3.0)), 1) < 3.0
 
 
 def test_blocks_are_long_enough_for_the_clock_and_rounds_fit_the_budget() -> None:
     machine = Machine()
     watch = CountedWatch(machine)
-    fast, slow = machine.run("fast", always(0.001)), machine.run("slow", always(0.5))
+    fast, slow = machine.run("fast", take_always(0.001)), machine.run("slow", take_always(0.5))
     samples = time_in_turns(watch, [fast, slow], QUICK)
     assert [len(rounds) for rounds in samples] == [5, 5], "a slow network is timed often enough all the same"
     assert set(watch.asked) == {1, 20}
@@ -87,7 +87,7 @@ def test_blocks_are_long_enough_for_the_clock_and_rounds_fit_the_budget() -> Non
 
 def test_rounds_alternate_and_turn_around() -> None:
     machine = Machine()
-    runs = [machine.run(name, always(1.0)) for name in "ab"]
+    runs = [machine.run(name, take_always(1.0)) for name in "ab"]
     time_in_turns(CountedWatch(machine), runs, QUICK)
     assert "".join(machine.ran) == "abab" + "abba" * 2 + "ab", "warm-up and guess, then five rounds"
 
@@ -95,21 +95,21 @@ def test_rounds_alternate_and_turn_around() -> None:
 def test_a_machine_that_slows_down_leaves_the_quotient_alone() -> None:
     machine = Machine()
 
-    def slower(seconds: float) -> Callable[[], float]:
-        def now() -> float:
+    def take_longer(seconds: float) -> Callable[[], float]:
+        def read_clock() -> float:
             machine.slowdown *= 1.02
             return seconds
 
-        return now
+        return read_clock
 
     dense, pruned = time_in_turns(
-        CountedWatch(machine), [machine.run("d", slower(0.4)), machine.run("p", slower(0.1))], QUICK
+        CountedWatch(machine), [machine.run("d", take_longer(0.4)), machine.run("p", take_longer(0.1))], QUICK
     )
     assert dense[-1] > 1.1 * dense[0]
     assert [p / d for d, p in zip(dense, pruned, strict=True)] == pytest.approx([0.25] * len(dense), rel=0.03)
 
 
-def noisy_then(machine: Machine, noisy: int, level: float) -> Callable[[], float]:
+def scatter_then(machine: Machine, noisy: int, level: float) -> Callable[[], float]:
     """Seconds that scatter for so many calls, and then stand still."""
     waves: Iterator[float] = cycle([1.0, 1.0 + level])
     calls = iter(range(10**9))
@@ -119,7 +119,7 @@ def noisy_then(machine: Machine, noisy: int, level: float) -> Callable[[], float
 @pytest.mark.parametrize(("noisy_calls", "attempts", "last_spread"), [(0, 1, 0.0), (6, 2, 0.0), (10**6, 3, 1 / 3)])
 def test_a_measurement_that_scatters_is_repeated(noisy_calls: int, attempts: int, last_spread: float) -> None:
     machine = Machine()
-    run = machine.run("a", noisy_then(machine, noisy_calls, level=0.5))
+    run = machine.run("a", scatter_then(machine, noisy_calls, level=0.5))
     samples = time_until_steady(CountedWatch(machine), [run], QUICK)
     assert len(machine.ran) == attempts * (2 + 5)
     assert spread(samples) == pytest.approx(last_spread, abs=0.02)
@@ -136,6 +136,6 @@ def test_of_all_attempts_the_quietest_is_kept() -> None:
 
 
 def test_quartiles_are_those_of_durations() -> None:
-    assert Quartiles.of([1.0, 2.0, 3.0, 4.0, 5.0]).spread == pytest.approx(2 / 3)
+    assert Quartiles.from_seconds([1.0, 2.0, 3.0, 4.0, 5.0]).spread == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="not those of durations"):
         Quartiles(0.0, 1.0, 2.0)

@@ -36,26 +36,26 @@ from search.store.files import write_json
 from search.store.studies import StudyFiles
 from search.study import build
 from search.study import space as study_space_module
-from search.study.space import first_points, method_space, study_space
+from search.study.space import make_first_points, method_space, study_space
 from search.study.study import Study
 from search.tracking.records import shares, trial_metrics
 from search.trials import trial as trial_module
 from search.trials.trial import Setting, run_trial
 from spaces import InputError, LayerGroup
-from tests.search.cases import outcome, quick_config
-from tests.search.report.test_report import printed, rows_of
+from tests.search.cases import make_quick_config, outcome
+from tests.search.report.test_report import print_table, rows_of
 
-DENSE = DenseRow.of(accuracy=0.95, flops=1000, params=100, seconds=2.0, latency=0.004)
+DENSE = DenseRow.from_metrics(accuracy=0.95, flops=1000, params=100, seconds=2.0, latency=0.004)
 GROUPS = [LayerGroup("conv1", 16, "8x8", 0.0), LayerGroup("conv2", 32, "4x4", 1.0)]
 CALM, WILD = [1.0] * 4, [1.0, 1.0, 1.5, 1.5]
 
 
 def timing(share: float, noisy: bool = False) -> Timing:
     dense = [0.004 * each for each in (WILD if noisy else CALM)]
-    return Timing.of(dense, [share * each for each in dense])
+    return Timing.from_seconds(dense, [share * each for each in dense])
 
 
-def timed(number: int, accuracy: float, flops: float, share: float | None, noisy: bool = False) -> Outcome:
+def make_trial(number: int, accuracy: float, flops: float, share: float | None, noisy: bool = False) -> Outcome:
     """A trial with its latency, or with the reason why it has none."""
     metrics = {"accuracy": accuracy, "flops": flops, "params": flops / 10, "seconds": 1.5}
     if share is None:
@@ -65,10 +65,10 @@ def timed(number: int, accuracy: float, flops: float, share: float | None, noisy
 
 def front(objectives: str = "accuracy,flops,latency", **changes: Any) -> Front:
     outcomes = [
-        timed(0, 0.94, 500.0, 0.8, noisy=True),
-        timed(1, 0.93, 600.0, 0.5),
-        timed(2, 0.90, 250.0, 0.75),
-        timed(3, 0.80, 700.0, 0.9),
+        make_trial(0, 0.94, 500.0, 0.8, noisy=True),
+        make_trial(1, 0.93, 600.0, 0.5),
+        make_trial(2, 0.90, 250.0, 0.75),
+        make_trial(3, 0.80, 700.0, 0.9),
     ]
     return Front("digits", DENSE, changes.get("outcomes", outcomes), load_objectives(objectives))
 
@@ -101,7 +101,7 @@ def test_three_objectives_make_a_front_of_their_own() -> None:
 
 
 def test_hypervolume_of_three_objectives_is_a_volume() -> None:
-    one = front(outcomes=[timed(0, 0.9, 500.0, 0.75)])
+    one = front(outcomes=[make_trial(0, 0.9, 500.0, 0.75)])
     assert one.linear_hypervolume() == pytest.approx(0.9 * 0.5 * 0.25)
 
 
@@ -120,26 +120,26 @@ def test_front_is_narrowed_by_latency(limit: str, trials: list[int]) -> None:
 
 
 def test_a_network_that_could_not_be_timed_meets_no_limit() -> None:
-    some = front("accuracy,flops", outcomes=[timed(0, 0.94, 500.0, None), timed(1, 0.93, 600.0, 0.5)])
+    some = front("accuracy,flops", outcomes=[make_trial(0, 0.94, 500.0, None), make_trial(1, 0.93, 600.0, 0.5)])
     assert [member.trial for member in some.filter(max_latency="1s").members] == [1]
     assert [member.latency for member in some.members] == [None]
-    assert [member.trial for member in some.sorted("latency")] == [0]
+    assert [member.trial for member in some.sort("latency")] == [0]
     assert "latency" not in some.to_json()["members"][0]
 
 
 def test_front_is_sorted_by_latency_and_efficiency() -> None:
-    assert [member.trial for member in front().sorted("latency")] == [1, 2, 0]
-    assert [member.trial for member in front().sorted("efficiency")] == [1, 0, 2]
+    assert [member.trial for member in front().sort("latency")] == [1, 2, 0]
+    assert [member.trial for member in front().sort("efficiency")] == [1, 0, 2]
 
 
 def test_studies_without_latencies_say_so() -> None:
     untimed = Front(
         "digits",
-        DenseRow.of(accuracy=0.98, flops=1000, params=200, seconds=8.0),
+        DenseRow.from_metrics(accuracy=0.98, flops=1000, params=200, seconds=8.0),
         front().outcomes,
         load_objectives("accuracy,flops"),
     )
-    for ask in (lambda: untimed.filter(max_latency="2ms"), lambda: untimed.sorted("latency")):
+    for ask in (lambda: untimed.filter(max_latency="2ms"), lambda: untimed.sort("latency")):
         with pytest.raises(InputError, match="no latency was measured in study 'digits'; run a sweep with --obj"):
             ask()
     assert untimed.members[0].latency is None
@@ -158,9 +158,9 @@ def test_records_and_json_have_latency() -> None:
 
 
 def test_outcomes_with_timings_survive_json() -> None:
-    for each in (timed(0, 0.9, 500.0, 0.5), timed(0, 0.9, 500.0, None)):
+    for each in (make_trial(0, 0.9, 500.0, 0.5), make_trial(0, 0.9, 500.0, None)):
         assert Outcome.from_json(json.loads(json.dumps(each.to_json()))) == each
-    old = timed(0, 0.9, 500.0, None).to_json()
+    old = make_trial(0, 0.9, 500.0, None).to_json()
     del old["timings"], old["untimed"]
     assert Outcome.from_json(old).timings == {}
 
@@ -169,7 +169,7 @@ def test_outcomes_with_timings_survive_json() -> None:
 
 
 def test_the_table_sets_flops_and_time_side_by_side() -> None:
-    text = printed(tables.front_table(front()))
+    text = print_table(tables.front_table(front()))
     rows = rows_of(text)
     assert ["dense", "95.00 %", "100.0 %", "4.00 ms", "100.0 %"] in rows
     assert ["magnitude", "2", "90.00 %", "25.0 %", "3.00 ms", "75.0 %", "0.33"] in rows
@@ -180,14 +180,14 @@ def test_the_table_sets_flops_and_time_side_by_side() -> None:
 def test_the_table_with_latency_fits_eighty_columns() -> None:
     dense = replace(DENSE, test_metrics={"accuracy": 0.95})
     tested = [replace(each, test_metrics={"accuracy": 0.9}, method="matrix_pivoting") for each in front().outcomes]
-    text = printed(tables.front_table(Front("digits", dense, tested, load_objectives("accuracy,flops,latency"))))
+    text = print_table(tables.front_table(Front("digits", dense, tested, load_objectives("accuracy,flops,latency"))))
     assert max(map(len, text.splitlines())) <= 80
     assert "~3.20 ms" in text and "90.00 %" in text
 
 
 def test_parameters_are_shown_where_they_are_searched_for() -> None:
-    assert "params" in printed(tables.front_table(front("accuracy,params,latency")))
-    assert "params" not in printed(tables.front_table(front()))
+    assert "params" in print_table(tables.front_table(front("accuracy,params,latency")))
+    assert "params" not in print_table(tables.front_table(front()))
 
 
 def test_there_is_a_picture_for_every_cost() -> None:
@@ -209,16 +209,16 @@ def test_there_is_a_picture_for_every_cost() -> None:
 
 
 def test_show_tells_every_target() -> None:
-    shown = timed(0, 0.94, 500.0, 0.8, noisy=True)
+    shown = make_trial(0, 0.94, 500.0, 0.8, noisy=True)
     shown = replace(shown, untimed={"onnxruntime": "onnxruntime: cannot be exported"})
-    text = printed(trial_panel(shown, DENSE), width=100)
+    text = print_table(trial_panel(shown, DENSE), width=100)
     assert re.search(r"cpu ~ +\S+ ms +\S+ ms +80.0 % +0.6\d", text) and "~ noisy" in text
     assert re.search(r"onnxruntime .*cannot be exported", text)
     assert re.search(r"latency +3.20 ms", text)
 
 
 def test_mlflow_gets_latency_beside_flops() -> None:
-    each = timed(0, 0.94, 500.0, 0.5)
+    each = make_trial(0, 0.94, 500.0, 0.5)
     assert shares(each, DENSE)["latency_share"] == 0.5
     values = {point.name: point.value for point in trial_metrics(each, DENSE)}
     assert values["latency"] == 0.002
@@ -236,10 +236,10 @@ def test_a_trial_without_its_latency_is_kept_but_not_told_as_complete(tmp_path: 
     url = f"sqlite:///{tmp_path}/optuna.db"
     study = Study.open(url, "s", space, objectives, 0, "random", 2, new=True)
     files = StudyFiles(tmp_path, "s")
-    config = quick_config(tmp_path, name="s", objectives=list(objectives))
+    config = make_quick_config(tmp_path, name="s", objectives=list(objectives))
     files.create({"config": config.model_dump(mode="json"), "dense": DENSE.to_json()})
     for share in (0.5, None):
-        each = timed(study.ask().number, 0.9, 500.0, share)
+        each = make_trial(study.ask().number, 0.9, 500.0, share)
         files.folder(each.number).mkdir(parents=True)
         write_json(files.folder(each.number) / "outcome.json", each.to_json())
         study.tell(each)
@@ -247,13 +247,13 @@ def test_a_trial_without_its_latency_is_kept_but_not_told_as_complete(tmp_path: 
     assert [trial.state.name for trial in stock] == ["COMPLETE", "FAIL"]
     assert stock[0].values == [0.9, 0.002]
     assert stock[1].user_attrs["error"] == "cpu: no kernel"
-    assert files.outcome(1).state == "complete" and files.outcome(1).lacks(objectives) == ["latency"]
+    assert files.outcome(1).state == "complete" and files.outcome(1).list_missing(objectives) == ["latency"]
     assert [member.trial for member in files.front().members] == [0]
 
 
 def test_the_command_answers_from_what_was_stored(tmp_path: Path) -> None:
     files = StudyFiles(tmp_path, "s")
-    config = quick_config(tmp_path, name="s", objectives=["accuracy", "flops", "latency"])
+    config = make_quick_config(tmp_path, name="s", objectives=["accuracy", "flops", "latency"])
     files.create({"config": config.model_dump(mode="json"), "dense": DENSE.to_json()})
     for each in front().outcomes:
         files.folder(each.number).mkdir(parents=True)
@@ -280,7 +280,7 @@ def test_flops_that_round_widths_cannot_reach_are_not_searched() -> None:
     both = ("magnitude", "sdprun")
     whole = study_space(both, GROUPS, "flops", {}, 0.3)
     for name in ("magnitude.sparsity.flops", "sdprun.target_flops"):
-        asked = [point.get(name) for point in first_points(whole, both, (0.5, 0.25, 0.125))]
+        asked = [point.get(name) for point in make_first_points(whole, both, (0.5, 0.25, 0.125))]
         assert {share for share in asked if share is not None} == {0.5}
     with pytest.raises(InputError, match=r"\[space.magnitude\]: sparsity.flops up to 0.2 cannot be reached"):
         method_space("magnitude", GROUPS, "flops", {"sparsity.flops": {"high": 0.2}}, floor=0.3)

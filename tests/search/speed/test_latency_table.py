@@ -53,7 +53,7 @@ def price(piece: Piece) -> float:
     return float(piece.shape[1])
 
 
-def priced(name: str, pieces: Sequence[Piece]) -> Samples:
+def price_piece(name: str, pieces: Sequence[Piece]) -> Samples:
     return [[price(piece)] * 3 for piece in pieces]
 
 
@@ -61,7 +61,7 @@ def total(model: nn.Module) -> float:
     return sum(price(piece) for _, piece in module_calls(model, EXAMPLE))
 
 
-def ends(model: nn.Module, groups: Sequence[ChannelGroup], outside: float = 0.0) -> tuple[float, float]:
+def find_ends(model: nn.Module, groups: Sequence[ChannelGroup], outside: float = 0.0) -> tuple[float, float]:
     """What the narrowest network of the table and the dense one take, with something that no width changes."""
     narrow = cut(model, groups, {group.name: range(max(1, round(group.channels / 16))) for group in groups})
     return total(narrow) + outside, total(model) + outside
@@ -73,16 +73,16 @@ def chain() -> nn.Sequential:
 
 
 @cache
-def priced_chain() -> tuple[nn.Sequential, list[ChannelGroup], LatencyTable]:
+def make_priced_chain() -> tuple[nn.Sequential, list[ChannelGroup], LatencyTable]:
     model = chain()
     groups = channel_groups(model, EXAMPLE)
-    return model, groups, build_table(model, EXAMPLE, groups, ends(model, groups), priced)
+    return model, groups, build_table(model, EXAMPLE, groups, find_ends(model, groups), price_piece)
 
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 999))
 def test_prices_that_are_products_of_widths_are_predicted_exactly_at_every_width(seed: int) -> None:
-    model, groups, table = priced_chain()
+    model, groups, table = make_priced_chain()
     drawn = np.random.default_rng(seed)
     # Not below a sixteenth of the units, where the table ends.
     widths = np.array([[drawn.integers(max(1, round(g.channels / 16)), g.channels + 1) for g in groups]])
@@ -93,7 +93,7 @@ def test_prices_that_are_products_of_widths_are_predicted_exactly_at_every_width
 def test_shortcuts_and_concatenations() -> None:
     model = Block()
     groups = channel_groups(model, EXAMPLE)
-    table = build_table(model, EXAMPLE, groups, ends(model, groups, 0.5 * total(model)), priced)
+    table = build_table(model, EXAMPLE, groups, find_ends(model, groups, 0.5 * total(model)), price_piece)
     full = np.array([[group.channels for group in groups]])
     assert table.batch(full)[0] == pytest.approx(1.5 * total(model))
     assert table.per_unit.any(), "the convolution over the concatenation depends on three groups"
@@ -108,12 +108,12 @@ def test_shortcuts_and_concatenations() -> None:
 def test_a_wider_group_never_takes_less_whatever_the_clock_says(seed: int) -> None:
     drawn = np.random.default_rng(seed)
 
-    def noisy(name: str, pieces: Sequence[Piece]) -> Samples:
+    def price_with_noise(name: str, pieces: Sequence[Piece]) -> Samples:
         return [[price(piece) * drawn.uniform(0.5, 2.0)] * 3 for piece in pieces]
 
     model = Block()
     groups = channel_groups(model, EXAMPLE)
-    table = build_table(model, EXAMPLE, groups, ends(model, groups), noisy)
+    table = build_table(model, EXAMPLE, groups, find_ends(model, groups), price_with_noise)
     narrow = np.array([[drawn.integers(1, group.channels + 1) for group in groups] for _ in range(200)])
     wide = narrow + (drawn.random(narrow.shape) * ([group.channels for group in groups] - narrow + 1)).astype(np.int64)
     assert (table.batch(wide) >= table.batch(narrow) - 1e-9).all()
@@ -123,11 +123,11 @@ def test_a_module_that_cannot_be_timed_alone_is_named_and_its_time_is_in_the_oth
     model = chain()
     groups = channel_groups(model, EXAMPLE)
 
-    def refusing(name: str, pieces: Sequence[Piece]) -> Samples | None:
-        return None if name == "6" else priced(name, pieces)
+    def refuse(name: str, pieces: Sequence[Piece]) -> Samples | None:
+        return None if name == "6" else price_piece(name, pieces)
 
-    low, high = ends(model, groups)
-    table = build_table(model, EXAMPLE, groups, (low, high), refusing)
+    low, high = find_ends(model, groups)
+    table = build_table(model, EXAMPLE, groups, (low, high), refuse)
     assert table.untimed == ("6",)
     both = np.array([[max(1, round(g.channels / 16)) for g in groups], [g.channels for g in groups]])
     assert table.batch(both) == pytest.approx([low, high])
@@ -138,12 +138,12 @@ def test_a_module_that_cannot_be_timed_alone_is_named_and_its_time_is_in_the_oth
 def test_modules_that_take_longer_alone_than_in_a_row_are_scaled() -> None:
     model = chain()
     groups = channel_groups(model, EXAMPLE)
-    low, high = ends(model, groups)
-    table = build_table(model, EXAMPLE, groups, (0.3 * low + 10, 0.3 * high + 10), priced)
+    low, high = find_ends(model, groups)
+    table = build_table(model, EXAMPLE, groups, (0.3 * low + 10, 0.3 * high + 10), price_piece)
     half = np.array([[g.channels // 2 for g in groups]])
     halved = cut(model, groups, {g.name: range(g.channels // 2) for g in groups})
     assert table.batch(half)[0] == pytest.approx(0.3 * total(halved) + 10)
-    upside_down = build_table(model, EXAMPLE, groups, (2.0, 1.0), priced)
+    upside_down = build_table(model, EXAMPLE, groups, (2.0, 1.0), price_piece)
     assert upside_down.batch(half)[0] == pytest.approx(1.0), "a network that is no faster when narrow"
 
 

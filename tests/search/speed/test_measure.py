@@ -21,15 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from search.speed import measure, targets
-from search.speed.conditions import TARGETS, Conditions, check_devices, checked_targets
+from search.speed.conditions import TARGETS, Conditions, check_devices, validate_targets
 from search.speed.interleaved import Effort, Run, Samples, Watch
 from search.speed.measure import check_targets, measure_dense, measure_pair
-from search.speed.onnx_session import by_name, check_answer, onnx_run
-from search.speed.targets import Untimed, like, prepare
+from search.speed.onnx_session import check_answer, name_inputs, onnx_run
+from search.speed.targets import Untimed, make_noise_like, prepare
 from search.speed.tensorrt_session import tensorrt_run
 from search.study.latency import channel_step, conditions
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 EXAMPLE = torch.zeros(1, 2, 4, 4)
 
@@ -76,11 +76,11 @@ def still(monkeypatch: pytest.MonkeyPatch) -> list[list[Run]]:
     """Every first network takes 4 ms and every further one 3 ms, whatever it is."""
     seen: list[list[Run]] = []
 
-    def sampled(watch: Watch, runs: list[Run], effort: Effort) -> Samples:
+    def sample(watch: Watch, runs: list[Run], effort: Effort) -> Samples:
         seen.append(list(runs))
         return [[0.004 if index == 0 else 0.003] * 5 for index in range(len(runs))]
 
-    monkeypatch.setattr(measure, "time_until_steady", sampled)
+    monkeypatch.setattr(measure, "time_until_steady", sample)
     return seen
 
 
@@ -142,11 +142,11 @@ def test_one_measurement_at_a_time(still: list[list[Run]]) -> None:
 def test_an_export_that_answers_otherwise_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network().eval()
 
-    def other(*_: Any, **__: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         return real(network().eval(), (EXAMPLE,), dynamo=True, verbose=False)
 
     real = torch.onnx.export
-    monkeypatch.setattr(torch.onnx, "export", other)
+    monkeypatch.setattr(torch.onnx, "export", fail)
     with pytest.raises(ValueError, match="the exported network deviates by"):
         onnx_run(model, EXAMPLE + 1, threads=1)
 
@@ -154,12 +154,12 @@ def test_an_export_that_answers_otherwise_is_not_timed(monkeypatch: pytest.Monke
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real: Callable[..., Any] = builtins.__import__
 
-    def without(name: str, *rest: Any, **more: Any) -> Any:
+    def import_without(name: str, *rest: Any, **more: Any) -> Any:
         if name == "onnxruntime":
             raise ImportError("no", name=name)
         return real(name, *rest, **more)
 
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(builtins, "__import__", import_without)
     with pytest.raises(Untimed, match="onnxruntime is not installed; `pip install onnx onnxscript onnxruntime`"):
         prepare("onnxruntime", network(), EXAMPLE, Conditions(("onnxruntime",)))
 
@@ -175,7 +175,7 @@ def test_a_compiled_network_answers_as_before() -> None:
     setting = Conditions(("cpu-compiled",), batch_size=2)
     run = prepare("cpu-compiled", model, EXAMPLE, setting)
     with torch.no_grad():
-        assert torch.allclose(run(), model(like(EXAMPLE, 2)), atol=1e-5)  # type: ignore[arg-type]
+        assert torch.allclose(run(), model(make_noise_like(EXAMPLE, 2)), atol=1e-5)  # type: ignore[arg-type]
     with pytest.raises(Untimed, match="torch.compile cannot make one graph"):
         prepare("cpu-compiled", Stubborn(), EXAMPLE, setting)
 
@@ -189,7 +189,7 @@ def test_a_network_on_a_gpu_answers_as_before(name: str) -> None:
     torch.cuda.synchronize()
     assert isinstance(answer, Tensor)
     with torch.no_grad():
-        assert torch.allclose(answer.cpu(), model(like(EXAMPLE, 2)), atol=1e-3)
+        assert torch.allclose(answer.cpu(), model(make_noise_like(EXAMPLE, 2)), atol=1e-3)
     assert measure_dense(Conditions((name,)), model, EXAMPLE).median > 0
 
 
@@ -197,20 +197,20 @@ def test_a_network_on_a_gpu_answers_as_before(name: str) -> None:
 
 
 def test_nothing_is_timed_unless_asked_for(tmp_path: Path) -> None:
-    config = quick_config(tmp_path)
+    config = make_quick_config(tmp_path)
     assert conditions(config, "cpu") is None
     assert channel_step(config, None) == 1
 
 
 def test_the_objective_alone_takes_the_device_of_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = quick_config(tmp_path, objectives=["accuracy", "latency"])
+    config = make_quick_config(tmp_path, objectives=["accuracy", "latency"])
     assert conditions(config, "cpu") == Conditions(("cpu",))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert conditions(config, "cuda") == Conditions(("cuda",))
 
 
 def test_targets_are_timed_without_being_searched_for(tmp_path: Path) -> None:
-    config = quick_config(tmp_path, latency={"targets": ["onnxruntime"], "batch_size": 8})
+    config = make_quick_config(tmp_path, latency={"targets": ["onnxruntime"], "batch_size": 8})
     timed = conditions(config, "cpu")
     assert timed == Conditions(("onnxruntime",), batch_size=8)
     assert channel_step(config, timed) == 1, "widths are those of the papers until latency is searched for"
@@ -226,7 +226,7 @@ def test_targets_are_timed_without_being_searched_for(tmp_path: Path) -> None:
     ],
 )
 def test_widths_are_rounded_for_the_target(changes: dict[str, Any], step: int, tmp_path: Path) -> None:
-    config = quick_config(tmp_path, objectives=["accuracy", "latency"], **changes)
+    config = make_quick_config(tmp_path, objectives=["accuracy", "latency"], **changes)
     assert channel_step(config, conditions(config, "cpu")) == step
 
 
@@ -241,14 +241,14 @@ def test_what_is_not_there_is_named(
     changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = quick_config(tmp_path, **changes, resources={"executor": "ray"})
+    config = make_quick_config(tmp_path, **changes, resources={"executor": "ray"})
     with pytest.raises(InputError, match=message):
         conditions(config, "cpu")
 
 
 def test_a_machine_of_its_own_may_use_more_threads(tmp_path: Path) -> None:
     for resources in ({"executor": "inline"}, {"executor": "ray", "max_concurrent": 1}):
-        config = quick_config(tmp_path, latency={"targets": ["cpu"], "threads": 2}, resources=resources)
+        config = make_quick_config(tmp_path, latency={"targets": ["cpu"], "threads": 2}, resources=resources)
         assert conditions(config, "cpu") == Conditions(("cpu",), threads=2)
 
 
@@ -262,7 +262,7 @@ def test_a_machine_of_its_own_may_use_more_threads(tmp_path: Path) -> None:
 )
 def test_targets_are_checked(names: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        checked_targets(names)
+        validate_targets(names)
 
 
 def test_openvino_answers_as_torch_does_and_is_timed_on_the_wall() -> None:
@@ -271,7 +271,7 @@ def test_openvino_answers_as_torch_does_and_is_timed_on_the_wall() -> None:
     run = prepare("openvino", model, EXAMPLE, Conditions(("openvino",), batch_size=2))
     (answer,) = run().values()  # type: ignore[attr-defined]
     with torch.no_grad():
-        assert torch.allclose(torch.from_numpy(answer), model(like(EXAMPLE, 2)), atol=1e-4)
+        assert torch.allclose(torch.from_numpy(answer), model(make_noise_like(EXAMPLE, 2)), atol=1e-4)
     assert vars(targets.watch("openvino", 1))["_clock"] is time.perf_counter
     assert vars(targets.watch("cpu", 1))["_clock"] is time.thread_time
 
@@ -286,15 +286,15 @@ def test_a_target_of_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "other = 3\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert checked_targets(["my_targets:triple"]) == ("my_targets:triple",)
+    assert validate_targets(["my_targets:triple"]) == ("my_targets:triple",)
     model = network().eval()
     run = prepare("my_targets:triple", model, EXAMPLE, Conditions(("my_targets:triple",)))
     with torch.no_grad():
-        torch.testing.assert_close(run(), 3 * model(like(EXAMPLE, 1)))
+        torch.testing.assert_close(run(), 3 * model(make_noise_like(EXAMPLE, 1)))
     with pytest.raises(InputError, match="other is an int, not a search.speed.targets.Target"):
         targets.load_target("my_targets:other")
     with pytest.raises(InputError, match="unknown latency target 'openvin'; did you mean 'openvino'"):
-        checked_targets(["openvin"])
+        validate_targets(["openvin"])
 
 
 class TwoInputs(nn.Module):
@@ -319,7 +319,7 @@ def test_networks_with_several_inputs_are_timed(target: str, named: bool) -> Non
     model = TwoInputs().eval()
     run: Any = prepare(target, model, example, Conditions((target,), batch_size=2, channels_last=True))
     found = list(run().values()) if target != "onnxruntime" else run()
-    inputs: Any = like(example, 2)
+    inputs: Any = make_noise_like(example, 2)
     with torch.no_grad():
         wanted = model(**inputs) if named else model(*inputs)
     for one, other in zip(found, wanted.values(), strict=True):
@@ -330,7 +330,7 @@ def test_networks_with_several_inputs_are_timed(target: str, named: bool) -> Non
 
 def test_an_exported_network_with_fewer_inputs_is_no_measurement() -> None:
     with pytest.raises(ValueError, match=r"takes 1 inputs \(image\), given are 2"):
-        by_name(["image"], (EXAMPLE, EXAMPLE))
+        name_inputs(["image"], (EXAMPLE, EXAMPLE))
     with pytest.raises(ValueError, match="gives 1 outputs, torch 2"):
         check_answer([EXAMPLE], [EXAMPLE, EXAMPLE])
     with pytest.raises(ValueError, match=r"gives \[4\], torch \[1, 2, 4, 4\]"):
@@ -403,13 +403,13 @@ class FakeEngine:
         self.addresses[name] = address
 
     def execute_async_v3(self, stream: int) -> None:
-        def at(name: str, *shape: int) -> Any:
+        def locate(name: str, *shape: int) -> Any:
             count = math.prod(shape)
             return np.ctypeslib.as_array((ctypes.c_float * count).from_address(self.addresses[name])).reshape(shape)
 
-        inputs = torch.from_numpy(at("image", 2, 1, 8, 8)), torch.from_numpy(at("numbers", 2, 5))
+        inputs = torch.from_numpy(locate("image", 2, 1, 8, 8)), torch.from_numpy(locate("numbers", 2, 5))
         with torch.no_grad():
-            at("y", 2, 2)[:] = self.scale * self.model(*inputs).numpy()
+            locate("y", 2, 2)[:] = self.scale * self.model(*inputs).numpy()
 
 
 class OneOutput(TwoInputs):
@@ -421,7 +421,7 @@ class OneOutput(TwoInputs):
 
 def test_tensorrt_is_given_the_inputs_and_must_answer_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
     model = OneOutput().eval()
-    inputs = like((torch.zeros(1, 1, 8, 8), torch.zeros(1, 5)), 2)
+    inputs = make_noise_like((torch.zeros(1, 1, 8, 8), torch.zeros(1, 5)), 2)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     engine = FakeEngine(model)
@@ -444,7 +444,7 @@ def test_executorch_answers_as_torch_does() -> None:
     example: Any = (torch.zeros(1, 1, 8, 8), torch.zeros(1, 5))
     run: Any = prepare("executorch", model, example, Conditions(("executorch",), batch_size=2))
     with torch.no_grad():
-        wanted = model(*like(example, 2))
+        wanted = model(*make_noise_like(example, 2))
     for one, other in zip(run(), wanted.values(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
 
@@ -469,5 +469,5 @@ def test_executorch_is_given_the_program(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setitem(sys.modules, name, module)
     run: Any = prepare("executorch", model, EXAMPLE, Conditions(("executorch",), batch_size=2))
     with torch.no_grad():
-        torch.testing.assert_close(run()[0], model(like(EXAMPLE, 2)))
+        torch.testing.assert_close(run()[0], model(make_noise_like(EXAMPLE, 2)))
     assert [partitioner for _, partitioner in lowered] == [["x"]]

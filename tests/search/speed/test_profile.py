@@ -44,7 +44,7 @@ class Block(nn.Module):
         return y
 
 
-def priced(name: str, pieces: Sequence[modules.Piece]) -> Samples:
+def price_by_size(name: str, pieces: Sequence[modules.Piece]) -> Samples:
     """A convolution takes 1 us per multiply–accumulate, everything else 1 us per number that comes in."""
     return [[1e-6 * price(piece)] * 3 for piece in pieces]
 
@@ -57,7 +57,7 @@ def price(piece: modules.Piece) -> int:
 
 @pytest.fixture(scope="module")
 def found() -> Profile:
-    return build_profile(Block().eval(), EXAMPLE, SETTING, whole=0.5, sample=priced)
+    return build_profile(Block().eval(), EXAMPLE, SETTING, whole=0.5, sample=price_by_size)
 
 
 def test_layers_are_listed_in_order_with_flops_and_time(found: Profile) -> None:
@@ -80,18 +80,18 @@ def test_a_cut_saves_what_the_cut_network_no_longer_takes(found: Profile) -> Non
     for group in groups:
         for share, saving in zip(CUTS, found.savings[group.name], strict=True):
             smaller = cut(model, groups, {group.name: range(saving.units)})
-            saved_seconds = found.flops - count(smaller, EXAMPLE).flops
+            saved_flops = found.flops - count(smaller, EXAMPLE).flops
             assert (saving.cut, saving.units) == (share, round(group.channels * (1 - share)))
-            assert saving.flops == saved_seconds
+            assert saving.flops == saved_flops
             gone = group.channels - saving.units
             # The norm and the first activation carry the stem's channels, the second one the inner ones.
             assert saving.seconds == pytest.approx(
-                1e-6 * (saved_seconds + 64 * gone * (2 if group.name == "stem" else 1))
+                1e-6 * (saved_flops + 64 * gone * (2 if group.name == "stem" else 1))
             )
 
 
 def test_widths_can_be_rounded() -> None:
-    rounded = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, priced, round_to=4)
+    rounded = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, price_by_size, round_to=4)
     assert [saving.units for saving in rounded.savings["inner"]] == [8, 8, 4]
     assert [saving.units for saving in rounded.savings["stem"]] == [8, 4, 4]
 
@@ -99,30 +99,30 @@ def test_widths_can_be_rounded() -> None:
 def test_equal_modules_are_timed_once() -> None:
     asked: list[str] = []
 
-    def counted(name: str, pieces: Sequence[modules.Piece]) -> Samples:
+    def count_and_price(name: str, pieces: Sequence[modules.Piece]) -> Samples:
         asked.append(name)
-        return priced(name, pieces)
+        return price_by_size(name, pieces)
 
     twins = nn.Sequential(*[nn.Conv2d(4, 4, 1) for _ in range(5)], nn.Flatten(), nn.Linear(256, 3))
     model = nn.Sequential(nn.Conv2d(3, 4, 1), twins)
-    assert len(build_profile(model.eval(), EXAMPLE, SETTING, 1.0, counted).layers) == 7
+    assert len(build_profile(model.eval(), EXAMPLE, SETTING, 1.0, count_and_price).layers) == 7
     assert len(asked) == 4, "the stem, one of the twins, the flattening, the classifier"
 
 
 def test_what_cannot_be_timed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusing(name: str, pieces: Sequence[modules.Piece]) -> Samples | None:
-        return None if name == "outer" else priced(name, pieces)
+    def refuse(name: str, pieces: Sequence[modules.Piece]) -> Samples | None:
+        return None if name == "outer" else price_by_size(name, pieces)
 
-    found = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, refusing)
+    found = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, refuse)
     assert found.untimed == ("outer",)
     assert found.layers[2].seconds is None
     assert all(saving.seconds is None for savings in found.savings.values() for saving in savings)
-    assert "not timed alone: outer" in printed(found)
+    assert "not timed alone: outer" in print_profile(found)
 
-    def fails(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise Untimed("cpu: no")
 
-    monkeypatch.setattr(modules, "prepare", fails)
+    monkeypatch.setattr(modules, "prepare", fail)
     assert modules.time_versions(SETTING, EXAMPLE, "a", [modules.Piece(nn.ReLU(), (1, 3))]) is None
 
 
@@ -145,17 +145,17 @@ def test_noise_is_marked() -> None:
 
     found = build_profile(Block().eval(), EXAMPLE, SETTING, 1.0, scattering)
     assert found.noisy == ("inner",)
-    assert "~1.25 s" in printed(found) and "repeat it on a quieter machine" in printed(found)
+    assert "~1.25 s" in print_profile(found) and "repeat it on a quieter machine" in print_profile(found)
 
 
-def printed(found: Profile, width: int = 80) -> str:
+def print_profile(found: Profile, width: int = 80) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(profile_table(found, "block"))
     return console.export_text()
 
 
 def test_the_table_fits_the_terminal(found: Profile) -> None:
-    text = printed(found)
+    text = print_profile(found)
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "…" not in text
     assert {"stem", "inner", "cut 75 %", "as stem", "stays"} <= {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.contract.forms import EqualForms
-from methods.eigendamage.rotation import parts, three_part
+from methods.eigendamage.rotation import build_three_parts, parts
 from methods.network.architecture import describe
 from methods.network.chains import chains
 from methods.network.cost import count
@@ -28,16 +28,16 @@ from search.driver.sweep import Sweep
 from search.speed import measure, targets
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Run
-from search.speed.targets import like, prepare
+from search.speed.targets import make_noise_like, prepare
 from search.speed.tuner import (
     AsDecided,
     Choice,
     decide_layers,
     deploy,
     deployment,
-    eager,
+    find_tunable_layers,
     run_as_decided,
-    tunable_layers,
+    run_eagerly,
     tune,
 )
 from search.store.files import write_json
@@ -45,7 +45,7 @@ from search.store.studies import StudyFiles
 from search.store.weights import save_weights
 from search.tasks.models import build_model
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 CHANNELS = 16
 
@@ -55,7 +55,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "turn_file", lambda: tmp_path / "turn.lock")
 
 
-def chained() -> nn.Module:
+def make_chained() -> nn.Module:
     """Two chains that are alike and one that is not."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -67,7 +67,7 @@ def chained() -> nn.Module:
         return nn.Sequential(*layers, nn.Flatten(), last).eval()
 
 
-def blocked() -> nn.Module:
+def make_blocked() -> nn.Module:
     order = torch.randperm(CHANNELS, generator=torch.Generator().manual_seed(0))
     spec = PivotSpec(order.reshape(2, 8), torch.arange(2), torch.arange(CHANNELS))
     middle = keep_blocks(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), spec)
@@ -128,27 +128,27 @@ class ByKind:
         return max(known.get(type(each).__name__, 0.1) for each in module.modules())
 
 
-def alone(form: nn.Module, x: Tensor) -> Run:
+def prepare_layer(form: nn.Module, x: Tensor) -> Run:
     return lambda: Alone(form)
 
 
-def whole(network: nn.Module) -> Run:
+def prepare_network(network: nn.Module) -> Run:
     return lambda: network
 
 
 def test_layers_with_forms_are_found() -> None:
-    assert list(tunable_layers(chained())) == ["1", "2", "4"]
-    assert list(tunable_layers(blocked())) == ["2"]
+    assert list(find_tunable_layers(make_chained())) == ["1", "2", "4"]
+    assert list(find_tunable_layers(make_blocked())) == ["2"]
     layer = Doubled(3)
     assert isinstance(layer, EqualForms)
-    assert list(tunable_layers(nn.Sequential(layer, nn.ReLU()))) == ["0"]
-    assert not tunable_layers(nn.Sequential(layer, nn.ReLU(), layer)), "a layer with two places is left alone"
-    assert not tunable_layers(run_as_decided(chained(), {})), "what was decided is not decided again"
+    assert list(find_tunable_layers(nn.Sequential(layer, nn.ReLU()))) == ["0"]
+    assert not find_tunable_layers(nn.Sequential(layer, nn.ReLU(), layer)), "a layer with two places is left alone"
+    assert not find_tunable_layers(run_as_decided(make_chained(), {})), "what was decided is not decided again"
 
 
 def test_every_layer_takes_its_fastest_form() -> None:
     # Four forms of the first chain, two of the last one; the second is like the first, and not measured again.
-    found = decide_layers(chained(), images(), eager, Scripted(4.0, 2.0, 1.0, 3.0, 1.0, 1.0))
+    found = decide_layers(make_chained(), images(), run_eagerly, Scripted(4.0, 2.0, 1.0, 3.0, 1.0, 1.0))
     assert {name: choice.chosen for name, choice in found.items()} == {"1": "1+2", "2": "1+2", "4": "1+1"}
     assert found["1"] == Choice("1+1+1", "1+2", {"1+1+1": 4.0, "2+1": 2.0, "1+2": 1.0, "3": 3.0})
 
@@ -163,14 +163,14 @@ def test_far_slower_forms_are_looked_at_twice_only() -> None:
             return found
 
     watch = Counting(1.0, 100.0)
-    (choice,) = decide_layers(nn.Sequential(Doubled(4), nn.ReLU()), torch.ones(2, 4), eager, watch).values()
+    (choice,) = decide_layers(nn.Sequential(Doubled(4), nn.ReLU()), torch.ones(2, 4), run_eagerly, watch).values()
     assert choice.seconds == {"twice": 1.0, "scaled": 100.0} and watch.looks == 2
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("as_built", "chosen"), [(2.0, 1.0), (1.0, 1.0), (1.0, 2.0)])
 def test_networks_are_compared_as_wholes(as_built: float, chosen: float, channels_last: bool) -> None:
-    model, built = chained(), list[nn.Module]()
+    model, built = make_chained(), list[nn.Module]()
     x = images().contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
     def prepare_whole(candidate: nn.Module) -> Run:
@@ -178,7 +178,7 @@ def test_networks_are_compared_as_wholes(as_built: float, chosen: float, channel
         return lambda: candidate
 
     clock = Scripted(4.0, 3.0, 2.0, 1.0, 2.0, 1.0, as_built, chosen)
-    fastest, run, decision = tune(model, x, eager, prepare_whole, clock)
+    fastest, run, decision = tune(model, x, run_eagerly, prepare_whole, clock)
     assert run() is fastest is built[int(chosen < as_built)] and built[0] is model
     assert decision.networks == {"as_built": as_built, "chosen": chosen}
     assert decision.ways == ({"1": "3", "2": "3", "4": "2"} if chosen < as_built else {})
@@ -189,14 +189,14 @@ def test_networks_are_compared_as_wholes(as_built: float, chosen: float, channel
 
 def test_without_forms_there_is_nothing_to_compare() -> None:
     plain = nn.Sequential(nn.Linear(3, 3))
-    assert tune(plain, torch.ones(1, 3), eager, whole, Scripted())[0] is plain
+    assert tune(plain, torch.ones(1, 3), run_eagerly, prepare_network, Scripted())[0] is plain
 
 
 def test_never_slower_than_the_plain_twin() -> None:
     """Each layer alone may be faster as blocks, and the network still slower."""
-    model = blocked()
+    model = make_blocked()
     slow = {"Conv2d": 2.0, "PivotedConv2d": 1.0, "SeparateConvs": 3.0, "InPortions": 3.0}
-    fastest, _, decision = tune(model, images(), alone, whole, ByKind(slow, {"PivotedConv2d": 2.0}))
+    fastest, _, decision = tune(model, images(), prepare_layer, prepare_network, ByKind(slow, {"PivotedConv2d": 2.0}))
     assert decision.layers["2"].chosen == "grouped" and decision.ways == {"2": "masked"}
     assert decision.networks == {"as_built": 2.0, "plain": 0.1}
     assert not any(isinstance(module, PivotedConv2d) for module in fastest.modules())
@@ -204,14 +204,14 @@ def test_never_slower_than_the_plain_twin() -> None:
 
 
 def test_compilers_are_offered_plain_layers_only() -> None:
-    model = blocked()
-    found = decide_layers(model, images(), eager, Scripted(1.0), plain=True)
+    model = make_blocked()
+    found = decide_layers(model, images(), run_eagerly, Scripted(1.0), plain=True)
     assert list(found["2"].seconds) == ["grouped", "masked"]
 
 
 def test_layouts_are_compared() -> None:
-    model = fold_norms(blocked())
-    _, _, decision = tune(model, images(), eager, whole, Scripted(1.0), layouts=(False, True))
+    model = fold_norms(make_blocked())
+    _, _, decision = tune(model, images(), run_eagerly, prepare_network, Scripted(1.0), layouts=(False, True))
     assert set(decision.networks) >= {"as_built", "plain", "as_built_nhwc", "plain_nhwc"}
     quick = run_as_decided(model, {"2": "separate"}, channels_last=True)
     torch.testing.assert_close(quick(images()), model(images()), rtol=1e-4, atol=1e-5)
@@ -221,7 +221,7 @@ def test_layouts_are_compared() -> None:
 
 def test_forms_with_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portions, "PORTION", 1)
-    model = fold_norms(blocked())
+    model = fold_norms(make_blocked())
     slow = {"Conv2d": 2.0, "PivotedConv2d": 1.0}
 
     class Watch(ByKind):
@@ -230,7 +230,7 @@ def test_forms_with_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
             assert isinstance(module, Alone)
             return 0.05 if isinstance(module[0], InPortions) else super().seconds(run, times)
 
-    choice = decide_layers(model, images(), alone, Watch(slow))["2"]
+    choice = decide_layers(model, images(), prepare_layer, Watch(slow))["2"]
     assert choice.chosen == PORTIONS
     quick = run_as_decided(model, {"2": PORTIONS})
     assert isinstance(quick.network.get_submodule("3"), nn.Identity), "the activation went into the portions"
@@ -238,17 +238,17 @@ def test_forms_with_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("target", ["cpu", "onnxruntime"])
-@pytest.mark.parametrize("network", [chained, blocked])
+@pytest.mark.parametrize("network", [make_chained, make_blocked])
 def test_targets_answer_the_same(target: str, network: object) -> None:
     model: nn.Module = network()  # type: ignore[operator]
     answer = prepare(target, model, images(1), Conditions((target,), batch_size=2))()
     found = answer if isinstance(answer, Tensor) else torch.from_numpy(answer[0])  # type: ignore[index]
-    torch.testing.assert_close(found, model(like(images(1), 2)), rtol=1e-3, atol=1e-4)
-    assert tunable_layers(model), "a copy was prepared"
+    torch.testing.assert_close(found, model(make_noise_like(images(1), 2)), rtol=1e-3, atol=1e-4)
+    assert find_tunable_layers(model), "a copy was prepared"
 
 
 def test_decisions_are_plain_data() -> None:
-    model, setting = chained(), Conditions(("cpu",), batch_size=3)
+    model, setting = make_chained(), Conditions(("cpu",), batch_size=3)
     # In either layout: the forms of the first and of the last chain; then networks as built and as chosen, twice.
     layers = (4.0, 3.0, 2.0, 1.0, 1.0, 2.0)
     found = deployment(model, images(), Scripted(*layers, *layers, 9.0, 8.0, 9.5, 8.5), setting)
@@ -262,7 +262,7 @@ def test_decisions_are_plain_data() -> None:
 
 
 def test_a_network_that_gains_nothing_runs_as_built() -> None:
-    model, setting = chained(), Conditions(("cpu",), batch_size=3)
+    model, setting = make_chained(), Conditions(("cpu",), batch_size=3)
     found = deployment(model, images(), Scripted(1.0), setting)
     assert found is not None and not found["ways"] and found["flops"] == count(model, images(1)).flops
     assert deployment(nn.Sequential(nn.Linear(3, 3)), torch.ones(1, 3), Scripted(), setting) is None
@@ -279,7 +279,7 @@ def test_unknown_ways_are_errors() -> None:
         run_as_decided(model, {"1": "bmm"})
 
 
-def exported(folder: Path) -> nn.Module:
+def export_digits(folder: Path) -> nn.Module:
     """Write a network of the digits task in which two layers are chains, as an export does but for its card."""
     network = {"model": "digits_resnet", "classes": 10, "example_shape": [1, 1, 8, 8], "seed": 0}
     dense = build_model("digits_resnet", 10, (1, 1, 8, 8), 0)
@@ -288,7 +288,7 @@ def exported(folder: Path) -> nn.Module:
         layer = dense.get_submodule(name)
         assert isinstance(layer, nn.Conv2d)
         bases = [torch.eye(width)[None, :, :5] for width in (layer.in_channels, layer.out_channels)]
-        pruned.set_submodule(name, three_part(layer, parts(layer, *bases)))
+        pruned.set_submodule(name, build_three_parts(layer, parts(layer, *bases)))
     folder.mkdir()
     write_json(folder / "architecture.json", describe(dense, pruned) | {"network": network})
     save_weights(pruned.state_dict(), folder / "weights.safetensors")
@@ -297,10 +297,10 @@ def exported(folder: Path) -> nn.Module:
 
 def test_exports_say_in_which_form_chains_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, config = tmp_path / "d", {"latency": {"threads": None, "batch_size": 3}, "resources": {"cpus_per_trial": 1}}
-    model = exported(folder)
+    model = export_digits(folder)
     # Every form is faster than the one before it, and so is the network.
     monkeypatch.setattr(targets, "watch", lambda *_: Scripted(*(100.0 - i for i in range(99))))
-    card = export._fastest(folder, config)
+    card = export._measure_fastest(folder, config)
     found = card["execution"]
     assert found["ways"] == dict.fromkeys(("layer2.0.conv2", "layer3.0.conv2"), "3")
     assert (found["device"], found["precision"], found["batch_size"], found["threads"]) == ("cpu", "float32", 3, 1)
@@ -323,7 +323,7 @@ def test_exports_say_in_which_form_chains_run(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_exports_say_how_blocks_run_fastest(tmp_path: Path) -> None:
-    config = quick_config(
+    config = make_quick_config(
         tmp_path / "runs",
         name="blocks",
         trials=1,
@@ -347,7 +347,7 @@ def test_exports_say_how_blocks_run_fastest(tmp_path: Path) -> None:
 
 
 def test_inputs_are_noise_of_the_kind_of_the_example() -> None:
-    noise = like(images(1).double(), 4)
+    noise = make_noise_like(images(1).double(), 4)
     assert noise.shape == (4, 2, 4, 4) and noise.dtype == torch.float64 and float(noise.std()) > 0.5
-    assert torch.equal(noise, like(images(1).double(), 4)), "the same every time"
-    assert torch.equal(like(torch.tensor([[3, 1]]), 2), torch.tensor([[3, 1], [3, 1]]))
+    assert torch.equal(noise, make_noise_like(images(1).double(), 4)), "the same every time"
+    assert torch.equal(make_noise_like(torch.tensor([[3, 1]]), 2), torch.tensor([[3, 1], [3, 1]]))

@@ -14,7 +14,7 @@ from filelock import Timeout
 from search.store.files import (
     create_folder,
     file_lock,
-    full_disk_error,
+    find_full_disk_error,
     read_json,
     read_object,
     remove_folder,
@@ -126,15 +126,15 @@ def test_a_full_disk_is_named_where_the_error_does_not_say_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sqlite = RuntimeError("(sqlite3.OperationalError) database or disk is full")
-    assert full_disk_error(sqlite, tmp_path) is None, "there is room here"
+    assert find_full_disk_error(sqlite, tmp_path) is None, "there is room here"
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=4096))
     wrapped = RuntimeError("a trial failed")
     wrapped.__cause__ = sqlite
     for error in (sqlite, wrapped, OSError(errno.ENOSPC, "No space left on device")):
-        named = full_disk_error(error, tmp_path)
+        named = find_full_disk_error(error, tmp_path)
         assert named is not None and (named.errno, named.filename) == (errno.ENOSPC, str(tmp_path))
-    assert full_disk_error(OSError(errno.ENOSPC, "No space left", "/other/file"), tmp_path) is None, "it is named"
-    assert full_disk_error(ValueError("no"), tmp_path) is None
+    assert find_full_disk_error(OSError(errno.ENOSPC, "No space left", "/other/file"), tmp_path) is None, "it is named"
+    assert find_full_disk_error(ValueError("no"), tmp_path) is None
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search.driver.keeping import storage_url
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, check_name, places
-from search.study.config_file import load_config, with_places
+from search.study.config_file import load_config, move_places
 from search.tracking.run_store import RunStore
 from spaces import InputError
 from tests.search.cases import toml
@@ -71,12 +71,12 @@ def test_names_cannot_leave_the_store(name: str) -> None:
 
 def test_a_study_can_run_elsewhere_and_keeps_no_secrets(tmp_path: Path) -> None:
     config = StudyConfig(data_root=Path("a"), tracking_uri="postgresql://anna:s@/cret@host/db?password=x")
-    moved = with_places(config, {"data_root": "b", "executor": "inline", "retries": None})
+    moved = move_places(config, {"data_root": "b", "executor": "inline", "retries": None})
     assert (moved.data_root, moved.resources.executor, moved.resources.retries) == (Path.cwd() / "b", "inline", 2)
     assert moved.tracking_uri == config.tracking_uri
     assert places(moved)["tracking_uri"] == "postgresql://host/db"
     with pytest.raises(InputError, match="retries"):
-        with_places(config, {"retries": -1})
+        move_places(config, {"retries": -1})
 
 
 def test_a_study_is_in_one_place_however_its_directory_is_written(

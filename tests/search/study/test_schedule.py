@@ -65,7 +65,7 @@ def race(
 DISK: dict[int, dict[int, Outcome]] = {}
 
 
-def fresh() -> Recorded:
+def make_fresh() -> Recorded:
     study = Recorded()
     DISK[id(study)] = {}
     return study
@@ -73,7 +73,7 @@ def fresh() -> Recorded:
 
 @given(total=st.integers(1, 30), lag=st.integers(1, 8), workers=st.integers(1, 8), seed=st.integers(0, 999))
 def test_what_a_question_knows_does_not_depend_on_the_race(total: int, lag: int, workers: int, seed: int) -> None:
-    study = fresh()
+    study = make_fresh()
     assert race(study, total, lag, workers, random.Random(seed))
     assert study.told_numbers == list(range(total))
     for number, (told, pending) in study.seen.items():
@@ -83,8 +83,8 @@ def test_what_a_question_knows_does_not_depend_on_the_race(total: int, lag: int,
 
 @given(total=st.integers(2, 20), lag=st.integers(1, 6), seed=st.integers(0, 999), data=st.data())
 def test_a_killed_driver_changes_nothing(total: int, lag: int, seed: int, data: st.DataObject) -> None:
-    study, draw = fresh(), random.Random(seed)
-    uninterrupted = fresh()
+    study, draw = make_fresh(), random.Random(seed)
+    uninterrupted = make_fresh()
     race(uninterrupted, total, lag, 2, random.Random(seed))
     while not race(study, total, lag, 2, draw, stop_after=data.draw(st.integers(1, total))):
         pass
@@ -93,7 +93,7 @@ def test_a_killed_driver_changes_nothing(total: int, lag: int, seed: int, data: 
 
 
 def test_finished_trials_are_not_handed_out_again() -> None:
-    study = fresh()
+    study = make_fresh()
     first = Schedule(study, 4, 4, lambda _: None, lambda _: None)
     assert [spec.number for _ in range(2) if (spec := first.next())] == [0, 1]
     resumed = Schedule(study, 4, 4, {1: outcome(1)}.get, lambda _: None)
@@ -104,7 +104,7 @@ def test_finished_trials_are_not_handed_out_again() -> None:
 
 
 def test_every_finished_trial_is_heard_of_once_in_order_of_finishing() -> None:
-    study, heard = fresh(), []
+    study, heard = make_fresh(), []
     schedule = Schedule(study, 3, 3, lambda _: None, lambda o: heard.append(o.number))
     for _ in range(3):
         schedule.next()
@@ -117,7 +117,7 @@ def test_every_finished_trial_is_heard_of_once_in_order_of_finishing() -> None:
 @pytest.mark.parametrize("slots", [1, 2, 3, 8, 16])
 @pytest.mark.parametrize("longest", [1.0, 4.0])
 def test_slots_are_kept_busy_with_the_lag_of_a_sweep(slots: int, longest: float) -> None:
-    study, draw = fresh(), random.Random(1)
+    study, draw = make_fresh(), random.Random(1)
     schedule = Schedule(study, 10 * slots, lag_for(slots), lambda _: None, lambda _: None)
     running: list[tuple[float, int]] = []
     now = busy = 0.0

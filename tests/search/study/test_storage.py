@@ -8,7 +8,7 @@ import pytest
 
 from search.records.errors import RunError
 from search.study import opening
-from search.study.config import checked_storage, places
+from search.study.config import places, validate_storage
 from search.study.config_file import load_config
 from search.study.storage import list_storage_studies
 from spaces import InputError
@@ -35,7 +35,7 @@ def test_a_server_that_is_away_is_said_without_the_password(monkeypatch: pytest.
 @pytest.mark.parametrize("url", ["mysql://anna:secret@db/runs", "optuna.db", "sqlite:///", "postgresql://", ""])
 def test_other_storages_are_refused(url: str) -> None:
     with pytest.raises(InputError, match="give postgresql") as refused:
-        checked_storage(url)
+        validate_storage(url)
     assert "secret" not in str(refused.value)
 
 

@@ -16,7 +16,7 @@ from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
 from search.study.samplers.base import Limits
 from search.study.schedule import Schedule
-from search.study.space import first_points, method_space, refuse_idle_bounds, spread_points, study_space
+from search.study.space import make_first_points, method_space, refuse_idle_bounds, spread_points, study_space
 from search.study.storage import Storage, list_storage_studies
 from search.study.study import Study, trial_seed
 from spaces import InputError, LayerGroup, Space
@@ -29,24 +29,24 @@ TRIALS = 14
 SPACE = study_space(METHODS, GROUPS, "flops", {})
 
 
-def created(directory: Path, seed: int = 3, sampler: str = "tpe", space: Space = SPACE) -> Study:
-    first = first_points(space, METHODS, SHARES)[:4] if space is SPACE else []
+def create_study(directory: Path, seed: int = 3, sampler: str = "tpe", space: Space = SPACE) -> Study:
+    first = make_first_points(space, METHODS, SHARES)[:4] if space is SPACE else []
     url = f"sqlite:///{directory}/optuna.db"
     return Study.open(url, "s", space, ("accuracy", "flops"), seed, sampler, 24, first, new=True)
 
 
 def test_first_points_are_the_authors_values_at_halvings() -> None:
-    points = first_points(SPACE, METHODS, SHARES)
+    points = make_first_points(SPACE, METHODS, SHARES)
     assert [(p["method"], p[f"{p['method']}.sparsity.flops"]) for p in points] == [
         (method, share) for share in (0.5, 0.25, 0.125) for method in METHODS
     ]
     assert all(SPACE.check(point) == point for point in points)
-    assert first_points(SPACE, METHODS, SHARES[:1]) == points[: len(METHODS)]
+    assert make_first_points(SPACE, METHODS, SHARES[:1]) == points[: len(METHODS)]
 
 
 def test_first_points_respect_what_the_user_narrowed() -> None:
     narrow = study_space(METHODS, GROUPS, "flops", {"random": {"sparsity.flops": {"low": 0.3}}})
-    shares = [p["random.sparsity.flops"] for p in first_points(narrow, METHODS, SHARES) if p["method"] == "random"]
+    shares = [p["random.sparsity.flops"] for p in make_first_points(narrow, METHODS, SHARES) if p["method"] == "random"]
     assert shares == [0.5]
 
 
@@ -82,7 +82,7 @@ def test_flops_are_searched_on_a_logarithmic_scale(target: str) -> None:
 @pytest.mark.parametrize("allocation", ["uniform", "stage", "layer", "any"])
 def test_first_points_exist_for_every_allocation(allocation: str) -> None:
     space = study_space(METHODS, GROUPS, allocation, {})
-    points = first_points(space, METHODS, SHARES)
+    points = make_first_points(space, METHODS, SHARES)
     assert points and all(space.check(point) == point for point in points)
 
 
@@ -167,7 +167,7 @@ def test_every_method_has_its_presets(name: str, preset: str) -> None:
     settings = load_method(name).preset(preset)
     space = study_space((name,), GROUPS, "flops", {}, preset=preset)
     assert study_space((name,), GROUPS, "flops", {name: {"preset": preset}}) == space
-    points = first_points(space, (name,), (0.5,))
+    points = make_first_points(space, (name,), (0.5,))
     assert len(points) == 1
     _, point = space.split(points[0], "method")
     assert {key: point[key] for key in settings} == settings
@@ -189,18 +189,18 @@ def test_presets_that_are_not_there() -> None:
 def test_bounds_that_no_default_point_looks_at_are_refused() -> None:
     bounds: dict[str, dict[str, Any]] = {"sdprun": {"mu": 0.6}, "increg": {"penalty_max": 2}}
     space = study_space(("sdprun", "increg"), GROUPS, "flops", bounds)
-    points = first_points(space, ("sdprun", "increg"), (0.5,))
+    points = make_first_points(space, ("sdprun", "increg"), (0.5,))
     with pytest.raises(InputError, match=r"\[space\.sdprun\]: mu = 0\.6 would change nothing.*steer = 'off'"):
         refuse_idle_bounds(space, points, bounds)
     bounds["sdprun"]["steer"] = "off"
     space = study_space(("sdprun", "increg"), GROUPS, "flops", bounds)
-    refuse_idle_bounds(space, first_points(space, ("sdprun", "increg"), (0.5,)), bounds)
+    refuse_idle_bounds(space, make_first_points(space, ("sdprun", "increg"), (0.5,)), bounds)
 
 
 def test_same_seed_asks_the_same_points_and_others_do_not(tmp_path: Path) -> None:
     def points(name: str, seed: int) -> list[tuple[object, ...]]:
         (tmp_path / name).mkdir()
-        study = created(tmp_path / name, seed)
+        study = create_study(tmp_path / name, seed)
         asked: list[tuple[object, ...]] = []
         for _ in range(16):
             spec = study.ask()
@@ -215,7 +215,7 @@ def test_same_seed_asks_the_same_points_and_others_do_not(tmp_path: Path) -> Non
 
 
 def test_a_study_can_be_loaded_again_and_by_stock_optuna(tmp_path: Path) -> None:
-    study = created(tmp_path)
+    study = create_study(tmp_path)
     study.tell(outcome(study.ask().number))
     study.tell(outcome(study.ask().number, error="Traceback\nValueError: no"))
     open_spec = study.ask()
@@ -254,7 +254,7 @@ def result(spec: TrialSpec) -> Outcome:
     return outcome(spec.number, method=spec.method, point=spec.point, seed=spec.seed, **changes)
 
 
-def opened(directory: Path, sampler: str = "tpe") -> Study:
+def open_study(directory: Path, sampler: str = "tpe") -> Study:
     """Open or create the study, as a driver does when it starts."""
     url = f"sqlite:///{directory}/optuna.db"
     first, new = FIRST[:2], "s" not in list_storage_studies(url)
@@ -262,16 +262,16 @@ def opened(directory: Path, sampler: str = "tpe") -> Study:
 
 
 FEW = study_space(("magnitude", "random"), GROUPS, "flops", {})
-FIRST = first_points(FEW, ("magnitude", "random"), (0.5, 0.25))
+FIRST = make_first_points(FEW, ("magnitude", "random"), (0.5, 0.25))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[TrialSpec]:
-    return runs(opened(tmp_path_factory.mktemp("undisturbed")), TRIALS, {})
+    return runs(open_study(tmp_path_factory.mktemp("undisturbed")), TRIALS, {})
 
 
 def resumed(directory: Path, files: dict[int, Outcome], lag: int = 3) -> tuple[list[str], list[TrialSpec]]:
-    study = opened(directory)
+    study = open_study(directory)
     lines = study.reconcile(files, lag)
     return lines, runs(study, TRIALS, files, lag)
 
@@ -280,64 +280,64 @@ def points(files: dict[int, Outcome]) -> list[tuple[object, ...]]:
     return [(o.method, o.point, o.seed) for _, o in sorted(files.items())]
 
 
-def expected(specs: list[TrialSpec]) -> list[tuple[object, ...]]:
+def list_expected(specs: list[TrialSpec]) -> list[tuple[object, ...]]:
     return [(spec.method, spec.point, spec.seed) for spec in specs]
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7, 12])
 def test_a_lost_database_is_rebuilt_from_the_files(tmp_path: Path, undisturbed: list[TrialSpec], stop: int) -> None:
     files: dict[int, Outcome] = {}
-    runs(opened(tmp_path), TRIALS, files, stop=stop)
+    runs(open_study(tmp_path), TRIALS, files, stop=stop)
     (tmp_path / "optuna.db").unlink()
     done = set(files)
     lines, again = resumed(tmp_path, files)
     assert "finished, but not in Optuna's storage; taken up there again" in lines[0]
     assert not done & {spec.number for spec in again}, "a finished trial ran twice"
-    assert points(files) == expected(undisturbed)
+    assert points(files) == list_expected(undisturbed)
     stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
     assert [t.user_attrs["number"] for t in stock.trials] == list(range(TRIALS))
-    assert opened(tmp_path).reconcile(files, 3) == []
+    assert open_study(tmp_path).reconcile(files, 3) == []
 
 
 def test_a_trial_in_a_gap_is_asked_again_as_it_was(tmp_path: Path, undisturbed: list[TrialSpec]) -> None:
     files: dict[int, Outcome] = {}
-    runs(opened(tmp_path), TRIALS, files, stop=10)
+    runs(open_study(tmp_path), TRIALS, files, stop=10)
     (tmp_path / "optuna.db").unlink()
     del files[8]
     lines, again = resumed(tmp_path, files)
     assert "trial 8: asked, but not kept whole; asked again" in lines
-    assert again[0].number == 8 and points(files) == expected(undisturbed)
+    assert again[0].number == 8 and points(files) == list_expected(undisturbed)
 
 
 @pytest.mark.parametrize("lost", [[0], [1, 5], [9]])
 def test_a_trial_whose_folder_is_gone_runs_again(tmp_path: Path, undisturbed: list[TrialSpec], lost: list[int]) -> None:
     files: dict[int, Outcome] = {}
-    runs(opened(tmp_path), TRIALS, files, stop=10)
+    runs(open_study(tmp_path), TRIALS, files, stop=10)
     for number in lost:
         del files[number]
     lines, again = resumed(tmp_path, files)
     assert [line.partition(": ")[2] for line in lines] == ["finished, but the folder is gone; run again"]
     assert [spec.number for spec in again][: len(lost)] == lost
-    assert points(files) == expected(undisturbed)
-    assert opened(tmp_path).reconcile(files, 3) == [] and opened(tmp_path).count_told() == TRIALS
+    assert points(files) == list_expected(undisturbed)
+    assert open_study(tmp_path).reconcile(files, 3) == [] and open_study(tmp_path).count_told() == TRIALS
 
 
 def test_foreign_trials_are_left_and_not_counted(tmp_path: Path, undisturbed: list[TrialSpec]) -> None:
     files: dict[int, Outcome] = {}
-    runs(opened(tmp_path), TRIALS, files, stop=6)
+    runs(open_study(tmp_path), TRIALS, files, stop=6)
     stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
     stock.add_trial(optuna.trial.create_trial(values=[1.0, 1.0], params={}, distributions={}))
     stock.ask()
     lines, _ = resumed(tmp_path, files)
     held = len(stock.trials)
     assert len(lines) == 1 and lines[0].endswith("not run by this study, left there and not counted")
-    assert points(files) == expected(undisturbed)
+    assert points(files) == list_expected(undisturbed)
     assert held == TRIALS + 2 and stock.trials[-1].user_attrs["number"] == TRIALS - 1
 
 
 def test_points_that_others_queue_are_run(tmp_path: Path) -> None:
     files: dict[int, Outcome] = {}
-    runs(opened(tmp_path), TRIALS, files, stop=4)
+    runs(open_study(tmp_path), TRIALS, files, stop=4)
     stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
     point = {"method": "random", "random.sparsity.flops": 0.3125, "random.sparsity.tilt": 0.5}
     stock.enqueue_trial(point)
@@ -349,9 +349,9 @@ def test_points_that_others_queue_are_run(tmp_path: Path) -> None:
 
 def test_a_result_that_was_changed_on_disk_counts(tmp_path: Path) -> None:
     files: dict[int, Outcome] = {}
-    runs(opened(tmp_path), TRIALS, files)
+    runs(open_study(tmp_path), TRIALS, files)
     files[2] = replace(files[2], metrics=files[2].metrics | {"accuracy": 0.125})
-    study = opened(tmp_path)
+    study = open_study(tmp_path)
     assert study.reconcile(files, 3) == ["trial 2: not the same in Optuna's storage as on disk; what is on disk counts"]
     stock = optuna.load_study(storage=f"sqlite:///{tmp_path}/optuna.db", study_name="s")
     assert [t.values[0] for t in stock.trials if t.user_attrs["number"] == 2][-1] == 0.125
@@ -374,11 +374,11 @@ def test_a_kill_while_a_trial_is_written_gives_the_same_point_again(
 
     monkeypatch.setattr(Storage, "add", add)
 
-    def all_points(directory: Path, kills: bool) -> list[tuple[object, ...]]:
+    def play_all(directory: Path, kills: bool) -> list[tuple[object, ...]]:
         directory.mkdir()
         files: dict[int, Outcome] = {}
         while len(files) < TRIALS:
-            study = opened(directory, sampler)
+            study = open_study(directory, sampler)
             study.reconcile(files, 3)
             allowed[0] = study.count_told() + len(study.open_trials()) if kills else TRIALS
             with suppress(Killed):
@@ -386,7 +386,7 @@ def test_a_kill_while_a_trial_is_written_gives_the_same_point_again(
             allowed[0] = TRIALS
         return points(files)
 
-    assert all_points(tmp_path / "a", kills=True) == all_points(tmp_path / "b", kills=False)
+    assert play_all(tmp_path / "a", kills=True) == play_all(tmp_path / "b", kills=False)
 
 
 def test_another_study_of_the_same_name_is_not_taken_for_ours(tmp_path: Path) -> None:
@@ -399,7 +399,7 @@ def test_another_study_of_the_same_name_is_not_taken_for_ours(tmp_path: Path) ->
 def test_a_creation_that_was_cut_short_is_completed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/optuna.db"
     optuna.create_study(storage=url, study_name="s", directions=["maximize", "minimize"])
-    study = opened(tmp_path)
+    study = open_study(tmp_path)
     assert study.ask().point["sparsity.flops"] == 0.5  # the first of the first points
     stock = optuna.load_study(storage=url, study_name="s")
     assert stock.user_attrs["paretoprune"] == "id" and stock.metric_names == ["accuracy", "flops"]
@@ -421,7 +421,7 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
 
 
 def test_limits_are_constraints_to_optuna(tmp_path: Path) -> None:
-    study = created(tmp_path)
+    study = create_study(tmp_path)
     study.use(lambda seed: optuna.samplers.RandomSampler(seed=seed), Limits(min_flops=100, max_flops=400))
     study.tell(outcome(study.ask().number))
     study.tell(outcome(study.ask().number, error="ValueError: no"))
@@ -431,7 +431,7 @@ def test_limits_are_constraints_to_optuna(tmp_path: Path) -> None:
 
 
 def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
-    study = created(tmp_path)
+    study = create_study(tmp_path)
     number = study.ask().number
     study.tell(outcome(number))
     study.tell(outcome(number))
@@ -439,9 +439,9 @@ def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_names_that_are_taken_or_unknown(tmp_path: Path) -> None:
-    created(tmp_path)
+    create_study(tmp_path)
     with pytest.raises(InputError, match="already has a study 's'"):
-        created(tmp_path)
+        create_study(tmp_path)
     with pytest.raises(InputError, match="has no study 'zzz'"):
         Study.open(f"sqlite:///{tmp_path}/optuna.db", "zzz", SPACE, ("accuracy", "flops"), 3, "tpe", 24, new=False)
 
@@ -451,7 +451,7 @@ def test_every_sampler_gives_valid_points_without_a_word(
     tmp_path: Path, sampler: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     single = study_space(("magnitude",), GROUPS, "flops", {})
-    study = created(tmp_path, sampler=sampler, space=single)
+    study = create_study(tmp_path, sampler=sampler, space=single)
     own: Space = method_space("magnitude", GROUPS, "flops", {})
     for _ in range(12):
         spec = study.ask()
@@ -465,7 +465,7 @@ def test_nsga2_is_no_random_search(tmp_path: Path) -> None:
     asked: dict[str, list[dict[str, object]]] = {}
     for sampler in ("nsga2", "random"):
         (tmp_path / sampler).mkdir()
-        study = created(tmp_path / sampler, sampler=sampler, space=single)
+        study = create_study(tmp_path / sampler, sampler=sampler, space=single)
         asked[sampler] = []
         for number in range(24):
             spec = study.ask()

@@ -68,7 +68,7 @@ def test_same_seed_same_network_and_progress_is_reported(dense: Dense, workload:
 
 def test_whatever_decides_the_network_decides_its_folder(dense: Dense, workload: Workload, tmp_path: Path) -> None:
     others = [
-        (workload, QUICK.replaced(lr=0.2), 0.1, 0),
+        (workload, QUICK.with_changes(lr=0.2), 0.1, 0),
         (workload, QUICK, 0.2, 0),
         (workload, QUICK, 0.1, 1),
         (Workload(workload.model, workload.data, workload.split, seed=1), QUICK, 0.1, 0),

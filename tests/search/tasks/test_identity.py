@@ -14,7 +14,7 @@ from methods.contract.recipe import Recipe
 from search.tasks.data.hashes import content_hash
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.dense import dense_network
-from search.tasks.identity import answers, differences, same_answers, study_identity
+from search.tasks.identity import answers, differences, has_same_answers, study_identity
 from search.tasks.workload import Workload
 
 
@@ -79,8 +79,8 @@ def test_asking_changes_nothing_of_the_network() -> None:
 
 
 def test_answers_may_differ_in_the_last_digits_alone() -> None:
-    assert same_answers([1.0, -2.0], [1.0001, -2.0]) and same_answers([float("nan")], [float("nan")])
-    assert not same_answers([1.0], [1.1]) and not same_answers([1.0], [1.0, 2.0])
+    assert has_same_answers([1.0, -2.0], [1.0001, -2.0]) and has_same_answers([float("nan")], [float("nan")])
+    assert not has_same_answers([1.0], [1.1]) and not has_same_answers([1.0], [1.0, 2.0])
 
 
 def test_files_are_known_by_content_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

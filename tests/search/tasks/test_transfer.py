@@ -24,7 +24,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "w.ckpt"
 
 
-def trained(tmp_path: Path, weights: Path, *overrides: str) -> tuple[list[str], dict[str, Tensor], int]:
+def train_dense(tmp_path: Path, weights: Path, *overrides: str) -> tuple[list[str], dict[str, Tensor], int]:
     """Warnings of the plan, the dense network's tensors, and how many epochs were trained."""
     epochs: list[int] = []
     config = load_config(
@@ -38,7 +38,7 @@ def trained(tmp_path: Path, weights: Path, *overrides: str) -> tuple[list[str], 
 
 def test_a_new_head_is_trained_with_all_else(tmp_path: Path, weights: Path) -> None:
     before = torch.load(weights)["state_dict"]
-    warnings, after, epochs = trained(tmp_path, weights)
+    warnings, after, epochs = train_dense(tmp_path, weights)
     assert warnings[0].startswith("the head is new (fc.weight, fc.bias): weights are for other outputs")
     assert epochs == 1
     assert not torch.equal(after["conv1.weight"], before["conv1.weight"])
@@ -46,7 +46,7 @@ def test_a_new_head_is_trained_with_all_else(tmp_path: Path, weights: Path) -> N
 
 def test_a_frozen_backbone_keeps_weights_and_statistics(tmp_path: Path, weights: Path) -> None:
     before = torch.load(weights)["state_dict"]
-    warnings, after, _ = trained(tmp_path, weights, "freeze_backbone=true", "dense.recipe.lr=0.1")
+    warnings, after, _ = train_dense(tmp_path, weights, "freeze_backbone=true", "dense.recipe.lr=0.1")
     assert "its backbone being frozen" in warnings[0]
     for name, tensor in before.items():
         assert name.startswith("fc.") or torch.equal(after[name], tensor), name

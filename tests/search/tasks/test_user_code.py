@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.contract.inputs import first_tensor
+from methods.contract.inputs import get_first_tensor
 from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
@@ -122,7 +122,7 @@ def test_users_arrays_are_split_in_three(module: Write) -> None:
     data = load(module, "def data(): return x, y")
     parts = (data.train, data.validation, data.test)
     assert [part.examples for part in parts] == [42, 6, 12]
-    assert (data.outputs, first_tensor(data.example).shape, first_tensor(data.example).dtype) == (
+    assert (data.outputs, get_first_tensor(data.example).shape, get_first_tensor(data.example).dtype) == (
         3,
         (1, 3, 2, 2),
         torch.float32,

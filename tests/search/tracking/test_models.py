@@ -24,7 +24,7 @@ from search.driver.networks import write_program
 from search.store.studies import StudyFiles
 from search.tracking.models import ModelSource, log_model
 from spaces import InputError
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 STRANGER = """
 import sys, warnings
@@ -55,7 +55,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-        Sweep(quick_config(home, name="kept", trials=2, exports=["pt2"])).run()
+        Sweep(make_quick_config(home, name="kept", trials=2, exports=["pt2"])).run()
         yield home
 
 
@@ -160,7 +160,7 @@ class Fixed(nn.Module):
         return image.reshape(1, 3)
 
 
-def logged(store: Path, model: nn.Module, inputs: Inputs) -> str:
+def log_network(store: Path, model: nn.Module, inputs: Inputs) -> str:
     run = client(store).create_run("1")
     return log_model(client(store), "1", run.info.run_id, ModelSource("net", lambda: model, inputs, write_program))
 
@@ -200,7 +200,7 @@ def test_networks_of_several_inputs_load_by_mlflow_alone(store: Path, tmp_path: 
     stored = {f"wanted_{name}": tensor.numpy() for name, tensor in wanted.items()}
     stored |= {} if isinstance(inputs, tuple) else {"keywords": np.ones(1)}
     np.savez(tmp_path / "arrays.npz", image=image.numpy(), age=age.numpy(), **stored)
-    model_id = logged(store, model, inputs)
+    model_id = log_network(store, model, inputs)
     arguments = [f"sqlite:///{store}/mlflow.db", f"models:/{model_id}", str(tmp_path / "arrays.npz")]
     done = subprocess.run(
         [sys.executable, "-P", "-c", SEVERAL, *arguments], cwd=tmp_path, capture_output=True, text=True
@@ -209,7 +209,7 @@ def test_networks_of_several_inputs_load_by_mlflow_alone(store: Path, tmp_path: 
 
 
 def test_a_network_that_is_bound_to_one_input_says_so_in_its_signature(store: Path) -> None:
-    model = client(store).get_logged_model(logged(store, Fixed().eval(), torch.ones(4, 3)))
+    model = client(store).get_logged_model(log_network(store, Fixed().eval(), torch.ones(4, 3)))
     described = Model.load(str(model.artifact_location).removeprefix("file://"))
     assert described.signature is not None
     assert described.signature.inputs.inputs[0].shape == (1, 3)

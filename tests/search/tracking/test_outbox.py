@@ -7,13 +7,13 @@ import pytest
 from search.tracking.outbox import Delivery, Outbox
 
 
-def first_line(error: BaseException) -> str:
+def shorten_error(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
 def test_events_are_sent_in_order_by_one_other_thread() -> None:
     seen: list[tuple[int, int]] = []
-    outbox = Outbox(first_line)
+    outbox = Outbox(shorten_error)
     for number in range(50):
         outbox.submit("event", lambda n=number: seen.append((n, threading.get_ident())))  # type: ignore[misc]
     assert outbox.close(5) == Delivery(50, 0, None)
@@ -22,13 +22,13 @@ def test_events_are_sent_in_order_by_one_other_thread() -> None:
 
 
 def test_what_fails_is_counted_and_the_rest_goes_on() -> None:
-    outbox = Outbox(first_line)
+    outbox = Outbox(shorten_error)
 
-    def lose() -> None:
+    def fail() -> None:
         raise OSError("disk full\nand more")
 
-    outbox.submit("trial 3", lose)
-    outbox.submit("trial 4", lose)
+    outbox.submit("trial 3", fail)
+    outbox.submit("trial 4", fail)
     outbox.submit("trial 5", lambda: None)
     delivery = outbox.close(5)
     assert delivery == Delivery(1, 2, "trial 3: disk full")
@@ -36,7 +36,7 @@ def test_what_fails_is_counted_and_the_rest_goes_on() -> None:
 
 
 def test_close_does_not_wait_for_ever() -> None:
-    outbox = Outbox(first_line)
+    outbox = Outbox(shorten_error)
     release = threading.Event()
     outbox.submit("slow", release.wait)
     outbox.submit("behind it", lambda: None)
@@ -48,12 +48,12 @@ def test_close_does_not_wait_for_ever() -> None:
 
 
 def test_nothing_lost_needs_no_warning() -> None:
-    assert Outbox(first_line).close(1).warning is None
+    assert Outbox(shorten_error).close(1).warning is None
 
 
 def test_a_lost_receiver_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.tracking.outbox.PATIENCE", 0.05)
-    outbox = Outbox(first_line)
+    outbox = Outbox(shorten_error)
     calls: list[float] = []
 
     def time_out() -> None:
@@ -71,12 +71,12 @@ def test_a_lost_receiver_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_quick_failures_do_not_stop_what_comes_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.tracking.outbox.PATIENCE", 1.0)
-    outbox = Outbox(first_line)
+    outbox = Outbox(shorten_error)
 
-    def lose() -> None:
+    def fail() -> None:
         raise OSError("no such file")
 
     for _ in range(30):
-        outbox.submit("picture", lose)
+        outbox.submit("picture", fail)
     outbox.submit("end", lambda: None)
     assert outbox.close(30) == Delivery(1, 30, "picture: no such file")

@@ -16,15 +16,15 @@ from search.tracking.records import (
     clip_markdown,
     dense_metrics,
     dense_name,
-    finite,
     flatten,
     run_name,
     shares,
+    split_finite,
     trial_metrics,
     trial_params,
 )
 
-DENSE = DenseRow.of(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
+DENSE = DenseRow.from_metrics(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
 COMPLETE = Outcome(
     number=7,
     method="increg",
@@ -84,7 +84,7 @@ def test_final_numbers_at_the_end_and_epochs_before_it() -> None:
 
 def test_values_that_are_no_numbers_are_named_not_sent() -> None:
     points = [MetricPoint(name, value, 0, 0) for name, value in {"a": 1.0, "c": math.nan, "b": -math.inf}.items()]
-    assert finite(points) == (points[:1], "b, c")
+    assert split_finite(points) == (points[:1], "b, c")
 
 
 def test_flattening() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.records.text import without_credentials
+from search.records.text import remove_credentials
 from search.tracking.run_store import RunStore, experiment_name
 from spaces import InputError
 
@@ -138,4 +138,4 @@ def test_any_answer_is_a_server(server: str, tmp_path: Path) -> None:
 
 
 def test_password_is_struck_out() -> None:
-    assert without_credentials("at mysql://a:b@h/d, not https://h/x") == "at mysql://h/d, not https://h/x"
+    assert remove_credentials("at mysql://a:b@h/d, not https://h/x") == "at mysql://h/d, not https://h/x"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-DENSE = DenseRow.of(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
+DENSE = DenseRow.from_metrics(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
 STARTED = 1_700_000_000.25
 
 
@@ -73,7 +73,7 @@ def complete(number: int, accuracy: float = 0.98607, flops: float = 310_000.0, m
     )
 
 
-def failed(number: int) -> Outcome:
+def make_failed(number: int) -> Outcome:
     traceback = 'Traceback (most recent call last):\n  File "x.py", line 1\nRuntimeError: CUDA out of memory\n'
     return Outcome(number, "spp", {"rate": 0.5}, "failed", {}, [], {}, {}, 1, traceback, STARTED, 2.0)
 
@@ -203,14 +203,14 @@ def test_the_parent_run_in_full(tracker: Tracker, client: MlflowClient, tmp_path
 
 def test_a_failed_trial_keeps_its_traceback(tracker: Tracker, client: MlflowClient) -> None:
     parent = tracker.start_sweep("failing", {})
-    tracker.log_trial(failed(4), DENSE)
+    tracker.log_trial(make_failed(4), DENSE)
     assert tracker.close().warning is None
     run = children(client, parent)[4]
     assert run.info.status == "FAILED" and run.info.run_name == "0004 failed spp"
     assert run.data.tags["error"] == "RuntimeError: CUDA out of memory"
     assert run.data.metrics == {} and run.data.params["rate"] == "0.5"
     path = client.download_artifacts(run.info.run_id, "traceback.txt")
-    assert Path(path).read_text() == failed(4).error
+    assert Path(path).read_text() == make_failed(4).error
 
 
 def test_a_trial_that_was_run_again_replaces_its_run(home: Path, tracker: Tracker, client: MlflowClient) -> None:

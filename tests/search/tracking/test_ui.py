@@ -25,8 +25,8 @@ from search.records.outcome import DenseRow, Outcome
 from search.tracking import ui
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker
-from search.tracking.ui import running, serve, ui_url
-from search.tracking.ui_views import APP, START, prepared_views
+from search.tracking.ui import run_server, serve, ui_url
+from search.tracking.ui_views import APP, START, describe_views
 from spaces import InputError
 
 EXPERIMENT = {"experiment_id": "7", "tags": [{"key": "mlflow.sharedViewState.trials", "value": "{}"}]}
@@ -59,7 +59,7 @@ def fake() -> Iterator[str]:
         server.shutdown()
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
 
@@ -104,7 +104,7 @@ def test_a_host_that_is_not_known(tmp_path: Path) -> None:
 def test_an_unusable_directory_is_told_before_a_server_starts(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("in the way")
     with pytest.raises(InputError, match="cannot write to"):
-        serve(tmp_path / "mlruns", port=free_port())
+        serve(tmp_path / "mlruns", port=find_free_port())
 
 
 def test_a_server_that_fails_shows_its_output(
@@ -116,12 +116,12 @@ def test_a_server_that_fails_shows_its_output(
     program.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(program))
     with pytest.raises(RuntimeError, match="ended with code 3; its output stands above"):
-        serve(tmp_path, port=free_port())
+        serve(tmp_path, port=find_free_port())
     assert "No module named mlflow" in capsys.readouterr().err
 
 
 def test_views_are_small_json_with_columns_and_charts() -> None:
-    for tag, view in prepared_views().items():
+    for tag, view in describe_views().items():
         assert tag.startswith("mlflow.sharedViewState.")
         assert len(json.dumps(view)) < 5000  # the limit of a tag is 20000
         assert {"metrics.`accuracy`", "metrics.`flops_share`", "params.`method`"} <= set(view["selectedColumns"])
@@ -129,7 +129,7 @@ def test_views_are_small_json_with_columns_and_charts() -> None:
 
 
 def test_views_show_what_is_searched_for_within_1600_pixels() -> None:
-    for view in prepared_views("mean_iou", ("energy", "flops", "params", "latency")).values():
+    for view in describe_views("mean_iou", ("energy", "flops", "params", "latency")).values():
         wanted = {"metrics.`mean_iou`", "metrics.`test_mean_iou`", "metrics.`energy_share`"}
         assert wanted <= set(view["selectedColumns"])
         assert [chart["yaxis"]["key"] for chart in view["compareRunCharts"]] == ["mean_iou", "mean_iou"]
@@ -140,7 +140,7 @@ def test_views_show_what_is_searched_for_within_1600_pixels() -> None:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one sweep of eight trials, one of them failed."""
     home = tmp_path_factory.mktemp("ui") / "mlruns"
-    dense = DenseRow.of(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
+    dense = DenseRow.from_metrics(accuracy=0.99, flops=1_000_000, params=80_000, seconds=12.0)
     tracker = Tracker.open(home, f"sqlite:///{home}/mlflow.db")
     tracker.start_sweep("digits-001", {"model": "digits"}, dense)
     for number in range(8):
@@ -158,7 +158,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_server_starts_answers_and_ends_with_sigterm(swept: Path) -> None:
-    port = free_port()
+    port = find_free_port()
     code = f"from pathlib import Path; from search.tracking.ui import serve; serve(Path({str(swept)!r}), port={port})"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(
@@ -186,7 +186,7 @@ def test_server_starts_answers_and_ends_with_sigterm(swept: Path) -> None:
 def test_page_opens_on_the_trials_below_the_front(swept: Path, tmp_path: Path) -> None:
     browser = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     store = RunStore.resolve(swept, None)
-    with running(store, port=free_port()) as server, browser.sync_playwright() as playwright:
+    with run_server(store, port=find_free_port()) as server, browser.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1700, "height": 1000})
         page.goto(ui_url(server.base, "paretoprune"))
@@ -210,7 +210,7 @@ def test_the_start_page_goes_on_to_model_training() -> None:
     asked: list[str] = []
     sent: list[Any] = []
 
-    async def inner(scope: Any, receive: Any, send: Any) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
         asked.append(scope["path"])
 
     async def send(message: Any) -> None:
@@ -219,7 +219,7 @@ def test_the_start_page_goes_on_to_model_training() -> None:
     async def receive() -> Any:
         return {}
 
-    application = WithStartPage(inner)
+    application = WithStartPage(answer)
     for kind, path in (("http", "/"), ("http", START), ("http", "/paretoprune/x"), ("lifespan", START)):
         asyncio.run(application({"type": kind, "path": path}, receive, send))
     assert asked == ["/", "/paretoprune/x", START], "all else is MLflow's"

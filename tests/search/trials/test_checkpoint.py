@@ -16,7 +16,7 @@ from search.trials.checkpoint import Checkpoints, checkpoint_folder
 from search.trials.trial import Setting, run_trial
 from search.workers.finish import finish_trial
 from spaces import Value
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 POINT: dict[str, Value] = {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}
 SPEC = TrialSpec(3, "magnitude", POINT, seed=11)
@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    config = quick_config(tmp_path_factory.mktemp("runs"), finetune={"epochs": 4})
+    config = make_quick_config(tmp_path_factory.mktemp("runs"), finetune={"epochs": 4})
     return dense_setting(plan(config), lambda record, epochs: None)[0]
 
 
@@ -36,15 +36,15 @@ def test_a_killed_trial_repeats_no_epoch_that_has_ended(setting: Setting, tmp_pa
     whole = run_trial(setting, SPEC)
     asked: list[int] = []
 
-    def killed_after_three(rung: Rung) -> Decision:
+    def kill_after_three(rung: Rung) -> Decision:
         asked.append(int(rung.record["epoch"]))
         if len(asked) == 3:
             raise Killed
         return "continue"
 
     with pytest.raises(Killed):
-        run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC), killed_after_three))
-    again = run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC), killed_after_three))
+        run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC), kill_after_three))
+    again = run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC), kill_after_three))
     assert asked == [1, 2, 3, 4]
     assert again.outcome.history == whole.outcome.history
     assert all(torch.equal(value, again.weights[name]) for name, value in whole.weights.items())
@@ -77,10 +77,10 @@ def test_a_worker_keeps_rungs_until_the_outcome_is_written(
     folder = checkpoint_folder(files.root, SPEC.number)
     write = StudyFiles.write
 
-    def written_while_kept(self: StudyFiles, *finished: object) -> None:
+    def write_while_kept(self: StudyFiles, *finished: object) -> None:
         assert any(folder.glob("*.pt"))
         write(self, *finished)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(StudyFiles, "write", written_while_kept)
+    monkeypatch.setattr(StudyFiles, "write", write_while_kept)
     assert finish_trial(setting, SPEC, files).complete
     assert not folder.exists()

@@ -17,7 +17,7 @@ from search.driver.dense_setting import dense_setting
 from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
 from search.trials.trial import Setting, run_trial
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 
 POINT: dict[str, bool | int | float | str] = {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}
 SPEC = TrialSpec(3, "magnitude", POINT, seed=11)
@@ -50,7 +50,7 @@ print(outcome.metrics["flops"])
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    config = quick_config(tmp_path_factory.mktemp("runs"))
+    config = make_quick_config(tmp_path_factory.mktemp("runs"))
     return dense_setting(plan(config), lambda record, epochs: None)[0]
 
 

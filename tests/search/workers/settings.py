@@ -16,7 +16,7 @@ from spaces import Value
 POINT: dict[str, Value] = {"sparsity.mode": "uniform", "sparsity.ratio": 0.5}
 
 
-def tiny_setting(steps: int = 2) -> Setting:
+def make_tiny_setting(steps: int = 2) -> Setting:
     """A network and data so small that a trial takes an instant."""
     return Setting(
         model=build_seeded(chain_network, trained=True),

@@ -17,7 +17,7 @@ from search.workers.finish import finish_trial
 from search.workers.inline import InlinePool
 from search.workers.isolated import run_isolated
 from spaces import Value
-from tests.search.cases import quick_config
+from tests.search.cases import make_quick_config
 from tests.search.workers.hostile import COUNT
 
 POINT: dict[str, Value] = {"sparsity.mode": "flops", "sparsity.flops": 0.5, "sparsity.tilt": 0.0}
@@ -25,7 +25,7 @@ POINT: dict[str, Value] = {"sparsity.mode": "flops", "sparsity.flops": 0.5, "spa
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    return dense_setting(plan(quick_config(tmp_path_factory.mktemp("runs"))), lambda record, epochs: None)[0]
+    return dense_setting(plan(make_quick_config(tmp_path_factory.mktemp("runs"))), lambda record, epochs: None)[0]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from search.trials.checkpoint import checkpoint_folder
 from search.workers.finish import finish_trial
 from search.workers.parcels import Storage, pack, scratch_files, unpack
 from spaces import InputError
-from tests.search.workers.settings import POINT, tiny_setting
+from tests.search.workers.settings import POINT, make_tiny_setting
 
 SPEC = TrialSpec(3, "magnitude", POINT, 1)
 
@@ -23,7 +23,7 @@ def away(tmp_path: Path) -> StudyFiles:
     """A finished trial on a worker's disk."""
     files = StudyFiles(tmp_path / "away", "s")
     files.root.mkdir(parents=True)
-    finish_trial(tiny_setting(), SPEC, files)
+    finish_trial(make_tiny_setting(), SPEC, files)
     return files
 
 
@@ -84,7 +84,7 @@ def test_a_trial_goes_on_from_a_checkpoint_of_another_machine(tmp_path: Path) ->
 
         left = 1
 
-    setting = tiny_setting(steps=8)  # four epochs
+    setting = make_tiny_setting(steps=8)  # four epochs
     whole = StudyFiles(tmp_path / "whole", "s")
     finish_trial(setting, SPEC, whole)
     first, second = (StudyFiles(tmp_path / name, "s") for name in ("first", "second"))

@@ -25,7 +25,7 @@ from search.testing import check_executor
 from search.trials.trial import Setting
 from search.workers import ray_workers
 from search.workers.ray_workers import RayPool, ray_pool
-from tests.search.workers.settings import POINT, Trials, tiny_setting
+from tests.search.workers.settings import POINT, Trials, make_tiny_setting
 
 
 def answers(host: str, port: int) -> bool:
@@ -76,7 +76,7 @@ def test_workers_that_are_lost_or_far_away(tmp_path: Path, monkeypatch: pytest.M
     lives = tmp_path / "lives"
     monkeypatch.setenv("PARETOPRUNE_TEST_LIVES", str(lives))
     said: list[str] = []
-    setting = tiny_setting()
+    setting = make_tiny_setting()
     with ray_pool(Resources(retries=1, max_concurrent=1), 0, said.append) as pool:
         # A worker that is lost is replaced, and its trial runs again, as often as that is allowed.
         dies = f"{__name__}:Dies"

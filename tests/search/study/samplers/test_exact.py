@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from search.study.cost import PointCosts
-from search.study.limits import within_limits
+from search.study.limits import move_within_limits
 from search.study.samplers.adapter import optuna_sampler
 from search.study.samplers.base import Aim, Axis, Limits, PointCost, Tried
 from search.study.samplers.exact import ExactCostSampler
 from search.study.samplers.making import sampler_maker
 from search.study.samplers.repair import repair_point
-from search.study.space import METHOD, own_space, spread_points, study_space
+from search.study.space import METHOD, select_own_space, spread_points, study_space
 from spaces import InputError, Space, Value
 from spaces.dialects import suggest
 from tests.methods import cases
@@ -28,19 +28,19 @@ from tests.methods import cases
 METHODS = ("magnitude", "random", "spp")
 
 
-def small_problem() -> Problem:
+def make_problem() -> Problem:
     train = validation = cases.blobs(cases.IMAGE, 32)
-    model = cases.seeded(cases.zero_pad_net)
+    model = cases.seeded(cases.make_zero_pad_net)
     example = torch.zeros(1, *cases.IMAGE)
     generator = torch.Generator().manual_seed(0)
     return Problem(model, example, train, validation, Recipe(), 4, generator, analyses=cases.Remembered())
 
 
-COSTS = PointCosts(small_problem())
+COSTS = PointCosts(make_problem())
 SPACE = study_space(METHODS, COSTS.groups, "any", {})
 
 
-def aim(limits: Limits | None = None) -> Aim:
+def make_aim(limits: Limits | None = None) -> Aim:
     accuracy = Axis("accuracy", True, True, 1.0, 0.0, 0.98, 400)
     flops = Axis("flops", False, False, 0.0, COSTS.dense.flops, COSTS.dense.flops)
     return Aim((accuracy, flops), limits or Limits())
@@ -61,11 +61,11 @@ def answer(method: str, point: Mapping[str, Value]) -> dict[str, float]:
 
 
 def search(space: Space, trials: int, seed: int, limits: Limits | None = None, resume_at: int = -1) -> list[Tried]:
-    sampler = ExactCostSampler(aim(limits), seed, COSTS)
+    sampler = ExactCostSampler(make_aim(limits), seed, COSTS)
     history: list[Tried] = []
     for number in range(trials):
         if number == resume_at:  # a new process knows nothing but the trials
-            sampler = ExactCostSampler(aim(limits), seed, COSTS)
+            sampler = ExactCostSampler(make_aim(limits), seed, COSTS)
         point = space.check(sampler.propose(history, space, COSTS, 1)[0])
         method, own = space.split(point, METHOD)
         history.append(Tried(number, method, own, "complete", answer(method, own)))
@@ -90,14 +90,14 @@ def test_nothing_is_asked_twice_and_the_better_method_is_preferred() -> None:
 def test_a_space_with_few_points_ends_instead_of_repeating() -> None:
     fixed = {"sparsity.mode": "uniform", "sparsity.ratio": 0.5}
     space = study_space(("magnitude",), COSTS.groups, "any", {"magnitude": fixed})
-    sampler = ExactCostSampler(aim(), 0, COSTS)
+    sampler = ExactCostSampler(make_aim(), 0, COSTS)
     first = sampler.propose([], space, COSTS, 5)
     assert len(first) == 1
 
 
 def test_what_runs_is_believed_so_that_many_workers_ask_different_points() -> None:
     told = search(SPACE, 12, 1)
-    sampler = ExactCostSampler(aim(), 1, COSTS)
+    sampler = ExactCostSampler(make_aim(), 1, COSTS)
     points = sampler.propose(told, SPACE, COSTS, 6)
     assert len({tuple(sorted(point.items())) for point in points}) == 6
     savings = sorted(flops_of(*SPACE.split(point, METHOD)) for point in points)
@@ -107,16 +107,16 @@ def test_what_runs_is_believed_so_that_many_workers_ask_different_points() -> No
 @pytest.mark.parametrize("sampler", ["exact", "random", "tpe"])
 def test_no_trial_lies_outside_the_band(sampler: str) -> None:
     limits = Limits(COSTS.dense.flops // 5, COSTS.dense.flops // 2, int(0.7 * COSTS.dense.params))
-    make = sampler_maker(sampler, SPACE, aim(limits), COSTS, 5, 14)
+    make = sampler_maker(sampler, SPACE, make_aim(limits), COSTS, 5, 14)
     study = optuna.create_study(directions=["maximize", "minimize"])
-    for point in within_limits(spread_points(SPACE, METHODS, 30, 0), SPACE, limits, COSTS, COSTS.dense):
+    for point in move_within_limits(spread_points(SPACE, METHODS, 30, 0), SPACE, limits, COSTS, COSTS.dense):
         study.enqueue_trial(point)
     for number in range(14):
         study.sampler = make(number)
         trial = study.ask()
         method, own = SPACE.split(suggest(SPACE, trial), METHOD)
         cost = COSTS(method, own)
-        assert cost is not None and limits.met(cost.flops, cost.params), (sampler, method, own)
+        assert cost is not None and limits.is_met_by(cost.flops, cost.params), (sampler, method, own)
         study.tell(trial, list(answer(method, own).values()))
 
 
@@ -125,11 +125,11 @@ def test_no_trial_lies_outside_the_band(sampler: str) -> None:
 def test_a_repaired_point_is_inside_and_differs_by_its_level_alone(seed: int, low: float, width: float) -> None:
     limits = Limits(int(low * COSTS.dense.flops), int(min(1.0, low + width) * COSTS.dense.flops))
     method, point = SPACE.split(SPACE.sample(seed), METHOD)
-    moved = repair_point(method, own_space(SPACE, method), point, COSTS, limits, COSTS.dense)
+    moved = repair_point(method, select_own_space(SPACE, method), point, COSTS, limits, COSTS.dense)
     if moved is None:
         return  # the other parameters leave no level inside, as wide offsets may
     cost = COSTS(method, moved)
-    assert cost is not None and limits.met(cost.flops, cost.params)
+    assert cost is not None and limits.is_met_by(cost.flops, cost.params)
     assert sum(moved[name] != value for name, value in point.items()) <= 1
 
 
@@ -137,7 +137,7 @@ def test_most_points_can_be_repaired() -> None:
     limits = Limits(int(0.2 * COSTS.dense.flops), int(0.4 * COSTS.dense.flops))
     points = [SPACE.split(SPACE.sample(seed), METHOD) for seed in range(12)]
     moved = [
-        repair_point(m, own_space(SPACE, m), p, COSTS, limits, COSTS.dense)
+        repair_point(m, select_own_space(SPACE, m), p, COSTS, limits, COSTS.dense)
         for m, p in points
         if "sparsity.energy" not in p
     ]
@@ -145,7 +145,7 @@ def test_most_points_can_be_repaired() -> None:
 
 
 def test_a_stock_optuna_study_can_use_it() -> None:
-    sampler = optuna_sampler(lambda aim, seed: ExactCostSampler(aim, seed, COSTS), SPACE, aim(), COSTS)
+    sampler = optuna_sampler(lambda aim, seed: ExactCostSampler(aim, seed, COSTS), SPACE, make_aim(), COSTS)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
@@ -160,7 +160,7 @@ def test_a_stock_optuna_study_can_use_it() -> None:
 
 
 def test_a_sampler_of_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    make = sampler_maker("tests.search.study.samplers.mine:Halving", SPACE, aim(), COSTS, 7, 10)
+    make = sampler_maker("tests.search.study.samplers.mine:Halving", SPACE, make_aim(), COSTS, 7, 10)
     study = optuna.create_study(directions=["maximize", "minimize"])
     asked = []
     for _ in range(4):
@@ -171,14 +171,14 @@ def test_a_sampler_of_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
         study.tell(trial, list(answer(method, own).values()))
     assert asked == pytest.approx([0.8, 0.4, 0.2, 0.1])
     with pytest.raises(InputError, match="has no observe and propose"):
-        sampler_maker("tests.search.study.samplers.mine:NoSampler", SPACE, aim(), COSTS, 7, 10)
+        sampler_maker("tests.search.study.samplers.mine:NoSampler", SPACE, make_aim(), COSTS, 7, 10)
     with pytest.raises(InputError, match="there is no module 'minee'"):
-        sampler_maker("minee:Halving", SPACE, aim(), COSTS, 7, 10)
+        sampler_maker("minee:Halving", SPACE, make_aim(), COSTS, 7, 10)
 
 
 def test_three_objectives() -> None:
     params = Axis("params", False, False, 0.0, COSTS.dense.params, COSTS.dense.params)
-    three = Aim((*aim().axes, params))
+    three = Aim((*make_aim().axes, params))
     sampler = ExactCostSampler(three, 0, COSTS)
     history: list[Tried] = []
     for number in range(14):
@@ -190,7 +190,7 @@ def test_three_objectives() -> None:
 
 
 def test_limits_hold_exactly_for_methods_that_train_or_rewrite_where_their_cost_is_determined() -> None:
-    costs = PointCosts(replace(small_problem(), steps=10))
+    costs = PointCosts(replace(make_problem(), steps=10))
     dense = costs.dense
     limits = Limits(int(0.3 * dense.flops), int(0.6 * dense.flops), int(0.8 * dense.params))
     space = study_space(["sdprun", "pivoting"], costs.groups, "any", {"pivoting": {"min_side": 2}})
@@ -200,12 +200,12 @@ def test_limits_hold_exactly_for_methods_that_train_or_rewrite_where_their_cost_
     for ratio in (0.1, 0.3, 0.6):
         asked.append(("pivoting", {"sparsity.mode": "uniform", "sparsity.ratio": ratio}))
     for method, point in asked:
-        own = own_space(space, method)
+        own = select_own_space(space, method)
         given = {name: value for name, value in (own.defaults() or {}).items() if not name.startswith("sparsity.")}
         repaired = repair_point(method, own, {**given, **point}, costs, limits, dense)
         assert repaired is not None, (method, point)
         cost = costs(method, repaired)
-        assert cost is not None and limits.met(cost.flops, cost.params), (method, point)
+        assert cost is not None and limits.is_met_by(cost.flops, cost.params), (method, point)
 
 
 def test_a_point_that_is_impossible_as_it_stands_is_counted_once_it_asks_for_enough() -> None:
@@ -217,20 +217,20 @@ def test_a_point_that_is_impossible_as_it_stands_is_counted_once_it_asks_for_eno
         reached = int(0.95 * asked * dense.flops)  # the nearest widths below
         return None if asked < 0.1 else PointCost(reached, dense.params // 2)
 
-    space = own_space(SPACE, "random").narrow({"sparsity.mode": "flops"})
+    space = select_own_space(SPACE, "random").narrow({"sparsity.mode": "flops"})
     limits = Limits(dense.flops // 5, dense.flops // 2)
     point = {**(space.defaults() or {}), "sparsity.flops": 0.06}
     moved = repair_point("random", space, point, cost, limits, dense)
     assert moved is not None
     found = cost("random", moved)
-    assert found is not None and limits.met(found.flops, found.params), "0.2 asked alone would reach 0.19"
+    assert found is not None and limits.is_met_by(found.flops, found.params), "0.2 asked alone would reach 0.19"
 
 
 def test_what_has_one_value_is_not_asked_of_optuna() -> None:
     """TPE answers "not a number" for a range of one value, which Optuna itself never asks for."""
     single = SPACE.narrow({"magnitude.sparsity.mode": "flops", "magnitude.sparsity.tilt": {"low": 0.1, "high": 0.1}})
     limits = Limits(COSTS.dense.flops // 5, COSTS.dense.flops // 2)
-    make = sampler_maker("tpe", single, aim(limits), COSTS, 5, 20)
+    make = sampler_maker("tpe", single, make_aim(limits), COSTS, 5, 20)
     study = optuna.create_study(directions=["maximize", "minimize"])
     for number in range(16):
         study.sampler = make(number)

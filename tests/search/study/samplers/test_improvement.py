@@ -12,7 +12,7 @@ from search.study.samplers.surrogate import FLOOR
 WORST = 0.06
 
 
-def by_sampling(
+def estimate_by_sampling(
     mean: float, sd: float, saving: np.ndarray, corners: np.ndarray, errors: np.ndarray, most: np.ndarray
 ) -> float:
     """The gain in hypervolume, averaged over draws of the error."""
@@ -43,7 +43,7 @@ def test_the_closed_form_is_the_mean_of_sampled_gains(
     corners, errors = draw.uniform(0, 5, (members, costs)), draw.uniform(0.0, 0.08, members)
     saving = draw.uniform(0, 5, costs)
     closed = expected_improvement(np.array([mean]), np.array([sd]), saving[None], corners, errors, WORST, most)[0]
-    sampled = by_sampling(mean, sd, saving, corners, errors, most)
+    sampled = estimate_by_sampling(mean, sd, saving, corners, errors, most)
     assert closed == pytest.approx(sampled, rel=0.2, abs=0.005)
 
 

@@ -32,7 +32,7 @@ def error(point: Mapping[str, Value]) -> float:
     return 0.4 / math.sqrt(units) + (rate - 0.3) ** 2
 
 
-def aim(costs: KnownCosts) -> Aim:
+def make_aim(costs: KnownCosts) -> Aim:
     axes = (
         Axis("error", False, True, ideal=0.0, worst=1.0),
         Axis("flops", False, False, ideal=0.0, worst=1.0, dense=float(costs.dense.flops)),
@@ -42,7 +42,7 @@ def aim(costs: KnownCosts) -> Aim:
 
 def search(seed: int, trials: int) -> list[dict[str, Value]]:
     costs = KnownCosts(cost, least=1.0, whole=64.0)
-    sampler = optuna_sampler(partial(ExactCostSampler, costs=costs), SPACE, aim(costs), costs, seed)
+    sampler = optuna_sampler(partial(ExactCostSampler, costs=costs), SPACE, make_aim(costs), costs, seed)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     points = []
     for _ in range(trials):
@@ -55,7 +55,7 @@ def search(seed: int, trials: int) -> list[dict[str, Value]]:
 
 def test_known_costs_are_shares_of_the_whole() -> None:
     costs = KnownCosts(cost, least=1.0, whole=64.0)
-    shares = costs.each("mlp", [{"units": units, "rate": 0.5} for units in (1, 8, 64)])
+    shares = costs.cost_each("mlp", [{"units": units, "rate": 0.5} for units in (1, 8, 64)])
     assert shares == pytest.approx([0.05, math.sqrt(0.05), 1.0])
     assert costs("mlp", {"units": 1, "rate": 0.5}).flops == 50_000
     assert costs.target("mlp") is None and costs.names == ()

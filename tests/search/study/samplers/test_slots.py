@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from methods import METHODS, load_method
 from search.study.samplers.slots import Slots
-from search.study.space import own_space, study_space
+from search.study.space import select_own_space, study_space
 from spaces import Categorical, Condition, Integer, LayerGroup, LogReal, Real, Space
 
 GROUPS = [LayerGroup("conv1", 16, "8x8", 0.0), LayerGroup("conv2", 32, "4x4", 1.0)]
@@ -43,17 +43,17 @@ def test_points_of_every_method_survive_their_slots(method: str, seed: int) -> N
 def test_equal_points_have_equal_canonical_vectors(unit: list[float]) -> None:
     slots = Slots(NESTED)
     vector = np.array([unit])
-    canonical = slots.canonical(vector)
+    canonical = slots.canonicalise(vector)
     assert slots.decode(canonical[0]) == pytest.approx(slots.decode(vector[0]))
-    assert np.allclose(slots.canonical(canonical), canonical)
+    assert np.allclose(slots.canonicalise(canonical), canonical)
     applies = [name in slots.decode(vector[0]) for name in slots.names]
     assert slots.active(vector)[0].tolist() == applies
 
 
 def test_the_space_of_a_method_within_a_study_keeps_its_conditions() -> None:
     whole = study_space(("sdprun", "greedy"), GROUPS, "flops", {"greedy": {"sparsity.flops": {"low": 0.3}}})
-    own = own_space(whole, "greedy")
+    own = select_own_space(whole, "greedy")
     assert own["sparsity.flops"].to_json()["low"] == 0.3
     for seed in range(6):
         method, point = whole.split(whole.sample(seed), "method")
-        assert own_space(whole, method).check(point) == point
+        assert select_own_space(whole, method).check(point) == point

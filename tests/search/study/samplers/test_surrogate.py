@@ -44,6 +44,6 @@ def test_uncertainty_grows_away_from_trials_and_shrinks_where_one_runs() -> None
     far = Features(known.method[:1], known.saving[:1] + 6, known.deviation[:1] + 3, known.knobs[:1] + 3)
     model = Surrogate.fit(known, error_of(known), examples=400)
     assert model.predict(far)[1][0] > 1.5 * model.predict(near)[1][0]
-    believed = model.believing(far)
+    believed = model.assume_predicted(far)
     assert believed.predict(far)[1][0] < 0.7 * model.predict(far)[1][0]
     assert believed.predict(far)[0][0] == pytest.approx(model.predict(far)[0][0], abs=0.05)

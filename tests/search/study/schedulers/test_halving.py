@@ -19,7 +19,7 @@ from spaces import InputError
 AIM = Aim((Axis("accuracy", True, True, 1.0, 0.0, 0.98, 1000), Axis("flops", False, False, 0.0, 1e6, 1e6)))
 
 
-def at_rung(number: int, loss: float, flops: int, method: str = "magnitude", **changes: Any) -> Standing:
+def make_standing(number: int, loss: float, flops: int, method: str = "magnitude", **changes: Any) -> Standing:
     record = {"epoch": 2.0, "step": 4.0, "loss": loss, "val_loss": loss, "accuracy": 1 - loss}
     standing = Standing(number, method, {}, PointCost(flops, 10), (Reached(0.1, record),), "paused")
     return replace(standing, **changes)
@@ -63,8 +63,8 @@ def test_a_net_covers_a_front_before_it_fills_it() -> None:
 
 def test_the_best_third_of_each_method_goes_on() -> None:
     made = MultiObjectiveHalving(AIM)
-    trials = [at_rung(number, 0.1 * (number + 1), 1000) for number in range(6)]
-    trials += [at_rung(6 + number, 5.0 + number, 1000, method="random") for number in range(3)]
+    trials = [make_standing(number, 0.1 * (number + 1), 1000) for number in range(6)]
+    trials += [make_standing(6 + number, 5.0 + number, 1000, method="random") for number in range(3)]
     assert [made.decide(each, trials) for each in trials] == [
         "continue", "continue", "pause", "pause", "pause", "pause", "continue", "pause", "pause",
     ]  # fmt: skip
@@ -75,15 +75,20 @@ def test_the_best_third_of_each_method_goes_on() -> None:
 
 def test_cheap_networks_are_not_beaten_by_good_ones() -> None:
     made = MultiObjectiveHalving(AIM, keep=0.5)
-    trials = [at_rung(0, 0.1, 900), at_rung(1, 0.2, 1000), at_rung(2, 0.9, 50), at_rung(3, 0.95, 60)]
+    trials = [
+        make_standing(0, 0.1, 900),
+        make_standing(1, 0.2, 1000),
+        make_standing(2, 0.9, 50),
+        make_standing(3, 0.95, 60),
+    ]
     assert [made.decide(each, trials) for each in trials] == ["continue", "pause", "continue", "pause"]
 
 
 def test_what_is_read_at_a_rung() -> None:
     better = MultiObjectiveHalving(AIM, watch="accuracy", keep=0.5)
-    trials = [at_rung(0, 0.1, 100), at_rung(1, 0.2, 100)]
+    trials = [make_standing(0, 0.1, 100), make_standing(1, 0.2, 100)]
     assert [better.decide(each, trials) for each in trials] == ["continue", "pause"]
-    lost = at_rung(2, float("nan"), 100)
+    lost = make_standing(2, float("nan"), 100)
     assert MultiObjectiveHalving(AIM).decide(lost, [*trials, lost]) == "stop"
 
 
@@ -91,7 +96,7 @@ def test_who_has_rungs() -> None:
     made = MultiObjectiveHalving(AIM, rungs=(0.1, 0.3), methods=["magnitude"])
     begun = Standing(0, "magnitude", {}, PointCost(5, 5))
     assert made.next_rung(begun) == 0.1
-    assert made.next_rung(at_rung(0, 0.1, 100)) == 0.3
+    assert made.next_rung(make_standing(0, 0.1, 100)) == 0.3
     assert made.next_rung(replace(begun, method="increg")) is None
     assert made.next_rung(replace(begun, cost=None)) is None, "a network of unknown cost cannot be compared"
     late = replace(begun, rungs=(Reached(0.5, {}),))

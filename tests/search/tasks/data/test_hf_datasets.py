@@ -124,7 +124,7 @@ def broken(count: int = 30) -> Any:
     return datasets.Dataset.from_dict({"image": stored, "label": [n % 3 for n in range(count)]}, features=features)
 
 
-def unlabelled() -> Any:
+def make_unlabelled() -> Any:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
     test = datasets.Dataset.from_dict({"image": [picture(0)], "label": [-1]}, features=features)
     return datasets.DatasetDict({"train": pictures(30), "test": test})
@@ -134,7 +134,7 @@ def unlabelled() -> Any:
     ("made", "message"),
     [
         (broken, r"images that cannot be read: row 0 of part 'train' of .* \(not a known image format\)"),
-        (unlabelled, r"part 'test' of .* has examples without a label \(-1\)"),
+        (make_unlabelled, r"part 'test' of .* has examples without a label \(-1\)"),
         (
             lambda: datasets.DatasetDict({"train": pictures(9), "extra": pictures(9)}),
             "has the parts 'train', 'extra'; there must be 'train', and beside it nothing but",

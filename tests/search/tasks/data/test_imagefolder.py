@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from methods.contract.inputs import first_tensor
+from methods.contract.inputs import get_first_tensor
 from search.tasks.data.loader_split import LoaderSplit
 from search.tasks.data.parts import Data
 from search.tasks.data.sets import load_data
@@ -46,7 +46,7 @@ def test_training_folder_alone_is_split_in_three(tmp_path: Path) -> None:
     fill(tmp_path / "train", 10)
     data = load(tmp_path)
     assert examples(data) == [21, 3, 6]
-    assert data.outputs == 3 and first_tensor(data.example).shape == (1, 3, 24, 24)
+    assert data.outputs == 3 and get_first_tensor(data.example).shape == (1, 3, 24, 24)
 
 
 def test_val_folder_is_the_test_set(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_workers_make_no_difference(tmp_path: Path) -> None:
 def test_large_images_are_taken_at_224(tmp_path: Path) -> None:
     fill(tmp_path / "train", 2, side=300)
     data = load(tmp_path, SplitSizes(validation=1, test=1))
-    assert first_tensor(data.example).shape == (1, 3, 224, 224)
+    assert get_first_tensor(data.example).shape == (1, 3, 224, 224)
 
 
 def test_missing_folder(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from urllib.error import URLError
 import pytest
 import torch
 
-from methods.contract.inputs import first_tensor
+from methods.contract.inputs import get_first_tensor
 from search.tasks.data.download import open_dataset
 from search.tasks.data.sets import DATA, load_data
 from search.tasks.data.sizes import SplitSizes
@@ -23,7 +23,7 @@ needs_files = pytest.mark.skipif(STORED is None, reason="PARETOPRUNE_DATA names 
 def test_digits() -> None:
     data = load_data("digits", Path("nowhere"), SplitSizes())
     assert [part.examples for part in (data.train, data.validation, data.test)] == [1079, 359, 359]
-    assert (data.name, data.outputs, tuple(first_tensor(data.example).shape)) == ("digits", 10, (1, 1, 8, 8))
+    assert (data.name, data.outputs, tuple(get_first_tensor(data.example).shape)) == ("digits", 10, (1, 1, 8, 8))
     every = torch.cat([x for part in (data.train, data.validation, data.test) for x, _ in part.batches(2000)])
     assert abs(float(every.mean())) < 1e-3 and abs(float(every.std()) - 1) < 1e-3
     assert isinstance(data.train, TensorSplit)
@@ -86,7 +86,7 @@ def test_stored_sets(name: str, examples: list[int], shape: tuple[int, ...]) -> 
     assert STORED is not None
     data = load_data(name, Path(STORED), SplitSizes())
     assert [part.examples for part in (data.train, data.validation, data.test)] == examples
-    assert tuple(first_tensor(data.example).shape) == shape and data.outputs == 10
+    assert tuple(get_first_tensor(data.example).shape) == shape and data.outputs == 10
     inputs = torch.cat([x for x, _ in data.validation.batches(1000)])
     assert abs(float(inputs.mean())) < 0.05 and abs(float(inputs.std()) - 1) < 0.05
     labels = torch.cat([y for _, y in data.validation.batches(1000)])

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from methods.network.preflight import TOLERANCE, examine
 from search.study.config_file import load_config
 from search.tasks.layer_groups import network_and_example
-from search.tasks.models import build_fitted, build_model
+from search.tasks.models import build_model, build_with_fit
 from search.tasks.models.formats import image_format
 from spaces import InputError
 
@@ -66,11 +66,11 @@ def test_weights_beside_the_configuration_are_loaded_and_the_head_may_differ(tmp
         {key: tensor.clone() for key, tensor in trained.network.state_dict().items()}, tmp_path / "model.safetensors"
     )
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    same, fit = build_fitted(name, 5, (1, 3, 16, 16), seed=0, weights="pretrained")
+    same, fit = build_with_fit(name, 5, (1, 3, 16, 16), seed=0, weights="pretrained")
     assert torch.equal(same.eval()(x), trained.eval()(x)) and not fit.head
     by_file = build_model(name, 5, (1, 3, 16, 16), seed=0, weights=str(tmp_path / "model.safetensors"))
     assert torch.equal(by_file.eval()(x), trained(x))
-    other, fit = build_fitted(name, 3, (1, 3, 16, 16), seed=0, weights="pretrained")
+    other, fit = build_with_fit(name, 3, (1, 3, 16, 16), seed=0, weights="pretrained")
     assert fit.head == ("network.classifier.weight", "network.classifier.bias")
     assert torch.equal(other.get_parameter("network.vit.layernorm.weight"), trained.network.vit.layernorm.weight)
 

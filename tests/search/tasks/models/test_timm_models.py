@@ -13,7 +13,7 @@ from PIL import Image
 from search.tasks.data.sets import load_data
 from search.tasks.data.sizes import SplitSizes
 from search.tasks.image_format import IMAGENET, ImageFormat
-from search.tasks.models import build_fitted, build_model
+from search.tasks.models import build_model, build_with_fit
 from search.tasks.models.formats import image_format
 from spaces import InputError
 
@@ -44,15 +44,15 @@ def test_trained_weights_are_taken_and_the_head_may_differ(monkeypatch: pytest.M
     trained: Any = timm.create_model("resnet10t", num_classes=7)
     make = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: trained if k.get("pretrained") else make(*a, **k))
-    model, fit = build_fitted("timm:resnet10t", 7, (1, 3, 32, 32), seed=0, weights="pretrained")
+    model, fit = build_with_fit("timm:resnet10t", 7, (1, 3, 32, 32), seed=0, weights="pretrained")
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert not fit.head and torch.equal(model.eval()(x), trained.eval()(x))
-    _, fit = build_fitted("timm:resnet10t", 3, (1, 3, 32, 32), seed=0, weights="pretrained")
+    _, fit = build_with_fit("timm:resnet10t", 3, (1, 3, 32, 32), seed=0, weights="pretrained")
     assert fit.head == ("fc.weight", "fc.bias")
 
 
 def test_weights_that_cannot_be_loaded_and_wrong_names_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: Any, **__: Any) -> None:
+    def fail_offline(*_: Any, **__: Any) -> None:
         raise OSError("no connection\nand more")
 
     with pytest.raises(InputError, match="unknown timm model 'vit_tinny.*vit_tiny"):
@@ -62,7 +62,7 @@ def test_weights_that_cannot_be_loaded_and_wrong_names_are_said(monkeypatch: pyt
     with pytest.raises(InputError, match="weights 'DEFAULT' of model 'timm:resnet10t' must be a file .*'pretrained'"):
         build_model("timm:resnet10t", 5, (1, 3, 32, 32), seed=0, weights="DEFAULT")
     make = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda *a, **k: offline() if k.get("pretrained") else make(*a, **k))
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: fail_offline() if k.get("pretrained") else make(*a, **k))
     with pytest.raises(InputError, match=r"\(no connection\); download model.safetensors of https://"):
         build_model("timm:resnet10t", 5, (1, 3, 32, 32), seed=0, weights="pretrained")
     monkeypatch.setitem(sys.modules, "timm", None)

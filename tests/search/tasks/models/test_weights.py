@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from search.tasks.models import build_fitted, build_model
+from search.tasks.models import build_model, build_with_fit
 from search.tasks.models.weights import Fit
 from spaces import InputError
 
@@ -110,8 +110,8 @@ def test_unknown_enum_names_the_nearest() -> None:
         build_model("torchvision:resnet50", 1000, (1, 3, 32, 32), 0, "IMAGENET1K_V3")
 
 
-def fitted(weights: Path, classes: int) -> tuple[nn.Module, Fit]:
-    return build_fitted("digits_resnet", classes, SHAPE, 0, str(weights))
+def build_fitted(weights: Path, classes: int) -> tuple[nn.Module, Fit]:
+    return build_with_fit("digits_resnet", classes, SHAPE, 0, str(weights))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_head_for_other_classes_stays_initial_and_all_else_is_taken(
     state = dict(trained)
     change(state)
     torch.save(state, tmp_path / "w.ckpt")
-    model, fit = fitted(tmp_path / "w.ckpt", 3)
+    model, fit = build_fitted(tmp_path / "w.ckpt", 3)
     initial = build(None, classes=3).state_dict()
     assert fit.head == ("fc.weight", "fc.bias")
     assert fit.unused == tuple(name for name in state if name.startswith("head"))
@@ -140,7 +140,7 @@ def test_a_head_for_other_classes_stays_initial_and_all_else_is_taken(
 
 def test_weights_that_fit_have_no_new_head(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     torch.save(trained, tmp_path / "w.pth")
-    assert fitted(tmp_path / "w.pth", 10)[1] == Fit()
+    assert build_fitted(tmp_path / "w.pth", 10)[1] == Fit()
 
 
 def test_a_set_of_torchvision_for_other_classes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,15 +148,15 @@ def test_a_set_of_torchvision_for_other_classes(monkeypatch: pytest.MonkeyPatch)
 
     published = models.resnet18(num_classes=1000).state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: published)
-    model, fit = build_fitted("torchvision:resnet18", 10, (1, 3, 32, 32), 0, "DEFAULT")
+    model, fit = build_with_fit("torchvision:resnet18", 10, (1, 3, 32, 32), 0, "DEFAULT")
     assert fit.head == ("fc.weight", "fc.bias")
     assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], published["layer4.1.conv2.weight"])
 
 
 def test_enum_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object, **__: object) -> None:
+    def fail_offline(*_: object, **__: object) -> None:
         raise URLError("no connection")
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail_offline)
     with pytest.raises(InputError, match=r"no connection.*download https://.*resnet18.*pth"):
         build_model("torchvision:resnet18", 1000, (1, 3, 32, 32), 0, "DEFAULT")
