@@ -11,7 +11,7 @@ from search.store.files import remove_folder
 from search.store.studies import StudyFiles, study_names
 from search.study.config import StudyConfig, check_name
 from search.study.opening import database_file
-from search.study.storage import (
+from search.study.stored_studies import (
     delete_study,
     is_damaged,
     list_storage_studies,

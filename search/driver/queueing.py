@@ -10,7 +10,8 @@ from search.store.studies import StudyFiles
 from search.study.cost import PointCosts
 from search.study.limits import move_within_limits
 from search.study.space import complete_point
-from search.study.storage import Storage, list_storage_studies
+from search.study.storage import Storage
+from search.study.stored_studies import list_storage_studies
 from spaces import InputError, Space, Value
 
 

@@ -43,7 +43,7 @@ from search.study.config import StudyConfig, places
 from search.study.config_file import move_places
 from search.study.opening import BEAT, is_shared
 from search.study.schedule import Schedule, lag_for
-from search.study.storage import is_damaged, list_storage_studies, set_aside_damaged
+from search.study.stored_studies import is_damaged, list_storage_studies, set_aside_damaged
 from search.study.study import Study
 from search.tasks.identity import study_identity
 from search.tasks.workload import Workload

@@ -14,11 +14,13 @@ import os
 import re
 import shutil
 import uuid
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.records.errors import StoreWarning
 from search.records.text import strip_control_characters
 from spaces import InputError
 
@@ -246,3 +248,21 @@ def _flush(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Read a file that can be made again; where it is damaged, warn and do as if it were not there.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What it holds; nothing where it is not there.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return read_object(path)
+    except InputError as error:
+        warnings.warn(f"{error}; it is passed over, and written again by the next `resume`", StoreWarning, stacklevel=3)
+        return {}

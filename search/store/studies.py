@@ -1,37 +1,31 @@
 """The files of a study under ``mlruns/studies/NAME/``: what was asked for and what came out.
 
-A trial's folder appears by one rename, complete, written where the trial ran. From that instant the trial
-is finished, whatever happens to the driver. Reading needs neither torch nor optuna.
+Those of its trials are in :mod:`search.store.trial_files`, those of its drivers in :mod:`search.store.driver_files`.
+Reading needs neither torch nor optuna.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import shutil
 import time
-import uuid
-import warnings
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.records.errors import StoreWarning
-from search.records.outcome import DenseRow, Outcome
+from search.records.outcome import DenseRow
 from search.records.paths import resolve_path
-from search.store.files import create_folder, file_lock, json_text, read_json, read_object, write_json
+from search.store.driver_files import DriverFiles, is_held
+from search.store.files import create_folder, json_text, read_json, read_note, read_object, write_json
+from search.store.trial_files import TrialFiles
 from spaces import InputError, explain_unknown_name
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from search.fronts.front import Front
     from search.objectives import Objective
     from search.study.config import StudyConfig
-    from search.trials.trial import Finished
 
 
 LEFTOVER_SECONDS = 3600.0
@@ -42,7 +36,7 @@ IN_HAND = "in hand"
 """What the model and the data of a study are called that were handed in as objects."""
 
 
-class StudyFiles:
+class StudyFiles(TrialFiles, DriverFiles):
     """The folder of one study.
 
     Args:
@@ -52,8 +46,7 @@ class StudyFiles:
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory = resolve_path(directory)
-        self.name = name
-        self.root = self.directory / "studies" / name
+        super().__init__(self.directory / "studies" / name, name)
         self.network: nn.Module | None = None
 
     @classmethod
@@ -124,7 +117,7 @@ class StudyFiles:
         """
         from search.study.config import StudyConfig
 
-        places = _note(self.root / "places.json")
+        places = read_note(self.root / "places.json")
         return StudyConfig.model_validate(self.record()["config"] | places | self._here())
 
     def _here(self) -> dict[str, Any]:
@@ -146,237 +139,16 @@ class StudyFiles:
         """
         return replace(DenseRow.from_json(self.record()["dense"]), test_metrics=self.read_tested().get("dense", {}))
 
-    # Trials
-
-    def folder(self, number: int) -> Path:
-        """Name the folder of a trial.
-
-        Args:
-            number: Number of the trial.
-
-        Returns:
-            The path; it exists when the trial is finished.
-        """
-        return self.root / "trials" / f"{number:04d}"
-
-    def write(self, finished: Finished) -> None:
-        """Write a finished trial, all at once.
-
-        Args:
-            finished: Outcome, architecture and weights.
-
-        Raises:
-            OSError: If the folder cannot be written.
-        """
-        target = self.folder(finished.outcome.number)
-        try:
-            with create_folder(target) as fresh:
-                (fresh / "outcome.json").write_text(json_text(finished.outcome.to_json()), encoding="utf-8")
-                if finished.architecture is not None:
-                    from search.store.weights import save_weights
-
-                    (fresh / "architecture.json").write_text(json_text(finished.architecture), encoding="utf-8")
-                    save_weights(finished.weights, fresh / "weights.safetensors")
-                    kept = {group: list(units) for group, units in finished.kept.items()}
-                    (fresh / "kept.json").write_text(json.dumps(kept) + "\n", encoding="utf-8")
-        except OSError:
-            if not (target / "outcome.json").exists():
-                raise
-            # A worker that was thought lost has been faster: the first result stays, both are of one seed.
-
-    def write_paused(self, outcome: Outcome) -> None:
-        """Write where a trial waits at a rung.
-
-        Args:
-            outcome: The trial so far.
-        """
-        path = self._get_paused_path(outcome.number)
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, outcome.to_json())
-
-    def read_paused(self, number: int) -> Outcome | None:
-        """Read where a trial waits, or waited last.
-
-        Args:
-            number: Its number.
-
-        Returns:
-            The trial so far; ``None`` if it was never paused, or that cannot be read: it then pauses again.
-        """
-        path = self._get_paused_path(number)
-        if not path.exists():
-            return None
-        try:
-            return Outcome.from_json(read_object(path))
-        except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
-            warnings.warn(
-                f"{_explain_damage(path, error)}; trial {number} goes back to its rung", StoreWarning, stacklevel=2
-            )
-            return None
-
-    def list_paused(self) -> list[int]:
-        """List the trials that wait at a rung.
-
-        Returns:
-            Their numbers, ascending.
-        """
-        found = (path.stem for path in (self.root / "paused").glob("[0-9]*.json"))
-        return sorted({int(name) for name in found if re.fullmatch(r"[0-9]{4,9}", name)} - set(self.numbers()))
-
-    def remove_paused(self, number: int) -> None:
-        """Remove the note of a rung: the trial is over.
-
-        Args:
-            number: Its number.
-        """
-        self._get_paused_path(number).unlink(missing_ok=True)
-
-    def _get_paused_path(self, number: int) -> Path:
-        return self.root / "paused" / f"{number:04d}.json"
-
-    def outcome(self, number: int) -> Outcome:
-        """Read one finished trial.
-
-        Args:
-            number: Its number.
-
-        Returns:
-            The outcome.
-
-        Raises:
-            InputError: If no such trial is finished.
-        """
-        if not (self.folder(number) / "outcome.json").exists():
-            finished = self.numbers()
-            listed = f"{finished[0]}..{finished[-1]}" if finished else "none"
-            raise InputError(f"trial {number} of study {self.name!r} is not finished (finished: {listed})")
-        return replace(self._read(number), test_metrics=self.read_tested().get(str(number), {}))
-
-    def numbers(self) -> list[int]:
-        """List the finished trials, readable or not.
-
-        Returns:
-            Their numbers, ascending; folders with any other name are passed over.
-        """
-        found = (path.parent.name for path in (self.root / "trials").glob("[0-9]*/outcome.json"))
-        return sorted(int(name) for name in found if re.fullmatch(r"[0-9]{4,9}", name))
-
-    def outcomes(self) -> list[Outcome]:
-        """Read all finished trials; one that is damaged is passed over with a :class:`StoreWarning`.
-
-        Returns:
-            The outcomes in order of number.
-        """
-        tested = self.read_tested()
-        outcomes = []
-        for number in self.numbers():
-            try:
-                outcomes.append(replace(self._read(number), test_metrics=tested.get(str(number), {})))
-            except InputError as error:
-                warnings.warn(str(error), StoreWarning, stacklevel=2)
-        return outcomes
-
-    def find_damaged(self) -> dict[int, str]:
-        """Look for finished trials that cannot be used.
-
-        Returns:
-            What is wrong, and the cure, by number: an outcome that cannot be read, or weights that are cut short.
-        """
-        found = {}
-        for number in self.numbers():
-            try:
-                if self._read(number).state == "complete":
-                    self._check_weights(number)
-            except InputError as error:
-                found[number] = str(error)
-        return found
-
-    def set_aside_damaged(self) -> list[str]:
-        """Move finished trials that cannot be used out of the way, so that they run again; for the driver.
-
-        Returns:
-            A line for each.
-        """
-        lines = []
-        for number, reason in self.find_damaged().items():
-            aside = self.root / "damaged" / f"{number:04d}-{time.strftime('%Y%m%d-%H%M%S')}"
-            aside.parent.mkdir(exist_ok=True)
-            self.folder(number).rename(aside)
-            lines.append(f"trial {number} runs again: {reason.partition(';')[0]}; its folder is now {aside}")
-        return lines
-
     def remove_leftovers(self) -> None:
         """Remove what killed workers and drivers have left half written; for the driver that holds the lock."""
         for path in (self.root / "trials").glob(".*"):
             if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:  # a worker of another driver may be writing
                 shutil.rmtree(path, ignore_errors=True)
-        if not any(_is_locked(path) for path in (self.root / "drivers").glob("*.lock")):
+        if not any(is_held(path) for path in (self.root / "drivers").glob("*.lock")):
             for path in self.root.glob("tune-*"):
                 shutil.rmtree(path, ignore_errors=True)
             for path in self.root.glob("shared-*.json"):
                 path.unlink(missing_ok=True)
-
-    def _read(self, number: int) -> Outcome:
-        """Read the outcome of a trial whose folder is there."""
-        path = self.folder(number) / "outcome.json"
-        try:
-            outcome = Outcome.from_json(read_object(path))
-            if outcome.number != number:
-                raise ValueError(f"it is the outcome of trial {outcome.number}")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{_explain_damage(path, error)}; {self._cure(number)}") from error
-        return outcome
-
-    def _check_weights(self, number: int) -> None:
-        from search.store.weights import check_weights
-
-        path = self.folder(number) / "weights.safetensors"
-        try:
-            check_weights(path)
-        except InputError as error:
-            raise InputError(f"{error}; {self._cure(number)}") from error
-
-    def _cure(self, number: int) -> str:
-        return f"remove the folder {self.folder(number)}, and `paretoprune resume {self.name}` runs the trial again"
-
-    def weights(self, number: int) -> dict[str, Tensor]:
-        """Read the weights of a finished trial.
-
-        Args:
-            number: Its number.
-
-        Returns:
-            The state dictionary.
-
-        Raises:
-            InputError: If the file cannot be read.
-        """
-        from search.store.weights import load_weights
-
-        try:
-            return load_weights(self.folder(number) / "weights.safetensors")
-        except InputError as error:
-            raise InputError(f"{error}; {self._cure(number)}") from error
-
-    def read_kept(self, number: int) -> dict[str, list[int]]:
-        """Read which channel units of the dense network a finished trial kept.
-
-        Args:
-            number: Its number.
-
-        Returns:
-            Indices of the kept units, ascending, by name of group.
-
-        Raises:
-            InputError: If the trial is not finished or failed, or was written before this was stored.
-        """
-        path = self.folder(number) / "kept.json"
-        if not path.exists():
-            failed = not self.outcome(number).complete
-            why = "failed: it has no network" if failed else "was written by an earlier version: its channels are lost"
-            raise InputError(f"trial {number} of study {self.name!r} {why}")
-        kept: dict[str, list[int]] = read_json(path)
-        return kept
 
     def rebuild(self, number: int) -> nn.Module:
         """Rebuild the pruned network of a finished trial.
@@ -483,31 +255,13 @@ class StudyFiles:
             views=ReportViews(),
         )
 
-    def read_tested(self) -> dict[str, dict[str, float]]:
-        """Read the metrics on the test set.
-
-        Returns:
-            Metrics of the task by trial number (as text), and under ``"dense"``; only networks that were on a
-            finished front. A study of an earlier version has accuracies alone.
-        """
-        found = _note(self.root / "test.json")
-        return {key: value if isinstance(value, dict) else {"accuracy": value} for key, value in found.items()}
-
-    def write_tested(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
-        """Keep metrics on the test set.
-
-        Args:
-            metrics: As :meth:`read_tested` returns them.
-        """
-        write_json(self.root / "test.json", metrics)
-
     def read_tracked(self) -> dict[str, str]:
         """Read which MLflow runs mirror the study.
 
         Returns:
             Id of the parent run by address of the MLflow store.
         """
-        return _note(self.root / "mlflow.json")
+        return read_note(self.root / "mlflow.json")
 
     def write_tracked(self, runs: Mapping[str, str]) -> None:
         """Keep which MLflow runs mirror the study.
@@ -516,71 +270,6 @@ class StudyFiles:
             runs: As :meth:`read_tracked` returns them.
         """
         write_json(self.root / "mlflow.json", runs)
-
-    # The driver
-
-    def lock(self) -> AbstractContextManager[object]:
-        """Claim the study for this process until the context ends; a killed process lets go by itself.
-
-        Returns:
-            A context manager.
-
-        Raises:
-            InputError: If another driver is at work on the study.
-        """
-        import filelock
-
-        try:
-            # A moment's patience: whoever looks whether a driver is at work holds a shared lock for an instant.
-            return file_lock(self.root / "driver.lock", timeout=0.5).acquire(poll_interval=0.02)
-        except filelock.Timeout as error:
-            raise InputError(
-                f"study {self.name!r} is being run by another process; `paretoprune status {self.name}` shows it"
-            ) from error
-
-    @contextmanager
-    def join(self) -> Generator[None]:
-        """Show, until the context ends, that this process works on the study beside the driver that holds the lock.
-
-        Yields:
-            Nothing; runs the block.
-        """
-        folder = self.root / "drivers"
-        folder.mkdir(exist_ok=True)
-        for old in folder.glob("*.lock"):  # of processes that were killed
-            if not _is_locked(old):
-                old.unlink(missing_ok=True)
-        path = folder / f"{uuid.uuid4().hex}.lock"
-        try:
-            with file_lock(path):
-                yield
-        finally:
-            path.unlink(missing_ok=True)
-
-    def is_locked(self) -> bool:
-        """Tell whether some process holds the lock of the study; nothing is written, nor a driver kept away.
-
-        Returns:
-            Whether one does: the only driver, or of several the one that also tests, draws and mirrors.
-        """
-        return _is_locked(self.root / "driver.lock")
-
-    def is_driven(self) -> bool:
-        """Tell whether a driver is at work on the study now; nothing is written, nor a driver kept away.
-
-        Returns:
-            True while some process does.
-        """
-        return self.is_locked() or any(_is_locked(path) for path in (self.root / "drivers").glob("*.lock"))
-
-    def write_running(self, numbers: Sequence[int], total: int) -> None:
-        """Note which trials are with workers now.
-
-        Args:
-            numbers: Their numbers.
-            total: How many trials the study shall have.
-        """
-        write_json(self.root / "driver.json", {"running": sorted(numbers), "total": total})
 
     def write_finished(self) -> None:
         """Note that the front of all trials so far is tested, drawn, exported and mirrored."""
@@ -592,7 +281,7 @@ class StudyFiles:
         Returns:
             Whether :meth:`write_finished` was called since the last of them ended.
         """
-        return bool(_note(self.root / "finished.json").get("trials") == self.numbers())
+        return bool(read_note(self.root / "finished.json").get("trials") == self.numbers())
 
     def total(self) -> int:
         """Read how many trials the study shall have.
@@ -600,10 +289,7 @@ class StudyFiles:
         Returns:
             What the last driver was told, else what the configuration says.
         """
-        return int(self._driver_note().get("total", self.config().trials))
-
-    def _driver_note(self) -> dict[str, Any]:
-        return _note(self.root / "driver.json")
+        return int(self.read_driver_note().get("total", self.config().trials))
 
     def status(self) -> dict[str, Any]:
         """Sum up the study.
@@ -615,7 +301,7 @@ class StudyFiles:
         """
         outcomes = self.outcomes()
         noted: dict[str, Any] = {"running": [], "total": self.config().trials}
-        noted |= self._driver_note()
+        noted |= self.read_driver_note()
         driven = self.is_driven()
         finished = {outcome.number for outcome in outcomes}
         running = sorted(set(noted["running"]) - finished) if driven else []
@@ -636,23 +322,6 @@ class StudyFiles:
             "driver": driven,
             "running": running,
         }
-
-
-def _is_locked(path: Path) -> bool:
-    """Look whether another process holds the lock of a file."""
-    import fcntl
-
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)  # lets go of the lock, too
-    return False
 
 
 def study_names(directory: Path) -> list[str]:
@@ -692,22 +361,3 @@ def load_front(name: str | None = None, directory: Path | str = "mlruns", networ
     files = StudyFiles.open(directory, name)
     files.network = network
     return files.front()
-
-
-def _note(path: Path) -> dict[str, Any]:
-    """Read a file that can be made again; where it is damaged, warn and do as if it were not there."""
-    if not path.exists():
-        return {}
-    try:
-        return read_object(path)
-    except InputError as error:
-        warnings.warn(f"{error}; it is passed over, and written again by the next `resume`", StoreWarning, stacklevel=3)
-        return {}
-
-
-def _explain_damage(path: Path, error: Exception) -> str:
-    """Name a damaged file and what is wrong with it."""
-    text = str(error)
-    if text.startswith(str(path)):
-        return text
-    return f"{path} is damaged: {f'it lacks {text}' if isinstance(error, KeyError) else text or 'no outcome'}"

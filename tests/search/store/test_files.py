@@ -146,3 +146,11 @@ def test_a_lock_has_the_mode_that_the_umask_gives(mask: int, mode: int, tmp_path
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == mode
+
+
+def test_json_is_written_whole_and_strict(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="Out of range float values"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}

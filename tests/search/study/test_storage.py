@@ -10,7 +10,7 @@ from search.records.errors import RunError
 from search.study import opening
 from search.study.config import places, validate_storage
 from search.study.config_file import load_config
-from search.study.storage import list_storage_studies
+from search.study.stored_studies import list_storage_studies
 from spaces import InputError
 
 

@@ -17,7 +17,8 @@ from search.records.trial_spec import TrialSpec
 from search.study.samplers.base import Limits
 from search.study.schedule import Schedule
 from search.study.space import make_first_points, method_space, refuse_idle_bounds, spread_points, study_space
-from search.study.storage import Storage, list_storage_studies
+from search.study.storage import Storage
+from search.study.stored_studies import list_storage_studies
 from search.study.study import Study, trial_seed
 from spaces import InputError, LayerGroup, Space
 from tests.search.cases import outcome
