@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,72 @@ def test_the_contract_tests_of_small_parts_pass(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_contract_tests_of_the_method_pass(folder: Path) -> None:
     assert " passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py")
+
+
+OURS = (
+    ("methods/__init__.py", "METHODS: dict[str, str] = {", '"mine": "methods.mine:Mine",'),
+    (
+        "search/objectives/__init__.py",
+        "from search.objectives.latency import",
+        "from search.objectives.mine import MINE",
+    ),
+    ("search/objectives/__init__.py", "OBJECTIVES: Mapping[str, Objective] =", '"mine": MINE,'),
+    (
+        "search/study/samplers/choice.py",
+        "SAMPLERS: Mapping",
+        '"mine": "search.study.samplers.mine:Spread",',
+    ),
+    (
+        "search/study/schedulers/making.py",
+        "SCHEDULERS: Mapping",
+        '"mine": "search.study.schedulers.mine:Mine",',
+    ),
+    ("search/study/config.py", "EXECUTORS: Mapping[str, str] =", '"mine": "mine:mine_pool",'),
+    ("search/tasks/data/sets.py", "DATA: dict[str, str] =", '"mine": "search.tasks.data.mine:mine",'),
+)
+"""A file with a list of ours, where the list begins, and the line that one more part takes."""
+
+PARTS = {
+    "methods": "from methods.magnitude import Magnitude\nclass Mine(Magnitude):\n    pass\n",
+    "search/objectives": "from search.objectives.base import Objective\n"
+    "MINE = Objective(name='mine', title='mine', direction='minimise', measure=lambda context: 1.0)\n",
+    "search/study/schedulers": "from search.study.schedulers.none import NoScheduler\n"
+    "class Mine(NoScheduler):\n    pass\n",
+    "search/workers": "from search.workers.inline import inline_pool as mine_pool\n",
+    "search/tasks/data": "from search.tasks.data.digits import digits as mine\n",
+}
+"""The text of ``mine.py`` in each room."""
+
+
+@pytest.mark.slow
+def test_a_part_of_ours_is_its_file_and_one_line(folder: Path, tmp_path: Path) -> None:
+    for room in ("methods", "search", "spaces", "paretoprune"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for listing, start, line in OURS:
+        path = tmp_path / listing
+        lines = path.read_text(encoding="utf-8").splitlines()
+        (place,) = [number for number, text in enumerate(lines) if text.startswith(start)]
+        head, brace, rest = lines[place].partition("{")
+        lines[place : place + 1] = [head + brace, line, *([rest] if rest else [])]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for room, text in {**PARTS, "search/study/samplers": (folder / "mine.py").read_text(encoding="utf-8")}.items():
+        (tmp_path / room / "mine.py").write_text(text, encoding="utf-8")
+    named = {"methods": "mine", "objectives": "accuracy,flops,mine", "sampler": "mine", "scheduler": "mine"}
+    named |= {"executor": "mine", "data": "mine", "model": "resnet20", "trials": "2", "epochs": "1", "name": "all"}
+    options = [word for name, value in named.items() for word in (f"--{name}", value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "search", "sweep", *options, "--set", "dense.epochs=1", "--quiet"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    trials = sorted((tmp_path / "mlruns" / "studies" / "all" / "trials").glob("*/outcome.json"))
+    outcomes = [json.loads(path.read_text(encoding="utf-8")) for path in trials]
+    assert [outcome["method"] for outcome in outcomes] == ["mine", "mine"]
+    assert all(outcome["metrics"]["mine"] == 1.0 for outcome in outcomes)
 
 
 def test_every_group_of_entry_points_is_on_the_page() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
@@ -27,8 +28,8 @@ from spaces import InputError
 Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "damage", "any"]
 Sampler = str
 """Name of a sampler, or ``package.module:Name``."""
-EXECUTORS = ("ray", "inline")
-"""Our own executors; where each is made is known to ``search.workers.pool``."""
+EXECUTORS: Mapping[str, str] = MappingProxyType({"ray": "ray_workers:ray_pool", "inline": "inline:inline_pool"})
+"""Our own executors by name: file and function in ``search/workers``, which is where they are looked up."""
 
 EXECUTOR_GROUP = "paretoprune.executors"
 """The entry-point group in which other packages list theirs."""
@@ -78,7 +79,7 @@ class Resources(_Part):
         from methods.contract.named import is_reference, list_known_names
         from spaces import explain_unknown_name
 
-        known = list_known_names(dict.fromkeys(EXECUTORS, ""), EXECUTOR_GROUP)
+        known = list_known_names(EXECUTORS, EXECUTOR_GROUP)
         if not is_reference(name) and name not in known:  # a reference is followed when trials are to run
             raise InputError(explain_unknown_name("executor", name, [*known, "package.module:Name"]))
         return name

@@ -8,28 +8,20 @@ beside running: a trial's files are on disk before the schedule hears of it, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from methods.contract.named import load_named
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
-from search.study.config import EXECUTOR_GROUP, Resources
+from search.study.config import EXECUTOR_GROUP, EXECUTORS, Resources
 from search.study.schedule import Schedule
 from search.trials.trial import Setting
 from spaces import InputError
 
 Part = TypeVar("Part")
 Done = TypeVar("Done")
-
-
-PLACES: Mapping[str, str] = MappingProxyType({
-    "inline": "search.workers.inline:inline_pool",
-    "ray": "search.workers.ray_workers:ray_pool",
-})
-"""Where each executor of ours is made."""
 
 
 @runtime_checkable
@@ -81,7 +73,8 @@ def load_executor(name: str) -> Callable[..., Any]:
     Returns:
         The executor.
     """
-    return load_named("executor", name, PLACES, EXECUTOR_GROUP)  # type: ignore[no-any-return]
+    places = {ours: f"{__package__}.{place}" for ours, place in EXECUTORS.items()}
+    return load_named("executor", name, places, EXECUTOR_GROUP)  # type: ignore[no-any-return]
 
 
 @contextmanager

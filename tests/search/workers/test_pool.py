@@ -11,7 +11,7 @@ import pytest
 from search.study.config import EXECUTORS, Resources
 from search.study.config_file import load_config
 from search.workers.inline import InlinePool
-from search.workers.pool import PLACES, Pool, load_executor, open_pool
+from search.workers.pool import Pool, load_executor, open_pool
 from spaces import InputError
 
 MINE = """
@@ -49,7 +49,7 @@ def warn(text: str) -> None:
 
 
 def test_ours_have_a_place() -> None:
-    assert set(PLACES) == set(EXECUTORS)
+    assert {"ray", "inline"} <= set(EXECUTORS)
     assert all(callable(load_executor(name)) for name in EXECUTORS)
     with open_pool(Resources(executor="inline"), 0, warn) as pool:
         assert isinstance(pool, InlinePool) and isinstance(pool, Pool)
