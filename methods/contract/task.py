@@ -225,8 +225,20 @@ class Task(ABC):
         if len(output) != batch_size(target):
             raise InputError(f"the network gives {len(output)} outputs for {batch_size(target)} targets")
 
+    def describe_output(self, outputs: int) -> tuple[tuple[int | str, ...], str]:
+        """Say what a network must answer to two inputs.
+
+        Args:
+            outputs: How many outputs the data ask for (:meth:`count_outputs`).
+
+        Returns:
+            The shape, sizes of any length by name, ``"..."`` for any further dimensions; and what in the data asks for
+            it, for messages.
+        """
+        return (2, "..."), ""
+
     def check_network(self, output: Tensor, outputs: int, name: str) -> None:
-        """Refuse a network whose output has the wrong shape.
+        """Refuse a network whose output has another shape than :meth:`describe_output` says.
 
         Args:
             output: What it gives for two inputs.
@@ -234,10 +246,16 @@ class Task(ABC):
             name: The network's name, for messages.
 
         Raises:
-            InputError: If the output does not belong to two inputs.
+            InputError: If the shape is another one.
         """
-        if output.ndim == 0 or len(output) != 2:
-            raise InputError(f"model {name!r} gives {list(output.shape)} for 2 inputs instead of [2, ...]")
+        wanted, reason = self.describe_output(outputs)
+        sizes = wanted[:-1] if wanted[-1] == "..." else wanted
+        fits = output.ndim >= len(sizes) if wanted[-1] == "..." else output.ndim == len(sizes)
+        pairs = zip(sizes, output.shape, strict=False)
+        if not fits or any(isinstance(size, int) and size != found for size, found in pairs):
+            shape = ", ".join(str(size) for size in wanted)
+            because = f": {reason}" if reason else ""
+            raise InputError(f"model {name!r} gives {list(output.shape)} for 2 inputs instead of [{shape}]{because}")
 
     def convert_target(self, target: Any, where: str) -> Target:
         """Check the targets of the user's data and bring them into the form that :meth:`loss` takes.

@@ -28,9 +28,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from math import fsum, log
 from typing import ClassVar, Literal, Self
@@ -41,23 +40,20 @@ from torch import Tensor, nn
 from methods.contract.method import Method, Preview, Problem, Pruned, Record
 from methods.contract.recipe import derive_seed
 from methods.network.channels import ChannelGroup, Kept, cut
-from methods.network.cost import CostModel, count
+from methods.network.cost import count
 from methods.network.importance import l1_importance
 from methods.pivoting.block_budget import (
     Candidates,
     Damage,
-    Limits,
-    candidates,
     energy_damage,
-    is_compatible,
     loss_damage,
     tilt_damages,
 )
 from methods.pivoting.block_matrices import Booleans, Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, allocate, choose_nearest
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes
-from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.concentration import Concentration, Score, Scores, noise, share_retained, survivors
+from methods.pivoting.division import Division
 from methods.pivoting.pivoted_network import (
     Coupling,
     Plan,
@@ -75,7 +71,6 @@ from spaces import (
     Categorical,
     Condition,
     FlopsTarget,
-    InputError,
     Integer,
     LayerGroup,
     LogReal,
@@ -88,24 +83,6 @@ from spaces import (
 
 GRADIENT_BATCHES = 8
 """Batches from which gradients for scores, and losses for sensitivities, are taken."""
-
-FINEST = 1 / 64
-"""How near to the least channel share the search for it ends."""
-
-
-@dataclass(frozen=True)
-class _Split:
-    """How the reduction is divided between channels and blocks.
-
-    Attributes:
-        share: Share of the reduction (of the logarithm of FLOPs) that the removal of channels is to do.
-        side: Blocks are at least so high and wide.
-        widths: Kept units of each channel group.
-    """
-
-    share: float
-    side: int
-    widths: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -242,7 +219,7 @@ class Pivoting(Method):
             return None
         widths, densities = self._shares(problem)
         narrow = cut(problem.model, problem.groups, {name: list(range(width)) for name, width in widths.items()})
-        layers, fits = self._candidates(problem, narrow, self.min_side)
+        layers, fits = self._divide(problem).list_candidates(narrow, self.min_side)
         chosen = choose_nearest(layers.shapes, layers.options, densities, fits)
         flops, params = layers.rest, problem.cost.params(widths)
         for shape in layers.shapes:
@@ -263,7 +240,7 @@ class Pivoting(Method):
             they were cut out) with ``retained[LAYER]`` and ``density[LAYER]``; ``blocks[LAYER]`` (1 for layers
             that stay dense); ``gathers`` (orders of channels that are still made when the network runs),
             ``gathers_alone`` (how many that would be if every layer were looked at by itself, and none folded into
-            its neighbours) and ``count_moved_bytes`` (what is copied to bring inputs into blocks, for one input);
+            its neighbours) and ``moved_bytes`` (what is copied to bring inputs into blocks, for one input);
             ``flops_share`` and
             ``flops_share_channels`` (what the removal of channels alone left), and ``channel_share``, the share of the
             reduction (of the logarithm of FLOPs) that this is: 1 if no layer could be blocked, and the result is that
@@ -349,8 +326,7 @@ class Pivoting(Method):
         """
         if not isinstance(self.sparsity, FlopsTarget):
             return
-        groups = problem.groups
-        split = next(self._splits(problem, groups, self.sparsity))
+        split = next(self._divide(problem).yield_splits(self.sparsity))
         if split.share > max(self.channel_share, 0.5):
             warnings.warn(
                 f"pivoting: blocks of at least {min(self.min_side, self.least_side)} channels a side do not reach "
@@ -359,95 +335,38 @@ class Pivoting(Method):
                 stacklevel=2,
             )
 
+    def _divide(self, problem: Problem) -> Division:
+        return Division(
+            problem=problem,
+            structure=self.structure,
+            coupling=self.tied,
+            degree=max(2, self.degree) if self.tied == "shared_order" else self.degree,
+            block_side=self.block_side,
+            sides=tuple(dict.fromkeys((self.min_side, min(self.min_side, self.least_side)))),
+            channel_share=self.channel_share,
+            channel_tilt=self.channel_tilt,
+            round_to=self.round_to,
+        )
+
     def _block_by_target(
         self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int
     ) -> tuple[_Blocked, int]:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
-        cost = problem.cost
-        for split in self._splits(problem, groups, target):
+        cost, division = problem.cost, self._divide(problem)
+        for split in division.yield_splits(target):
             model, kept = self._remove_channels(problem, groups, split.widths, seed)
-            layers, fits = self._candidates(problem, model, split.side)
+            layers, fits = division.list_candidates(model, split.side)
             damage = tilt_damages(self._damage(problem, model, layers, seed), layers.shapes, target.tilt)
             chosen = allocate(layers.shapes, layers.options, damage, layers.rest, target.flops * cost.dense, fits)
-            if chosen is not None:  # the greedy way may end short of the target where the one in _splits did not
+            if chosen is not None:  # the greedy way may end short of the target where the one in Division did not
                 return _Blocked(model, kept, chosen, layers), split.side
-        raise self._explain_out_of_reach(problem, groups, target)
-
-    def _splits(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget) -> Iterator[_Split]:
-        """Divide the reduction so that blocks do as much as they can: the best division first, then near ones.
-
-        Args:
-            problem: The network.
-            groups: Its channel groups.
-            target: What is to be left.
-
-        Yields:
-            Divisions that reach the target if all layers lose alike by blocks; if there is none, an ``InputError`` says
-            how far channels go.
-        """
-        cost = problem.cost
-        sides = list(dict.fromkeys((self.min_side, min(self.min_side, self.least_side))))
-
-        def yield_reached(share: float, side: int) -> Iterator[_Split]:
-            return self._widths_at(share, side, problem, groups, cost, target)
-
-        share, none = self.channel_share, True
-        for side in sides:
-            for split in yield_reached(share, side):
-                none = False
-                yield split
-        if none:
-            low, share = share, 1.0
-            while share - low > FINEST:  # what narrow blocks do not reach wide ones do not either
-                middle = (low + share) / 2
-                low, share = (low, middle) if any(True for _ in yield_reached(middle, sides[-1])) else (middle, share)
-        while share < 1 or none:
-            for side in sides:
-                for split in yield_reached(share, side):
-                    none = False
-                    yield split
-            if share == 1 and none:
-                raise self._explain_out_of_reach(problem, groups, target)
-            share = min(1.0, share + 4 * FINEST)
-
-    def _widths_at(
-        self,
-        share: float,
-        side: int,
-        problem: Problem,
-        groups: list[ChannelGroup],
-        cost: CostModel,
-        target: FlopsTarget,
-    ) -> Iterator[_Split]:
-        """Yield the widths at which channels do a share of the reduction, and blocks can do the rest."""
-        tilt = target.tilt if self.channel_tilt is None else self.channel_tilt
-        # Widths with many divisors can be cut into blocks; odd ones may be all that reaches the target.
-        for rounding in (4 * self.round_to, self.round_to):
-            widths = _widths(FlopsTarget(flops=target.flops**share, tilt=tilt), groups, cost, rounding)
-            if widths is None:
-                continue
-            model = cut(problem.model, groups, {name: list(range(width)) for name, width in widths.items()})
-            layers, fits = self._candidates(problem, model, side)
-            most = target.flops * cost.dense
-            found = allocate(layers.shapes, layers.options, _assume_equal_damage, layers.rest, most, fits)
-            if found is not None:
-                yield _Split(share, side, widths)
-
-    def _explain_out_of_reach(self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget) -> InputError:
-        """Say how far the removal of channels goes."""
-        cost = problem.cost
-        least = cost.flops({group.name: min(group.channels, self.round_to) for group in groups}) / cost.dense
-        return InputError(
-            f"flops = {target.flops!r} cannot be reached by blocks of at least {min(self.min_side, self.least_side)} "
-            f"channels a side and removal of channels to multiples of {self.round_to}; the smallest share by channels "
-            f"is {least:.3f}"
-        )
+        raise division.explain_out_of_reach(target)
 
     def _block_by_ratio(self, problem: Problem, groups: list[ChannelGroup], seed: int) -> _Blocked:
         """Give each layer the density that its group's ratio stands for."""
         widths, densities = self._shares(problem)
         model, kept = self._remove_channels(problem, groups, widths, seed)
-        layers, fits = self._candidates(problem, model, self.min_side)
+        layers, fits = self._divide(problem).list_candidates(model, self.min_side)
         return _Blocked(model, kept, choose_nearest(layers.shapes, layers.options, densities, fits), layers)
 
     def _shares(self, problem: Problem) -> tuple[dict[str, int], dict[str, float]]:
@@ -477,15 +396,6 @@ class Pivoting(Method):
             recalibrate(model, problem.train, recipe.recalibrate, recipe.batch_size, seed)
         return model, kept
 
-    def _candidates(
-        self, problem: Problem, model: nn.Module, side: int
-    ) -> tuple[Candidates, Callable[[Mapping[str, Choice]], bool]]:
-        """List the layers that can be blocked, and which choices go together."""
-        spaces = channel_spaces(model, problem.example)
-        degree = max(2, self.degree) if self.tied == "shared_order" else self.degree
-        limits = Limits(self.structure, side, degree, self.block_side)
-        return candidates(model, problem.example, spaces, limits), partial(is_compatible, spaces, self.tied)
-
     def _damage(self, problem: Problem, model: nn.Module, layers: Candidates, seed: int) -> Damage:
         """Measure what blocks cost each layer."""
         scores = Scores(model, [shape.name for shape in layers.shapes], self.score, problem.task)
@@ -495,19 +405,6 @@ class Pivoting(Method):
             return energy_damage(scores.entries(), self.structure)
         batches = list(islice(problem.train.epoch(size, derive_seed(seed, 1)), GRADIENT_BATCHES))
         return loss_damage(model, batches, scores.entries(), self.structure, problem.task)
-
-
-def _widths(part: FlopsTarget, groups: Sequence[ChannelGroup], cost: CostModel, rounding: int) -> dict[str, int] | None:
-    """Return the widths at which channels have done their part of the reduction; None if they cannot."""
-    try:
-        return part.keep([group.layer for group in groups], cost.flops, rounding)
-    except InputError:  # with this rounding; a finer one is tried next
-        return None
-
-
-def _assume_equal_damage(name: str, choice: Choice) -> float:
-    """Damage of a choice before anything is known of the weights: all layers lose alike."""
-    return 1 - choice.density
 
 
 def _measure_blocks(model: nn.Module, masks: Mapping[str, Booleans], problem: Problem, seed: int) -> Record:
@@ -532,7 +429,7 @@ def _costs(problem: Problem, blocked: _Blocked, small: nn.Module) -> dict[str, f
         "channel_share": log(by_channels) / log(left) if left < 1 else 0.0,
         "blocked": float(sum(choice != DENSE for _, choice in chosen)),
         "gathers": float(sum(layer.arrangement.gathers for layer in layers)),
-        "count_moved_bytes": float(count_moved_bytes(small, problem.example)),
+        "moved_bytes": float(count_moved_bytes(small, problem.example)),
         "untraceable": float(bool(blocked.layers.spaces.untraceable)),
         **{f"blocks[{name}]": float(choice.blocks) for name, choice in chosen},
         **{f"density[{name}]": choice.density for name, choice in chosen if choice != DENSE},

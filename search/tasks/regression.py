@@ -143,22 +143,16 @@ class Regression(Task):
                 f"{given}"
             )
 
-    def check_network(self, output: Tensor, outputs: int, name: str) -> None:
-        """Refuse a network that does not give one number per output.
+    def describe_output(self, outputs: int) -> tuple[tuple[int | str, ...], str]:
+        """Say that there is one number per output.
 
         Args:
-            output: What it gives for two inputs.
             outputs: Numbers that the data hold for an example.
-            name: The network's name, for messages.
 
-        Raises:
-            InputError: If it gives anything else.
+        Returns:
+            The shape for two inputs, and why.
         """
-        if tuple(output.shape) != (2, outputs):
-            raise InputError(
-                f"model {name!r} gives {list(output.shape)} for 2 inputs instead of [2, {outputs}]: the data has "
-                f"{outputs} number{'s' * (outputs > 1)} per example"
-            )
+        return (2, outputs), f"the data has {outputs} number{'s' * (outputs > 1)} per example"
 
     def convert_target(self, target: Any, where: str) -> Tensor:
         """Bring targets into float32 ``[examples, outputs]``.

@@ -153,22 +153,16 @@ class Segmentation(Task):
                 f"same height and width, not outputs {list(output.shape)} and labels {given}"
             )
 
-    def check_network(self, output: Tensor, outputs: int, name: str) -> None:
-        """Refuse a network that does not give one logit per class and pixel.
+    def describe_output(self, outputs: int) -> tuple[tuple[int | str, ...], str]:
+        """Say that there is one logit per class and pixel.
 
         Args:
-            output: What it gives for two inputs.
             outputs: Classes of the data.
-            name: The network's name, for messages.
 
-        Raises:
-            InputError: If it gives anything else.
+        Returns:
+            The shape for two inputs, and why.
         """
-        if output.ndim != 4 or output.shape[:2] != (2, outputs):
-            raise InputError(
-                f"model {name!r} gives {list(output.shape)} for 2 inputs instead of [2, {outputs}, height, width]: the "
-                f"data has {outputs} classes"
-            )
+        return (2, outputs, "height", "width"), f"the data has {outputs} classes"
 
     def convert_target(self, target: Any, where: str) -> Tensor:
         """Bring labels into int64.
