@@ -138,7 +138,7 @@ class _Tested:
         """
         if seed not in cls._cases:
             reports: list[Record] = []
-            problem = replace(cls.problem(seed, known=seed != 0), report=reports.append)
+            problem = replace(cls.problem(seed), report=reports.append)
             cls._cases[seed] = Case(problem, cls.dense(), cls.build().prune(problem), reports)
         return cls._cases[seed]
 
@@ -233,7 +233,7 @@ class MethodOnNetwork(_Tested):
         assert all(isinstance(value, float) for value in done.pruned.extra.values())
 
     def test_same_seed_same_result(self) -> None:
-        """The problem's generator is the only source of randomness; what is known of the network changes nothing."""
+        """The problem's generator is the only source of randomness."""
         first = self.case()
         torch.manual_seed(99)
         before = torch.random.get_rng_state()
@@ -266,6 +266,12 @@ class MethodItself(_Tested):
         assert self.method.rounds_widths == ("round_to" in self.method.model_fields)
         assert all(has_settings(layer) for layer in self.method.layers)
         assert all(space[fixed].default is not None for fixed in self.method.fixed_by_default)
+
+    def test_what_is_known_of_the_network_changes_nothing(self) -> None:
+        """Groups and costs that are handed on are those that the problem would find."""
+        first, again = self.case(), self.build().prune(self.problem(known=False))
+        assert (again.history, again.kept) == (first.pruned.history, first.pruned.kept)
+        assert_same_state(again.model, first.pruned.model)
 
     def test_widths_are_rounded(self) -> None:
         """A method that rounds does so for whatever it keeps."""
