@@ -75,26 +75,35 @@ class Division:
         """
         share, none = self.channel_share, True
         for side in self.sides:
-            for split in self._yield_reached(share, side, target):
+            for split in self.yield_reached(share, side, target):
                 none = False
                 yield split
         if none:
             low, share = share, 1.0
             while share - low > FINEST:  # what narrow blocks do not reach wide ones do not either
                 middle = (low + share) / 2
-                reached = any(True for _ in self._yield_reached(middle, self.sides[-1], target))
+                reached = any(True for _ in self.yield_reached(middle, self.sides[-1], target))
                 low, share = (low, middle) if reached else (middle, share)
         while share < 1 or none:
             for side in self.sides:
-                for split in self._yield_reached(share, side, target):
+                for split in self.yield_reached(share, side, target):
                     none = False
                     yield split
             if share == 1 and none:
                 raise self.explain_out_of_reach(target)
             share = min(1.0, share + 4 * FINEST)
 
-    def _yield_reached(self, share: float, side: int, target: FlopsTarget) -> Iterator[Split]:
-        """Yield the widths at which channels do a share of the reduction, and blocks can do the rest."""
+    def yield_reached(self, share: float, side: int, target: FlopsTarget) -> Iterator[Split]:
+        """Find widths at which channels do a share of the reduction, and blocks can do the rest.
+
+        Args:
+            share: Share of the reduction (of the logarithm of FLOPs).
+            side: Blocks are at least so high and wide.
+            target: What is to be left.
+
+        Yields:
+            Divisions, those whose widths have many divisors first.
+        """
         groups, cost = self.problem.groups, self.problem.cost
         tilt = target.tilt if self.channel_tilt is None else self.channel_tilt
         # Widths with many divisors can be cut into blocks; odd ones may be all that reaches the target.

@@ -219,7 +219,7 @@ class Pivoting(Method):
             return None
         widths, densities = self._shares(problem)
         narrow = cut(problem.model, problem.groups, {name: list(range(width)) for name, width in widths.items()})
-        layers, fits = self._divide(problem).list_candidates(narrow, self.min_side)
+        layers, fits = self.divide(problem).list_candidates(narrow, self.min_side)
         chosen = choose_nearest(layers.shapes, layers.options, densities, fits)
         flops, params = layers.rest, problem.cost.params(widths)
         for shape in layers.shapes:
@@ -326,7 +326,7 @@ class Pivoting(Method):
         """
         if not isinstance(self.sparsity, FlopsTarget):
             return
-        split = next(self._divide(problem).yield_splits(self.sparsity))
+        split = next(self.divide(problem).yield_splits(self.sparsity))
         if split.share > max(self.channel_share, 0.5):
             warnings.warn(
                 f"pivoting: blocks of at least {min(self.min_side, self.least_side)} channels a side do not reach "
@@ -335,7 +335,15 @@ class Pivoting(Method):
                 stacklevel=2,
             )
 
-    def _divide(self, problem: Problem) -> Division:
+    def divide(self, problem: Problem) -> Division:
+        """Say what divides the reduction of a network between channels and blocks.
+
+        Args:
+            problem: The network.
+
+        Returns:
+            The division, with this method's settings.
+        """
         return Division(
             problem=problem,
             structure=self.structure,
@@ -352,7 +360,7 @@ class Pivoting(Method):
         self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int
     ) -> tuple[_Blocked, int]:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
-        cost, division = problem.cost, self._divide(problem)
+        cost, division = problem.cost, self.divide(problem)
         for split in division.yield_splits(target):
             model, kept = self._remove_channels(problem, groups, split.widths, seed)
             layers, fits = division.list_candidates(model, split.side)
@@ -366,7 +374,7 @@ class Pivoting(Method):
         """Give each layer the density that its group's ratio stands for."""
         widths, densities = self._shares(problem)
         model, kept = self._remove_channels(problem, groups, widths, seed)
-        layers, fits = self._divide(problem).list_candidates(model, self.min_side)
+        layers, fits = self.divide(problem).list_candidates(model, self.min_side)
         return _Blocked(model, kept, choose_nearest(layers.shapes, layers.options, densities, fits), layers)
 
     def _shares(self, problem: Problem) -> tuple[dict[str, int], dict[str, float]]:

@@ -41,7 +41,7 @@ def scale_gain(objective: Objective, value: float, dense: DenseRow, drop: float 
 
     Example:
         >>> from search.objectives import OBJECTIVES
-        >>> dense = DenseRow.of(accuracy=0.98, flops=1000, params=10, seconds=1.0)
+        >>> dense = DenseRow.from_metrics(accuracy=0.98, flops=1000, params=10, seconds=1.0)
         >>> round(scale_gain(OBJECTIVES["accuracy"], 0.955, dense), 6)
         0.5
         >>> round(scale_gain(OBJECTIVES["flops"], 250, dense, least=0.0625), 6)

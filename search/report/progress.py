@@ -86,9 +86,9 @@ def dense_numbers(dense: DenseRow, objectives: Sequence[Measurement] = ()) -> st
         Its qualities, FLOPs, parameters and further costs with their units.
 
     Example:
-        >>> dense_numbers(DenseRow.of(accuracy=0.9861, flops=2_140_000, params=78_100, seconds=9.0))
+        >>> dense_numbers(DenseRow.from_metrics(accuracy=0.9861, flops=2_140_000, params=78_100, seconds=9.0))
         'accuracy 98.61 %  FLOPs 2.14 M  parameters 78.1 k'
-        >>> dense_numbers(DenseRow.of(mean_iou=0.5512, flops=2_140_000, params=78_100, seconds=9.0))
+        >>> dense_numbers(DenseRow.from_metrics(mean_iou=0.5512, flops=2_140_000, params=78_100, seconds=9.0))
         'mean_iou 0.5512  FLOPs 2.14 M  parameters 78.1 k'
     """
     known = {objective.name: objective for objective in (*OBJECTIVES.values(), *objectives)}

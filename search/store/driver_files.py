@@ -88,7 +88,12 @@ class DriverFiles:
         """
         write_json(self.root / "driver.json", {"running": sorted(numbers), "total": total})
 
-    def _driverread_note(self) -> dict[str, Any]:
+    def read_driver_note(self) -> dict[str, Any]:
+        """Read what the last driver noted.
+
+        Returns:
+            As :meth:`write_running` was given it; nothing before the first trial.
+        """
         return read_note(self.root / "driver.json")
 
 

@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from methods.contract.method import Problem
 from methods.network.architecture import describe, rebuild
-from methods.network.channels import channel_groups
-from methods.network.cost import CostModel, count, layer_flops
+from methods.network.cost import count, layer_flops
 from methods.pivoting.arrangement import Arrangement
 from methods.pivoting.block_budget import Limits, candidates, is_compatible, tilt_damages
 from methods.pivoting.block_matrices import Pivots, Structure
@@ -24,7 +23,8 @@ from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, c
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes, keep_blocks
 from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.concentration import Concentration, Scores, noise, share_retained, survivors
-from methods.pivoting.method import FINEST, Pivoting
+from methods.pivoting.division import FINEST
+from methods.pivoting.method import Pivoting
 from methods.pivoting.mixing import find_unmixed_layers, is_mixed
 from methods.pivoting.pivoted_network import (
     Coupling,
@@ -422,15 +422,14 @@ def test_narrower_blocks_come_before_channels() -> None:
 def test_no_more_channels_go_than_must(share: float) -> None:
     """Whatever the target: with a little less done by channels, blocks would not reach it."""
     problem = replace(problem_for(steps=0), model=cases.seeded(make_wide_net, trained=True))
-    groups = channel_groups(problem.model, problem.example)
     whole = method(sparsity={"mode": "flops", "flops": share}, min_side=8)
     target = whole.sparsity
     assert isinstance(target, FlopsTarget)
-    split = next(whole._splits(problem, groups, target))
+    division = whole.divide(problem)
+    split = next(division.yield_splits(target))
     assert 0 < split.share < 1
-    cost = CostModel(problem.model, problem.example, groups)
     for less in (1.5 * FINEST, 0.5 * split.share):
-        assert not list(whole._widths_at(split.share - less, 4, problem, groups, cost, target))
+        assert not list(division.yield_reached(split.share - less, 4, target))
     with pytest.warns(UserWarning, match=rf"blocks of at least 4 .* do not reach {share} .* {split.share:.0%} of the"):
         whole.check(problem)
     pruned = whole.prune(problem)
