@@ -6,6 +6,10 @@ that minimise ``sum of damages + p * cost`` are found group by group, each exact
 changes; falling prices give the whole path from the narrowest to the dense network. Between two prices the rest of a
 budget goes where a further step buys most, and pairs of groups exchange steps as long as that helps.
 
+A part of the network that can go as a whole, such as a residual block, is a group of one unit. Without it the widths
+inside it cost nothing and do no damage, whatever they are; so it is weighed against what the best widths inside it
+cost and harm, and at the end each such part is taken out, or put back, to see.
+
 Many choices of widths are costed at once, and groups of hundreds of channels are looked at in strides first, so that a
 ResNet-50 takes a second and not a minute.
 """
@@ -68,7 +72,11 @@ def damage_at(curve: Curve, width: int) -> float:
 
 
 def choose_best_widths(
-    curves: Mapping[str, Curve], costs: Costs, targets: Sequence[float], allowed: Mapping[str, Sequence[int]]
+    curves: Mapping[str, Curve],
+    costs: Costs,
+    targets: Sequence[float],
+    allowed: Mapping[str, Sequence[int]],
+    inside: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, int] | None]:
     """Find the widths of least total damage within each of several budgets.
 
@@ -77,16 +85,18 @@ def choose_best_widths(
         costs: Costs of choices of widths; the groups are in the order of ``curves``.
         targets: The budgets.
         allowed: Widths that each group may have, ascending.
+        inside: Of each group that stands for a part of the network, with widths 0 and 1: the groups that lie in it.
 
     Returns:
-        For each budget the widths, whose cost is within it; ``None`` where even the narrowest ones cost more.
+        For each budget the widths, whose cost is within it; ``None`` where even the narrowest ones cost more. Groups in
+        a part that goes have their full width.
 
     Example:
         >>> curves = {"a": [(1, 1.0), (2, 0.0)], "b": [(1, 0.1), (2, 0.0)]}
         >>> choose_best_widths(curves, lambda widths: widths.sum(axis=1), [3], {"a": [1, 2], "b": [1, 2]})
         [{'a': 2, 'b': 1}]
     """
-    choice = _Choice(curves, costs, allowed)
+    choice = _Choice(curves, costs, allowed, inside or {})
     path = choice.path()
     found: list[dict[str, int] | None] = []
     for target in targets:
@@ -96,7 +106,7 @@ def choose_best_widths(
             continue
         # The path is not convex everywhere: its last points below the budget are all worth finishing.
         finished = [choice.exchange(choice.fill(places, target), target) for places in within[-3:]]
-        found.append(choice.name_widths(min(finished, key=choice.damage)))
+        found.append(choice.name_widths(choice.switch_parts(min(finished, key=choice.damage), target)))
     return found
 
 
@@ -107,9 +117,16 @@ class _Choice:
         curves: Damage against width by name of the group.
         costs: Costs of choices of widths.
         allowed: Widths that each group may have, ascending.
+        inside: Of each group that stands for a part of the network: the groups that lie in it.
     """
 
-    def __init__(self, curves: Mapping[str, Curve], costs: Costs, allowed: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        curves: Mapping[str, Curve],
+        costs: Costs,
+        allowed: Mapping[str, Sequence[int]],
+        inside: Mapping[str, Sequence[str]],
+    ) -> None:
         self._names = list(curves)
         self._allowed = [np.array(allowed[name], dtype=np.int64) for name in self._names]
         self._harm = []
@@ -118,6 +135,10 @@ class _Choice:
             self._harm.append(np.interp(widths, known, damages))
         self._last = np.array([len(widths) - 1 for widths in self._allowed])
         self._costs = costs
+        number = {name: place for place, name in enumerate(self._names)}
+        self._inside = {
+            number[part]: np.array([number[name] for name in names], dtype=np.int64) for part, names in inside.items()
+        }
 
     def name_widths(self, places: Ints) -> dict[str, int]:
         """Return the widths by name of the group."""
@@ -129,7 +150,7 @@ class _Choice:
 
     def path(self) -> list[tuple[float, Ints]]:
         """Return what is best at many prices, reached from the narrowest network and from the widest, by cost."""
-        narrow, wide = np.zeros_like(self._last), self._last
+        narrow, wide = self._widen_moot(np.zeros_like(self._last)[None])[0], self._last
         least, dense = (float(cost) for cost in self._cost(np.stack([narrow, wide])))
         highest = 4 * max((float(harm.max()) for harm in self._harm), default=1.0) + 1e-9
         prices = [highest * (2 / 3) ** number for number in range(PRICES)]
@@ -171,13 +192,45 @@ class _Choice:
             places = self.fill(better, target)
         return places
 
+    def switch_parts(self, places: Ints, target: float) -> Ints:
+        """Take parts out, or put them back, and spend what is left again, as long as that lowers the damage."""
+        for _ in range(EXCHANGES):
+            before = places
+            for part, inner in self._inside.items():
+                other = places.copy()
+                other[part] = 1 - places[part]
+                other[inner] = self._last[inner] if places[part] else 0
+                if float(self._cost(other[None])[0]) <= target:
+                    other = self.exchange(self.fill(other, target), target)
+                    places = min(places, other, key=self.damage)
+            if places is before:
+                break
+        return places
+
+    def _widen_moot(self, tried: Ints) -> Ints:
+        """Give the full width to groups in parts that are gone: it costs nothing there and does no damage."""
+        for part, inner in self._inside.items():
+            gone = np.flatnonzero(tried[:, part] == 0)
+            tried[np.ix_(gone, inner)] = self._last[inner]
+        return tried
+
+    def _list_moot(self, places: Ints) -> set[int]:
+        """List the groups in parts that are gone."""
+        gone = (inner for part, inner in self._inside.items() if places[part] == 0)
+        return {int(group) for inner in gone for group in inner}
+
     def _find_exchange(self, places: Ints, target: float) -> Ints | None:
         """Find the exchange between two groups that lowers the damage most and fits."""
         pairs, gains = [], []
         choices = [self._list_candidates(group, int(place)) for group, place in enumerate(places)]
+        moot = self._list_moot(places)
         for taken, given in itertools.permutations(range(len(places)), 2):
+            inner = self._inside.get(taken, ())
+            if taken in moot or given in moot or given in inner:
+                continue
             narrower = choices[taken][choices[taken] < places[taken]]
             lost = self._harm[taken][narrower] - self._harm[taken][places[taken]]
+            lost = lost - sum(self._harm[group][places[group]] for group in inner)  # without it they do no damage
             won = self._harm[given][places[given]] - self._harm[given][choices[given]]
             saved = won[None] - lost[:, None]
             for row, column in zip(*np.nonzero(saved > 1e-12), strict=True):
@@ -189,7 +242,7 @@ class _Choice:
             tried = np.repeat(places[None], len(chosen), axis=0)
             for row, (taken, narrow, given, wide) in zip(tried, chosen, strict=True):
                 row[taken], row[given] = narrow, wide
-            fits = np.flatnonzero(self._cost(tried) <= target)
+            fits = np.flatnonzero(self._cost(self._widen_moot(tried)) <= target)
             if len(fits):
                 best: Ints = tried[fits[0]]
                 return best
@@ -200,15 +253,35 @@ class _Choice:
         places = places.copy()
         for _ in range(SWEEPS):
             before = places.copy()
-            for group, harm in enumerate(self._harm):
-                last = int(self._last[group])
-                looked_at = np.unique(np.linspace(0, last, min(LOOKED_AT, last + 1)).round().astype(np.int64))
-                tried = np.repeat(places[None], len(looked_at), axis=0)
-                tried[:, group] = looked_at
-                places[group] = looked_at[np.argmin(harm[looked_at] + price * self._cost(tried))]
+            for group in range(len(self._harm)):
+                if group in self._inside:
+                    places = self._settle_part(places, group, price)
+                elif group not in self._list_moot(places):
+                    self._settle_group(places, group, price)
             if (places == before).all():
                 break
         return places
+
+    def _settle_group(self, places: Ints, group: int, price: float) -> None:
+        """Choose one group's width given the others, in place."""
+        last = int(self._last[group])
+        looked_at = np.unique(np.linspace(0, last, min(LOOKED_AT, last + 1)).round().astype(np.int64))
+        tried = np.repeat(places[None], len(looked_at), axis=0)
+        tried[:, group] = looked_at
+        places[group] = looked_at[np.argmin(self._harm[group][looked_at] + price * self._cost(tried))]
+
+    def _settle_part(self, places: Ints, part: int, price: float) -> Ints:
+        """Choose whether a part stays, given the widths outside it, and with the best widths inside it."""
+        inner = self._inside[part]
+        there, gone = places.copy(), places.copy()
+        there[part], gone[part] = 1, 0
+        gone[inner] = self._last[inner]
+        for group in inner.tolist():
+            self._settle_group(there, group, price)
+        both = np.stack([there, gone])
+        worth = np.array([self.damage(each) for each in both]) + price * self._cost(both)
+        better: Ints = both[int(np.argmin(worth))]
+        return better
 
     def _list_candidates(self, group: int, place: int) -> Ints:
         """Return some places of a group: the neighbours of one, and :data:`FEW` spread over the range."""

@@ -64,6 +64,23 @@ class LayerGroup:
             raise ValueError(f"depth of group {self.name!r} must be within 0 and 1, not {self.depth!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class LayerBlock:
+    """A residual block that can go as a whole, as a space sees it.
+
+    Attributes:
+        name: Name of the block, unlike that of any group.
+        groups: Names of the channel groups that lie in it and go with it.
+        stage: The part of the network it belongs to.
+        damage: What the loss rises by without it.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    stage: str
+    damage: float
+
+
 class Allocation(BaseModel, ABC):
     """How many units of each group are kept."""
 
@@ -179,6 +196,7 @@ class PerLayer(Allocation):
         layers: Share of the units that is removed, by name of group; every group is named, or none and there is a
             ``level``.
         layer_offsets: With a ``level``: by how many octaves a group keeps more (or, negative, less).
+        without: Names of residual blocks that go as a whole, each with ``True``; groups in them have no ratio.
 
     Example:
         >>> group = LayerGroup("conv1", 16, "stem", 0.0)
@@ -190,6 +208,7 @@ class PerLayer(Allocation):
     level: Level | None = None
     layers: dict[str, Ratio] = Field(default_factory=dict)
     layer_offsets: dict[str, float] = Field(default_factory=dict)
+    without: dict[str, bool] = Field(default_factory=dict)
 
     def ratios(self, names: Sequence[str]) -> dict[str, float]:
         """Return the share of the units that is removed, by name.
@@ -211,12 +230,35 @@ class PerLayer(Allocation):
             round_to: Widths are multiples of this (or the full width).
 
         Returns:
-            Kept units by name of group. A group that is missing or unknown is an ``InputError``.
+            Kept units by name of group.
+
+        Raises:
+            InputError: If a group is missing or unknown, or blocks are to go: :meth:`split_blocks` comes first.
         """
+        if any(self.without.values()):
+            raise InputError("sparsity.without needs the network's blocks, which this method does not look at")
         names = [group.name for group in groups]
         ratios = self.ratios(names)
         _check_names("layer", ratios, names)
         return {group.name: _round_width(group, ratios[group.name], round_to) for group in groups}
+
+    def split_blocks(self, known: Sequence[str]) -> tuple[PerLayer, list[str]]:
+        """Separate the blocks that go from the ratios of what is left.
+
+        Args:
+            known: Names of the blocks that can go.
+
+        Returns:
+            The same ratios without blocks, and the names of the blocks.
+
+        Raises:
+            InputError: If a block is unknown.
+        """
+        removed = [name for name, gone in self.without.items() if gone]
+        for name in removed:
+            if name not in known:
+                raise InputError(explain_unknown_name("residual block", name, known))
+        return self.model_copy(update={"without": {}}), removed
 
 
 class ByEnergy(Allocation):
@@ -362,10 +404,12 @@ class ByDamage(Allocation):
         flops: Share of the FLOPs of the whole dense network that is left.
         damage_weights: By how many octaves the damage of a stage's groups counts more (or, negative, less): what a
             search may turn, for fine-tuning repairs some parts of a network better than others.
+        blocks: Whether whole residual blocks may go, too, where that does less damage.
     """
 
     mode: Literal["damage"] = "damage"
     flops: float = Field(gt=0, le=1)
+    blocks: bool = False
     damage_weights: dict[str, float] = Field(default_factory=dict)
 
     def keep(self, groups: Sequence[LayerGroup], cost: Cost, round_to: int = 1) -> dict[str, int]:
@@ -400,19 +444,47 @@ class ByDamage(Allocation):
             Kept units by name of group.
 
         Raises:
+            InputError: If damages were not measured, a stage is unknown, blocks are to go, or the target cannot be
+                reached.
+        """
+        if self.blocks:
+            raise InputError("sparsity.blocks = true needs the network's blocks, which this method does not look at")
+        return self.choose_blocks(groups, (), costs, round_to)[0]
+
+    def choose_blocks(
+        self, groups: Sequence[LayerGroup], blocks: Sequence[LayerBlock], costs: Costs, round_to: int = 1
+    ) -> tuple[dict[str, int], list[str]]:
+        """Choose widths, and residual blocks that go as a whole.
+
+        Args:
+            groups: The prunable groups, with ``damages``.
+            blocks: The blocks that can go.
+            costs: FLOPs of choices of widths and blocks, ``[choices, groups + blocks]`` to ``[choices]``; of a block 1
+                is kept, or 0.
+            round_to: Widths are multiples of this (or the full width).
+
+        Returns:
+            Kept units by name of group, all of them for groups in blocks that go; and the names of these blocks.
+
+        Raises:
             InputError: If damages were not measured, a stage is unknown, or the target cannot be reached.
         """
-        dense_cost = float(costs(np.array([[group.channels for group in groups]]))[0])
         curves = self.curves(groups)
         allowed = {group.name: allowed_widths(group, round_to) for group in groups}
-        found = choose_best_widths(curves, costs, [self.flops * dense_cost], allowed)[0]
+        for block in blocks:
+            damage = 2.0 ** self.damage_weights.get(block.stage, 0.0) * block.damage
+            curves[block.name], allowed[block.name] = [(0, damage), (1, 0.0)], [0, 1]
+        inside = {block.name: block.groups for block in blocks}
+        dense_cost = float(costs(np.array([[widths[-1] for widths in allowed.values()]]))[0])
+        found = choose_best_widths(curves, costs, [self.flops * dense_cost], allowed, inside)[0]
         if found is None:
             least = float(costs(np.array([[widths[0] for widths in allowed.values()]]))[0]) / dense_cost
             raise InputError(
                 f"flops = {self.flops!r} cannot be reached; with this network the smallest share is "
                 f"{math.ceil(1000 * least) / 1000:.3f}"
             )
-        return found
+        removed = [block.name for block in blocks if not found.pop(block.name)]
+        return found, removed
 
     def curves(self, groups: Sequence[LayerGroup]) -> dict[str, Curve]:
         """Return the curves of damage, weighted by stage.

@@ -38,8 +38,8 @@ def main() -> None:
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     marks = " | ".join(f"@{mark}" for mark in MARKS)
-    print(f"| sampler | seeds | {marks} | trials to random's last (median, worst) | CPU s a suggestion |")
-    print("|---" * (len(MARKS) + 4) + "|")
+    print(f"| sampler | seeds | {marks} | trials to random's last (median, worst) | dominated | CPU s a suggestion |")
+    print("|---" * (len(MARKS) + 5) + "|")
     for name in (each for each in NAMES if each in runs):
         seeds = sorted(runs[name])
         shortest = min(len(runs[name][seed]["curve"]) for seed in seeds)  # type: ignore[arg-type]
@@ -57,7 +57,9 @@ def main() -> None:
         cells = " | ".join(f"{middle[mark - 1]:.3f}" if mark <= len(trials) else "" for mark in MARKS)
         seconds = np.median([float(runs[name][seed]["seconds"]) for seed in seeds])  # type: ignore[arg-type]
         shown = f"> {len(trials)}" if worst > len(trials) else str(worst)
-        print(f"| {NAMES[name]} | {len(seeds)} | {cells} | {np.median(reached):g}, {shown} | {seconds:.3f} |")
+        beaten = [float(runs[name][seed].get("dominated", "nan")) for seed in seeds]  # type: ignore[arg-type]
+        share = f"{np.mean(beaten):.0%}" if not np.isnan(beaten).any() else ""
+        print(f"| {NAMES[name]} | {len(seeds)} | {cells} | {np.median(reached):g}, {shown} | {share} | {seconds:.3f} |")
     if "exact" in runs and "tpe" in runs:
         both = sorted(runs["exact"].keys() & runs["tpe"].keys())
         shortest = min(len(runs[name][seed]["curve"]) for name in ("exact", "tpe") for seed in both)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.samplers import BaseSampler
 
 from benchmarks.replay.synthetic import DROP, METHODS, Truth, space_and_costs, volume
@@ -40,6 +41,12 @@ STOCK: dict[str, Callable[[int, int], BaseSampler]] = {
 }
 """Optuna's samplers as anybody would use them on this space, with the study's first points."""
 
+
+SETTLED = 24
+"""Trials after which a sweep has seen enough to be asked for more than a look around."""
+
+CHEAPER = float(np.log2(1 / 0.93))
+"""Seven percent of the FLOPs, in octaves."""
 
 NAMED = {"botorch": "benchmarks.replay.botorch_sampler:BoTorchSampler"}
 """Samplers of the port that are here for races alone."""
@@ -86,6 +93,22 @@ def run(truth: Truth, name: str, seed: int, trials: int, lag: int = MIN_LAG) -> 
     return {"saving": savings, "accuracy": accuracies, "seconds": seconds, "method": methods}
 
 
+def compute_dominated_share(saving: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
+    """Say which share of the proposals could not be worth anything when they were asked.
+
+    Args:
+        saving: Octaves of FLOPs saved, in order of asking, ``[trials]``.
+        accuracy: True accuracies, ``[trials]``.
+
+    Returns:
+        The share, among the trials from number :data:`SETTLED` on, of those for which an earlier trial is at least
+        :data:`CHEAPER` octaves cheaper and truly no worse.
+    """
+    later = range(SETTLED, len(saving))
+    beaten = [bool(((saving[:n] >= saving[n] + CHEAPER) & (accuracy[:n] >= accuracy[n])).any()) for n in later]
+    return float(np.mean(beaten)) if beaten else float("nan")
+
+
 def main() -> None:
     """Race."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -129,6 +152,7 @@ def main() -> None:
                     "curve": [round(value, 4) for value in curve],
                     "seconds": round(float(np.median(came["seconds"])), 4),
                     "seconds_last": round(float(np.median(came["seconds"][-10:])), 4),  # type: ignore[index]
+                    "dominated": round(compute_dominated_share(saving, accuracy), 3),
                     "lost": int((accuracy < truth.make_aim().quality.dense - DROP).sum()),  # type: ignore[operator]
                 }
                 with given.to.open("a") as file:

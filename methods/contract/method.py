@@ -31,6 +31,7 @@ from methods.contract.recipe import Recipe
 from methods.contract.session import Session, Uninterrupted
 from methods.contract.task import Task
 from methods.network.anatomy import Anatomy
+from methods.network.blocks import Block, find_blocks
 from methods.network.channels import ChannelGroup, channel_groups
 from methods.network.cost import CostModel
 from spaces import InputError, LayerGroup, Point, Space, Value, explain_unknown_name
@@ -57,12 +58,14 @@ class Preview:
         params: Its parameters, exactly.
         damage: Predicted increase of the training loss; ``None`` where the method predicts none.
         kept: Kept units by name of group, where widths are all that changes; ``None`` where a layer changes otherwise.
+        removed: Residual blocks that go as a whole; of groups that lie in them nothing is kept.
     """
 
     flops: int
     params: int
     damage: float | None = None
     kept: Mapping[str, int] | None = None
+    removed: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,19 @@ class Problem:
         return CostModel(self.model, self.example, self.groups) if self._known is None else self._known.cost
 
     @cached_property
+    def blocks(self) -> list[Block]:
+        """The residual blocks that can go as a whole, none of them the name of a group; found once, if not known."""
+        known = None if self._known is None else self._known.blocks
+        groups = {group.name for group in self.groups}
+        found = find_blocks(self.model, self.example, self.ignored) if known is None else known
+        return [block for block in found if block.name not in groups]
+
+    @cached_property
+    def cost_with_blocks(self) -> CostModel:
+        """Exact FLOPs and parameters of any choice of widths and of :attr:`blocks`; made once."""
+        return CostModel(self.model, self.example, self.groups, {block.name: block.modules for block in self.blocks})
+
+    @cached_property
     def _known(self) -> Anatomy | None:
         """What is known, if it is of this network: one that has changed since is followed again."""
         fits = self.known is not None and self.known.is_of(self.model, self.example, self.ignored)
@@ -138,7 +154,8 @@ class Pruned:
 
     Attributes:
         model: The pruned network: smaller tensors, in eval mode.
-        kept: Indices of the kept channel units of each group, ascending, by group name.
+        kept: Indices of the kept channel units of each group, ascending, by group name; none for a group that went with
+            its residual block.
         history: One record per epoch (``phase``-less numbers: ``epoch``, ``loss``, ``accuracy`` on
             validation, and the method's own quantities).
         steps: Optimiser steps used; at most the budget.

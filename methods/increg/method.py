@@ -49,7 +49,6 @@ from methods.network.scope import Shortcuts
 from methods.ranked.columns import Columns
 from methods.ranked.ranked import (
     Ranked,
-    finetune_whole,
     make_pruning_recipe,
     rank_channels,
     rank_columns,
@@ -233,7 +232,7 @@ class IncReg(Method):
         model = copy.deepcopy(problem.model)
         ranked, penalised = self._list_penalised(problem, model)
         if not any(ranked.to_remove):
-            return finetune_whole(problem, ranked.groups)
+            return ranked.finetune()
         hook, history = self._train(problem, model, ranked, penalised)
         return ranked.finish(history, hook.standing.removed, hook.results())
 

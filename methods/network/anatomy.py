@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from methods.contract.inputs import Inputs, dtypes_of, shapes_of
+from methods.network.blocks import Block
 from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 
@@ -25,11 +26,13 @@ class Anatomy:
         groups: The prunable channel groups, in order of execution.
         cost: Exact FLOPs and parameters of any choice of widths.
         fingerprint: Of the network that they are of, see :func:`fingerprint_of`.
+        blocks: The residual blocks that can go as a whole; ``None`` where they were not looked for.
     """
 
     groups: tuple[ChannelGroup, ...]
     cost: CostModel
     fingerprint: str
+    blocks: tuple[Block, ...] | None = None
 
     @classmethod
     def from_groups(
@@ -39,6 +42,7 @@ class Anatomy:
         ignored: Collection[str],
         groups: Sequence[ChannelGroup],
         cost: CostModel,
+        blocks: Sequence[Block] | None = None,
     ) -> Anatomy:
         """Keep what was found.
 
@@ -48,11 +52,13 @@ class Anatomy:
             ignored: Names of modules whose output channels must all stay.
             groups: Its channel groups.
             cost: Its cost model, for these groups.
+            blocks: Its residual blocks that can go, if they were looked for.
 
         Returns:
             What can be handed on with the network or a copy of it.
         """
-        return cls(tuple(groups), cost, fingerprint_of(model, example, ignored))
+        every = None if blocks is None else tuple(blocks)
+        return cls(tuple(groups), cost, fingerprint_of(model, example, ignored), every)
 
     def is_of(self, model: nn.Module, example: Inputs, ignored: Collection[str]) -> bool:
         """Tell whether this is the anatomy of a network.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.network.copying import copy_network, load_state
-from methods.network.layers import CutAttention
+from methods.network.layers import CutAttention, Zeros
 from methods.network.own_calls import check_table, install
 from methods.network.structure import OWN_HEADS, OWN_INNER, OWN_WIDTHS, describe_sizes
 from spaces import InputError, explain_unknown_name
@@ -63,7 +63,7 @@ def describe(dense: nn.Module, pruned: nn.Module) -> dict[str, Any]:
     Args:
         dense: The network before pruning.
         pruned: The network after pruning: some modules narrower, some replaced by layers that have ``settings()``,
-            ``Conv2d``, ``Linear``, ``Identity``, ``ZeroPad2d`` or a ``Sequential`` of these.
+            ``Conv2d``, ``Linear``, ``Identity``, ``ZeroPad2d``, ``Zeros`` or a ``Sequential`` of these.
 
     Returns:
         A mapping that ``json.dumps`` accepts, for :func:`rebuild`.
@@ -365,12 +365,14 @@ _BUILDERS: dict[str, type[nn.Module]] = {
     "Linear": nn.Linear,
     "Identity": nn.Identity,
     "ZeroPad2d": nn.ZeroPad2d,
+    "Zeros": Zeros,
 }
-"""Layers of torch that may replace others."""
+"""Layers that may replace others: those of torch, and nothing at all."""
 
 _SETTINGS: dict[str, Callable[[nn.Module], Settings]] = {
     "Conv2d": _conv_settings,
     "Linear": _linear_settings,
     "Identity": lambda module: {},
     "ZeroPad2d": _pad_settings,
+    "Zeros": lambda module: {},
 }

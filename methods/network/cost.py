@@ -117,29 +117,55 @@ class CostModel:
         model: The dense network.
         example: One input, ``[1, ...]``.
         groups: Its channel groups.
+        blocks: Names of the modules of each part that can be taken out whole, by name of the part, none of them the
+            name of a group; each counts as a group of one unit, after the others, of which 0 or 1 are kept.
 
     Attributes:
-        units: Units by name of group.
+        units: Units by name of group, and 1 by name of block.
         dense: Multiply–accumulates of the dense network.
         dense_params: Parameters of the dense network.
     """
 
-    def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[ChannelGroup]) -> None:
-        self.units = {group.name: group.channels for group in groups}
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Inputs,
+        groups: Sequence[ChannelGroup],
+        blocks: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        parts = dict(blocks or {})
+        self.units = {group.name: group.channels for group in groups} | dict.fromkeys(parts, 1)
         structure = groups[0].structure if groups else None
         column = {unit: place for place, group in enumerate(groups) for unit in group.units}
+        column |= {-1 - number: len(groups) + number for number in range(len(parts))}
+
+        def list_switches(owner: str) -> tuple[Classes, ...]:
+            """Multiply what belongs to a block with whether it is kept: a size of its own, 0 or 1."""
+            within = (
+                number
+                for number, modules in enumerate(parts.values())
+                if any(f"{owner}.".startswith(f"{module}.") for module in modules)
+            )
+            return tuple(np.array([-1 - number], dtype=np.int64) for number in within)
+
         flops: list[tuple[int, tuple[Classes, ...]]]
         if structure is None:
-            flops = [(macs, ()) for macs in layer_flops(model, example).values()]
+            flops = [(macs, list_switches(name)) for name, macs in layer_flops(model, example).items()]
             shapes = dict[str, tuple[Classes | None, ...]]()
         else:
             # The pass that was followed had two examples, each of which takes as much.
-            flops = [(term.coefficient * (1 if term.per_example else 2), term.factors) for term in structure.terms]
+            flops = [
+                (term.coefficient * (1 if term.per_example else 2), (*term.factors, *list_switches(term.module)))
+                for term in structure.terms
+            ]
             shapes = dict(structure.tensors)
-        params = [_size_of(parameter, shapes.get(name, ())) for name, parameter in model.named_parameters()]
-        self._flops, self._params = (_Products.from_terms(terms, column, len(groups)) for terms in (flops, params))
+        params = []
+        for name, parameter in model.named_parameters():
+            fixed, factors = _size_of(parameter, shapes.get(name, ()))
+            params.append((fixed, (*factors, *list_switches(name.rpartition(".")[0]))))
+        self._flops, self._params = (_Products.from_terms(terms, column, len(self.units)) for terms in (flops, params))
         self._examples = 1 if structure is None else 2
-        whole = np.array([[group.channels for group in groups]], dtype=np.int64)
+        whole = np.array([list(self.units.values())], dtype=np.int64)
         dense, dense_params = self.batch(whole)
         self.dense, self.dense_params = int(dense[0]), int(dense_params[0])
 
@@ -147,7 +173,7 @@ class CostModel:
         """Return the cost of many choices of widths at once.
 
         Args:
-            widths: Kept units, ``[candidates, groups]``, the groups in the order they were given in.
+            widths: Kept units, ``[candidates, groups]``, the groups in the order they were given in, then the blocks.
 
         Returns:
             Multiply–accumulates for one input and number of parameters, ``[candidates]`` each.
@@ -166,7 +192,7 @@ class CostModel:
         """Return the multiply–accumulates for one input at given widths.
 
         Args:
-            kept: Kept units by group name; groups that are not named are whole.
+            kept: Kept units by name of group or block; those that are not named are whole.
 
         Returns:
             Exactly what :func:`count` finds on the cut network; an ``InputError`` if a group is unknown.

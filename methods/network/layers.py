@@ -290,3 +290,18 @@ def _addends(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, float("-inf"))
+
+
+class Zeros(nn.Module):
+    """Gives nothing, in the shape of what it is given: the end of a residual branch that was taken out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give zeros.
+
+        Args:
+            x: Activations of any shape.
+
+        Returns:
+            Zeros of the same shape and kind.
+        """
+        return torch.zeros_like(x)

@@ -19,25 +19,19 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from methods.contract.inputs import Inputs, call, map_tensors, outputs_in, repeat
+from methods.contract.inputs import Inputs, call, outputs_in
 from methods.network.architecture import describe, rebuild
 from methods.network.channels import Analysis, ChannelGroup, analyse, cut, mask_units
 from methods.network.copying import copy_network
 from methods.network.cost import Cost, CostModel, count
+from methods.network.shaken import Shaken, vary_inputs
 from methods.network.structure import name_shared
 from spaces import InputError
 from spaces.errors import shorten_error
-
-EXACT_UP_TO = 150_000_000
-"""Networks with more parameters are proven in their own precision: in float64 they would take too much memory."""
-
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3}
-"""Largest difference between the cut and the silenced network, relative to the largest output."""
 
 PROOFS = ("runs", "equals masked", "cost", "rebuilds", "keeps frozen and shared", "trains")
 """What is proven, in this order."""
@@ -133,15 +127,7 @@ class _Prover:
 
     def __init__(self, model: nn.Module, example: Inputs) -> None:
         self._model, self._example = model, example
-        size = sum(parameter.numel() for parameter in model.parameters())
-        floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
-        self._dtype = torch.float64 if size <= EXACT_UP_TO and set(floats) == {torch.float32} else None
-        self._shaken = _shake(model)
-        if self._dtype is not None and not _runs_in_double(self._shaken, _inputs(example, self._dtype)):
-            self._dtype = None  # its code makes numbers of a fixed kind
-        if self._dtype is not None:
-            self._shaken = self._shaken.double()
-        self._inputs = _inputs(example, self._dtype)
+        self._shaken = Shaken(model, example)
         self._names = name_shared(model)
         self.difference = 0.0
 
@@ -187,8 +173,9 @@ class _Prover:
             return f"the cut network fails: {shorten_error(error)}"
 
     def _equals_masked(self, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]) -> str | None:
-        smaller, silent = cut(self._shaken, groups, kept).eval(), mask_units(self._shaken, groups, kept).eval()
-        found, wanted = _answers(smaller, self._inputs), _answers(silent, self._inputs)
+        shaken, inputs = self._shaken.network, self._shaken.inputs
+        smaller, silent = cut(shaken, groups, kept).eval(), mask_units(shaken, groups, kept).eval()
+        found, wanted = _answers(smaller, inputs), _answers(silent, inputs)
         worst = 0.0
         for one, other in zip(found, wanted, strict=True):
             if one.shape != other.shape:
@@ -196,7 +183,7 @@ class _Prover:
             scale = float(other.detach().abs().max().clamp_min(1e-30))
             worst = max(worst, float((one - other).abs().max()) / scale)
         inexact = groups[0].structure.inexact if groups[0].structure is not None else ()
-        if not worst <= TOLERANCE.get(self._dtype or torch.float32, 2e-3) and not inexact:
+        if not worst <= self._shaken.tolerance and not inexact:
             return f"the cut network and the masked one differ by {worst:.2g} of the largest output"
         self.difference = max(self.difference, worst if worst == worst else 0.0)
         return None
@@ -208,7 +195,7 @@ class _Prover:
         expected, counted = Cost(cost.flops(widths), cost.params(widths)), count(smaller, self._example)
         if expected != counted:
             return f"the cost model says {expected.flops:,} FLOPs where {counted.flops:,} are counted"
-        own = _inputs(self._example, None)
+        own = vary_inputs(self._example, None)
         description = json.loads(json.dumps(describe(self._model, smaller)))
         back = rebuild(self._model, description, smaller.state_dict())
         first, second = _answers(smaller, own), _answers(back, own)
@@ -243,57 +230,6 @@ def _train(model: nn.Module, inputs: Inputs) -> None:
         torch.stack([each.float().sum() for each in answers]).sum().backward()
 
 
-def _runs_in_double(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether a network can be run in float64."""
-    try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
-            answers = _answers(copy_network(model).double().eval(), inputs)
-    except Exception:  # noqa: BLE001  (a network may fail in any way)
-        return False
-    return all(answer.dtype == torch.float64 for answer in answers if answer.is_floating_point())
-
-
 def _answers(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     with torch.no_grad():
         return outputs_in(call(model, inputs))
-
-
-def _inputs(example: Inputs, dtype: torch.dtype | None) -> Inputs:
-    """Make two examples that differ, of the example's kind."""
-    generator = torch.Generator().manual_seed(1)
-
-    def vary(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        noise = torch.randn(tensor.shape, generator=generator).to(tensor)
-        varied = tensor + noise * (tensor.std() if tensor.numel() > 1 and tensor.std() > 0 else 1)
-        return varied if dtype is None else varied.to(dtype)
-
-    found: Inputs = map_tensors(repeat(example, 2), vary)
-    return found
-
-
-def _shake(model: nn.Module) -> nn.Module:
-    """Copy a network with numbers that hide nothing: no norm is the identity, no layer scale is zero."""
-    copied: nn.Module = copy_network(model)
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(tensor: Tensor) -> Any:
-        return torch.rand(tensor.shape, generator=generator).to(tensor)
-
-    with torch.no_grad():
-        for name, parameter in copied.named_parameters():
-            if not parameter.is_floating_point() or not parameter.numel():
-                continue
-            alike = parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all())
-            if parameter.ndim == 1 and not name.endswith("bias"):
-                parameter.copy_(noise(parameter) + 0.5)
-            elif parameter.ndim <= 1 or alike:
-                parameter.add_(0.6 * noise(parameter) - 0.3)
-        for name, buffer in copied.named_buffers():
-            if name.endswith("running_mean") and buffer.is_floating_point():
-                buffer.copy_(0.6 * noise(buffer) - 0.3)
-            elif name.endswith("running_var") and buffer.is_floating_point():
-                buffer.copy_(noise(buffer) + 0.5)
-    return copied

@@ -156,6 +156,33 @@ class Structure:
         calls = (call for call in self.sized if call.module in names)
         return frozenset((c.module, c.mode, c.key, size.path) for c in calls for size in c.sizes if size.read)
 
+    def drop_modules(self, gone: Callable[[str], bool]) -> Structure:
+        """Describe the network that is left when modules have been taken out whole.
+
+        Args:
+            gone: Tells by its name whether a module is among them.
+
+        Returns:
+            The structure without what belongs to them.
+        """
+
+        def owner(name: str) -> str:
+            return name.rpartition(".")[0]
+
+        return replace(
+            self,
+            tensors={name: labels for name, labels in self.tensors.items() if not gone(owner(name))},
+            reads=frozenset(read for read in self.reads if not gone(owner(read[0]))),
+            tables=tuple(table for table in self.tables if not gone(owner(table[0]))),
+            attributes=tuple(attribute for attribute in self.attributes if not gone(attribute.module)),
+            widths=tuple(widths for widths in self.widths if not gone(widths.module)),
+            sized=tuple(call for call in self.sized if not gone(call.module)),
+            stale=frozenset(place for place in self.stale if not gone(place[0])),
+            summing=tuple(call for call in self.summing if not gone(call.module)),
+            terms=tuple(term for term in self.terms if not gone(term.module)),
+            inexact=tuple(name for name in self.inexact if not gone(name)),
+        )
+
     def remove_units(self, removed: Iterable[int]) -> Structure:
         """Describe the network that is left when units have been removed.
 

@@ -194,6 +194,8 @@ def allot_columns(
     elif isinstance(sparsity, ByEnergy):
         looked_at = [replace(layer, energies=energies(columns.weights[layer.name].flatten(1))) for layer in layers]
         ratios = {layer.name: sparsity.ratio(layer) for layer in looked_at}
+    elif isinstance(sparsity, PerLayer) and any(sparsity.without.values()):
+        raise InputError("sparsity.without takes out whole blocks of channels: give granularity = 'filter'")
     elif isinstance(sparsity, PerLayer):
         given = sparsity.ratios([group.name for group in groups])
         for name in given:

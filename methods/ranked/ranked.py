@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from methods.contract.method import Problem, Pruned, Record
 from methods.contract.recipe import Recipe
+from methods.network.blocks import replace_blocks
 from methods.network.channels import ChannelGroup
 from methods.network.units import Units
 from methods.ranked.columns import Columns, allot_columns, cut_and_finetune_columns, find_unread, rates_by_layer
-from methods.training.one_shot import allot_widths, cut_and_finetune, make_whole_schedule
+from methods.training.one_shot import allot, cut_and_finetune, make_whole_schedule
 from methods.training.trainer import Hook, Trainer
 from spaces import LayerGroup, Sparsity
 
@@ -28,6 +29,7 @@ class Ranked:
         rates: How fast each row loses them, relative to the others.
         measure: Removed units to numbers for the record of an epoch; may wait for the device.
         finish: Cuts the removed units out and fine-tunes, given the records so far and the results.
+        finetune: Uses the whole budget on the network as it is, where nothing is to be removed.
     """
 
     groups: Sequence[ChannelGroup]
@@ -36,6 +38,7 @@ class Ranked:
     rates: Sequence[float]
     measure: Callable[[Tensor], Record]
     finish: Callable[[Sequence[Record], Tensor, Mapping[str, float]], Pruned]
+    finetune: Callable[[], Pruned]
 
 
 def rank_channels(
@@ -45,7 +48,7 @@ def rank_channels(
 
     Args:
         problem: The network, the data and the budget.
-        model: The copy that is trained.
+        model: The copy that is trained; residual blocks that are to go are taken out of it here.
         sparsity: How many units of each group are kept.
         round_to: Widths are multiples of this.
         layer_rates: Factors by name of channel group or layer.
@@ -53,18 +56,31 @@ def rank_channels(
     Returns:
         The units, and what is to happen to them.
     """
-    groups, keep = allot_widths(problem, sparsity, round_to)
-    units, cost = Units(model, groups), problem.cost
+    allotted = allot(problem, sparsity, round_to)
+    groups, gone = allotted.groups, {block.name: 0 for block in allotted.removed}
+    replace_blocks(model, allotted.removed)
+    units, cost = Units(model, groups), problem.cost_with_blocks if gone else problem.cost
 
     def measure(removed: Tensor) -> Record:
-        return {"flops_if_cut": float(cost.flops({name: len(left) for name, left in units.list_kept(removed).items()}))}
+        left = {name: len(kept) for name, kept in units.list_kept(removed).items()}
+        return {"flops_if_cut": float(cost.flops({**left, **gone}))}
 
     def finish(history: Sequence[Record], removed: Tensor, extra: Mapping[str, float]) -> Pruned:
-        return cut_and_finetune(problem, groups, units.list_kept(removed), model=model, history=history, extra=extra)
+        kept = units.list_kept(removed)
+        return allotted.complete(cut_and_finetune(problem, groups, kept, model=model, history=history, extra=extra))
+
+    def finetune() -> Pruned:
+        return allotted.complete(finetune_whole(problem, groups, model))
 
     layers = [group.layer for group in groups]
-    to_remove = [group.channels - keep[group.name] for group in groups]
-    return units, Ranked(groups, layers, to_remove, rates_by_layer(layer_rates, layers, groups), measure, finish)
+    to_remove = [group.channels - allotted.keep[group.name] for group in groups]
+    rates = {
+        name: rate
+        for name, rate in layer_rates.items()
+        if name not in allotted.moot and not any(block.holds(name) for block in allotted.removed)
+    }
+    by_layer = rates_by_layer(rates, layers, groups)
+    return units, Ranked(groups, layers, to_remove, by_layer, measure, finish, finetune)
 
 
 def rank_columns(
@@ -103,20 +119,24 @@ def rank_columns(
 
     to_remove = [layer.channels - keep.get(layer.name, layer.channels) for layer in columns.layers]
     rates = rates_by_layer(layer_rates, columns.layers, groups)
-    return Ranked(groups, columns.layers, to_remove, rates, measure, finish)
+    return Ranked(
+        groups, columns.layers, to_remove, rates, measure, finish, lambda: finetune_whole(problem, groups, model)
+    )
 
 
-def finetune_whole(problem: Problem, groups: Sequence[ChannelGroup]) -> Pruned:
+def finetune_whole(problem: Problem, groups: Sequence[ChannelGroup], model: nn.Module) -> Pruned:
     """Use the whole budget on the network as it is, where nothing is to be removed.
 
     Args:
         problem: The network, the data and the budget.
-        groups: Its channel groups.
+        groups: The channel groups that are left.
+        model: The copy that is trained.
 
     Returns:
         The network.
     """
-    return cut_and_finetune(problem, groups, {group.name: list(range(group.channels)) for group in groups})
+    every = {group.name: list(range(group.channels)) for group in groups}
+    return cut_and_finetune(problem, groups, every, model=model)
 
 
 def make_pruning_recipe(recipe: Recipe, lr_factor: float, decay_factor: float, decay: float | None) -> Recipe:

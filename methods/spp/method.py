@@ -49,7 +49,6 @@ from methods.network.units import Scored
 from methods.ranked.columns import Bundle, Columns
 from methods.ranked.ranked import (
     Ranked,
-    finetune_whole,
     make_pruning_recipe,
     rank_channels,
     rank_columns,
@@ -203,7 +202,7 @@ class SPP(Method):
         model = copy.deepcopy(problem.model)
         table, ranked, thinning = self._list_thinned(problem, model)
         if not any(ranked.to_remove):
-            return finetune_whole(problem, ranked.groups)
+            return ranked.finetune()
         hook, history = self._train(problem, model, table, ranked, thinning)
         return ranked.finish(history, hook.standing.removed, hook.results())
 

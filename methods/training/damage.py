@@ -1,9 +1,9 @@
 """Curves of damage against width: what cutting one channel group alone does to the loss, measured once per sweep.
 
 Each group is cut alone to a few widths by the L1 norms of its units, batch norm is estimated again, and the loss on
-some training images is compared with the dense network's. The analysis is shared by all trials. An allocation then adds
-these damages up and spends a budget where they are least (:class:`spaces.sparsity.ByDamage`); the damage of cutting
-several groups is not the sum, but ranks like it.
+some training images is compared with the dense network's; so is the network without each residual block. The analysis
+is shared by all trials. An allocation then adds these damages up and spends a budget where they are least
+(:class:`spaces.sparsity.ByDamage`); the damage of cutting several groups is not the sum, but ranks like it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from methods.contract.analyses import Settings
 from methods.contract.inputs import Inputs, call
 from methods.contract.loop import require_batches
 from methods.contract.method import Problem
 from methods.contract.task import Task
+from methods.network.blocks import list_groups_within, remove_blocks
 from methods.network.channels import ChannelGroup, cut
 from methods.network.importance import l1_importance
 from methods.training.evaluation import evaluation_mode, recalibrate
-from spaces import LayerGroup
+from spaces import LayerBlock, LayerGroup
 
 WIDTHS = 8
 """Widths that each group is cut to, evenly spaced from one unit to all but a part."""
@@ -47,19 +47,33 @@ def add_damages(problem: Problem) -> list[LayerGroup]:
     Returns:
         The groups' layers, with ``damages``.
     """
-    require_batches(problem.task, "an allocation by damage", "to measure what cuts do")
-    settings: Settings = {
-        "widths": WIDTHS,
-        "batches": BATCHES,
-        "batch": BATCH,
-        "ignored": ",".join(sorted(problem.ignored)),
-    }
+    settings = {"widths": WIDTHS, **_describe_measurement(problem)}
     curves = problem.analyses.get("damage_curves", settings, lambda: _measure_damages(problem))
     layers = []
     for number, group in enumerate(problem.groups):
         pairs = curves[str(number)].tolist()
         layers.append(replace(group.layer, damages=tuple((int(width), float(damage)) for width, damage in pairs)))
     return layers
+
+
+def list_block_damages(problem: Problem) -> list[LayerBlock]:
+    """Describe the residual blocks that can go, with the damage that each does by going alone.
+
+    Args:
+        problem: The network and the data; the damages come from its analyses.
+
+    Returns:
+        The blocks in order of execution.
+    """
+    if not problem.blocks:
+        return []
+    names = [block.name for block in problem.blocks]
+    settings = {"blocks": ",".join(names), **_describe_measurement(problem)}
+    damages = problem.analyses.get("block_damages", settings, lambda: _measure_blocks(problem))["damages"].tolist()
+    return [
+        LayerBlock(block.name, tuple(list_groups_within(problem.groups, block)), block.stage, damage)
+        for block, damage in zip(problem.blocks, damages, strict=True)
+    ]
 
 
 def widths_of(group: ChannelGroup) -> list[int]:
@@ -72,6 +86,25 @@ def widths_of(group: ChannelGroup) -> list[int]:
         Ascending, without the full width.
     """
     return sorted({max(1, round(group.channels * part / WIDTHS)) for part in range(WIDTHS)} - {group.channels})
+
+
+def _describe_measurement(problem: Problem) -> dict[str, str | int | float | bool | None]:
+    """Say what decides a measured damage, as settings of an analysis."""
+    require_batches(problem.task, "an allocation by damage", "to measure what cuts do")
+    return {"batches": BATCHES, "batch": BATCH, "ignored": ",".join(sorted(problem.ignored))}
+
+
+def _measure_blocks(problem: Problem) -> dict[str, Tensor]:
+    """Take every block out alone; damages in the order of the blocks."""
+    batches = list(islice(problem.train.epoch(BATCH, 0), BATCHES))
+    dense = _loss(problem.model, batches, problem.task)
+    damages = []
+    for done, block in enumerate(problem.blocks, start=1):
+        shallower = remove_blocks(problem.model, [block])
+        recalibrate(shallower, problem.train, BATCHES, BATCH, seed=1)
+        damages.append(max(0.0, _loss(shallower, batches, problem.task) - dense))
+        problem.progress("damage of blocks", done, len(problem.blocks))
+    return {"damages": torch.tensor(damages, dtype=torch.float64)}
 
 
 def _measure_damages(problem: Problem) -> dict[str, Tensor]:

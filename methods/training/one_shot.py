@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,12 +11,13 @@ from torch import Tensor
 from methods.contract.method import Preview, Problem, Pruned, Record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.network.architecture import describe
+from methods.network.blocks import Block, list_groups_within, list_groups_without, remove_blocks
 from methods.network.channels import ChannelGroup, cut
 from methods.network.spectra import add_energies
-from methods.training.damage import add_damages
+from methods.training.damage import add_damages, list_block_damages
 from methods.training.precision import choose_half_type
 from methods.training.trainer import Hook, Trainer, evaluate, recalibrate
-from spaces import ByDamage, ByEnergy, Sparsity
+from spaces import ByDamage, ByEnergy, InputError, PerLayer, Sparsity
 
 Score = Callable[[ChannelGroup], Tensor]
 """Importance of the units of a group, ``[units]``; the lowest go first."""
@@ -63,13 +65,87 @@ def prune_once(problem: Problem, sparsity: Sparsity, round_to: int, score: Score
     Returns:
         The smaller network.
     """
-    groups, keep = allot_widths(problem, sparsity, round_to)
-    kept = {group.name: keep_top(score(group), keep[group.name]) for group in groups}
-    return cut_and_finetune(problem, groups, kept)
+    allotted = allot(problem, sparsity, round_to)
+    kept = {group.name: keep_top(score(group), allotted.keep[group.name]) for group in allotted.groups}
+    model = remove_blocks(problem.model, allotted.removed) if allotted.removed else None
+    return allotted.complete(cut_and_finetune(problem, allotted.groups, kept, model=model))
+
+
+@dataclass(frozen=True)
+class Allotted:
+    """What is to be left of a network.
+
+    Attributes:
+        groups: The channel groups of the network without the blocks that go.
+        keep: Kept units by name of group.
+        removed: The residual blocks that go as a whole.
+        moot: Names of the channel groups that go with them.
+    """
+
+    groups: list[ChannelGroup]
+    keep: dict[str, int]
+    removed: tuple[Block, ...] = ()
+    moot: tuple[str, ...] = ()
+
+    def complete(self, pruned: Pruned) -> Pruned:
+        """Say of a pruned network what went with its blocks.
+
+        Args:
+            pruned: The network, with what is kept of the groups that are left.
+
+        Returns:
+            The same, with groups of which nothing is kept, and ``blocks_removed`` in ``extra``, where blocks went.
+        """
+        if not self.removed:
+            return pruned
+        kept = {**dict.fromkeys(self.moot, ()), **pruned.kept}
+        return replace(pruned, kept=kept, extra={**pruned.extra, "blocks_removed": float(len(self.removed))})
+
+
+def allot(problem: Problem, sparsity: Sparsity, round_to: int) -> Allotted:
+    """Find what is to be left of a network: channel groups, how many units of each, and which residual blocks go.
+
+    Args:
+        problem: The network.
+        sparsity: How many units of each group are kept, and which blocks.
+        round_to: Widths are multiples of this.
+
+    Returns:
+        The groups, what is kept of each, and the residual blocks that go. A network without a block that is asked to go
+        is an ``InputError``.
+    """
+    groups = problem.groups
+    names: list[str] = []
+    removed: list[Block] = []
+    if isinstance(sparsity, ByEnergy):
+        keep = sparsity.keep(add_energies(problem.model, groups), problem.cost.flops, round_to)
+    elif isinstance(sparsity, ByDamage) and sparsity.blocks:
+        keep, names = sparsity.choose_blocks(
+            add_damages(problem),
+            list_block_damages(problem),
+            lambda rows: problem.cost_with_blocks.batch(rows)[0],
+            round_to,
+        )
+        removed = [block for block in problem.blocks if block.name in names]
+    elif isinstance(sparsity, ByDamage):
+        keep = sparsity.choose(add_damages(problem), lambda rows: problem.cost.batch(rows)[0], round_to)
+    else:
+        if isinstance(sparsity, PerLayer) and any(sparsity.without.values()):
+            sparsity, names = sparsity.split_blocks([block.name for block in problem.blocks])
+            removed = [block for block in problem.blocks if block.name in names]
+        layers = [group.layer for group in list_groups_without(groups, removed)]
+        keep = sparsity.keep(layers, problem.cost.flops, round_to)
+    moot = {name for block in removed for name in list_groups_within(groups, block)}
+    return Allotted(
+        list_groups_without(groups, removed),
+        {name: width for name, width in keep.items() if name not in moot},
+        tuple(removed),
+        tuple(group.name for group in groups if group.name in moot),
+    )
 
 
 def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[list[ChannelGroup], dict[str, int]]:
-    """Find the channel groups, and how many units of each are to be kept.
+    """Find the channel groups, and how many units of each are to be kept, for methods that keep every residual block.
 
     Args:
         problem: The network.
@@ -78,15 +154,15 @@ def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[l
 
     Returns:
         The groups, and kept units by name of group.
+
+    Raises:
+        InputError: If whole blocks are asked to go.
     """
-    groups = problem.groups
-    if isinstance(sparsity, ByEnergy):
-        layers = add_energies(problem.model, groups)
-    elif isinstance(sparsity, ByDamage):
-        return groups, sparsity.choose(add_damages(problem), lambda rows: problem.cost.batch(rows)[0], round_to)
-    else:
-        layers = [group.layer for group in groups]
-    return groups, sparsity.keep(layers, problem.cost.flops, round_to)
+    blocks = isinstance(sparsity, ByDamage) and sparsity.blocks
+    if blocks or (isinstance(sparsity, PerLayer) and any(sparsity.without.values())):
+        raise InputError("this method keeps every residual block: leave sparsity.blocks and sparsity.without out")
+    allotted = allot(problem, sparsity, round_to)
+    return allotted.groups, allotted.keep
 
 
 def preview_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> Preview:
@@ -100,7 +176,12 @@ def preview_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> Previ
     Returns:
         The exact cost.
     """
-    return problem.preview(allot_widths(problem, sparsity, round_to)[1])
+    allotted = allot(problem, sparsity, round_to)
+    if not allotted.removed:
+        return problem.preview(allotted.keep)
+    cost, left = problem.cost_with_blocks, {**allotted.keep, **{block.name: 0 for block in allotted.removed}}
+    kept = {**allotted.keep, **dict.fromkeys(allotted.moot, 0)}
+    return Preview(cost.flops(left), cost.params(left), kept=kept, removed=allotted.removed)
 
 
 def cut_and_finetune(

@@ -234,6 +234,11 @@ def expand_to_dense_shape(
     Raises:
         InputError: If the pruned network is not the dense one less these units.
     """
+    if not all(kept.values()):
+        raise InputError(
+            "the pruned network lacks whole blocks of the dense one; there is no straight line between networks of "
+            "different layers"
+        )
     twin = cut(dense, groups, kept)
     shapes = [{name: p.shape for name, p in model.named_parameters()} for model in (twin, smaller)]
     if shapes[0] != shapes[1]:

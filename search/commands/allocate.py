@@ -33,6 +33,10 @@ def allocate(
             rich_help_panel=SEARCH,
         ),
     ] = None,
+    blocks: Annotated[
+        bool,
+        typer.Option("--blocks", help="Let residual blocks go as a whole, too.", rich_help_panel=SEARCH),
+    ] = False,
     model: options.Model = None,
     weights: options.Weights = None,
     data: options.Data = None,
@@ -64,7 +68,11 @@ def allocate(
     from search.study.config_file import load_config
     from search.tasks.named_tasks import load_task
 
-    words = [*(overrides or ()), *([] if target is None else [f'latency.targets=["{target}"]'])]
+    words = [
+        *(overrides or ()),
+        *(["blocks=true"] if blocks else []),
+        *([] if target is None else [f'latency.targets=["{target}"]']),
+    ]
     config = load_config(
         file, words, model=model, weights=weights, data=data, data_root=data_root, seed=seed, directory=directory
     )

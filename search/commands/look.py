@@ -105,6 +105,14 @@ def front(
             rich_help_panel=LIMITS,
         ),
     ] = None,
+    denoised: Annotated[
+        bool,
+        typer.Option(
+            "--denoised",
+            help="By what the search's model expects of each network, not by what was measured once.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = False,
     pick: Pick = None,
     drop: Drop = 0.5,
     sort: Annotated[
@@ -135,18 +143,32 @@ def front(
     from search.store.studies import StudyFiles, load_front
 
     _refuse_both("--json", as_json, "--csv", as_csv)
-    shown = load_front(study, directory).filter(max_flops, min_accuracy, max_params, method, max_latency, limit or ())
+    whole, by_model = load_front(study, directory), None
+    if denoised:
+        from search.fronts.denoised import denoise
+        from spaces import Space
+
+        record = StudyFiles.open(directory, study).record()
+        if "space" not in record:
+            raise InputError(f"study {whole.study!r} was begun by an earlier version, which did not keep its space")
+        by_model = denoise(whole, Space.from_json(record["space"]), record["task"].get("validation_examples"))
+        whole = by_model.front
+    shown = whole.filter(max_flops, min_accuracy, max_params, method, max_latency, limit or ())
     members = shown.sort(sort) if pick is None else (shown.pick(pick, drop),)
     if plot is not None:
         _draw(shown, plot)
     in_bits = precisions(shown, read_quantised(StudyFiles.open(directory, study)))
     if as_json:
-        told = {"precisions": [each.to_json() for each in in_bits]} if in_bits else {}
+        told: dict[str, Any] = {"precisions": [each.to_json() for each in in_bits]} if in_bits else {}
+        if by_model is not None:
+            told["denoised"] = by_model.to_json()
         put_json(shown.to_json(members) | told)
     elif as_csv:
         put(shown.to_csv(members).rstrip("\n"))
     else:
         put_tables(front_table(shown, members), *([precision_table(shown, in_bits)] if in_bits else []))
+        if by_model is not None:
+            note(by_model.describe())
 
 
 def show(

@@ -1,8 +1,9 @@
 """The best widths for any budget of FLOPs, parameters or seconds, by measured damage: before any trial.
 
 Damage curves are measured once and kept with the study's other analyses; the solver then spends every budget
-(``spaces/budget.py``). Beside each allocation stands the uniform one within the same budget, and for both of them
-the quality of the network that was cut so, batch norm estimated again and nothing trained.
+(``spaces/budget.py``). Residual blocks may go as a whole, where that is asked for. Beside each allocation stands the
+uniform one within the same budget, and for both of them the quality of the network that was cut so, batch norm
+estimated again and nothing trained.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from methods.network.blocks import list_groups_without, remove_blocks
 from methods.network.channels import cut
 from methods.network.cost import count
 from methods.network.importance import l1_importance
-from methods.training.damage import add_damages
+from methods.training.damage import add_damages, list_block_damages
 from methods.training.evaluation import recalibrate
 from methods.training.one_shot import keep_top
 from search.driver.dense_setting import dense_setting
@@ -32,7 +34,7 @@ from search.speed.latency_table import LatencyTable, measure_table
 from search.speed.measure import measure_pair
 from search.study.config import StudyConfig
 from search.trials.trial import Setting, problem_of
-from spaces import InputError, LayerGroup, explain_unknown_name
+from spaces import InputError, LayerBlock, LayerGroup, explain_unknown_name
 from spaces.budget import Costs, choose_best_widths, damage_at
 from spaces.sparsity import HIGHEST_RATIO, allowed_widths, round_down_width
 
@@ -51,7 +53,7 @@ def allocate(config: StudyConfig, resource: str, budgets: Sequence[str], listene
 
     Args:
         config: Network and data; the dense network is trained unless it is cached. Its ``latency`` says where seconds
-            are measured.
+            are measured, and its ``blocks`` whether residual blocks may go as a whole.
         resource: What the budgets are of.
         budgets: Shares (``"50%"``) of the dense network's cost, counts (``"20M"``), or times (``"2ms"``); none for
             those of :data:`SHARES` that can be met.
@@ -70,6 +72,8 @@ def allocate(config: StudyConfig, resource: str, budgets: Sequence[str], listene
     if resource == "latency":
         for budget in budgets:
             parse_latency(budget, 1.0, "budget")  # what cannot be read is said before anything is trained
+    if config.blocks:
+        config = config.model_copy(update={"allocation": "damage", "methods": ("magnitude",), "space": {}})
     listener.stage("loading data and network")
     planned = plan(config)
     if resource != "latency":
@@ -80,19 +84,22 @@ def allocate(config: StudyConfig, resource: str, budgets: Sequence[str], listene
     problem = problem_of(setting, config.seed)
     listener.stage("measuring damage curves")
     layers = add_damages(problem)
+    blocks = list_block_damages(problem) if config.blocks else []
     if resource == "latency":
         assert planned.timed is not None
         listener.stage(f"timing modules on {planned.timed.targets[0]}")
-        table = measure_table(setting.model, setting.example, problem.groups, planned.timed)
+        parts = {block.name: block.modules for block in problem.blocks} if blocks else {}
+        table = measure_table(setting.model, setting.example, problem.groups, planned.timed, blocks=parts)
         times = [parse_latency(budget, table.dense, "budget") for budget in budgets]
         times = times or [share * table.dense for share in SHARES]
         spending = _Spending(resource, table.batch, times, bool(budgets), table)
     else:
         whole, column = wholes[resource], RESOURCES.index(resource)
+        model = problem.cost_with_blocks if blocks else planned.cost
         wanted = counts or [math.floor(share * whole) for share in SHARES]
-        spending = _Spending(resource, lambda rows: planned.cost.batch(rows)[column], wanted, bool(budgets))
+        spending = _Spending(resource, lambda rows: model.batch(rows)[column], wanted, bool(budgets))
     listener.stage("allocating")
-    return _allot(planned, setting, layers, spending)
+    return _allot(planned, setting, layers, blocks, spending)
 
 
 @dataclass(frozen=True)
@@ -106,14 +113,19 @@ class _Spending:
     table: LatencyTable | None = None
 
 
-def _allot(planned: Plan, setting: Setting, layers: Sequence[LayerGroup], spending: _Spending) -> Allotments:
+def _allot(
+    planned: Plan, setting: Setting, layers: Sequence[LayerGroup], blocks: Sequence[LayerBlock], spending: _Spending
+) -> Allotments:
     """Solve for every budget, cut, count, time and measure what came out."""
     units = {layer.name: layer.channels for layer in layers}
     costs, table = spending.costs, spending.table
-    dense = float(costs(np.array([list(units.values())]))[0])
     curves = {layer.name: list(layer.damages) for layer in layers}
+    curves |= {block.name: [(0, block.damage), (1, 0.0)] for block in blocks}
     allowed = {layer.name: allowed_widths(layer, planned.round_to) for layer in layers}
-    chosen = choose_best_widths(curves, costs, spending.targets, allowed)
+    allowed |= {block.name: [0, 1] for block in blocks}
+    dense = float(costs(np.array([[each[-1] for each in allowed.values()]]))[0])
+    inside = {block.name: block.groups for block in blocks}
+    chosen = choose_best_widths(curves, costs, spending.targets, allowed, inside)
     dense_metrics = measure_quality(setting.model, setting.validation, setting.task)
     metric = next(iter(dense_metrics))  # the task's own quality, whatever the study's objectives begin with
     measure = _measure(setting, metric)
@@ -127,18 +139,21 @@ def _allot(planned: Plan, setting: Setting, layers: Sequence[LayerGroup], spendi
                 f"a budget of {target / dense:.2%} of the {spending.resource} cannot be met; the least is "
                 f"{least / dense:.2%}"
             )
-        model, reached = measure(widths)
+        removed = [block.name for block in blocks if not widths[block.name]]
+        moot = {name for block in removed for name in inside[block]}
+        model, reached = measure({name: width for name, width in widths.items() if name in units}, removed)
         cost = count(model, setting.example)
         row = Allotted(
             budget=target / dense,
-            widths=widths,
+            widths={name: 0 if name in moot else width for name, width in widths.items() if name in units},
+            removed=tuple(removed),
             flops=cost.flops,
             params=cost.params,
             seconds=None,
             measured=None,
             damage=sum(damage_at(curves[name], width) for name, width in widths.items()),
             quality=reached,
-            uniform=measure(_uniform(units, costs, target, planned.round_to))[1],
+            uniform=measure(_uniform(units, costs, target, planned.round_to, len(blocks)), ())[1],
         )
         if table is not None and planned.timed is not None:
             timing = measure_pair(planned.timed, setting.model, model, setting.example)[0].get(planned.timed.targets[0])
@@ -157,27 +172,33 @@ def _allot(planned: Plan, setting: Setting, layers: Sequence[LayerGroup], spendi
     )
 
 
-def _measure(setting: Setting, metric: str) -> Callable[[Mapping[str, int]], tuple[nn.Module, float]]:
-    """Return what cuts a network to widths by L1 norms, estimates batch norm again and measures its quality."""
+def _measure(setting: Setting, metric: str) -> Callable[[Mapping[str, int], Sequence[str]], tuple[nn.Module, float]]:
+    """Return what cuts a network to widths by L1 norms, estimates batch norm again and measures its quality.
+
+    It is given kept units by name of group, and the names of residual blocks that go.
+    """
     problem = problem_of(setting, 0)
     scores = {group.name: l1_importance(setting.model, group) for group in problem.groups}
 
-    def measure(widths: Mapping[str, int]) -> tuple[nn.Module, float]:
-        kept = {name: keep_top(scores[name], width) for name, width in widths.items()}
-        smaller = cut(setting.model, problem.groups, kept)
+    def measure(widths: Mapping[str, int], names: Sequence[str]) -> tuple[nn.Module, float]:
+        removed = [block for block in problem.blocks if block.name in names] if names else []
+        groups = list_groups_without(problem.groups, removed)
+        kept = {group.name: keep_top(scores[group.name], widths[group.name]) for group in groups}
+        smaller = cut(remove_blocks(setting.model, removed), groups, kept)
         recalibrate(smaller, setting.train, setting.recipe.recalibrate, setting.recipe.batch_size, 1)
         return smaller, measure_quality(smaller, setting.validation, setting.task)[metric]
 
     return measure
 
 
-def _uniform(units: Mapping[str, int], costs: Costs, target: float, round_to: int) -> dict[str, int]:
-    """Find the widest network within a budget whose groups all keep the same share of their units."""
+def _uniform(units: Mapping[str, int], costs: Costs, target: float, round_to: int, blocks: int) -> dict[str, int]:
+    """Find the widest network with all blocks within a budget whose groups all keep the same share of their units."""
     levels = np.linspace(1 - HIGHEST_RATIO, 1.0, LEVELS)
     rows: NDArray[np.int64] = np.array([
         [round_down_width(level * channels + 1e-9, channels, round_to) for channels in units.values()]
         for level in levels
     ])
-    fits = np.flatnonzero(np.asarray(costs(rows)) <= target)
+    present = np.ones((len(rows), blocks), dtype=np.int64)
+    fits = np.flatnonzero(np.asarray(costs(np.column_stack([rows, present]))) <= target)
     row = rows[fits[-1]] if len(fits) else rows[0]
     return dict(zip(units, row.tolist(), strict=True))

@@ -15,6 +15,7 @@ from methods.contract.method import Problem
 from methods.contract.named import is_reference
 from methods.contract.task import Task
 from methods.network.anatomy import Anatomy
+from methods.network.blocks import Block, find_blocks
 from methods.network.cost import CostModel
 from methods.network.preflight import Findings, examine
 from search.driver.feasible import check_methods
@@ -31,6 +32,7 @@ from search.study.samplers.choice import resolve_sampler
 from search.study.schedulers.making import make_scheduler
 from search.study.space import (
     METHOD,
+    MODE,
     complete_point,
     count_points,
     fix_known_costs,
@@ -101,7 +103,12 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     cost, round_to = findings.cost, channel_step(config, timed)
     layers = [group.layer for group in groups]
     floor = _floor(cost, layers, round_to)
-    space = study_space(config.methods, layers, config.allocation, config.space, floor, config.preset, recipe)
+    blocks = find_blocks(model, example, ignored) if config.blocks else None
+    if config.blocks:
+        _require_blocks(config, blocks or [])
+    space = study_space(
+        config.methods, layers, config.allocation, config.space, floor, config.preset, recipe, config.blocks
+    )
     workload.check(model)
     untrained = _needs_no_training(config, objectives)
     steps = 0 if untrained else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))
@@ -116,7 +123,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         ignored=ignored,
         analyses=Later(),
         task=task,
-        known=Anatomy.from_groups(model, example, ignored, groups, cost),
+        known=Anatomy.from_groups(model, example, ignored, groups, cost, blocks),
     )
     costs = PointCosts(problem, round_to)
     limits = read_limits(config, costs.dense, costs.least)
@@ -157,6 +164,25 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         findings=findings,
         ignored=ignored,
     )
+
+
+def _require_blocks(config: StudyConfig, blocks: Sequence[Block]) -> None:
+    """Refuse to let blocks go where that would change nothing."""
+    if not blocks:
+        raise InputError(
+            f"blocks = true: {config.model} has no residual block that could go as a whole (its output must be its "
+            "input plus what its layers add, of the same shape); leave blocks out"
+        )
+    damage = [
+        name
+        for name in config.methods
+        if "damage" in (config.allocation, config.space.get(name, {}).get(MODE)) or config.allocation == "any"
+    ]
+    if not damage:
+        raise InputError(
+            f"blocks = true changes nothing with allocation = {config.allocation!r}: blocks go by the damage that they "
+            "do; set allocation = 'damage'"
+        )
 
 
 def _drop_method(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ class Allotted:
 
     Attributes:
         budget: Share of the dense network's cost that may be spent.
-        widths: Kept units by name of group.
+        widths: Kept units by name of group; 0 for groups that go with their residual block.
         flops: Multiply–accumulates for one input, counted on the network that was cut.
         params: Its parameters, counted.
         seconds: Seconds of one forward pass by the table; ``None`` where the budget is none of time.
@@ -21,6 +21,7 @@ class Allotted:
         damage: Sum of the measured damages of its groups, in units of the loss.
         quality: The quality metric of the network on validation, nothing trained.
         uniform: The same of the widest network within the budget whose groups all keep the same share.
+        removed: Names of the residual blocks that go as a whole.
     """
 
     budget: float
@@ -32,6 +33,7 @@ class Allotted:
     damage: float
     quality: float
     uniform: float
+    removed: tuple[str, ...] = ()
 
     def settings(self, units: Mapping[str, int]) -> dict[str, Any]:
         """Write the widths as parameters of a method whose sparsity is given, such as ``magnitude``.
@@ -42,8 +44,8 @@ class Allotted:
         Returns:
             Values for ``paretoprune.prune(..., settings=...)``.
         """
-        ratios = {f"sparsity.layers[{name}]": 1 - width / units[name] for name, width in self.widths.items()}
-        return {"sparsity.mode": "layer"} | ratios
+        ratios = {f"sparsity.layers[{name}]": 1 - width / units[name] for name, width in self.widths.items() if width}
+        return {"sparsity.mode": "layer"} | ratios | {f"sparsity.without[{name}]": True for name in self.removed}
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ def allocation_table(found: Allotments, name: str, task: Task | None = None) -> 
         measured = [found.seconds, *(row.measured for row in rows)]
         columns.append(Column("time, table", [_latency(value) for value in predicted], 1))
         columns.append(Column("timed", [_latency(value) for value in measured]))
+    if any(row.removed for row in rows):
+        columns.append(Column("blocks gone", ["", *(str(len(row.removed) or "") for row in rows)]))
     columns.append(Column("widths kept", ["", *(_format_kept(row.widths, found.units) for row in rows)], 3))
     caption = (
         f"{found.metric} on validation before any training, beside that of equal shares everywhere within the same "
@@ -62,5 +64,11 @@ def _collect_field(rows: tuple[Allotted, ...], field: str) -> list[float]:
 
 
 def _format_kept(widths: Mapping[str, int], units: Mapping[str, int]) -> str:
-    """Write the share of the units that every group keeps, in tenths: 0 for less than a tenth, * for all."""
-    return "".join("*" if width == units[name] else str(10 * width // units[name]) for name, width in widths.items())
+    """Write the share of the units that every group keeps, in tenths; * for all, - for none."""
+    return "".join(_format_tenth(width, units[name]) for name, width in widths.items())
+
+
+def _format_tenth(width: int, units: int) -> str:
+    if width == units:
+        return "*"
+    return str(10 * width // units) if width else "-"

@@ -6,6 +6,8 @@ products of widths where arithmetic decides. A module of three groups or more (a
 a sum of one term for each. All groups are narrowed at once, and in such a pattern that every two groups that share a
 module meet in all combinations: with ``K`` widths each, ``K^2`` cut networks are enough, however many groups there are.
 
+What lies in a residual block takes no time where the block is gone.
+
 Modules that are timed one by one take longer or shorter than in a row; the table is scaled so that it gives what the
 dense network and the narrowest one take as a whole. It is a model all the same: what it says of a network is proven by
 timing that network.
@@ -14,9 +16,10 @@ timing that network.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +39,8 @@ Ints = NDArray[np.int64]
 SHARES = (1 / 16, 1 / 4, 1 / 2, 3 / 4, 1.0)
 """Shares of a group's units at which modules are timed; as many as a prime number, so that the pattern works."""
 
+NO_BLOCKS: Mapping[str, Sequence[str]] = MappingProxyType({})
+
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many parts of it, and of how many."""
 
@@ -48,21 +53,27 @@ class Entry:
         groups: Their places.
         widths: The widths that were timed, ascending, for each group.
         seconds: ``[widths of the first group]`` or ``[widths of the first, widths of the second]``; never falling.
+        block: Place of the residual block that all these modules lie in, after the groups; ``None`` for none.
     """
 
     groups: tuple[int, ...]
     widths: tuple[Ints, ...]
     seconds: Floats
+    block: int | None = None
 
     def interpolate(self, rows: Ints) -> Floats:
         """Interpolate.
 
         Args:
-            rows: Kept units, ``[choices, groups]``.
+            rows: Kept units, ``[choices, groups]``, and after them 0 or 1 for each block.
 
         Returns:
             Seconds, ``[choices]``; below the least width that was timed, those of the least.
         """
+        found = self._between(rows)
+        return found if self.block is None else found * rows[:, self.block]
+
+    def _between(self, rows: Ints) -> Floats:
         places, parts = [], []
         for group, widths in zip(self.groups, self.widths, strict=True):
             kept = np.clip(rows[:, group], widths[0], widths[-1])
@@ -89,9 +100,11 @@ class LatencyTable:
         groups: Names of the groups, in order.
         dense: Seconds of the dense network, as it was timed whole.
         fixed: Seconds of what no width changes.
-        per_unit: Seconds for each kept unit of each group, of the modules that depend on three groups or more.
+        per_unit: Seconds for each kept unit of each group, of the modules that depend on three groups or more and
+            lie in no block.
         entries: Seconds of the others.
         untimed: Modules that cannot be timed alone, and count as if no width changed them.
+        blocks: Names of the residual blocks that can go, in order.
     """
 
     groups: tuple[str, ...]
@@ -100,17 +113,18 @@ class LatencyTable:
     per_unit: Floats
     entries: tuple[Entry, ...]
     untimed: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
 
     def batch(self, widths: Ints) -> Floats:
         """Predict the seconds of many choices of widths.
 
         Args:
-            widths: Kept units, ``[choices, groups]``.
+            widths: Kept units, ``[choices, groups]``, and after them 0 or 1 for each block, where there are blocks.
 
         Returns:
             Seconds of one forward pass, ``[choices]``; never less where a group is wider.
         """
-        total = self.fixed + widths @ self.per_unit
+        total = self.fixed + widths[:, : len(self.groups)] @ self.per_unit
         for entry in self.entries:
             total = total + entry.interpolate(widths)
         return np.asarray(total, dtype=np.float64)
@@ -122,6 +136,7 @@ def measure_table(
     groups: Sequence[ChannelGroup],
     setting: Conditions,
     progress: Progress = lambda what, done, total: None,
+    blocks: Mapping[str, Sequence[str]] = NO_BLOCKS,
 ) -> LatencyTable:
     """Time the modules of a network at a few widths of its groups.
 
@@ -131,6 +146,7 @@ def measure_table(
         groups: Its channel groups.
         setting: Where and how; the first target counts.
         progress: Is called with how far it is.
+        blocks: Names of the modules of each of its residual blocks that can go, by name of the block.
 
     Returns:
         The table.
@@ -146,7 +162,7 @@ def measure_table(
         raise InputError(f"latency target {reasons[target]}")
     ends = (timings[target].share * whole, whole)
     with turn():
-        return build_table(model, example, groups, ends, partial(time_versions, setting, example), progress)
+        return build_table(model, example, groups, ends, partial(time_versions, setting, example), progress, blocks)
 
 
 def build_table(
@@ -156,6 +172,7 @@ def build_table(
     ends: tuple[float, float],
     sample: Sample,
     progress: Progress = lambda what, done, total: None,
+    blocks: Mapping[str, Sequence[str]] = NO_BLOCKS,
 ) -> LatencyTable:
     """Build a table from a way to time modules.
 
@@ -166,6 +183,7 @@ def build_table(
         ends: Seconds of the network with the least widths of the table, and of the dense network, timed whole.
         sample: Times versions of a module.
         progress: Is called with how far it is.
+        blocks: Names of the modules of each of its residual blocks that can go, by name of the block.
 
     Returns:
         The table.
@@ -189,39 +207,59 @@ def build_table(
 
     seen: set[str] = set()
     times = ModuleTimes(dense, calls, time_pieces)
-    by_groups: dict[tuple[int, ...], Floats] = defaultdict(lambda: np.zeros(len(rows)))
+    by_groups: dict[Place, Floats] = defaultdict(lambda: np.zeros(len(rows)))
     for place, its in enumerate(owners):
         seconds = [times.version(place, each[place][1]) for each in calls]
         if its and None not in seconds:
-            by_groups[its] = by_groups[its] + np.array(seconds, dtype=np.float64)
+            key = its, _find_block(dense[place][0], blocks, len(groups))
+            by_groups[key] = by_groups[key] + np.array(seconds, dtype=np.float64)
     if not by_groups:
         raise InputError("no module of this network whose size a width changes can be timed alone on this target")
-    return _assemble(tuple(group.name for group in groups), rows, by_groups, ends, times.untimed)
+    names = tuple(group.name for group in groups)
+    return _assemble(
+        LatencyTable(names, ends[1], 0.0, np.zeros(len(names)), (), times.untimed, tuple(blocks)),
+        rows,
+        by_groups,
+        min(ends),
+    )
 
 
-def _assemble(
-    names: tuple[str, ...],
-    rows: Ints,
-    by_groups: dict[tuple[int, ...], Floats],
-    ends: tuple[float, float],
-    untimed: tuple[str, ...],
-) -> LatencyTable:
+Place = tuple[tuple[int, ...], int | None]
+"""Places of the groups that modules depend on, and of the block that they lie in."""
+
+
+def _find_block(module: str, blocks: Mapping[str, Sequence[str]], first: int) -> int | None:
+    """Return the place of the block that a module lies in, counted from that of the first block."""
+    for number, modules in enumerate(blocks.values()):
+        if any(f"{module}.".startswith(f"{own}.") for own in modules):
+            return first + number
+    return None
+
+
+def _assemble(empty: LatencyTable, rows: Ints, by_groups: Mapping[Place, Floats], least: float) -> LatencyTable:
     """Turn seconds of modules into a table that gives the whole network's seconds at its least and full widths."""
-    entries, per_unit, least, whole = [], np.zeros(len(names)), min(ends), ends[1]
-    for its, seconds in by_groups.items():
+    entries, per_unit, whole = [], empty.per_unit.copy(), empty.dense
+    for (its, block), seconds in by_groups.items():
         entry = _entry(its, rows, seconds) if len(its) <= 2 else None
         if entry is not None:
-            entries.append(entry)
+            entries.append(replace(entry, block=block))
             continue
         # seconds = c_0 + sum of c_g * width_g, no c below 0: least squares over all cut networks
         found, _ = nnls(np.column_stack([np.ones(len(rows)), rows[:, its]]), seconds)
-        per_unit[list(its)] += found[1:]
-    table = LatencyTable(names, whole, 0.0, per_unit, tuple(entries), untimed)
-    narrow, full = (float(seconds) for seconds in table.batch(np.stack([rows.min(axis=0), rows.max(axis=0)])))
+        if block is None:
+            per_unit[list(its)] += found[1:]
+            continue
+        for group, slope in zip(its, found[1:], strict=True):
+            widths = np.array([0, rows[:, group].max()])
+            entries.append(Entry((group,), (widths,), slope * widths, block))
+    table = replace(empty, per_unit=per_unit, entries=tuple(entries))
+    ends = np.stack([rows.min(axis=0), rows.max(axis=0)])
+    present = np.ones((2, len(empty.blocks)), dtype=np.int64)
+    narrow, full = (float(seconds) for seconds in table.batch(np.column_stack([ends, present])))
     # Modules one by one take longer or shorter than in a row: the line through both ends says by how much.
     scale = (whole - least) / (full - narrow) if full > narrow else 1.0
-    scaled = tuple(Entry(entry.groups, entry.widths, entry.seconds * scale) for entry in entries)
-    return LatencyTable(names, whole, whole - scale * full, per_unit * scale, scaled, untimed)
+    scaled = tuple(replace(entry, seconds=entry.seconds * scale) for entry in entries)
+    return replace(table, fixed=whole - scale * full, per_unit=per_unit * scale, entries=scaled)
 
 
 def _entry(its: tuple[int, ...], rows: Ints, seconds: Floats) -> Entry | None:

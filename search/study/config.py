@@ -131,6 +131,8 @@ class StudyConfig(_Part):
             ``package.module:function``; ``None`` for the data set's own.
         methods: Pruning methods that compete: names of ours or of installed packages, or ``package.module:Class``.
         allocation: How sparsity is given out over layers; ``"any"`` lets the search choose.
+        blocks: Whether residual blocks may go as a whole where ``allocation`` is ``"damage"``: they go where that does
+            less damage than narrower layers that save as much.
         ignored: Modules whose output channels must all stay.
         objectives: What is searched for.
         latency: How latency is measured.
@@ -186,6 +188,7 @@ class StudyConfig(_Part):
     augment: str | None = None
     methods: tuple[str, ...] = Field(("magnitude", "increg", "random"), min_length=1)
     allocation: Allocation = "flops"
+    blocks: bool = False
     ignored: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ("accuracy", "flops")
     latency: Latency = Latency()

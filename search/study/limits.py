@@ -8,8 +8,12 @@ from search.objectives.limits import parse_latency, parse_limit
 from search.study.config import StudyConfig
 from search.study.samplers.base import CostOf, Limits, PointCost
 from search.study.samplers.repair import repair_point
-from search.study.space import METHOD, select_own_space
+from search.study.samplers.slots import from_unit
+from search.study.space import METHOD, level_of, select_own_space
 from spaces import InputError, Space, Value
+
+LOOKS = 400
+"""Levels at which it is counted what a method reaches, where it cannot keep to the limits."""
 
 
 def read_limits(config: StudyConfig, dense: PointCost, least: PointCost, latency: float | None = None) -> Limits:
@@ -83,11 +87,31 @@ def move_within_limits(
         found = repair_point(method, select_own_space(space, method), own, cost, limits, dense)
         if found is None:
             raise InputError(
-                f"{method} cannot keep to the limits ({limit_words(limits, dense)}) within its space; widen them, or "
+                f"{method} cannot keep to the limits ({limit_words(limits, dense)}) within its space"
+                f"{_describe_reach(method, select_own_space(space, method), own, cost, limits, dense)}; widen them, or "
                 f"the bounds under [space.{method}], or leave {method} out"
             )
         moved.append({METHOD: method, **{f"{method}.{name}": value for name, value in found.items()}})
     return moved
+
+
+def _describe_reach(
+    method: str, space: Space, point: Mapping[str, Value], cost: CostOf, limits: Limits, dense: PointCost
+) -> str:
+    """Say what shares of the FLOPs a method reaches from a point by the one parameter that decides how much is left."""
+    level = level_of(method, space, point)
+    if level is None:
+        return ""
+    places = (from_unit(space[level], number / LOOKS) for number in range(LOOKS + 1))
+    found = sorted({each.flops for place in places if (each := cost(method, {**point, level: place})) is not None})
+    if not found:
+        return ""
+    words = f", where it leaves {_percent(found[0] / dense.flops)} to {_percent(found[-1] / dense.flops)} of the FLOPs"
+    below = [flops for flops in found if limits.max_flops is not None and flops <= limits.max_flops]
+    above = [flops for flops in found if limits.min_flops is not None and flops >= limits.min_flops]
+    if below and above and below[-1] < above[0]:
+        words += f", but nothing between {100 * below[-1] / dense.flops:.6g} % and {100 * above[0] / dense.flops:.6g} %"
+    return words
 
 
 def limit_words(limits: Limits, dense: PointCost) -> str:
@@ -104,6 +128,8 @@ def limit_words(limits: Limits, dense: PointCost) -> str:
     if limits.min_flops is not None or limits.max_flops is not None:
         low = "" if limits.min_flops is None else f" from {_percent(limits.min_flops / dense.flops)}"
         high = "" if limits.max_flops is None else f" up to {_percent(limits.max_flops / dense.flops)}"
+        if limits.min_flops is not None and low[5:] == high[6:]:  # a band narrower than three digits tell
+            low, high = f" from {limits.min_flops:,}", f" up to {limits.max_flops:,}"
         words.append(f"FLOPs{low}{high}")
     if limits.max_params is not None:
         words.append(f"parameters up to {_percent(limits.max_params / dense.params)}")

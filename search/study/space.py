@@ -22,6 +22,9 @@ METHOD = "method"
 
 MODE = "sparsity.mode"
 
+BLOCKS = "sparsity.blocks"
+"""Whether residual blocks may go as a whole where widths follow from damage."""
+
 LEVEL = "sparsity.level"
 """The share of units that all stages or layers keep, but for their offsets."""
 
@@ -155,6 +158,7 @@ def study_space(
     floor: float = 0.0,
     preset: str = "default",
     recipe: Recipe | None = None,
+    blocks: bool = False,
 ) -> Space:
     """Put the methods' spaces under one choice.
 
@@ -167,6 +171,7 @@ def study_space(
         preset: Named settings of every method that has none of its own among its bounds.
         recipe: How trials are trained, where fields of it are searched; those of ``narrowed["recipe"]`` are searched
             with every method.
+        blocks: Whether residual blocks may go as a whole where widths follow from damage.
 
     Returns:
         The space: ``method``, then each method's parameters under ``METHOD.``.
@@ -181,7 +186,7 @@ def study_space(
     own = {name: {**shared, **narrowed.get(name, {})} for name in methods}
     return Space.choose(
         METHOD,
-        {name: method_space(name, groups, allocation, own[name], floor, preset, recipe) for name in methods},
+        {name: method_space(name, groups, allocation, own[name], floor, preset, recipe, blocks) for name in methods},
     )
 
 
@@ -193,6 +198,7 @@ def method_space(
     floor: float = 0.0,
     preset: str = "default",
     recipe: Recipe | None = None,
+    blocks: bool = False,
 ) -> Space:
     """Return one method's space, narrowed.
 
@@ -205,6 +211,7 @@ def method_space(
         floor: Least share of the dense FLOPs that can be asked for, if the method rounds its widths.
         preset: Named settings, if the bounds name none.
         recipe: How trials are trained, where bounds name fields of it as ``recipe.FIELD``.
+        blocks: Whether residual blocks may go as a whole where widths follow from damage.
 
     Returns:
         The space, with the method's own parameter names. A field that is not searched and has a value becomes a
@@ -231,6 +238,8 @@ def method_space(
                 f"out, or set [space.{name}] sparsity.mode"
             )
         space = space.narrow({MODE: allocation})
+    if blocks and MODE in space and "damage" in space[MODE].to_json()["choices"]:
+        space = _add_blocks(space)
     for left_alone in method.fixed_by_default - bounds.keys():
         if (usual := space[left_alone].default) is not None:
             space = space.narrow({left_alone: usual})
@@ -252,6 +261,13 @@ def method_space(
     if target is not None and target in space and method.rounds_widths:
         space = _leave_out_unreachable(floor, space, target, name)
     return space | recipe_space(of_recipe, recipe or Recipe()) if of_recipe else space
+
+
+def _add_blocks(space: Space) -> Space:
+    """Let residual blocks go as a whole wherever widths follow from damage."""
+    conditions = {name: condition for name in space if (condition := space.condition(name)) is not None}
+    conditions[BLOCKS] = Condition(MODE, ("damage",))
+    return Space({**{name: space[name] for name in space}, BLOCKS: Categorical((True,), default=True)}, conditions)
 
 
 def fixed_value(bound: object) -> Value | None:

@@ -144,11 +144,12 @@ class Workload:
         """Describe the task and its inputs in JSON's types, for :func:`search.tasks.models.build_model`.
 
         Returns:
-            ``name``, ``classes`` (outputs), ``example_shape`` and ``example_dtypes``.
+            ``name``, ``classes`` (outputs), ``example_shape`` and ``example_dtypes``; and ``validation_examples``.
         """
         return {
             "name": self.task.name,
             "classes": self.data.outputs,
+            "validation_examples": self.data.validation.examples,
             "example_shape": shapes_of(self.example),
             "example_dtypes": dtypes_of(self.example),
         }

@@ -26,6 +26,7 @@ from methods.contract.session import Paused, Session, Uninterrupted
 from methods.contract.task import Task
 from methods.network.anatomy import Anatomy
 from methods.network.architecture import describe
+from methods.network.blocks import list_groups_without, remove_blocks
 from methods.network.channels import cut
 from search.objectives import OBJECTIVES, Measure, MeasureContext, Objective, load_objectives
 from search.records.outcome import Outcome, State
@@ -349,7 +350,9 @@ def _time_widths(setting: Setting, spec: TrialSpec, problem: Problem) -> _Early:
     if preview is None or preview.kept is None:
         return _Early()
     kept = {group.name: preview.kept.get(group.name, group.channels) for group in problem.groups}
-    smaller = cut(problem.model, problem.groups, {name: range(count) for name, count in kept.items()})
+    left = list_groups_without(problem.groups, preview.removed)
+    shallower = remove_blocks(problem.model, preview.removed)
+    smaller = cut(shallower, left, {group.name: range(kept[group.name]) for group in left})
     timings = _timings(setting, smaller)
     seconds = _latency(setting, timings[0]).get("latency")
     if seconds is not None and seconds > setting.max_latency:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 
 import numpy as np
@@ -102,3 +102,81 @@ def test_allocations_that_are_impossible() -> None:
         ByDamage(flops=0.5, damage_weights={"tale": 1.0}).keep(GROUPS, cost_flat)
     with pytest.raises(InputError, match="needs measured damages"):
         ByDamage(flops=0.5).keep([LayerGroup("a", 8, "stem", 0.0)], cost_flat)
+
+
+class Blocks:
+    """FLOPs of residual blocks of one inner width each, on a stream of another width."""
+
+    def __init__(self, draw: Random, blocks: int) -> None:
+        self.factor = [draw.randint(1, 9) for _ in range(blocks)]
+
+    def __call__(self, row: Sequence[int]) -> float:
+        stream, inner, there = row[0], row[1 : 1 + len(self.factor)], row[1 + len(self.factor) :]
+        return 7.0 * stream + sum(f * stream * w * b for f, w, b in zip(self.factor, inner, there, strict=True))
+
+    def batch(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([self(row) for row in rows.tolist()])
+
+
+def falling(draw: Random, channels: int, scale: float = 1.0) -> list[tuple[int, float]]:
+    steps = [scale * draw.expovariate(1.0) for _ in range(channels - 1)]
+    return [*((width, sum(steps[width - 1 :])) for width in range(1, channels)), (channels, 0.0)]
+
+
+def test_blocks_go_where_the_best_of_all_choices_lets_them_go() -> None:
+    """Against all choices of widths and blocks, in which the widths of a block that is gone do no damage."""
+    gaps, gone = [], 0
+    for seed in range(80):
+        draw = Random(seed)
+        cost = Blocks(draw, 2)
+        curves = {"stream": falling(draw, 4, 2.0), "a": falling(draw, 4), "b": falling(draw, 4)}
+        harm = {"A": draw.expovariate(0.5), "B": draw.expovariate(0.5)}
+        curves |= {name: [(0, damage), (1, 0.0)] for name, damage in harm.items()}
+        allowed = {name: [0, 1] if name in harm else [1, 2, 3, 4] for name in curves}
+        target = draw.uniform(0.1, 0.9) * cost([4, 4, 4, 1, 1])
+
+        def damage(row: Sequence[int], curves: dict[str, list[tuple[int, float]]] = curves) -> float:
+            stream, a, b, there, also = row
+            inner = there * damage_at(curves["a"], a) + also * damage_at(curves["b"], b)
+            return (
+                damage_at(curves["stream"], stream)
+                + inner
+                + damage_at(curves["A"], there)
+                + damage_at(curves["B"], also)
+            )
+
+        every = list(itertools.product(*allowed.values()))
+        fitting = [row for row in every if cost(row) <= target]
+        found = choose_best_widths(curves, cost.batch, [target], allowed, {"A": ["a"], "B": ["b"]})[0]
+        assert (found is None) == (not fitting)
+        if found is None:
+            continue
+        row = list(found.values())
+        assert cost(row) <= target
+        assert all(found[inner] == 4 for block, inner in (("A", "a"), ("B", "b")) if not found[block])
+        gone += (not found["A"]) + (not found["B"])
+        gaps.append(damage(row) - min(damage(row) for row in fitting))
+    assert min(gaps) > -1e-9 and gone > 20
+    assert sum(gap < 1e-9 for gap in gaps) >= 0.9 * len(gaps)
+
+
+def test_a_block_that_does_no_harm_goes_first_and_one_that_does_much_stays() -> None:
+    curves = {
+        "a": [(1, 1.0), (2, 0.0)],
+        "b": [(1, 1.0), (2, 0.0)],
+        "A": [(0, 0.0), (1, 0.0)],
+        "B": [(0, 9.0), (1, 0.0)],
+    }
+
+    def cost(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        total: NDArray[np.int64] = rows[:, 0] * rows[:, 2] + rows[:, 1] * rows[:, 3]
+        return total
+
+    allowed = {"a": [1, 2], "b": [1, 2], "A": [0, 1], "B": [0, 1]}
+    found = choose_best_widths(curves, cost, [4, 2, 1, 0], allowed, {"A": ["a"], "B": ["b"]})
+    assert [None if each is None else (each["A"], each["B"], each["b"]) for each in found] == [
+        (1, 1, 2),
+        (0, 1, 2),
+        (0, 1, 1),
+        (0, 0, 2),
+    ]

@@ -397,6 +397,9 @@ class ExactCostSampler:
 ASKED = ("flops", "damage", "target")
 """Modes in which a share of the FLOPs is asked for."""
 
+WEIGHTS = "damage_weights["
+"""Parameters that decide where is removed in a way that only the solver of allocations knows."""
+
 CALIBRATION = 0.02
 """Octaves by which a method may miss what it was asked to save before the sampler corrects for it."""
 
@@ -408,8 +411,8 @@ def _choices(space: Space) -> tuple[Value, ...]:
 
 
 def _find_sparsity_parameters(slots: Slots, target: str | None) -> set[str]:
-    """Name the parameters that say how much is removed, and where."""
-    return {name for name in slots.space if name.startswith("sparsity.") or name == target}
+    """Name the parameters that say how much is removed, and where; weights of damages are like a method's own."""
+    return {name for name in slots.space if (name.startswith("sparsity.") and WEIGHTS not in name) or name == target}
 
 
 def _error(axis: Axis, value: float) -> float:

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from methods.network.channels import analyse, channel_groups, cut
 from methods.network.cost import Cost, CostModel, count
-from methods.network.preflight import TOLERANCE, examine
+from methods.network.preflight import examine
+from methods.network.shaken import TOLERANCE
 from spaces import InputError
 from tests.methods.cases import CLASSES, conv_bn, seeded
 from tests.methods.network.further_networks import PINNED, PROVEN, Attention

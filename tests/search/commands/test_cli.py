@@ -26,8 +26,9 @@ from search.speed.interleaved import Effort
 from search.store.files import write_json
 from search.store.studies import StudyFiles, load_front
 from search.study.config import StudyConfig
+from search.study.space import study_space
 from search.tracking.outbox import Delivery
-from spaces import InputError
+from spaces import InputError, LayerGroup
 from tests.search.cases import make_quick_config, outcome
 
 DENSE = DenseRow.from_metrics(accuracy=0.95, flops=1000, params=100, seconds=2.0)
@@ -645,3 +646,32 @@ def test_the_module_is_the_command() -> None:
     )
     assert result.returncode == 2
     assert result.stderr == "error: give --json or --csv, not both\n"
+
+
+def test_a_denoised_front_says_what_was_measured(store: Path) -> None:
+    """The members are those by the model, in every form; limits hold for its numbers."""
+    result = call("front", "--denoised")
+    assert result.exit_code == 2 and "earlier version" in result.stderr
+    files = StudyFiles(store, "modelled")
+    config = make_quick_config(store, name="modelled", trials=12)
+    groups = [LayerGroup("conv1", 16, "8x8", 0.0)]
+    space = study_space(("magnitude", "random"), groups, "flops", {}).to_json()
+    record = {"config": config.model_dump(mode="json"), "dense": DENSE.to_json(), "space": space}
+    files.create(record | {"task": {"validation_examples": 200}})
+    for number in range(12):
+        # an even curve, on which one trial had luck
+        accuracy = 0.99 - 0.02 * (12 - number) / 4 + 0.03 * (number == 4)
+        metrics = {"accuracy": accuracy, "flops": 80.0 * (number + 1), "params": 10.0, "seconds": 1.0}
+        files.folder(number).mkdir(parents=True)
+        result_of = outcome(number, method="random", metrics=metrics, widths={"conv1": (number + 1, 16)})
+        write_json(files.folder(number) / "outcome.json", result_of.to_json())
+    told = data("front", "modelled", "--denoised")
+    assert told["denoised"]["trials"] == 12 and told["denoised"]["examples"] == 200
+    rows = {member["trial"]: member for member in told["members"]}
+    measured = {member["trial"]: member for member in data("front", "modelled")["members"]}
+    assert rows[4]["measured_accuracy"] == measured[4]["accuracy"] > rows[4]["accuracy"] + 0.005
+    assert rows[4]["accuracy_low"] < rows[4]["accuracy"] < rows[4]["accuracy_high"]
+    least = f"{rows[4]['accuracy'] + 1e-6}"
+    assert 4 not in [m["trial"] for m in data("front", "modelled", "--denoised", "--min-accuracy", least)["members"]]
+    table = call("front", "modelled", "--denoised")
+    assert "measured" in table.stdout and "the noise of 200 validation examples" in table.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from methods.contract.inputs import Inputs
+from methods.network.layers import ZeroPadShortcut
 from search.commands.cli import app
 from search.driver import allocate as module
 from search.driver.allocate import allocate
@@ -20,9 +22,10 @@ from search.records.allocation import Allotments
 from search.records.listener import NullListener
 from search.records.timing import Timing
 from search.report.allocation import allocation_table
-from search.speed.latency_table import LatencyTable
+from search.speed.latency_table import Entry, LatencyTable
 from search.study.build import build_method
 from search.study.config import Latency, StudyConfig
+from search.tasks.models.resnet import BasicBlock
 from spaces import InputError
 from tests.search.cases import make_quick_config
 
@@ -68,7 +71,10 @@ def test_budgets_of_time_spend_the_table_and_time_what_came_out(
 ) -> None:
     """A table in which only the first group takes time: its units go, and no others."""
 
-    def table(model: object, example: Inputs, groups: list[object], conditions: object) -> LatencyTable:
+    def table(
+        model: object, example: Inputs, groups: list[object], conditions: object, blocks: Mapping[str, object]
+    ) -> LatencyTable:
+        assert not blocks
         per_unit = np.zeros(len(groups))
         per_unit[0] = 1e-3
         names = tuple(group.name for group in groups)  # type: ignore[attr-defined]
@@ -131,7 +137,18 @@ def test_the_table_fits_the_terminal(by_flops: Allotments, width: int) -> None:
 
 def test_the_command_writes_what_it_shows(config: StudyConfig, tmp_path: Path) -> None:
     file = tmp_path / "widths.json"
-    words = ["allocate", "--model", config.model, "--data", config.data, "--budgets", "50%", "--quiet", "--json"]
+    words = [
+        "allocate",
+        "--blocks",
+        "--model",
+        config.model,
+        "--data",
+        config.data,
+        "--budgets",
+        "50%",
+        "--quiet",
+        "--json",
+    ]
     words += ["--directory", str(config.directory), "--to", str(file), "--set", "dense.epochs=1", "--set", "seed=0"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
@@ -139,3 +156,71 @@ def test_the_command_writes_what_it_shows(config: StudyConfig, tmp_path: Path) -
     assert said == json.loads(file.read_text())
     assert said["resource"] == "flops" and len(said["rows"]) == 1
     assert said["rows"][0]["settings"]["sparsity.mode"] == "layer"
+    gone = [key for key in said["rows"][0]["settings"] if key.startswith("sparsity.without[")]
+    assert len(gone) == len(said["rows"][0]["removed"])
+
+
+def deep() -> nn.Module:
+    """A network for the digits with three blocks that can go and one that cannot."""
+    stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+    first, second = (BasicBlock(8, 8, 1, ZeroPadShortcut) for _ in range(2))
+    wider = BasicBlock(8, 12, 2, ZeroPadShortcut)
+    return nn.Sequential(
+        stem,
+        first,
+        second,
+        wider,
+        BasicBlock(12, 12, 1, ZeroPadShortcut),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, 10),
+    )
+
+
+def test_whole_blocks_go_where_they_may(config: StudyConfig) -> None:
+    """Each allocation is the network that its settings make, and does no more damage than one with all blocks."""
+    config = config.model_copy(update={"model": f"{__name__}:deep"})
+    deeper = config.model_copy(update={"blocks": True})
+    budgets = ["60%", "30%", "8%"]
+    without, found = (allocate(each, "flops", budgets, NullListener()) for each in (config, deeper))
+    planned = plan(deeper.model_copy(update={"allocation": "damage"}))
+    names = {block.name for block in planned.problem.blocks}
+    assert names == {"1", "2", "4"} and any(row.removed for row in found.rows)
+    for before, row in zip(without.rows, found.rows, strict=True):
+        assert set(row.removed) <= names and before.removed == ()
+        assert row.flops <= row.budget * found.flops + 1
+        assert row.damage <= before.damage + 1e-9
+        assert all(
+            (width == 0) == name.startswith(tuple(f"{block}." for block in row.removed))
+            for name, width in row.widths.items()
+        )
+        seen = build_method("magnitude", row.settings(found.units), 1).preview(planned.problem)
+        assert seen is not None and (seen.flops, seen.params, seen.kept) == (row.flops, row.params, row.widths)
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(allocation_table(found, "tiny"))
+    assert "blocks gone" in shown.get()
+
+
+def test_blocks_are_timed_by_the_table(config: StudyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only blocks take time, blocks go, and all widths stay."""
+
+    def table(
+        model: object, example: Inputs, groups: list[object], conditions: object, blocks: Mapping[str, object]
+    ) -> LatencyTable:
+        names, count = tuple(group.name for group in groups), len(groups)  # type: ignore[attr-defined]
+        own = [
+            Entry((0,), (np.array([1, 2]),), np.array([1e-3, 1e-3]), count + number) for number in range(len(blocks))
+        ]
+        dense = 1e-3 * (1 + len(blocks))
+        return LatencyTable(names, dense, 1e-3, np.zeros(count), tuple(own), (), tuple(blocks))
+
+    monkeypatch.setattr(module, "measure_table", table)
+    monkeypatch.setattr(
+        module, "measure_pair", lambda *networks: ({"cpu": Timing.from_seconds([2.0] * 3, [1.0] * 3)}, {})
+    )
+    quick = config.model_copy(
+        update={"latency": Latency(targets=("cpu",), seconds=0.02), "blocks": True, "model": f"{__name__}:deep"}
+    )
+    (row,) = allocate(quick, "latency", ["3ms"], NullListener()).rows
+    assert len(row.removed) == 1 and row.seconds == pytest.approx(3e-3)

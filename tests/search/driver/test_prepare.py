@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+from methods.network.cost import count
+from search.driver.prepare import plan
 from search.driver.sweep import Sweep
 from search.records.listener import NullListener
+from search.store.studies import StudyFiles
 from search.study.samplers.base import Aim
 from spaces import InputError
 from tests.search.cases import make_quick_config
 
 HERE = "tests.search.driver.test_prepare"
+
+
+def plain() -> nn.Module:
+    """Layers in a row."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
 
 
 class Moody:
@@ -52,3 +62,44 @@ def test_parts_of_the_wrong_kind(tmp_path: Path, given: dict[str, Any], said: st
         Sweep(make_quick_config(tmp_path, **given), NullListener()).run()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "studies").exists() and not (tmp_path / "dense").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"blocks": True}, "blocks = true changes nothing with allocation = 'flops': blocks go by the damage"),
+        (
+            {"blocks": True, "allocation": "damage", "model": f"{HERE}:plain"},
+            "plain has no residual block that could go as a whole",
+        ),
+    ],
+)
+def test_blocks_that_cannot_go(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        plan(make_quick_config(tmp_path, **given))
+
+
+def test_a_sweep_in_which_blocks_go(tmp_path: Path) -> None:
+    """Trials lose blocks, are stored, and are rebuilt; a resumed study has the same space."""
+    config = make_quick_config(
+        tmp_path,
+        name="deep",
+        trials=4,
+        methods=["magnitude", "spp"],
+        allocation="damage",
+        blocks=True,
+        max_flops="15%",
+        finetune={"epochs": 2, "recipe": {"recalibrate": 1}},
+    )
+    front = Sweep(config, NullListener()).run()
+    assert len(front.outcomes) == 4
+    removed = [outcome.extra.get("blocks_removed", 0.0) for outcome in front.outcomes]
+    assert any(removed)
+    files = StudyFiles.open(tmp_path, "deep")
+    for outcome, gone in zip(front.outcomes, removed, strict=True):
+        assert outcome.point["sparsity.blocks"] is True
+        assert outcome.metrics["flops"] <= 0.15 * front.dense.flops
+        model = files.rebuild(outcome.number)
+        assert sum(isinstance(module, nn.Identity) for module in model.modules()) >= gone
+        assert count(model, torch.zeros(1, 1, 8, 8)).flops == outcome.metrics["flops"]
+        assert (gone > 0) == any(kept == 0 for kept, _ in outcome.widths.values())

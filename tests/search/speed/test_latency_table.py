@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cache
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from methods.network.blocks import find_blocks, remove_blocks
 from methods.network.channels import ChannelGroup, channel_groups, cut
 from search.speed.conditions import Conditions
 from search.speed.interleaved import Samples
@@ -157,3 +159,52 @@ def test_a_real_clock_gives_a_table_of_the_whole_network() -> None:
     whole, least = table.batch(widths)
     assert whole == pytest.approx(table.dense) and 0 <= least <= whole
     assert measure_dense(setting, model, EXAMPLE).median > 0
+
+
+class Deeper(nn.Module):
+    """A stem, three residual blocks of their own widths, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU())
+        self.blocks = nn.Sequential(*(Branch(width) for width in (8, 24, 32)))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks(self.stem(x)).mean(dim=(2, 3)))
+        return logits
+
+
+class Branch(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(16, width, 3, padding=1), nn.Conv2d(width, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = x + self.two(torch.relu(self.one(x)))
+        return answer
+
+
+def test_a_block_that_is_gone_takes_no_time() -> None:
+    """At widths that were timed: what the table says of a network without blocks is what its modules take."""
+    model = Deeper()
+    groups, blocks = channel_groups(model, EXAMPLE), find_blocks(model, EXAMPLE)
+    names = [block.name for block in blocks]
+    assert names == ["blocks.0", "blocks.1", "blocks.2"]
+    parts = {block.name: block.modules for block in blocks}
+    table = build_table(model, EXAMPLE, groups, find_ends(model, groups), price_piece, blocks=parts)
+    full = [group.channels for group in groups]
+    for gone in itertools.product((0, 1), repeat=3):
+        removed = [block for block, there in zip(blocks, gone, strict=True) if not there]
+        predicted = float(table.batch(np.array([[*full, *gone]]))[0])
+        assert predicted == pytest.approx(total_without_identities(remove_blocks(model, removed)), rel=1e-6)
+    halved = [units // 2 for units in full]
+    narrow = cut(model, groups, {group.name: range(w) for group, w in zip(groups, halved, strict=True)})
+    assert float(table.batch(np.array([[*halved, 1, 1, 1]]))[0]) == pytest.approx(total(narrow), rel=1e-6)
+    assert float(table.batch(np.array([[*halved, 0, 1, 1]]))[0]) == pytest.approx(
+        total_without_identities(remove_blocks(narrow, blocks[:1])), rel=1e-6
+    )
+
+
+def total_without_identities(model: nn.Module) -> float:
+    return sum(price(piece) for _, piece in module_calls(model, EXAMPLE) if not isinstance(piece.module, nn.Identity))

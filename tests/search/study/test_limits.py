@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from search.study.config import StudyConfig
-from search.study.limits import limit_words, read_limits
+from search.study.limits import limit_words, move_within_limits, read_limits
 from search.study.samplers.base import Limits, PointCost
-from spaces import InputError
+from search.study.space import make_first_points, study_space
+from spaces import InputError, LayerGroup, Value
 
 DENSE, LEAST = PointCost(40_000_000, 270_000), PointCost(400_000, 3_000)
 
@@ -58,3 +60,23 @@ def test_what_a_network_exceeds() -> None:
     assert limits.excesses(measured) == {"min_flops": -4.0, "max_flops": 0.25, "max_latency": -0.5}
     assert limits.excesses({}) == {}
     assert limit_words(limits, DENSE).endswith("latency up to 2 ms")
+
+
+def test_a_band_between_two_widths_says_what_lies_on_both_sides() -> None:
+    """Ten units of 100 FLOPs each: 5 of them are too few, and 6 too many."""
+    groups = [LayerGroup("conv", 10, "8x8", 0.0)]
+    space = study_space(("magnitude",), groups, "flops", {})
+
+    def cost(method: str, point: Mapping[str, Value]) -> PointCost:
+        units = max(1, int(10 * float(point["sparsity.flops"]) + 1e-9))
+        return PointCost(100 * units, units)
+
+    dense = PointCost(1000, 10)
+    with pytest.raises(
+        InputError, match=r"FLOPs from 51 % up to 59 %.* leaves 10 % to 90 % .* nothing between 50 % and 60 %"
+    ):
+        move_within_limits(make_first_points(space, ["magnitude"], [0.5]), space, Limits(510, 590), cost, dense)
+    assert limit_words(Limits(510, 510), dense) == "FLOPs from 510 up to 510"
+    far = study_space(("magnitude",), groups, "flops", {"magnitude": {"sparsity.flops": {"low": 0.5}}})
+    with pytest.raises(InputError, match=r"leaves 50 % to 90 % of the FLOPs; widen them"):
+        move_within_limits(make_first_points(far, ["magnitude"], [0.5]), far, Limits(max_flops=300), cost, dense)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from methods.network.preflight import TOLERANCE, examine
+from methods.network.preflight import examine
+from methods.network.shaken import TOLERANCE
 from search.study.config_file import load_config
 from search.tasks.layer_groups import network_and_example
 from search.tasks.models import build_model, build_with_fit
