@@ -18,7 +18,7 @@ pytestmark = [
 @pytest.mark.parametrize("name", ["own", "torchvision", "timm", "hf", "segmentation"])
 def test_every_way_leads_out(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip({"timm": "timm", "hf": "transformers"}.get(name, "torch"))
-    (row,) = main(tmp_path / "five", [name], images=30, trials=2, epochs=(2, 1))
+    (row,) = main(tmp_path / "five", [name], images=20, trials=1, epochs=(1, 1))
     assert {form for form, told in row.formats.items() if told["verified"]} == {"safetensors", "pt2", "onnx"}
     assert row.alone["ours"] == []  # neither this package nor the user's code can be found there
     assert row.alone["apart"] < 1e-3

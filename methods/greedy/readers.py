@@ -154,7 +154,7 @@ class _Scaled(nn.Module):
     def forward(self, trained: Tensor) -> Tensor:
         return trained * self.scale
 
-    def compute_right_inverse(self, weight: Tensor) -> Tensor:
+    def right_inverse(self, weight: Tensor) -> Tensor:
         return weight / self.scale
 
 

@@ -27,6 +27,7 @@ from search.store.files import write_json
 from search.store.studies import StudyFiles, load_front
 from search.study.config import StudyConfig
 from search.study.space import study_space
+from search.tasks import recipes
 from search.tracking.outbox import Delivery
 from spaces import InputError, LayerGroup
 from tests.search.cases import make_quick_config, outcome
@@ -419,7 +420,7 @@ def test_a_real_study_from_sweep_to_export(tmp_path: Path, monkeypatch: pytest.M
     assert data("status")["states"] == {"complete": 2, "failed": 0, "running": 0, "waiting": 0}
     card = data("export", "--trial", "0", "--to", "small", "--format", "safetensors")
     assert card["flops"] == front["members"][0]["flops"]
-    again = call("sweep", "--name", "real")
+    again = call("sweep", "--name", "real", "--executor", "inline")
     assert again.exit_code == 2
     assert "error: study 'real' exists; continue it with `paretoprune resume real`" in again.stderr
 
@@ -572,7 +573,11 @@ def test_help_shows_an_example_that_works(
     hasty = Effort(seconds=0.0, block=0.0, least_rounds=2, most_rounds=2, attempts=1)
     # The network and every layer of it are timed, none of them for long.
     monkeypatch.setattr("search.speed.modules.EFFORT", hasty)
-    monkeypatch.setattr("search.speed.measure.REFERENCE_ATTEMPTS", 1)
+    monkeypatch.setattr("search.speed.measure.Effort", lambda *_, **__: hasty)
+    # Dense networks are trained for an epoch, and the curves of damage have few points.
+    monkeypatch.setitem(recipes.DENSE, "digits", (recipes.DENSE["digits"][0], 1))
+    monkeypatch.setattr("methods.training.damage.WIDTHS", 2)
+    monkeypatch.setattr("methods.training.damage.BATCHES", 1)
     program, command, *arguments = shlex.split(example)
     assert program == "paretoprune"
     help_text = "".join(call(command, "--help").stdout.split())

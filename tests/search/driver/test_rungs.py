@@ -17,7 +17,7 @@ from search.workers.inline import InlinePool
 from spaces import InputError
 from tests.search.cases import make_quick_config
 
-TRIALS = 9
+TRIALS = 6
 
 
 def halving(directory: Path, **changes: Any) -> StudyConfig:
@@ -67,7 +67,7 @@ def test_optuna_sees_stopped_trials_as_pruned(whole: StudyFiles) -> None:
     assert {trial.number for trial in study.best_trials} <= {n for n, t in seen.items() if t.state.name == "COMPLETE"}
 
 
-@pytest.mark.parametrize("legs", [4, 9])
+@pytest.mark.parametrize("legs", [3, 6])
 def test_a_sweep_that_was_interrupted_ends_as_one_that_was_not(
     tmp_path: Path, whole: StudyFiles, legs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,14 +82,14 @@ def test_a_sweep_that_was_interrupted_ends_as_one_that_was_not(
     monkeypatch.setattr(InlinePool, "run_one", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Sweep(halving(tmp_path)).run()
-    if legs == 9:
+    if legs == 6:
         (tmp_path / "optuna.db").unlink()
     Sweep.resume("s", tmp_path).run()
     assert results(StudyFiles(tmp_path, "s")) == results(whole)
 
 
 def test_without_rungs_nothing_changes(tmp_path: Path) -> None:
-    Sweep(halving(tmp_path, scheduler="none", scheduler_options={}, trials=3)).run()
+    Sweep(halving(tmp_path, scheduler="none", scheduler_options={}, trials=2)).run()
     files = StudyFiles(tmp_path, "s")
     assert {outcome.state for outcome in files.outcomes()} == {"complete"} and not (files.root / "paused").exists()
 
