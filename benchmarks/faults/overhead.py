@@ -1,9 +1,11 @@
-"""What the driver costs: trials that sleep, beside the same trials under a plain script of Ray Tune, Optuna and MLflow.
+"""What the driver costs: trials that sleep, beside the same trials under two plain scripts.
+
+One is of Ray Tune, Optuna and MLflow; one has tasks of Ray alone, and is what no driver on Ray can be better than.
 
 Run ``python -m benchmarks.faults.overhead --rounds 3``. A trial sleeps for 5 seconds, so that its time is known and
 other work on the machine disturbs it little. Overhead is the share of the workers' time in which no trial slept: with
 the start, from the start of the process to its end; after it, from the beginning of the first trial to the end of the
-last. Rounds alternate between the two programs. CPU seconds are those of the driver alone.
+last. Rounds alternate between the programs. CPU seconds are those of the driver alone.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from search.store.studies import StudyFiles
@@ -54,6 +57,26 @@ json.dump(spans, open(f"{store}/spans.json", "w"))
 ray.shutdown()
 """
 
+BARE = """
+import json, os, sys, time
+import ray, torch
+
+store, trials, seconds, slots = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False)
+
+@ray.remote(num_cpus=1)
+def trial():
+    import torch
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    began = time.time()
+    time.sleep(seconds)
+    return began, time.time()
+
+json.dump(ray.get([trial.remote() for _ in range(trials)]), open(f"{store}/spans.json", "w"))
+ray.shutdown()
+"""
+"""No search, no study, no MLflow and no Tune: processes that have what a network needs, and nothing else."""
+
 
 def run_ours(store: Path) -> list[tuple[float, float]]:
     """Run a sweep; return when its trials began and ended."""
@@ -68,14 +91,18 @@ def run_ours(store: Path) -> list[tuple[float, float]]:
     return [(outcome.started, outcome.started + outcome.seconds) for outcome in outcomes]
 
 
-def run_plain(store: Path) -> list[tuple[float, float]]:
-    """Run the plain script; return when its trials began and ended."""
-    words = [sys.executable, "-c", PLAIN, str(store), str(TRIALS), str(SECONDS), str(SLOTS)]
+def run_script(script: str, store: Path) -> list[tuple[float, float]]:
+    """Run one of the scripts above; return when its trials began and ended."""
+    words = [sys.executable, "-c", script, str(store), str(TRIALS), str(SECONDS), str(SLOTS)]
     subprocess.run(words, check=True, capture_output=True)
     return [(began, ended) for began, ended in json.loads((store / "spans.json").read_text())]
 
 
-PROGRAMS = {"paretoprune": run_ours, "Ray Tune + OptunaSearch + MLflow": run_plain}
+PROGRAMS = {
+    "paretoprune": run_ours,
+    "Ray Tune + OptunaSearch + MLflow": partial(run_script, PLAIN),
+    "Ray and torch alone": partial(run_script, BARE),
+}
 
 
 def measure(name: str) -> tuple[float, float, float, float]:

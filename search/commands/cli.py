@@ -32,6 +32,7 @@ from search.commands import (
 from search.commands.failures import report_failures
 from search.commands.hints import command_hint, option_hint
 from search.commands.output import prepare_streams
+from search.records.collector import keep_what_is_there
 
 RUNNING = "Run"
 LOOKING = "Inspect"
@@ -169,4 +170,7 @@ app = _application()
 def main() -> None:
     """Run ``paretoprune`` with the arguments of the process; ends the process with an exit code."""
     prepare_streams()
-    app(prog_name="paretoprune")
+    try:
+        app(prog_name="paretoprune")
+    finally:
+        keep_what_is_there()

@@ -15,6 +15,7 @@ from search.commands.failures import FAILED
 from search.commands.interrupts import exit_code, raise_at_first_signal
 from search.commands.options import RUN, SEARCH, names
 from search.commands.output import note, put, put_json, put_tables
+from search.records.collector import import_for_good
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ def sweep(
         def begin(listener: Listener) -> Sweep:
             # Ray starts while torch is imported.
             launch = None if dry_run else leaving.enter_context(Launch(config.resources))
-            from search.driver.sweep import Sweep
-
+            with import_for_good():
+                from search.driver.sweep import Sweep
             return Sweep(config, listener, launch=launch)
 
         if dry_run:
@@ -230,8 +231,8 @@ def resume(
 
         def resume_from(listener: Listener) -> Sweep:
             launch = leaving.enter_context(Launch(move_places(files.config(), moved).resources))
-            from search.driver.sweep import Sweep
-
+            with import_for_good():
+                from search.driver.sweep import Sweep
             return Sweep.resume(files.name, directory, listener, trials, moved, launch)
 
         run_and_show(resume_from, quiet, as_json)

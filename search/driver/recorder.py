@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from search.driver.mirror import trial_artefacts
@@ -17,6 +18,9 @@ from search.tracking.tracker import Tracker
 
 GROWTH = 0.001
 """Growth of the hypervolume that counts as one."""
+
+NEXT_BEGINS_WITHIN = 0.3
+"""Seconds after the end of a trial in which the driver asks the next one; drawing then would hold it up."""
 
 
 class Recorder:
@@ -56,6 +60,7 @@ class Recorder:
         self._seconds = 0.0
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._drawn: list[Future[None]] = []
+        self._closing = threading.Event()
 
     def record_resumed(self, outcomes: list[Outcome]) -> None:
         """Take in what an earlier run finished; what MLflow missed of it is sent now.
@@ -97,6 +102,7 @@ class Recorder:
 
     def close(self) -> None:
         """Wait for the pictures; a picture that could not be drawn is a warning, not a loss."""
+        self._closing.set()
         self._pictures.shutdown(wait=True)
         errors = [error for drawn in self._drawn if (error := drawn.exception()) is not None]
         if errors:
@@ -121,7 +127,8 @@ class Recorder:
         return self._flat
 
     def _publish(self, outcome: Outcome) -> None:
-        """Draw the pictures, then hand everything to the tracker."""
+        """Draw the pictures, then hand everything to the tracker; the next trial is asked and begun before."""
+        self._closing.wait(NEXT_BEGINS_WITHIN)
         from search.report.plots import save, widths_figure
         from search.report.valley import valley_figure
 

@@ -7,6 +7,7 @@ Prepares (``search.driver.prepare``), runs (``search.study.schedule``, workers, 
 from __future__ import annotations
 
 import re
+import threading
 import time
 import uuid
 from collections.abc import Generator, Mapping
@@ -32,6 +33,7 @@ from search.driver.recorder import Recorder
 from search.driver.warm import load_earlier_trials
 from search.fronts.front import Front
 from search.objectives import load_objectives, task_objectives
+from search.records.collector import pause_collector
 from search.records.environment import versions
 from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
@@ -53,10 +55,13 @@ from search.tracking.tracker import Tracker
 from search.trials.trial import Setting
 from search.workers.finish import ended_leg, stop_paused
 from search.workers.launch import Launch
-from search.workers.pool import Pool, open_pool
+from search.workers.pool import LendingPool, Pool, open_pool
 from search.workers.progress import watch_progress
 from search.workers.shared import SharedSchedule
 from spaces import InputError, Space
+
+SETTLED_AFTER = 2.0
+"""Seconds after which the first trials run, and MLflow is opened: it would take from them what they need to begin."""
 
 JOINED_WITHIN = 60.0
 """Seconds within which the driver that leads has made the study that another one joins."""
@@ -214,15 +219,19 @@ class Sweep:
             launch = stack.enter_context(self._launch or Launch(self.config.resources))
             pools = stack.enter_context(ExitStack())
             threads = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="begin"))
-            planned = self.plan()
+            with pause_collector():  # much is imported here
+                planned = self.plan()
             for warning in planned.warnings:
                 self._listener.warning(warning)
             if self._files is not None:
                 require_same(self._files, planned.workload)
             # Nothing is written before here: what the user got wrong has been said.
             store = self._check_store()
-            opening = threads.submit(self._open_tracker, store)
+            tracked_from = threading.Event()
+            opening = threads.submit(self._open_tracker, store, tracked_from)
+            stack.callback(tracked_from.set)
             if self._must_track(store):
+                tracked_from.set()
                 opening.result()
             launch.wait()  # what it failed with is raised here
             pool = pools.enter_context(open_pool(self.config.resources, planned.gpus_per_trial, self._listener.warning))
@@ -243,23 +252,27 @@ class Sweep:
             earlier = set(files.numbers())
             tracked = threads.submit(self._begin_mirror if leads else _stand_aside, opening, files, dense)
             stack.callback(self._deliver, tracked)
-            with _ended(tracked):
-                own = self._trials(pool, files, planned, setting, dense, tracked, leads)
+            with _ended(tracked, tracked_from):
+                own = self._trials(pool, files, planned, setting, dense, tracked, leads, tracked_from)
                 if not leads:
                     busy = {"trials": own, "dense": dense_seconds * pool.slots, "exports": 0.0}
                     self.summary = Summary(time.perf_counter() - began, pool.slots, busy, {})
                     return files.front(), False
+                # While this process draws, workers begin to import what exports need, or end: either takes seconds.
+                lending = threads.submit(_start_lent, pool) if self.config.exports else None
+                leaving = None if self.config.exports else threads.submit(_leave, pools, launch)
                 self._listener.stage("testing and drawing the front")
                 front, paths = finish_front(files, planned.workload, setting)
                 tracker = tracked.result()
                 if (scale := front.scale_note()) is not None:
                     self._listener.warning(scale)
-                if self.config.exports:
+                if lending is not None:
+                    lending.result()
                     self._listener.stage("exporting the networks of the front")
                 exports = keep_networks(
                     files, planned.workload, front, tracker, self._listener, self.config.exports, pool
                 )
-                leaving = threads.submit(_leave, pools, launch)
+                leaving = leaving or threads.submit(_leave, pools, launch)
                 tracker.log_dense(front.dense)
                 trials = own or sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
                 # While the dense network trains there is no trial that a worker could run.
@@ -299,8 +312,9 @@ class Sweep:
             store.prepare()
         return store
 
-    def _open_tracker(self, store: RunStore) -> Tracker | Away:
-        """Open MLflow's store; where that is not possible the search goes on without it."""
+    def _open_tracker(self, store: RunStore, wanted: threading.Event) -> Tracker | Away:
+        """Open MLflow's store when it is wanted; where that is not possible the search goes on without it."""
+        wanted.wait()  # MLflow takes seconds to come up, and no trial needs it
         try:
             return Tracker.open(store.directory, store.uri if store.given else None)
         except InputError as error:
@@ -341,12 +355,14 @@ class Sweep:
         dense: DenseRow,
         tracker: Future[Tracker | Away],
         leads: bool,
+        tracked_from: threading.Event,
     ) -> float:
         """Run every trial that is not finished; return the seconds of those that this driver ran beside others."""
         total, wanted = self.config.trials, load_objectives(self.config.objectives, setting.task)
         recorder = Recorder(files, dense, wanted, total, self._listener, tracker, leads)
         with ExitStack() as stack:
             stack.callback(recorder.close)
+            stack.callback(tracked_from.set)  # before that, which waits for MLflow
             lag, url = files.record()["lag"], study_url(self.config)
             study = _study(files, url, leads)
             begun, space = files.config(), Space.from_json(files.record()["space"])
@@ -392,6 +408,9 @@ class Sweep:
                 schedule = Schedule(*made)
             if not schedule.done:
                 with watch_progress(files, self._listener):
+                    settled = threading.Timer(SETTLED_AFTER, tracked_from.set)
+                    stack.callback(settled.cancel)
+                    settled.start()
                     pool.run(schedule, setting, files, recorder.record_start)
             if not schedule.done and ending.reason is not None:
                 held = len(files.list_paused())
@@ -422,6 +441,16 @@ def _stand_aside(opening: Future[Tracker | Away], files: StudyFiles, dense: Dens
     return Elsewhere(tracker.store)
 
 
+def _start_lent(pool: Pool) -> None:
+    """Have the workers that a pool lends come up: the processes of trials have ended."""
+    if isinstance(pool, LendingPool):
+        pool.spread(_do_nothing, range(pool.slots))
+
+
+def _do_nothing(part: int) -> None:
+    """Do nothing, in a process that is up by then."""
+
+
 def _leave(pools: ExitStack, launch: Launch) -> None:
     """End the workers, and then Ray."""
     pools.close()
@@ -429,11 +458,12 @@ def _leave(pools: ExitStack, launch: Launch) -> None:
 
 
 @contextmanager
-def _ended(tracker: Future[Tracker | Away]) -> Generator[None]:
-    """End the parent run as killed or failed if the sweep ends so."""
+def _ended(tracker: Future[Tracker | Away], tracked_from: threading.Event) -> Generator[None]:
+    """End the parent run as killed or failed if the sweep ends so, and wait no longer for a first trial."""
     try:
         yield
     except BaseException as error:
+        tracked_from.set()
         tracker.result().stop_sweep("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
 

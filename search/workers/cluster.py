@@ -55,34 +55,58 @@ def cluster_address(resources: Resources) -> str | None:
     return None if address == "local" else address
 
 
-def start_ray(resources: Resources) -> None:
+def start_ray(resources: Resources, ahead: str | None = None) -> None:
     """Connect to the cluster that was named; only where none was, start one here.
 
     A cluster that cannot be reached is a ``RunError``, an address that is none an ``InputError``.
 
     Args:
         resources: Where trials run.
+        ahead: A module that the workers of a Ray that is started here import before they have work.
     """
     address = cluster_address(resources)
     with _own_handlers():
         if address is not None:
             _connect(address, resources.working_dir)
             return
-        with _loopback_alone():
+        cpus = max(os.cpu_count() or 1, resources.cpus_per_trial)
+        if resources.max_concurrent is not None:
+            cpus = min(cpus, resources.max_concurrent * resources.cpus_per_trial)
+        # Ray starts a worker for each CPU: where not each will have a trial, most would import in vain.
+        with _loopback_alone(), preloaded(ahead if resources.cpus_per_trial == 1 else None):
             ray.init(
                 address="local",
-                num_cpus=max(os.cpu_count() or 1, resources.cpus_per_trial),
+                num_cpus=cpus,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"worker_process_setup_hook": _warm_up},
                 _temp_dir=_short_directory(),
             )
 
 
-def _warm_up() -> None:
-    """Import what every trial needs as soon as a worker's process is there, before it has work."""
-    import search.trials.trial  # noqa: F401  (torch comes with it)
+@contextmanager
+def preloaded(module: str | None) -> Generator[None]:
+    """Have the workers that Ray starts with itself, one for each CPU, import a module before they have work.
+
+    Args:
+        module: Its name; ``None`` for none.
+
+    Yields:
+        Nothing; the environment of this process, which those of Ray get, asks for it meanwhile.
+    """
+    if module is None:
+        yield
+        return
+    name = "RAY_preload_python_modules"
+    before = os.environ.get(name)
+    os.environ[name] = module if before is None else f"{before},{module}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def is_running() -> bool:

@@ -11,6 +11,9 @@ from typing import Self
 
 from search.study.config import Resources
 
+PRELOADED = "search.workers.preload"
+"""What a worker imports before it has work."""
+
 
 class Launch:
     """Ray on its way up, in a thread of its own; a context that ends with Ray's end. Other executors need no start.
@@ -67,7 +70,7 @@ def _start(resources: Resources) -> Callable[[], None] | None:
 
     if is_running():
         return None
-    start_ray(resources)
+    start_ray(resources, PRELOADED)
     import search.workers.ray_workers  # noqa: F401  (Ray Tune takes a second, in which the driver reads data)
 
     return stop_ray

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import ray
 import ray.exceptions
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -158,6 +159,7 @@ class RayPool:
     ) -> None:
         """Let Tune ask the schedule for trials and run them, until it has no more."""
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        _use_workers_started_ahead()
         # Tune must write somewhere; nothing in it is needed afterwards. Further drivers of the study have their own.
         scratch = errand.files.root / f"tune-{errand.token[:8]}"
         errors = _Errors()
@@ -216,6 +218,15 @@ class RayPool:
 
 def _call(function: Callable[[Part], Done], part: Part) -> Done:
     return function(part)
+
+
+def _use_workers_started_ahead() -> None:
+    """Let Tune take the workers that Ray has started ahead.
+
+    It asks for such as have an environment variable of PyTorch Lightning's, which nothing here uses and those lack:
+    each worker would be a new process, which imports for seconds what the other has imported.
+    """
+    getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()
 
 
 def _name_leg(trial: Any) -> str:

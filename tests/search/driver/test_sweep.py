@@ -191,3 +191,24 @@ def test_methods_are_compared_at_their_defaults(tmp_path: Path) -> None:
     assert shares == [("magnitude", 0.6), ("random", 0.6), ("magnitude", 0.3), ("random", 0.3)]
     with pytest.raises(InputError, match=r"4 points \(2 methods at 2 shares of the FLOPs\), trials = 5 are too many"):
         Sweep(make_quick_config(tmp_path, **options, trials=5)).plan()
+
+
+class Refuses:
+    """An executor that fails before its first trial."""
+
+    slots = 1
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def run(self, *arguments: object) -> None:
+        raise RuntimeError("no worker today")
+
+
+def test_a_sweep_that_fails_before_its_first_trial_ends_though_mlflow_is_not_open_yet(tmp_path: Path) -> None:
+    config = make_quick_config(tmp_path, name="s", resources={"executor": f"{__name__}:Refuses"})
+    with pytest.raises(RuntimeError, match="no worker today"):
+        Sweep(config).run()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (run,) = client.search_runs(["1"], "tags.kind = 'sweep'")
+    assert run.info.status == "FAILED"

@@ -68,6 +68,14 @@ def test_a_local_ray_listens_on_loopback_and_keeps_what_executors_promise(
             assert not answers("127.0.0.2", port), "it listens on further addresses"
         assert answers("127.0.0.2", all_.getsockname()[1]), "what listens on all of them is found so"
         check_executor(lambda *_: pool, tmp_path / "contract")
+        head = ray._private.worker._global_node
+        assert head is not None
+        workers = [path.name for path in Path(head.get_logs_dir_path()).glob("worker-*.out")]
+        job = ray.get_runtime_context().get_job_id()
+        assert workers
+        assert not [name for name in workers if f"-{job}-" in name], (
+            "trials ran in processes that Ray had started ahead"
+        )
 
 
 @pytest.mark.slow

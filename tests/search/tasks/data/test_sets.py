@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 
 from methods.contract.inputs import get_first_tensor
+from search.tasks.data.digits import read_table
 from search.tasks.data.download import open_dataset
 from search.tasks.data.sets import DATA, load_data
 from search.tasks.data.sizes import SplitSizes
@@ -28,6 +30,14 @@ def test_digits() -> None:
     assert abs(float(every.mean())) < 1e-3 and abs(float(every.std()) - 1) < 1e-3
     assert isinstance(data.train, TensorSplit)
     assert data.train.inputs.dtype == torch.uint8 and int(data.train.inputs.max()) == 240
+
+
+def test_digits_are_those_that_scikit_learn_loads() -> None:
+    from sklearn.datasets import load_digits
+
+    table, bunch = read_table(), load_digits()
+    assert np.array_equal(table[:, :-1], bunch.data)
+    assert np.array_equal(table[:, -1], bunch.target)
 
 
 def test_digits_sizes_and_seed() -> None:
