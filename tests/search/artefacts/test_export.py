@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import subprocess
@@ -66,11 +67,17 @@ def is_same(one: nn.Module, other: nn.Module) -> bool:
         return torch.equal(one(x), other(x))
 
 
-def test_every_format_counts_and_the_card_is_true(store: Path, tmp_path: Path) -> None:
-    files = StudyFiles.open(store, "built")
-    member = files.front().knee()
-    card = export_member(files, member.trial, tmp_path / "d")
-    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [
+@pytest.fixture(scope="module")
+def exported(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The knee in every format: its folder, and what was returned of it; tests only read it."""
+    files, folder = StudyFiles.open(store, "built"), tmp_path_factory.mktemp("exported") / "d"
+    return folder, export_member(files, files.front().knee().trial, folder)
+
+
+def test_every_format_counts_and_the_card_is_true(store: Path, exported: tuple[Path, dict[str, Any]]) -> None:
+    member = StudyFiles.open(store, "built").front().knee()
+    folder, card = exported
+    assert sorted(path.name for path in folder.iterdir()) == [
         "architecture.json",
         "card.json",
         "card.md",
@@ -78,18 +85,18 @@ def test_every_format_counts_and_the_card_is_true(store: Path, tmp_path: Path) -
         "model.pt2",
         "weights.safetensors",
     ]
-    assert card == json.loads((tmp_path / "d" / "card.json").read_text())
+    assert card == json.loads((folder / "card.json").read_text())
     for name, told in card["formats"].items():
         assert told["verified"] and told["largest_difference"] <= 1e-4 and told["inputs"] == 64, name
-        content = (tmp_path / "d" / told["file"]).read_bytes()
+        content = (folder / told["file"]).read_bytes()
         assert card["files"][told["file"]] == {"bytes": len(content), "sha256": sha256(content).hexdigest()}
-    model = rebuild(tmp_path / "d")
+    model = rebuild(folder)
     assert is_same(model, member.model())
     assert card["flops"] == count(model, torch.zeros(1, 1, 8, 8)).flops == member.flops
-    page = (tmp_path / "d" / "card.md").read_text()
+    page = (folder / "card.md").read_text()
     assert "| accuracy on validation |" in page and "torch.export.load" in page and "`conv1`" in page
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad(), contextlib.chdir(tmp_path / "d"):
+    with torch.no_grad(), contextlib.chdir(folder):
         for code in re.findall(r"```python\n(import (?:torch|onnxruntime)\n.*?)```", page, re.DOTALL):
             said: dict[str, Any] = {"inputs": x.numpy() if "onnxruntime" in code else x}
             exec(code, said)  # as the card says it
@@ -97,9 +104,8 @@ def test_every_format_counts_and_the_card_is_true(store: Path, tmp_path: Path) -
             torch.testing.assert_close(found, model(x), rtol=0, atol=1e-4)
 
 
-def test_the_card_calls_networks_of_several_inputs_as_they_are_called(store: Path, tmp_path: Path) -> None:
-    files = StudyFiles.open(store, "built")
-    card = export_member(files, files.front().knee().trial, tmp_path / "d")
+def test_the_card_calls_networks_of_several_inputs_as_they_are_called(exported: tuple[Path, dict[str, Any]]) -> None:
+    card = copy.deepcopy(exported[1])
     card["network"]["example_shape"] = {"image": [1, 1, 8, 8], "age": [1, 2]}
     named = card_page(card)
     assert "outputs = model(image=image, age=age)" in named and '{"image": image, "age": age}' in named
@@ -158,10 +164,8 @@ def test_eight_bits_are_a_network_of_their_own_accuracy(store: Path, tmp_path: P
     assert set(read_quantised(files)) == {0}
 
 
-def test_rebuilding_needs_few_packages(store: Path, tmp_path: Path) -> None:
-    folder, here = tmp_path / "light", Path(__file__).parents[3]
-    files = StudyFiles.open(store, "built")
-    export_member(files, files.front().knee().trial, folder)
+def test_rebuilding_needs_few_packages(exported: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    (folder, _), here = exported, Path(__file__).parents[3]
     known = {line.partition("#")[0].strip() for line in (here / "requirements-light.txt").read_text().splitlines()}
     light = {re.split(r"[>=]", line)[0] for line in known if line}
     assert light == {"torch", "numpy", "pydantic", "safetensors"}
