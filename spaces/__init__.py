@@ -50,10 +50,10 @@ __all__ = [
     "Sparsity",
     "Uniform",
     "Value",
+    "explain_unknown_name",
     "round_down_width",
     "round_up_width",
     "sparsity_space",
-    "explain_unknown_name",
 ]
 
 
