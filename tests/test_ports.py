@@ -125,7 +125,18 @@ def test_a_part_of_ours_is_its_file_and_one_line(folder: Path, tmp_path: Path) -
     named |= {"executor": "mine", "data": "mine", "model": "resnet20", "trials": "2", "epochs": "1", "name": "all"}
     options = [word for name, value in named.items() for word in (f"--{name}", value)]
     done = subprocess.run(
-        [sys.executable, "-m", "search", "sweep", *options, "--set", "dense.epochs=1", "--quiet"],
+        [
+            sys.executable,
+            "-m",
+            "search",
+            "sweep",
+            *options,
+            "--set",
+            "dense.epochs=1",
+            "--set",
+            "exports=[]",
+            "--quiet",
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

@@ -166,6 +166,12 @@ class Objective:
         """Whether a value is best told as a share of the dense network's: costs are."""
         return not self.quality and not self.maximise and self.ideal == 0.0
 
+    @property
+    def column(self) -> str:
+        """The heading of a column of values: with the unit, where that is given and values are written without one."""
+        plain = self.style not in _WRITERS and not self.style.endswith("%") and self.heading == self.title
+        return f"{self.heading}, {self.unit}" if plain and self.unit else self.heading
+
     def format(self, value: float) -> str:
         """Write a value.
 

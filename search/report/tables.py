@@ -113,7 +113,7 @@ def _values(front: Front, rows: Sequence[Member], objective: Objective, rank: in
         value = row.metrics.get(objective.name)
         tilde = "~" * (row.noisy and objective.name == "latency")
         cells.append(_MISSING if value is None else f"{tilde}{write(value)}")
-    return Column(objective.heading, cells, rank)
+    return Column(objective.column, cells, rank)
 
 
 def _front_caption(front: Front) -> str:

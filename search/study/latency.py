@@ -1,7 +1,11 @@
-"""How a study times its networks, and which widths are worth keeping: read off its configuration. No torch here."""
+"""How a study times its networks, and which widths are worth keeping: read off its configuration.
+
+No torch here, unless a target of somebody else's is named.
+"""
 
 from __future__ import annotations
 
+from methods.contract.named import is_reference
 from search.speed.conditions import CHANNEL_STEPS, CPU_CHANNEL_STEP, ON_GPU, Conditions, check_devices
 from search.study.config import StudyConfig
 from spaces import InputError
@@ -18,13 +22,18 @@ def conditions(config: StudyConfig, device: str) -> Conditions | None:
         The conditions; ``None`` if latency is neither an objective nor asked for by ``latency.targets``.
 
     Raises:
-        InputError: If a target's device is not there, or more threads are asked for than a trial owns.
+        InputError: If a target's device is not there, a target that is named as ``package.module:NAME`` is not one, or
+            more threads are asked for than a trial owns.
     """
     wanted, resources = config.latency, config.resources
     if wanted.targets is None and "latency" not in config.objectives:
         return None
     targets = wanted.targets or ("cuda" if device == "cuda" else "cpu",)
     check_devices(targets)
+    for name in filter(is_reference, targets):
+        from search.speed.targets import load_target
+
+        load_target(name)  # what it cannot time is said later, when there is a network
     if device == "cpu" and resources.executor == "ray" and any(name in ON_GPU for name in targets):
         raise InputError(
             f"latency targets {', '.join(targets)}: trials without a GPU cannot be timed on one; set "

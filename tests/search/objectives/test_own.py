@@ -14,6 +14,7 @@ from methods.contract.task import Metric
 from search.driver.sweep import Sweep
 from search.objectives import OBJECTIVES, load_objectives
 from search.report.plane import planes
+from search.report.tables import front_table
 from search.store.studies import load_front
 from spaces import InputError
 from tests.search.cases import make_quick_config
@@ -58,6 +59,7 @@ def test_a_sweep_by_energy_shows_it_everywhere(mine: Path, monkeypatch: pytest.M
     assert stored["objectives"] == ["accuracy", "energy"]
     (plane,) = planes(shown)
     assert plane.across.title == "energy, share of the dense network"
+    assert "energy, J" in [column.heading for column in front_table(shown).columns]
 
 
 def test_a_measurement_that_is_no_number_is_named_before_anything_is_trained(mine: Path) -> None:

@@ -293,6 +293,10 @@ def test_a_target_of_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(run(), 3 * model(make_noise_like(EXAMPLE, 1)))
     with pytest.raises(InputError, match="other is an int, not a search.speed.targets.Target"):
         targets.load_target("my_targets:other")
+    for name, why in (("my_targets:gone", "unknown name in my_targets: 'gone'"), ("nowhere:triple", "no module")):
+        config = make_quick_config(tmp_path, latency={"targets": [name]})
+        with pytest.raises(InputError, match=why):  # when the study is planned, before its data are loaded
+            conditions(config, "cpu")
     with pytest.raises(InputError, match="unknown latency target 'openvin'; did you mean 'openvino'"):
         validate_targets(["openvin"])
 
