@@ -54,6 +54,11 @@ def test_a_module_of_the_same_name_beside_the_script_does_no_harm(tmp_path: Path
     (tmp_path / "script.py").write_text("from paretoprune import load_config\nprint(load_config(trials=3).trials)\n")
     done = python(tmp_path, "script.py")
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+def test_modules_of_the_same_names_do_the_command_no_harm(tmp_path: Path) -> None:
+    for name in ("search", "methods", "spaces"):
+        (tmp_path / f"{name}.py").write_text("scale = 2\n", encoding="utf-8")
     done = python(tmp_path, "-m", "paretoprune", "methods", "--json")
     assert '"magnitude"' in done.stdout and done.returncode == 0
 
