@@ -202,7 +202,7 @@ def _connect(address: str, working_dir: str | None) -> None:
     os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(int(PATIENCE)))
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if working_dir is not None:
-        options["runtime_env"] = _code_to_send(working_dir)
+        options["runtime_env"] = describe_code(working_dir)
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
@@ -212,8 +212,18 @@ def _connect(address: str, working_dir: str | None) -> None:
         raise RunError(f"Ray at {address!r} cannot be reached: {shorten_error(error)}{hint}") from error
 
 
-def _code_to_send(working_dir: str) -> dict[str, Any]:
-    """Describe the runtime environment of workers on nodes that have Ray and torch, but not this project."""
+def describe_code(working_dir: str) -> dict[str, Any]:
+    """Describe the runtime environment of workers on nodes that have Ray and torch, but not this project.
+
+    Args:
+        working_dir: The folder with the user's modules.
+
+    Returns:
+        What Ray sends to each node.
+
+    Raises:
+        InputError: If there is no such folder.
+    """
     folder = resolve_path(Path(working_dir))
     if not folder.is_dir():
         raise InputError(f"working_dir {working_dir!r} is not a folder; give the one that holds your modules")
@@ -221,7 +231,7 @@ def _code_to_send(working_dir: str) -> dict[str, Any]:
     return {
         "working_dir": str(folder),
         "py_modules": ours,
-        "excludes": ["mlruns/", "data/", ".git/", "*.safetensors", "*.pt", "*.pt2", "*.onnx"],
+        "excludes": ["/mlruns/", "/data/", "/.git/", "*.safetensors", "*.pt", "*.pt2", "*.onnx"],
     }
 
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cloudpickle
 import ray
 import ray.exceptions
 from ray import tune
@@ -277,8 +278,8 @@ class _Errors(FIFOScheduler):
         self._found: dict[str, Exception] = {}
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Note the error of a trial."""
-        error = trial.get_pickled_error()
+        """Note the error of a trial: Tune has written it on this machine, and sends it to its storage later."""
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()) if trial.pickled_error_file else None
         if isinstance(error, Exception):
             self._found[trial.trial_id] = error
 
@@ -357,7 +358,7 @@ class _ScheduleSearcher(Searcher):
 
     def _take_loss(self, spec: TrialSpec, started: float, error: Exception | None) -> None:
         """Run a trial again whose worker was lost; give it up after some times."""
-        if isinstance(error, ray.exceptions.RayTaskError):  # the worker is alive: it could not begin
+        if error is not None and could_not_begin(error):
             raise RunError(
                 f"trial {spec.number} could not be run by a worker: {named_error(error)}; are the modules of your "
                 "network, data and methods on every node? --working-dir sends them"
@@ -400,6 +401,20 @@ def _without_disk(setting: Setting, files: StudyFiles) -> Setting:
     if not isinstance(setting.analyses, StoredAnalyses):
         return setting
     return replace(setting, analyses=replace(setting.analyses, folder=files.directory / "analyses"))
+
+
+def could_not_begin(error: Exception) -> bool:
+    """Tell a worker that could not import what a trial is run by from one that was lost: the next could not, either.
+
+    Args:
+        error: What Tune keeps of the trial.
+
+    Returns:
+        Whether it was there, and could not begin.
+    """
+    if isinstance(error, ray.exceptions.RayActorError):  # without the modules of a trial Ray ends the process
+        return error.actor_init_failed or "failed to import on the worker" in str(error)
+    return isinstance(error, ray.exceptions.RayTaskError)
 
 
 def _reason(error: Exception | None) -> tuple[str, State]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,16 @@ def test_a_module_of_the_same_name_that_is_loaded_is_named(tmp_path: Path) -> No
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: the name 'methods' is taken: ") and "methods.py is loaded" in last
     assert "rename yours" in last
+
+
+def test_packages_that_a_cluster_has_unpacked_each_in_its_own_folder_find_each_other(tmp_path: Path) -> None:
+    folders = []
+    for name in ("paretoprune", "search", "methods", "spaces"):
+        shutil.copytree(ROOT / name, tmp_path / f"sent_{name}" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        folders.append(str(tmp_path / f"sent_{name}"))
+    code = "import search.trials.trial, spaces, paretoprune as p; print(p.load_config(seed=3).seed, spaces.__file__)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["3", str(tmp_path / "sent_spaces" / "spaces" / "__init__.py")]
