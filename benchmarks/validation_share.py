@@ -25,7 +25,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks.replay.record import draw_point
-from benchmarks.replay.rungs import partial_rank
+from benchmarks.replay.rungs import correlate_partially
 from benchmarks.replay.synthetic import METHODS
 from methods import load_method
 from methods.network.architecture import rebuild
@@ -135,7 +135,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
                 others = [k for k in range(len(splits)) if k not in used]
                 worth = test[others].mean(axis=0)
                 plain.append(float(spearmanr(values, worth).statistic))
-                given_flops.append(partial_rank(values, worth, share.mean(axis=0)))
+                given_flops.append(correlate_partially(values, worth, share.mean(axis=0)))
             print(
                 f"| {images} | {len(numbers)} x {len(splits)} | {name} | {np.mean(plain):.2f} | "
                 f"{np.mean(given_flops):.2f} | {test.mean():.2%} |"
