@@ -4,10 +4,10 @@
     python -m benchmarks.validation_share --to split.jsonl --table
 
 The same configurations, drawn as the recorded trials are, are trained on several splits of the digits, with a fifth for
-the test in all of them. What one is worth is its mean accuracy on the test images of all other splits: other networks,
-other images. Against that stand the accuracy on the validation images of one network, on as many again (its test
-images, which cost no training data), and the mean over the validation images of two splits (cross-validation, at twice
-the time). One line of JSON for each network; lines that are in the file already are not made again.
+the test in all of them. The validation and the test images of one network are two independent measurements of the same
+thing; how they correlate over networks says how each of them does with what the network is worth, and how twice as many
+images would (Spearman and Brown). One line of JSON for each network; lines that are in the file already are not made
+again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import tempfile
 import time
 import warnings
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,9 @@ from search.records.trial_spec import TrialSpec
 from search.study.config_file import load_config
 from search.study.study import trial_seed
 from search.trials.trial import run_trial
+
+FEWEST = 12
+"""Networks of a split below which nothing is said."""
 
 FIRST = 5000
 """Number of the first configuration: none of the recorded trials."""
@@ -107,39 +109,37 @@ def _train(
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    """Print how each measurement ranks the configurations."""
-    print("| validation images | networks | measured on | rank correlation | given the FLOPs | mean test accuracy |")
+    """Print how well validation images rank networks of a split, and what they cost."""
+    print("| validation images | networks | with the test | given the FLOPs | with the truth | with twice as many |")
     print("|---|---|---|---|---|---|")
     for validation in sorted({row["validation"] for row in rows}):
         own = [row for row in rows if row["validation"] == validation]
-        splits = sorted({row["split"] for row in own})
-        common = set.intersection(*({row["number"] for row in own if row["split"] == split} for split in splits))
-        numbers = sorted(common)
-        at = {(row["split"], row["number"]): row for row in own}
-        accuracy, test, share = (
-            np.array([[at[split, number][name] for number in numbers] for split in splits])
-            for name in ("accuracy", "test", "share")
+        plain, given_flops = [], []
+        for split in sorted({row["split"] for row in own}):
+            here = [row for row in own if row["split"] == split]
+            if len(here) < FEWEST:
+                continue
+            accuracy, test, share = (np.array([row[name] for row in here]) for name in ("accuracy", "test", "share"))
+            plain.append(float(spearmanr(accuracy, test).statistic))
+            given_flops.append(correlate_partially(accuracy, test, share))
+        alike = float(np.mean(given_flops))
+        # two measurements of a thing correlate r: each does sqrt(r) with the thing, a double one sqrt(2 r / (1 + r))
+        truth, twice = (max(each, 0.0) ** 0.5 for each in (alike, 2 * alike / (1 + alike)))
+        print(f"| {own[0]['examples']} | {len(own)} | {np.mean(plain):.2f} | {alike:.2f} | {truth:.2f} | {twice:.2f} |")
+    shares = sorted({row["validation"] for row in rows})
+    at = {(row["validation"], row["split"], row["number"]): row["test"] for row in rows}
+    for more in shares[1:]:
+        pairs = [
+            (test, at[shares[0], *key[1:]])
+            for key, test in at.items()
+            if key[0] == more and (shares[0], *key[1:]) in at
+        ]
+        lost = 100 * np.array([few - many for many, few in pairs])
+        error = lost.std(ddof=1) / len(lost) ** 0.5
+        print(
+            f"\n{more:.0%} instead of {shares[0]:.0%} for validation costs {lost.mean():.2f} points on the test "
+            f"({len(lost)} pairs, standard error {error:.2f})."
         )
-        images, tested = own[0]["examples"], own[0]["tested"]
-        both = (images * accuracy + tested * test) / (images + tested)
-        ways = {
-            f"its {images} validation images": [(accuracy[k], [k]) for k in range(len(splits))],
-            f"{images + tested} images of one network": [(both[k], [k]) for k in range(len(splits))],
-            f"{images} validation images of each of two": [
-                ((accuracy[j] + accuracy[k]) / 2, [j, k]) for j, k in pairwise(range(len(splits)))
-            ],
-        }
-        for name, measured in ways.items():
-            plain, given_flops = [], []
-            for values, used in measured:
-                others = [k for k in range(len(splits)) if k not in used]
-                worth = test[others].mean(axis=0)
-                plain.append(float(spearmanr(values, worth).statistic))
-                given_flops.append(correlate_partially(values, worth, share.mean(axis=0)))
-            print(
-                f"| {images} | {len(numbers)} x {len(splits)} | {name} | {np.mean(plain):.2f} | "
-                f"{np.mean(given_flops):.2f} | {test.mean():.2%} |"
-            )
 
 
 if __name__ == "__main__":

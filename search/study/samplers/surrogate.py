@@ -39,8 +39,8 @@ parameters from its authors' values. On recorded trials of digits the last is 0 
 TREND_WEIGHT = np.array([1e-3, 1.0, 1.0, 3.0])
 """How many trials, about, each of them is worth against what is seen."""
 
-# logarithms of: shared curve, offset, own curve, knobs; lengths of saving, deviation, knobs; further noise. The offset is
-# as wide as the noise of one accuracy of 98.8 % on 359 images (0.48), so that one trial decides little about a method.
+# logarithms of: shared curve, offset, own curve, knobs; lengths of saving, deviation, knobs; further noise. The offset
+# is as wide as the noise of one accuracy of 98.8 % on 359 images (0.48): one trial decides little about a method.
 PRIOR_MEAN: Floats = np.log([0.8, 0.5, 0.3, 0.2, 2.0, 2.0, 1.5, 0.15])
 PRIOR_SD = np.array([0.6, 0.6, 0.6, 0.6, 0.5, 0.6, 0.5, 0.6])
 

@@ -47,3 +47,18 @@ def test_uncertainty_grows_away_from_trials_and_shrinks_where_one_runs() -> None
     believed = model.assume_predicted(far)
     assert believed.predict(far)[1][0] < 0.7 * model.predict(far)[1][0]
     assert believed.predict(far)[0][0] == pytest.approx(model.predict(far)[0][0], abs=0.05)
+
+
+def test_one_trial_on_few_examples_does_not_rule_a_method_out() -> None:
+    """A method that was tried once, and came out twice as bad as one tried often, is worth another look."""
+    saving = np.array([1.0, 1.4, 1.8, 2.2, 2.6, 3.0, 3.4, 2.2])
+    at = Features(np.array([0] * 7 + [1]), saving, np.zeros((8, 3)), np.zeros((8, 2)))
+    error = 0.008 * np.exp(0.3 * saving)
+    error[-1] *= 2
+    few, many = (Surrogate.fit(at, error, examples) for examples in (359, 100_000))
+    asked = Features(np.array([0, 1]), np.array([2.2, 2.2]), np.zeros((2, 3)), np.zeros((2, 2)))
+    distances = []
+    for model in (few, many):
+        mean, sd = model.predict(asked)
+        distances.append(float((mean[1] - mean[0]) / sd[1]))
+    assert distances[0] < 2 < distances[1], distances
