@@ -42,6 +42,9 @@ TREND_WEIGHT = np.array([1e-3, 1.0, 1.0, 3.0])
 # logarithms of: shared curve, offset, own curve, knobs; lengths of saving, deviation, knobs; further noise. The offset
 # is as wide as the noise of one accuracy of 98.8 % on 359 images (0.48): one trial decides little about a method.
 PRIOR_MEAN: Floats = np.log([0.8, 0.5, 0.3, 0.2, 2.0, 2.0, 1.5, 0.15])
+ALONE = math.log(0.25)
+"""The same of the offset where there is one method alone: it is a constant then, as the mean has one."""
+
 PRIOR_SD = np.array([0.6, 0.6, 0.6, 0.6, 0.5, 0.6, 0.5, 0.6])
 
 
@@ -129,7 +132,7 @@ class Surrogate:
             # var(log error) = (1 - p) / (n p), with p between what was seen and the trend: seen errors are noisy
             p = 0.5 * np.exp(basis @ trend) + 0.5 * (error + FLOOR)
             noise = np.asarray(((1 - np.minimum(p, 0.99)) / (examples * p)).clip(1e-4, 0.6), dtype=np.float64)
-        model = cls(at, target, noise, PRIOR_MEAN if scales is None else scales, trend)
+        model = cls(at, target, noise, _choose_prior(at) if scales is None else scales, trend)
         return model if scales is not None or len(target) < 8 else replace(model, scales=model._fit_scales())
 
     def _fit_scales(self) -> Floats:
@@ -137,7 +140,7 @@ class Surrogate:
         chosen = np.arange(len(self.target))
         if len(chosen) > MOST_FITTED:
             chosen = np.unique(np.linspace(0, len(chosen) - 1, MOST_FITTED).astype(np.int64))
-        at, noise = self.at[chosen], self.noise[chosen]
+        at, noise, prior = self.at[chosen], self.noise[chosen], _choose_prior(self.at)
         residual = self.target[chosen] - _basis(at) @ self.trend
 
         def loss(scales: Floats) -> float:
@@ -149,9 +152,9 @@ class Surrogate:
                 return 1e6
             # -log N(residual; 0, K) - log prior
             likelihood = 0.5 * residual @ cho_solve(factor, residual) + np.log(np.diag(factor[0])).sum()
-            return float(likelihood + 0.5 * (((scales - PRIOR_MEAN) / PRIOR_SD) ** 2).sum())
+            return float(likelihood + 0.5 * (((scales - prior) / PRIOR_SD) ** 2).sum())
 
-        found = minimize(loss, PRIOR_MEAN, method="L-BFGS-B", options={"maxiter": 8, "maxfun": 90})
+        found = minimize(loss, prior, method="L-BFGS-B", options={"maxiter": 8, "maxfun": 90})
         return np.asarray(found.x, dtype=np.float64)
 
     def assume_predicted(self, at: Features) -> Surrogate:
@@ -208,6 +211,14 @@ def kernel(one: Features, two: Features, scales: Floats) -> Floats:
     matern = (1 + radius + radius**2 / 3) * np.exp(-radius)
     covariance: Floats = shared**2 * curve + same * (offset**2 + own**2 * curve + knobs**2 * matern)
     return covariance
+
+
+def _choose_prior(at: Features) -> Floats:
+    """Return what the logarithms of the scales are expected to be."""
+    prior: Floats = PRIOR_MEAN.copy()
+    if (at.method == at.method[:1]).all():
+        prior[1] = ALONE
+    return prior
 
 
 def _squares(one: Floats, two: Floats) -> Floats:
