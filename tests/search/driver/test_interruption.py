@@ -23,6 +23,9 @@ ARGUMENTS = [
     *("--set", "finetune.epochs=1", "--set", "dense.epochs=1", "--set", "exports=[]", "--quiet"),
 ]
 
+LONG = ["--trials", "12", "--set", "finetune.epochs=5"]
+"""For a sweep that is still at work when its first trial is seen to have ended."""
+
 
 def command(directory: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "search", *arguments, "--directory", str(directory)]
@@ -73,7 +76,7 @@ def test_a_trial_that_is_killed_near_its_end_goes_on_from_there(method: str, tmp
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupts_end_with_their_code_a_front_and_a_way_on(number: int, code: int, tmp_path: Path) -> None:
     driver = subprocess.Popen(
-        command(tmp_path, "sweep", "--name", "stopped", *ARGUMENTS),
+        command(tmp_path, "sweep", "--name", "stopped", *ARGUMENTS, *LONG),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
