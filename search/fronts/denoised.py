@@ -117,7 +117,7 @@ def denoise(front: Front, space: Space, examples: int | None) -> Denoised:
     )
     measured = _make_column(quality, f"measured_{quality.name}", f"measured {quality.title}", "measured")
     ends = [
-        _make_column(quality, f"{quality.name}_{end}", f"{end} end of 95 % for {quality.title}")
+        _make_column(quality, f"{quality.name}_{end}", f"{end} end of 95 % for {quality.title}", f"95 % {end}")
         for end in ("low", "high")
     ]
     columns = {quality.name: expected, measured.name: values, ends[0].name: low, ends[1].name: high}
@@ -135,9 +135,9 @@ def denoise(front: Front, space: Space, examples: int | None) -> Denoised:
     return Denoised(denoised, len(outcomes), examples, luck)
 
 
-def _make_column(quality: Objective, name: str, title: str, heading: str = "") -> Objective:
+def _make_column(quality: Objective, name: str, title: str, heading: str) -> Objective:
     """Describe a number of the same kind as the quality that decides nothing."""
-    return replace(quality, name=name[:40], title=title, heading=heading or title, measure=None)
+    return replace(quality, name=name[:40], title=title, heading=heading, measure=None)
 
 
 def _describe(front: Front, space: Space) -> Features:
