@@ -23,7 +23,7 @@ from search.fronts.front import Front
 from search.records.listener import Listener
 from search.store.studies import IN_HAND
 from search.study.config_file import load_config
-from search.study.space import METHOD, make_first_points, study_space
+from search.study.space import METHOD, MODE, make_first_points, study_space
 from search.tasks.data.arrays import user_data
 from search.tasks.data.own_loop import make_loop_data
 from search.tasks.data.parts import Data
@@ -300,4 +300,7 @@ def _method(name: str, problem: Problem, flops: float, settings: Mapping[str, An
     if not points:
         raise InputError(f"method {name!r} cannot be asked for {flops:.0%} of the FLOPs of this network")
     point = {key.removeprefix(f"{name}."): value for key, value in points[0].items() if key != METHOD}
+    if settings.get(MODE, point.get(MODE)) != point.get(MODE):  # values of the usual mode say nothing in another one
+        shared = ("sparsity.flops",) if settings[MODE] == "damage" else ()
+        point = {key: value for key, value in point.items() if not key.startswith("sparsity.") or key in shared}
     return kind.from_point({**point, **settings})

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import paretoprune
 from methods.network.cost import count
 from search.records.listener import NullListener
+from search.tasks.models import build_model
 from spaces import InputError
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
@@ -136,3 +137,18 @@ def test_a_network_in_hand_is_searched(tmp_path: Path) -> None:
         paretoprune.Sweep.resume("mine", tmp_path, NullListener(), trials=3).run()
     with pytest.raises(InputError, match="'data' is handed in as an object"):
         paretoprune.search(model, dataset(), data="digits")
+
+
+def test_settings_of_another_mode_take_the_place_of_the_usual_one() -> None:
+    """Ratios by layer as ``allocate`` writes them, a block that goes, and widths by damage."""
+    model = build_model("resnet20", 10, EXAMPLE, seed=0)
+    settings = {"sparsity.mode": "layer", "sparsity.level": 0.7, "sparsity.without[layer1.1]": True}
+    pruned = paretoprune.prune(model, EXAMPLE, settings=settings)
+    assert isinstance(pruned.model.get_submodule("layer1.1"), nn.Identity) and pruned.extra["blocks_removed"] == 1
+    assert len(pruned.kept["layer2.0.conv1"]) == 22  # ceil(0.3 * 32) go
+    with pytest.raises(InputError, match="unknown residual block 'layer2.0'"):
+        paretoprune.prune(model, EXAMPLE, settings={**settings, "sparsity.without[layer2.0]": True})
+    halved = paretoprune.prune(
+        network(), EXAMPLE, flops=0.4, train=dataset(), steps=1, settings={"sparsity.mode": "damage"}
+    )
+    assert count(halved.model, EXAMPLE).flops <= 0.4 * count(network(), EXAMPLE).flops
