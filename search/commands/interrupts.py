@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from search.commands.output import note
@@ -30,43 +31,59 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-def exit_code(interrupt: KeyboardInterrupt) -> int:
+@dataclass
+class Heard:
+    """Which signals have come.
+
+    Attributes:
+        first: The first one; ``None`` before it.
+        at: When it came, in seconds of the monotonic clock.
+    """
+
+    first: int | None = None
+    at: float = 0.0
+
+
+def exit_code(interrupt: KeyboardInterrupt, heard: Heard | None = None) -> int:
     """Say how the process ends after an interrupt.
 
     Args:
         interrupt: What ended the run.
+        heard: Which signals have come: libraries that wait in other languages, as Ray does, raise an interrupt of
+            their own in place of ours.
 
     Returns:
         128 and the number of the signal: 130 for Ctrl-C, 143 for a termination, 129 for a terminal that went away.
     """
-    return 128 + (interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT)
+    if isinstance(interrupt, Interrupted):
+        return 128 + interrupt.number
+    return 128 + ((heard.first if heard is not None else None) or signal.SIGINT)
 
 
 @contextmanager
-def raise_at_first_signal(echo: float = ECHO) -> Generator[None]:
+def raise_at_first_signal(echo: float = ECHO) -> Generator[Heard]:
     """Raise :class:`Interrupted` at the first signal of the block; at the next one end the process at once.
 
     Signals that the caller has set to be ignored stay ignored: a job in the background of a shell, or under nohup.
 
     Args:
-        echo: Seconds after the first signal in which others are not first_at.
+        echo: Seconds after the first signal in which others are not heard.
 
     Yields:
-        Nothing; runs the block.
+        What has been heard.
     """
+    heard = Heard()
     if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
-        yield
+        yield heard
         return
-    first_at: float | None = None
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal first_at
         now = time.monotonic()
-        if first_at is None:
-            first_at = now
+        if heard.first is None:
+            heard.first, heard.at = number, now
             note("stopping: the last epoch is kept, workers and databases are being closed; once more to stop at once")
             raise Interrupted(number)
-        if now - first_at >= echo:
+        if now - heard.at >= echo:
             note("stopped at once; finished trials are kept")
             os._exit(128 + number)
 
@@ -75,7 +92,7 @@ def raise_at_first_signal(echo: float = ECHO) -> Generator[None]:
     for number in heeded:
         signal.signal(number, handle)
     try:
-        yield
+        yield heard
     finally:
         for number in heeded:
             signal.signal(number, before[number] or signal.SIG_DFL)

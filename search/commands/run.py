@@ -12,7 +12,7 @@ import typer
 from search.commands import options
 from search.commands.afterwards import command_line, front_so_far, resume_hint, summary
 from search.commands.failures import FAILED
-from search.commands.interrupts import exit_code, raise_at_first_signal
+from search.commands.interrupts import Heard, exit_code, raise_at_first_signal
 from search.commands.options import RUN, SEARCH, names
 from search.commands.output import note, put, put_json, put_tables
 from search.records.collector import import_for_good
@@ -263,9 +263,9 @@ def run_and_show(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool)
     """
     from search.report.tables import front_table
 
-    with _show_progress(quiet) as listener, raise_at_first_signal():
+    with _show_progress(quiet) as listener, raise_at_first_signal() as heard:
         sweep = begun(listener)
-        finished, code = _run_until_interrupted(sweep)
+        finished, code = _run_until_interrupted(sweep, heard)
     front = front_so_far(sweep) if finished is None else finished
     if front is not None and as_json:
         put_json(front.to_json())
@@ -296,11 +296,12 @@ def _show_progress(quiet: bool) -> Generator[Listener]:
             shown.close()
 
 
-def _run_until_interrupted(sweep: Sweep) -> tuple[Front | None, int]:
+def _run_until_interrupted(sweep: Sweep, heard: Heard) -> tuple[Front | None, int]:
     """Run a sweep.
 
     Args:
         sweep: The sweep.
+        heard: Which signals have come.
 
     Returns:
         The finished front and 0; ``None`` and the exit code if a signal came first.
@@ -311,7 +312,7 @@ def _run_until_interrupted(sweep: Sweep) -> tuple[Front | None, int]:
     try:
         return sweep.run(), 0
     except KeyboardInterrupt as interrupt:
-        return None, exit_code(interrupt)
+        return None, exit_code(interrupt, heard)
     except InputError:
         raise
     except Exception:

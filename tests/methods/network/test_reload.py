@@ -16,6 +16,7 @@ from tests.methods.cases import seeded
 from tests.methods.network import reload
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_another_process_gives_the_same_answers(tmp_path: Path) -> None:
     for place, (build, example) in enumerate(reload.CASES.values()):

@@ -248,6 +248,7 @@ def test_a_damaged_architecture_leaves_nothing_behind(store: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_folder_for_the_hub_is_written_and_nothing_sent(store: Path, tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     to = tmp_path / "small"

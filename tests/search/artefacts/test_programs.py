@@ -64,6 +64,7 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 def test_named_inputs_any_batch_and_files_that_answer_otherwise(tmp_path: Path) -> None:
     model = TwoInputs().eval()
     inputs = {"image": noise(6, 4), "age": noise(6, 2)}

@@ -41,6 +41,12 @@ def test_the_first_signal_ends_the_block_and_its_echo_does_not_break_the_end(
 
 def test_a_keyboard_interrupt_of_others_is_ctrl_c() -> None:
     assert exit_code(KeyboardInterrupt()) == 130
+    with pytest.raises(KeyboardInterrupt) as raised, raise_at_first_signal(echo=60) as heard:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Interrupted:
+            raise KeyboardInterrupt from None  # as Ray does
+    assert exit_code(raised.value, heard) == 143
 
 
 def test_the_second_signal_ends_the_process_whatever_it_is_doing() -> None:

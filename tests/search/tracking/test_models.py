@@ -63,6 +63,7 @@ def client(store: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{store}/mlflow.db")
 
 
+@pytest.mark.slow
 def test_members_of_the_front_load_by_mlflow_alone(store: Path, tmp_path: Path) -> None:
     files = StudyFiles.open(store, "kept")
     members = {member.trial: member for member in files.front().members}
@@ -190,6 +191,7 @@ for model, arrays in zip(asked[::2], asked[1::2]):
 )
 
 
+@pytest.mark.slow
 def test_networks_of_several_inputs_load_by_mlflow_alone(store: Path, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     image, age = torch.randn(6, 3, generator=draw), torch.randn(6, 2, generator=draw)

@@ -54,6 +54,7 @@ def test_a_trial_gives_the_same_in_a_process_of_its_own(setting: Setting, files:
     assert [{**r, "seconds": 0} for r in inside.history] == [{**r, "seconds": 0} for r in outside.history]
 
 
+@pytest.mark.slow
 def test_a_trial_that_ends_its_process_twice_is_failed(setting: Setting, files: StudyFiles, tmp_path: Path) -> None:
     said: list[str] = []
     outcome = run_isolated(setting, spec("Aborts"), files, say=said.append)
@@ -61,6 +62,7 @@ def test_a_trial_that_ends_its_process_twice_is_failed(setting: Setting, files: 
     assert attempts(tmp_path) == 2 and len(said) == 1
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_was_killed_runs_again(setting: Setting, files: StudyFiles, tmp_path: Path) -> None:
     said: list[str] = []
     assert run_isolated(setting, spec("KilledTwice"), files, retries=2, say=said.append).complete
@@ -73,6 +75,7 @@ def test_a_trial_whose_process_is_killed_too_often_is_lost(setting: Setting, fil
     assert outcome.state == "lost" and "lost 1 times (killed by SIGKILL" in str(outcome.error)
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_timed_out(setting: Setting, files: StudyFiles) -> None:
     outcome = run_isolated(setting, spec("Hangs"), files, timeout=2)
     assert (outcome.state, outcome.error) == ("timed_out", "the trial took longer than 2 s (--trial-timeout)")
