@@ -113,6 +113,7 @@ def test_the_card_calls_networks_of_several_inputs_as_they_are_called(exported: 
     assert "outputs = model(input_0, input_1)" in card_page(card)
 
 
+@pytest.mark.slow
 def test_a_network_that_onnx_cannot_hold_keeps_its_other_formats(store: Path, tmp_path: Path) -> None:
     arguments = ["export", "bessel", "--trial", "0", "--to", str(tmp_path / "d"), "--directory", str(store)]
     done = CliRunner().invoke(app, arguments, prog_name="paretoprune")

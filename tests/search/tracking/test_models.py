@@ -86,6 +86,7 @@ def test_members_of_the_front_load_by_mlflow_alone(store: Path, tmp_path: Path) 
     assert done.stdout == "the same\n", done.stderr
 
 
+@pytest.mark.slow
 def test_the_networks_are_beside_the_study_as_well(store: Path) -> None:
     files = StudyFiles.open(store, "kept")
     kept = sorted(path.name for path in (files.root / "networks").iterdir())
@@ -94,6 +95,7 @@ def test_the_networks_are_beside_the_study_as_well(store: Path) -> None:
     assert names == {"model.pt2", "card.json", "card.md"}
 
 
+@pytest.mark.slow
 def test_the_table_compares_trials_with_the_dense_network(store: Path) -> None:
     files = StudyFiles.open(store, "kept")
     runs = client(store).search_runs(["1"], "tags.sweep = 'kept'")
@@ -111,6 +113,7 @@ def test_the_table_compares_trials_with_the_dense_network(store: Path) -> None:
     assert not any("mlflow.runType" in run.data.tags for run in runs), "such runs open MLflow's other side"
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_logs_no_network_twice(store: Path) -> None:
     before = {model.model_id for model in client(store).search_logged_models(["1"])}
     Sweep.resume("kept", store).run()
@@ -118,6 +121,7 @@ def test_a_resumed_sweep_logs_no_network_twice(store: Path) -> None:
     assert len(client(store).search_runs(["1"], "tags.sweep = 'kept' and tags.kind = 'dense'")) == 1
 
 
+@pytest.mark.slow
 def test_a_network_is_registered_under_an_alias(store: Path) -> None:
     def call(*arguments: str) -> tuple[int, str, str]:
         done = CliRunner().invoke(app, ["export", "kept", *arguments, "--directory", str(store)])

@@ -45,6 +45,7 @@ def attempts(tmp_path: Path) -> int:
     return len((tmp_path / "count").read_text())
 
 
+@pytest.mark.slow
 def test_a_trial_gives_the_same_in_a_process_of_its_own(setting: Setting, files: StudyFiles, tmp_path: Path) -> None:
     here = StudyFiles(tmp_path / "here", "s")
     (here.root / "trials").mkdir(parents=True)
