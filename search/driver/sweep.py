@@ -6,10 +6,8 @@ Prepares (``search.driver.prepare``), runs (``search.study.schedule``, workers, 
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-import uuid
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -19,9 +17,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from search.driver.aim import study_parts
+from search.driver.begin_study import create_study_files, open_study, refuse_taken_name
 from search.driver.chance import chance_warning
 from search.driver.dense_setting import dense_setting
-from search.driver.doctor import describe_findings
 from search.driver.ending import Ending
 from search.driver.finish import finish_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
@@ -32,22 +30,18 @@ from search.driver.prepare import plan, require_same
 from search.driver.recorder import Recorder
 from search.driver.warm import load_earlier_trials
 from search.fronts.front import Front
-from search.objectives import load_objectives, task_objectives
+from search.objectives import load_objectives
 from search.records.collector import pause_collector
-from search.records.environment import versions
 from search.records.listener import Listener, NullListener
 from search.records.outcome import DenseRow
-from search.records.text import remove_credentials
 from search.report.listeners import choose_listener
 from search.store.files import find_full_disk_error
-from search.store.studies import StudyFiles, study_names
+from search.store.studies import StudyFiles
 from search.study.config import StudyConfig, places
 from search.study.config_file import move_places
 from search.study.opening import BEAT, is_shared
-from search.study.schedule import Schedule, lag_for
-from search.study.stored_studies import is_damaged, list_storage_studies, set_aside_damaged
-from search.study.study import Study
-from search.tasks.identity import study_identity
+from search.study.schedule import Schedule
+from search.study.stored_studies import set_aside_damaged
 from search.tasks.workload import Workload
 from search.tracking.away import Away, Elsewhere
 from search.tracking.run_store import RunStore
@@ -62,9 +56,6 @@ from spaces import InputError, Space
 
 SETTLED_AFTER = 2.0
 """Seconds after which the first trials run, and MLflow is opened: it would take from them what they need to begin."""
-
-JOINED_WITHIN = 60.0
-"""Seconds within which the driver that leads has made the study that another one joins."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +205,7 @@ class Sweep:
         with ExitStack() as stack:
             stack.callback(self._listener.close)
             if self._files is None and self.config.name is not None:
-                _refuse_taken(self.config, self.config.name)  # before anything is trained
+                refuse_taken_name(self.config, self.config.name)  # before anything is trained
             self._listener.stage("loading data and network")
             launch = stack.enter_context(self._launch or Launch(self.config.resources))
             pools = stack.enter_context(ExitStack())
@@ -246,7 +237,7 @@ class Sweep:
                 self._listener.warning(said)
             dense_seconds = time.perf_counter() - dense_began
             self._set_aside_damaged_database()
-            files = self._files = self._files or _create_files(planned, dense, pool.slots)
+            files = self._files = self._files or create_study_files(planned, dense, pool.slots)
             files.network = getattr(self._workload, "network", None)
             leads = self._take_part(files, stack)
             earlier = set(files.numbers())
@@ -267,7 +258,7 @@ class Sweep:
                 if (scale := front.scale_note()) is not None:
                     self._listener.warning(scale)
                 if lending is not None:
-                    lending.result()
+                    lending.exception()  # waits; what keeps workers from coming up is a warning of the exports
                     self._listener.stage("exporting the networks of the front")
                 exports = keep_networks(
                     files, planned.workload, front, tracker, self._listener, self.config.exports, pool
@@ -364,7 +355,7 @@ class Sweep:
             stack.callback(recorder.close)
             stack.callback(tracked_from.set)  # before that, which waits for MLflow
             lag, url = files.record()["lag"], study_url(self.config)
-            study = _study(files, url, leads)
+            study = open_study(files, url, leads)
             begun, space = files.config(), Space.from_json(files.record()["space"])
             earlier = load_earlier_trials(files.record().get("earlier", ()))
             maker, ladder = study_parts(planned, space, setting, dense, begun.trials, earlier)
@@ -486,89 +477,3 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
         return dense_setting(planned, heard.dense_epoch)[1]
     finally:
         heard.close()
-
-
-def _create_files(planned: Plan, dense: DenseRow, slots: int) -> StudyFiles:
-    """Make the study's folder; it holds all that the Optuna study is made from."""
-    config = planned.config
-    record = {
-        "id": uuid.uuid4().hex,
-        "dense": dense.to_json(),
-        "objectives": [objective.to_json() for objective in load_objectives(config.objectives, planned.workload.task)],
-        "metrics": [
-            objective.to_json() for objective in task_objectives(planned.workload.task).values() if objective.trained
-        ],
-        "identity": study_identity(planned.workload),
-        "task": planned.workload.identity(),
-        "space": planned.space.to_json(),
-        "first": planned.first,
-        "earlier": planned.earlier,
-        "lag": lag_for(slots),
-        "recipe": planned.recipe.model_dump(mode="json"),
-        "steps": planned.steps,
-        "diagnosis": describe_findings(planned.findings),
-        "versions": versions(),
-    }
-    while True:
-        name = config.name or _free_name(config, planned.workload.data.name)
-        files = StudyFiles(config.directory, name)
-        named = config.model_copy(update={"name": name})
-        try:
-            files.create({
-                "config": named.model_dump(mode="json") | places(config),
-                **record,
-            })
-        except InputError:
-            if config.name is not None:
-                raise
-            continue  # another unnamed sweep has just taken the number
-        return files
-
-
-def _study(files: StudyFiles, url: str, leads: bool) -> Study:
-    """Open the Optuna study of a folder; the driver that leads makes it if it is not there, or not there any more."""
-    config, record = files.config(), files.record()
-    until = time.monotonic() + JOINED_WITHIN
-    while (missing := files.name not in list_storage_studies(url)) and not leads:
-        if time.monotonic() > until:
-            raise InputError(
-                f"study {files.name!r} is being run by another process, but not over {remove_credentials(url)}; give "
-                "the --study-storage that the other one was given"
-            )
-        time.sleep(1.0)
-    return Study.open(
-        url,
-        files.name,
-        Space.from_json(record["space"]),
-        files.objectives(),
-        config.seed,
-        config.sampler,
-        config.trials,
-        record.get("first", ()),
-        record.get("id", ""),
-        new=missing,
-    )
-
-
-def _refuse_taken(config: StudyConfig, name: str) -> None:
-    url = study_url(config)
-    if name in study_names(config.directory):
-        how = "continue or join" if is_shared(url) else "continue"
-        raise InputError(f"study {name!r} exists; {how} it with `paretoprune resume {name}` or choose another --name")
-    if not is_damaged(url) and name in list_storage_studies(url):
-        where = f"storage {remove_credentials(url)}" if is_shared(url) else f"database in {config.directory}"
-        more = " --study-storage URL" if is_shared(url) else ""
-        raise InputError(
-            f"Optuna's {where} still has a study {name!r}, whose folder is gone; remove it with "
-            f"`paretoprune delete {name}{more}`, or choose another --name"
-        )
-
-
-def _free_name(config: StudyConfig, data: str) -> str:
-    """Number a study after its data and model."""
-    model = config.model.rpartition(":")[2]
-    both = model if model.startswith(data) else f"{data}-{model}"  # digits_resnet says it already
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", both).strip("-")[:60]
-    folders = (path.name for path in (config.directory / "studies").glob("*"))  # also such as are no studies
-    taken = {*folders, *list_storage_studies(study_url(config))}
-    return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n:03d}") not in taken)

@@ -16,14 +16,15 @@ from spaces import InputError
 class DriverFiles:
     """The drivers of one study.
 
-    Args:
+    A part of :class:`search.store.studies.StudyFiles`, which sets the attributes.
+
+    Attributes:
         root: The folder of the study.
         name: Name of the study, for messages.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.root = root
-        self.name = name
+    root: Path
+    name: str
 
     def lock(self) -> AbstractContextManager[object]:
         """Claim the study for this process until the context ends; a killed process lets go by itself.

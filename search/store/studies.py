@@ -45,8 +45,8 @@ class StudyFiles(TrialFiles, DriverFiles):
     """
 
     def __init__(self, directory: Path, name: str) -> None:
-        self.directory = resolve_path(directory)
-        super().__init__(self.directory / "studies" / name, name)
+        self.directory, self.name = resolve_path(directory), name
+        self.root = self.directory / "studies" / name
         self.network: nn.Module | None = None
 
     @classmethod

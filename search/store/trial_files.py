@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 class TrialFiles:
     """The trials of one study.
 
-    Args:
+    A part of :class:`search.store.studies.StudyFiles`, which sets the attributes.
+
+    Attributes:
         root: The folder of the study.
         name: Name of the study, for messages.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.root = root
-        self.name = name
+    root: Path
+    name: str
 
     def folder(self, number: int) -> Path:
         """Name the folder of a trial.

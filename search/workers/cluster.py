@@ -227,11 +227,13 @@ def describe_code(working_dir: str) -> dict[str, Any]:
     folder = resolve_path(Path(working_dir))
     if not folder.is_dir():
         raise InputError(f"working_dir {working_dir!r} is not a folder; give the one that holds your modules")
+    # Of the usual places of results and data sets, one that holds modules is no such place.
+    held_back = [f"/{name}/" for name in ("mlruns", "data") if not any((folder / name).glob("*.py"))]
     ours = [str(Path(spec.origin).parent) for name in PACKAGES if (spec := find_spec(name)) and spec.origin]
     return {
         "working_dir": str(folder),
         "py_modules": ours,
-        "excludes": ["/mlruns/", "/data/", "/.git/", "*.safetensors", "*.pt", "*.pt2", "*.onnx"],
+        "excludes": [*held_back, "/.git/", "*.safetensors", "*.pt", "*.pt2", "*.onnx"],
     }
 
 

@@ -56,6 +56,9 @@ def test_nodes_are_sent_every_module_of_ours_and_of_the_user_but_not_the_users_d
         return {name for name in zipfile.ZipFile(target).namelist() if not name.endswith("/")}
 
     assert sent(code["working_dir"], parent=False) == {"net.py", "mine/data/parts.py"}
+    assert "/data/" in code["excludes"]
+    (tmp_path / "data" / "loaders.py").touch()
+    assert "/data/" not in describe_code(str(tmp_path))["excludes"], "a package of the user's own"
     for folder in map(Path, code["py_modules"]):
         ours = {str(path.relative_to(folder.parent)) for path in folder.rglob("*.py")}
         assert sent(str(folder), parent=True) >= ours
