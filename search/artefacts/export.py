@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ INPUTS = "inputs.safetensors"
 UNVERIFIED = "unverified"
 """What is put into the name of a file whose answers are not the network's."""
 
-Spread = Callable[[Callable[[Mapping[int, Path]], None], Mapping[int, Path]], None]
+Spread = Callable[[Callable[[Mapping[int, Path]], float], Mapping[int, Path]], None]
 """Has a function called on parts of the folders to make."""
 
 
@@ -139,11 +140,25 @@ def export_front(
     return [read_json(to / "card.json") for to in wanted.values()]
 
 
-def _export_part(files: StudyFiles, formats: Sequence[str], folders: Mapping[int, Path]) -> None:
+def prepare_exports(formats: Sequence[str]) -> None:
+    """Import what exports need before there is anything to export.
+
+    Args:
+        formats: Names in :data:`search.records.formats.FORMATS`.
+    """
+    from search.artefacts.programs import import_exporters
+
+    import_exporters("onnx" in formats)
+
+
+def _export_part(files: StudyFiles, formats: Sequence[str], folders: Mapping[int, Path]) -> float:
+    """Export some networks; return the seconds that it took."""
+    began = time.perf_counter()
     export_members(files, folders, formats, measure=False)
+    return time.perf_counter() - began
 
 
-def _do_here(work: Callable[[Mapping[int, Path]], None], folders: Mapping[int, Path]) -> None:
+def _do_here(work: Callable[[Mapping[int, Path]], float], folders: Mapping[int, Path]) -> None:
     work(folders)
 
 

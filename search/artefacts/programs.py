@@ -11,7 +11,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -110,11 +110,33 @@ def write_onnx(captured: Captured, path: Path) -> None:
         raise NotExportable(f"{error.name} is not installed; `pip install onnx onnxscript onnxruntime`") from error
     try:
         with _silence_exporter():
-            graph: Any = torch.onnx.export(captured.program, dynamo=True, verbose=False)
-            graph.save(str(path))
+            _translate(captured).save(str(path))
     except Exception as error:  # operations without a counterpart end in many ways
         path.unlink(missing_ok=True)
         raise NotExportable(f"torch.onnx: {_obstacle(error)}") from error
+
+
+def import_exporters(onnx: bool) -> None:
+    """Import what writing programs needs: much of it is imported only when a network is captured, so one of a layer is.
+
+    Starts no thread, so that the process can be forked.
+
+    Args:
+        onnx: Whether graphs are to be written, too.
+    """
+    with suppress(ImportError):
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = 0  # torch's captures open bars of it, the first of which starts a thread
+    with suppress(NotExportable, ImportError):  # what is in the way is said of each network that is to be exported
+        captured = capture(nn.Linear(1, 1).eval(), torch.zeros(2, 1))
+        if onnx:
+            with _silence_exporter():
+                _translate(captured)
+
+
+def _translate(captured: Captured) -> Any:
+    return torch.onnx.export(captured.program, dynamo=True, verbose=False)
 
 
 def _call(inputs: Inputs) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

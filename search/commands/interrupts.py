@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -17,6 +18,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ECHO = 1.0
 """Seconds after a signal in which another one is an echo of it: terminals and wrappers both pass Ctrl-C on."""
+
+AGAIN = 0.02
+"""Seconds after which a signal that was put off is heard again."""
+
+UNINTERRUPTED = ("<frozen importlib", f"{os.sep}sqlalchemy{os.sep}")
+"""Where an exception from outside does harm, by parts of file names: an import keeps a lock for good, for which every
+later import waits; a database's connections report it with a traceback, and may swallow it."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -38,10 +46,12 @@ class Heard:
     Attributes:
         first: The first one; ``None`` before it.
         at: When it came, in seconds of the monotonic clock.
+        is_put_off: It came where an exception does harm, and has been sent again.
     """
 
     first: int | None = None
     at: float = 0.0
+    is_put_off: bool = False
 
 
 def exit_code(interrupt: KeyboardInterrupt, heard: Heard | None = None) -> int:
@@ -65,6 +75,8 @@ def raise_at_first_signal(echo: float = ECHO) -> Generator[Heard]:
     """Raise :class:`Interrupted` at the first signal of the block; at the next one end the process at once.
 
     Signals that the caller has set to be ignored stay ignored: a job in the background of a shell, or under nohup.
+    Once a signal has come the process is about to end: later ones are heard as second ones after the block, too, and
+    not at all while the interpreter ends, so that the exit code stays that of the first.
 
     Args:
         echo: Seconds after the first signal in which others are not heard.
@@ -82,10 +94,23 @@ def raise_at_first_signal(echo: float = ECHO) -> Generator[Heard]:
         if heard.first is None:
             heard.first, heard.at = number, now
             note("stopping: the last epoch is kept, workers and databases are being closed; once more to stop at once")
-            raise Interrupted(number)
-        if now - heard.at >= echo:
+            raise_where_safe(number, frame)
+        elif heard.is_put_off:
+            raise_where_safe(heard.first, frame)
+        elif now - heard.at >= echo:
             note("stopped at once; finished trials are kept")
             os._exit(128 + number)
+
+    def raise_where_safe(number: int, frame: FrameType | None) -> None:
+        heard.is_put_off = False
+        if not _is_uninterrupted(frame):
+            raise Interrupted(number)
+        threading.Thread(target=send_again, args=(number,), daemon=True).start()
+
+    def send_again(number: int) -> None:
+        time.sleep(AGAIN)
+        heard.is_put_off = True
+        os.kill(os.getpid(), number)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heeded = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
@@ -94,5 +119,22 @@ def raise_at_first_signal(echo: float = ECHO) -> Generator[Heard]:
     try:
         yield heard
     finally:
-        for number in heeded:
-            signal.signal(number, before[number] or signal.SIG_DFL)
+        if heard.first is None:
+            for number in heeded:
+                signal.signal(number, before[number] or signal.SIG_DFL)
+        else:
+            atexit.register(_ignore, heeded)
+
+
+def _is_uninterrupted(frame: FrameType | None) -> bool:
+    """Say whether the program is where an exception from outside does harm."""
+    while frame is not None:
+        if any(part in frame.f_code.co_filename for part in UNINTERRUPTED):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _ignore(numbers: Iterable[int]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)

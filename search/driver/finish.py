@@ -18,8 +18,8 @@ from search.tasks.workload import Workload
 from search.trials.trial import Setting
 
 
-def finish_front(files: StudyFiles, workload: Workload, setting: Setting) -> tuple[Front, dict[str, Path]]:
-    """Test the members of the front and the dense network, write the front in every form.
+def evaluate_front(files: StudyFiles, workload: Workload, setting: Setting) -> Front:
+    """Test the members of the front and the dense network.
 
     Args:
         files: The study's files.
@@ -27,7 +27,7 @@ def finish_front(files: StudyFiles, workload: Workload, setting: Setting) -> tup
         setting: Holds the dense network.
 
     Returns:
-        The front with the metrics on the test set, and its files by name.
+        The front with the metrics on the test set.
     """
     front = files.front()
     tested = files.read_tested()
@@ -37,13 +37,25 @@ def finish_front(files: StudyFiles, workload: Workload, setting: Setting) -> tup
         if str(member.trial) not in tested:
             tested[str(member.trial)] = measure_quality(member.model(), workload.data.test, setting.task)
     files.write_tested(tested)
-    front = files.front()
+    return files.front()
+
+
+def draw_front(files: StudyFiles, front: Front) -> dict[str, Path]:
+    """Write a front in every form.
+
+    Args:
+        files: The study's files.
+        front: The front.
+
+    Returns:
+        Its files by name.
+    """
     paths = {f"front.{suffix}": files.root / f"front.{suffix}" for suffix in ("json", "csv", "png", "html")}
     write_json(paths["front.json"], front.to_json())
     write_atomically(paths["front.csv"], front.to_csv())
     save_front(front, paths["front.png"])
     save_front(front, paths["front.html"])
-    return front, paths
+    return paths
 
 
 def ranks(front: Front) -> dict[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -29,7 +28,7 @@ from search.tasks.workload import Workload
 from search.tracking.away import Away
 from search.tracking.models import ModelSource
 from search.tracking.tracker import Tracker
-from search.workers.pool import LendingPool, Pool
+from search.workers.lender import Lender
 from spaces import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +47,8 @@ def keep_networks(
     tracker: Tracker | Away,
     listener: Listener,
     formats: Sequence[str],
-    pool: Pool,
+    lender: Lender | None = None,
+    several: int = 1,
 ) -> float:
     """Export the networks of a front, and log those that run anywhere as MLflow's models.
 
@@ -61,10 +61,11 @@ def keep_networks(
         tracker: Where models are logged.
         listener: Hears of what could not be exported.
         formats: Names in ``search.records.formats.FORMATS``; none keeps nothing.
-        pool: Its workers, where it lends them, share the work.
+        lender: Does the work; ``None`` does it in this process.
+        several: How many parts of it are done at a time.
 
     Returns:
-        Seconds that workers, or this process, spent on it.
+        Seconds that processes spent on it, all together.
     """
     tests = {member.trial: member_tests(front, member) for member in front.members}
     tracker.log_tests({number: metrics for number, metrics in tests.items() if metrics})
@@ -74,11 +75,9 @@ def keep_networks(
         return 0.0
     spent: list[float] = []
 
-    def spread(part: Callable[[Mapping[int, Path]], None], folders: Mapping[int, Path]) -> None:
-        several = pool.slots if isinstance(pool, LendingPool) else 1
+    def spread(part: Callable[[Mapping[int, Path]], float], folders: Mapping[int, Path]) -> None:
         parts = [dict(islice(folders.items(), first, None, several)) for first in range(min(several, len(folders)))]
-        timed = partial(_seconds, part)
-        spent.extend(pool.spread(timed, parts) if isinstance(pool, LendingPool) else map(timed, parts))
+        spent.extend(map(part, parts) if lender is None else lender.spread(part, parts))
 
     try:
         cards = export_front(files, [member.trial for member in front.members], formats, spread)
@@ -93,13 +92,6 @@ def keep_networks(
         if any(card["formats"].get(name, {}).get("verified") for name in ("pt2", "onnx")):
             tracker.log_model(card["trial"], model_source(files, members[card["trial"]]))
     return sum(spent)
-
-
-def _seconds(work: Callable[[Mapping[int, Path]], None], part: Mapping[int, Path]) -> float:
-    """Do a part of the work, and say how long it took."""
-    began = time.perf_counter()
-    work(part)
-    return time.perf_counter() - began
 
 
 def add_quantised(files: StudyFiles, folders: Sequence[Path]) -> list[dict[str, Any]]:

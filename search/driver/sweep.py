@@ -6,6 +6,7 @@ Prepares (``search.driver.prepare``), runs (``search.study.schedule``, workers, 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Generator, Mapping
@@ -16,12 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from search.artefacts.export import prepare_exports
 from search.driver.aim import study_parts
 from search.driver.begin_study import create_study_files, open_study, refuse_taken_name
 from search.driver.chance import chance_warning
 from search.driver.dense_setting import dense_setting
 from search.driver.ending import Ending
-from search.driver.finish import finish_front, knee_numbers, note, ranks
+from search.driver.finish import draw_front, evaluate_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
 from search.driver.keeping import study_url
 from search.driver.networks import keep_networks
@@ -39,7 +41,7 @@ from search.store.files import find_full_disk_error
 from search.store.studies import StudyFiles
 from search.study.config import StudyConfig, places
 from search.study.config_file import move_places
-from search.study.opening import BEAT, is_shared
+from search.study.opening import BEAT, import_storages, is_shared
 from search.study.schedule import Schedule
 from search.study.stored_studies import set_aside_damaged
 from search.tasks.workload import Workload
@@ -49,13 +51,14 @@ from search.tracking.tracker import Tracker
 from search.trials.trial import Setting
 from search.workers.finish import ended_leg, stop_paused
 from search.workers.launch import Launch
-from search.workers.pool import LendingPool, Pool, open_pool
+from search.workers.lender import Lender
+from search.workers.pool import Pool, open_pool
 from search.workers.progress import watch_progress
 from search.workers.shared import SharedSchedule
 from spaces import InputError, Space
 
 SETTLED_AFTER = 2.0
-"""Seconds after which the first trials run, and MLflow is opened: it would take from them what they need to begin."""
+"""Seconds after which the first trials run, and others begin: they would take from them what they need to begin."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ class Sweep:
             self._listener.stage("loading data and network")
             launch = stack.enter_context(self._launch or Launch(self.config.resources))
             pools = stack.enter_context(ExitStack())
-            threads = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="begin"))
+            threads = stack.enter_context(ThreadPoolExecutor(3, thread_name_prefix="beside"))
             with pause_collector():  # much is imported here
                 planned = self.plan()
             for warning in planned.warnings:
@@ -226,6 +229,7 @@ class Sweep:
                 opening.result()
             launch.wait()  # what it failed with is raised here
             pool = pools.enter_context(open_pool(self.config.resources, planned.gpus_per_trial, self._listener.warning))
+            importing = threads.submit(import_storages)
             self._listener.stage("dense network")
             dense_began = time.perf_counter()
             known = None if self._files is None else self._files.dense().latency
@@ -236,6 +240,7 @@ class Sweep:
             ):
                 self._listener.warning(said)
             dense_seconds = time.perf_counter() - dense_began
+            importing.result()
             self._set_aside_damaged_database()
             files = self._files = self._files or create_study_files(planned, dense, pool.slots)
             files.network = getattr(self._workload, "network", None)
@@ -244,27 +249,29 @@ class Sweep:
             tracked = threads.submit(self._begin_mirror if leads else _stand_aside, opening, files, dense)
             stack.callback(self._deliver, tracked)
             with _ended(tracked, tracked_from):
-                own = self._trials(pool, files, planned, setting, dense, tracked, leads, tracked_from)
+                several = min(pool.slots, (os.cpu_count() or 1) // self.config.resources.cpus_per_trial)
+                lender = None
+                if leads and several > 1 and self.config.exports:
+                    lender = stack.enter_context(Lender(partial(prepare_exports, self.config.exports)))
+                own = self._trials(pool, files, planned, setting, dense, tracked, leads, tracked_from, lender)
                 if not leads:
                     busy = {"trials": own, "dense": dense_seconds * pool.slots, "exports": 0.0}
                     self.summary = Summary(time.perf_counter() - began, pool.slots, busy, {})
                     return files.front(), False
-                # While this process draws, workers begin to import what exports need, or end: either takes seconds.
-                lending = threads.submit(_start_lent, pool) if self.config.exports else None
-                leaving = None if self.config.exports else threads.submit(_leave, pools, launch)
+                leaving = threads.submit(_leave, pools, launch)  # Ray takes seconds to end
                 self._listener.stage("testing and drawing the front")
-                front, paths = finish_front(files, planned.workload, setting)
+                front = evaluate_front(files, planned.workload, setting)
+                drawing = threads.submit(draw_front, files, front)
                 tracker = tracked.result()
                 if (scale := front.scale_note()) is not None:
                     self._listener.warning(scale)
-                if lending is not None:
-                    lending.exception()  # waits; what keeps workers from coming up is a warning of the exports
+                if self.config.exports:
                     self._listener.stage("exporting the networks of the front")
                 exports = keep_networks(
-                    files, planned.workload, front, tracker, self._listener, self.config.exports, pool
+                    files, planned.workload, front, tracker, self._listener, self.config.exports, lender, several
                 )
-                leaving = leaving or threads.submit(_leave, pools, launch)
                 tracker.log_dense(front.dense)
+                paths = drawing.result()
                 trials = own or sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
                 # While the dense network trains there is no trial that a worker could run.
                 busy = {"trials": trials, "dense": dense_seconds * pool.slots, "exports": exports}
@@ -347,6 +354,7 @@ class Sweep:
         tracker: Future[Tracker | Away],
         leads: bool,
         tracked_from: threading.Event,
+        lender: Lender | None,
     ) -> float:
         """Run every trial that is not finished; return the seconds of those that this driver ran beside others."""
         total, wanted = self.config.trials, load_objectives(self.config.objectives, setting.task)
@@ -399,7 +407,7 @@ class Sweep:
                 schedule = Schedule(*made)
             if not schedule.done:
                 with watch_progress(files, self._listener):
-                    settled = threading.Timer(SETTLED_AFTER, tracked_from.set)
+                    settled = threading.Timer(SETTLED_AFTER, _begin_beside, (tracked_from, lender))
                     stack.callback(settled.cancel)
                     settled.start()
                     pool.run(schedule, setting, files, recorder.record_start)
@@ -432,14 +440,11 @@ def _stand_aside(opening: Future[Tracker | Away], files: StudyFiles, dense: Dens
     return Elsewhere(tracker.store)
 
 
-def _start_lent(pool: Pool) -> None:
-    """Have the workers that a pool lends come up: the processes of trials have ended."""
-    if isinstance(pool, LendingPool):
-        pool.spread(_do_nothing, range(pool.slots))
-
-
-def _do_nothing(part: int) -> None:
-    """Do nothing, in a process that is up by then."""
+def _begin_beside(tracked_from: threading.Event, lender: Lender | None) -> None:
+    """Begin what is needed when the trials have ended, or by then: it goes on beside them."""
+    tracked_from.set()
+    if lender is not None:
+        lender.start()
 
 
 def _leave(pools: ExitStack, launch: Launch) -> None:

@@ -90,6 +90,14 @@ def open_storage(url: str, often: bool = False) -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
 
 
+def import_storages() -> None:
+    """Import what storages need, which Optuna does only when one is opened; a thread can do so while others compute."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = optuna.storages.RDBStorage("sqlite://")
+    storage.remove_session()
+    storage.engine.dispose()
+
+
 def _open_server(url: str, often: bool) -> optuna.storages.RDBStorage:
     """Open a storage on a server; its tables are made by one process."""
     from sqlalchemy import create_engine, text

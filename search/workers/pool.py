@@ -8,9 +8,9 @@ beside running: a trial's files are on disk before the schedule hears of it, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from methods.contract.named import load_named
 from search.records.trial_spec import TrialSpec
@@ -19,9 +19,6 @@ from search.study.config import EXECUTOR_GROUP, EXECUTORS, Resources
 from search.study.schedule import Schedule
 from search.trials.trial import Setting
 from spaces import InputError
-
-Part = TypeVar("Part")
-Done = TypeVar("Done")
 
 
 @runtime_checkable
@@ -45,22 +42,6 @@ class Pool(Protocol):
             setting: What all trials share; it can be pickled.
             files: Where each finished trial is written before anything is told.
             on_started: Called when a trial begins.
-        """
-
-
-@runtime_checkable
-class LendingPool(Pool, Protocol):
-    """A pool whose workers can do other work than trials."""
-
-    def spread(self, function: Callable[[Part], Done], parts: Sequence[Part]) -> list[Done]:
-        """Do other work while no trial runs.
-
-        Args:
-            function: Does one part; it can be pickled.
-            parts: The parts.
-
-        Returns:
-            What came of each, in order.
         """
 
 

@@ -15,14 +15,13 @@ import shutil
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cloudpickle
-import ray
 import ray.exceptions
 from ray import tune
 from ray.tune.execution import class_cache
@@ -42,9 +41,6 @@ from search.workers.cluster import cluster_address, is_running, named_error, sta
 from search.workers.finish import ended_leg, finish_trial, time_limit, write_failure
 from search.workers.parcels import Parcel, Storage, pack, scratch_files, unpack
 from spaces import InputError
-
-Part = TypeVar("Part")
-Done = TypeVar("Done")
 
 
 @contextmanager
@@ -192,33 +188,6 @@ class RayPool:
             shutil.rmtree(scratch, ignore_errors=True)
         if searcher.failure is not None:
             raise searcher.failure
-
-    def spread(self, function: Callable[[Part], Done], parts: Sequence[Part]) -> list[Done]:
-        """Do other work than trials on the workers of this machine, when no trial runs.
-
-        Args:
-            function: Does one part; it can be pickled.
-            parts: The parts, about one for each slot.
-
-        Returns:
-            What came of each, in order. What a part raises is raised here.
-
-        Raises:
-            RunError: If a worker dies.
-        """
-        if self._of_cluster or self.slots < 2 or len(parts) < 2:  # elsewhere, what the parts name may not be there
-            return [function(part) for part in parts]
-        task: Any = ray.remote(num_cpus=self._demand["cpu"], max_retries=0)(_call)
-        try:
-            return list(ray.get([task.remote(function, part) for part in parts]))
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        except ray.exceptions.RayError as error:
-            raise RunError(f"a worker was lost: {named_error(error)}") from error
-
-
-def _call(function: Callable[[Part], Done], part: Part) -> Done:
-    return function(part)
 
 
 def _use_workers_started_ahead() -> None:

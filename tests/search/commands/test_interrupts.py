@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,33 @@ def test_the_old_handlers_are_back_afterwards() -> None:
     with raise_at_first_signal():
         assert all(signal.getsignal(n) is not old for n, old in zip(SIGNALS, before, strict=True))
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_after_a_signal_the_exit_code_stays_until_the_process_has_ended() -> None:
+    program = (
+        "import atexit, signal, sys; from search.commands.interrupts import Interrupted, raise_at_first_signal\n"
+        "atexit.register(signal.raise_signal, signal.SIGTERM)\n"
+        "try:\n"
+        "    with raise_at_first_signal(echo=60): signal.raise_signal(signal.SIGTERM)\n"
+        "except Interrupted:\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    atexit.register(signal.raise_signal, signal.SIGTERM)\n"
+        "    sys.exit(143)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143 and "Traceback" not in done.stderr
+
+
+def test_a_signal_in_the_middle_of_an_import_is_heard_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "interrupted_in_the_middle.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGTERM)\ntime.sleep(0.1)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Interrupted) as raised, raise_at_first_signal(echo=60):
+        module = importlib.import_module("interrupted_in_the_middle")
+        assert module.whole
+        signal.pause()
+    assert raised.value.number == signal.SIGTERM
 
 
 def test_what_the_caller_ignores_stays_ignored_and_the_others_are_heard() -> None:
