@@ -399,6 +399,30 @@ def test_rounds_without_steps_lead_to_the_same_size() -> None:
         assert target - 0.01 < prune_wide(sparsity=target, **settings, rounds=4).extra["flops_share"] <= target
 
 
+def test_layers_keep_three_parts_between_rounds() -> None:
+    """A side that would be multiplied out with the core in the end is not rotated in vain before it."""
+    conv = cases.seeded(lambda: nn.Conv2d(6, 8, 3, padding=1)).double()
+    shapes = survey(nn.Sequential(conv, nn.Flatten()), torch.zeros(1, 6, 5, 5).double()).shapes
+    basis = eigenbases({"0": Factors(torch.eye(6).double()[None], torch.eye(8).double()[None], 1)})["0"]
+    theta = damage(blocks(core_of(conv).weight, 1), basis)
+    analysis = {"0.columns": basis.inputs, "0.rows": basis.outputs, "0.damage": theta}
+    space = Eigenspace(nn.Sequential(conv), shapes, analysis, Forms("cheapest"), rest=0)
+    last = space.describe_choice([5, 2])["0"]
+    assert last.form.segments == (2, 1) and (last.columns, last.rows) == (6, 2), "inputs are multiplied out: all stay"
+    between = space.describe_choice([5, 2], final=False)["0"]
+    assert (between.columns, between.rows) == (5, 2)
+    assert between.damage == pytest.approx(float(theta.sum() - _keep_best(theta, 5, 2)), rel=1e-12)
+    core = core_of(space.rewrite_in_three_parts({"0": between}).get_submodule("0"))
+    assert tuple(core.weight.shape[:2]) == (2, 5)
+
+
+def _keep_best(theta: Tensor, columns: int, rows: int) -> Tensor:
+    """Add up what is left in the costliest columns and rows."""
+    table = theta[0]
+    chosen = table[table.sum(1).topk(rows).indices]
+    return chosen[:, table.sum(0).topk(columns).indices].sum()
+
+
 def test_separable_cores_are_depthwise() -> None:
     pruned = prune_wide(sparsity=0.2, separable=True, cp_rank_frac=0.5, als_iters=3)
     assert 0.19 < pruned.extra["flops_share"] <= 0.2
@@ -623,3 +647,4 @@ def test_a_directions_price_is_what_its_removal_saves() -> None:
     assert row == 6 * 9 * 25 + 20 * 25
     assert _divisors(shape, found, "per_param") == (6 + 20 * 9, 6 * 9 + 20)
     assert _divisors(shape, found, "none") == (1.0, 1.0)
+    assert _divisors(shape, replace(found, kept_damage=torch.arange(21 * 7).view(21, 7)), "layer_sum") == (146, 146)

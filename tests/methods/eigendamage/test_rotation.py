@@ -352,6 +352,16 @@ def test_separable_form_is_what_was_decomposed(stride: int, groups: int) -> None
     assert float(separated.missed.sum() / found.core.square().sum()) == pytest.approx(error**2)
 
 
+def test_a_separable_core_has_the_share_of_channels_and_loses_directions_on_both_sides() -> None:
+    shape = Shape(8, 8, 1, 9, 64, 64, bias=False, depth=0.0)
+    for share, columns, rows, rank in ((0.5, 8, 6, 3), (0.25, 2, 8, 1), (0.25, 1, 1, 1), (1.0, 5, 7, 5)):
+        form = Forms("cheapest", share).choose_best(shape, columns, rows)
+        assert form.rank == rank
+        # 1x1 from 8 channels to the rank, 9 weights for each channel of it, 1x1 to 8 channels; 64 positions each.
+        assert form.cost.flops == 64 * (8 * rank + 9 * rank + rank * 8)
+        assert form.segments == (1, 1, 1), "both sides lose directions: neither is multiplied out with the core"
+
+
 def test_linear_layers_are_not_separable() -> None:
     module = layer(lambda: nn.Linear(4, 4))
     found = parts(module, make_orthogonal(1, 4, 0), make_orthogonal(1, 4, 1))
