@@ -22,15 +22,17 @@ from methods.contract.task import Task
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
 from methods.curvature.second_moments import collect_second_moments
-from methods.eigendamage.directions import Ranking, limit_ranking, scale_scores
+from methods.eigendamage.directions import Ranking, limit_ranking
 from methods.eigendamage.kronecker import Basis, Directions, damage, directions, eigenbases, predict_from_variances
+from methods.eigendamage.marginal import find_marginal_scores
 from methods.eigendamage.rotation import Parts, build_three_parts, core_name, core_of, parts, rotations
 from methods.eigendamage.rotation_cost import Form, Forms, Shape
 from methods.eigendamage.separable import Separated, separable
 from methods.network.chains import blocks, groups_of, realise
 
-ScoreNorm = Literal["none", "layer_sum", "per_mac", "per_param"]
-"""What scores of directions are divided by before layers are compared."""
+ScoreNorm = Literal["none", "layer_sum", "per_mac", "per_param", "marginal"]
+"""What scores of directions are divided by before layers are compared; ``"marginal"`` is ``"per_mac"`` with what a
+direction costs and saves when it is the next to go."""
 
 
 def analyse(
@@ -170,14 +172,10 @@ class Eigenspace:
         """
         ranked = []
         for name, shape in self.shapes.items():
-            found = self._directions[name]
             step = shape.step(round_to)
-            sides = (found.column_scores, shape.columns), (found.row_scores, shape.rows)
-            for (scores, size), price in zip(sides, _divisors(shape, found, norm), strict=True):
-                values = tuple(scores.tolist())
-                ranked.append(
-                    scale_scores(Ranking(values, min(limit_ranking(size, limit), len(values)), step), 1 / price)
-                )
+            sizes = shape.columns, shape.rows
+            for scores, size in zip(_compare(shape, self._directions[name], norm), sizes, strict=True):
+                ranked.append(Ranking(scores, min(limit_ranking(size, limit), len(scores)), step))
         return ranked
 
     def flops(self, choice: Sequence[int]) -> int:
@@ -332,6 +330,19 @@ def _take_first(basis: Tensor, order: Tensor, kept: int) -> Tensor:
     """Take the first directions of every group: ``[groups, n, kept]``."""
     index = order[:, None, :kept].expand(-1, basis.shape[1], -1)
     return basis.gather(2, index)
+
+
+def _compare(shape: Shape, found: Directions, norm: ScoreNorm) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the scores of input and output directions in a unit that all layers share, each descending."""
+    if norm == "marginal":
+        return find_marginal_scores(found, lambda columns, rows: _count_flops(shape, columns, rows))
+    column, row = _divisors(shape, found, norm)
+    return tuple((found.column_scores * (1 / column)).tolist()), tuple((found.row_scores * (1 / row)).tolist())
+
+
+def _count_flops(shape: Shape, columns: int, rows: int) -> int:
+    """Count the multiply-accumulates of three parts."""
+    return shape.realisation_costs(columns, rows)[1, 1, 1].flops
 
 
 def _divisors(shape: Shape, found: Directions, norm: ScoreNorm) -> tuple[float, float]:

@@ -101,7 +101,8 @@ class EigenDamage(Method):
             (``"per_layer"``); with ratios by stage or layer there is no threshold.
         ratio_limit: Largest share that goes on one side of one layer.
         score_norm: What damages are divided by before layers compete: nothing (the authors), the damage of the whole
-            layer, or the multiply-accumulates or parameters that go with the direction.
+            layer, the multiply-accumulates or parameters that go with the direction, or (``"marginal"``) what is lost
+            by the multiply-accumulates that are saved when it is the next to go; in weight space that is ``"per_mac"``.
         fisher_type: Targets drawn from the network's own predictions (``"mc"``; of a classifier labels from its
             softmax), all outcomes weighted by them (``"exact"``), or the data's targets (``"empirical"``).
         fisher_samples: Training examples looked at, at most all of them once.
@@ -191,7 +192,7 @@ class EigenDamage(Method):
         own: dict[str, Parameter] = {
             "variant": Categorical((*MEASURED, *SURGERY), default="eigendamage"),
             "selection": Categorical(("global", "per_layer"), default="per_layer"),
-            "score_norm": Categorical(("none", "layer_sum", "per_mac", "per_param"), default="per_mac"),
+            "score_norm": Categorical(("none", "layer_sum", "per_mac", "per_param", "marginal"), default="per_mac"),
             "ratio_limit": Real(0.5, 0.97, default=0.95),
             "fisher_type": Categorical(("mc", "exact", "empirical"), default="mc"),
             "fisher_samples": Categorical((512, 2048, 8192, 32768), default=2048),

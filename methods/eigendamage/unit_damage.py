@@ -124,7 +124,7 @@ def unit_rankings(
 
 def _prices(model: nn.Module, groups: Sequence[ChannelGroup], cost: CostModel, norm: ScoreNorm) -> dict[str, float]:
     """Return what goes with one unit of each group of the dense network."""
-    if norm == "per_mac":
+    if norm in ("per_mac", "marginal"):  # what a unit saves later depends on other groups, too
         return {group.name: float(cost.dense - cost.flops({group.name: group.channels - 1})) for group in groups}
     prices = dict.fromkeys((group.name for group in groups), 1.0)
     if norm == "per_param":
