@@ -22,6 +22,9 @@ ECHO = 1.0
 AGAIN = 0.02
 """Seconds after which a signal that was put off is heard again."""
 
+NOTED_WITHIN = 0.005
+"""Seconds within which the thread that notes signals gets its turn."""
+
 UNINTERRUPTED = ("<frozen importlib", f"{os.sep}sqlalchemy{os.sep}")
 """Where an exception from outside does harm, by parts of file names: an import keeps a lock for good, for which every
 later import waits; a database's connections report it with a traceback, and may swallow it."""
@@ -52,6 +55,32 @@ class Heard:
     first: int | None = None
     at: float = 0.0
     is_put_off: bool = False
+
+
+class _Arrivals:
+    """Notes when signals come: Python calls their handlers later, after a call of Ray's by up to a second."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._note, name="signals", daemon=True).start()
+
+    def _note(self) -> None:
+        while os.read(self._reader, 64):
+            self._last = time.monotonic()
+        os.close(self._reader)
+
+    def last(self) -> float:
+        """Say when the last signal came, in seconds of the monotonic clock."""
+        time.sleep(NOTED_WITHIN)
+        return time.monotonic() if self._last is None else self._last
+
+    def close(self) -> None:
+        """Note no more."""
+        signal.set_wakeup_fd(self._before)
+        os.close(self._writer)
 
 
 def exit_code(interrupt: KeyboardInterrupt, heard: Heard | None = None) -> int:
@@ -88,16 +117,16 @@ def raise_at_first_signal(echo: float = ECHO) -> Generator[Heard]:
     if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
         yield heard
         return
+    arrivals = _Arrivals()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
         if heard.first is None:
-            heard.first, heard.at = number, now
+            heard.first, heard.at = number, arrivals.last()
             note("stopping: the last epoch is kept, workers and databases are being closed; once more to stop at once")
             raise_where_safe(number, frame)
         elif heard.is_put_off:
             raise_where_safe(heard.first, frame)
-        elif now - heard.at >= echo:
+        elif arrivals.last() - heard.at >= echo:
             note("stopped at once; finished trials are kept")
             os._exit(128 + number)
 
@@ -122,6 +151,7 @@ def raise_at_first_signal(echo: float = ECHO) -> Generator[Heard]:
         if heard.first is None:
             for number in heeded:
                 signal.signal(number, before[number] or signal.SIG_DFL)
+            arrivals.close()
         else:
             atexit.register(_ignore, heeded)
 

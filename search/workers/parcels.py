@@ -98,17 +98,20 @@ class Storage:
         """Try it.
 
         Raises:
-            InputError: If nothing can be written there.
+            InputError: If nothing can be written there, or its bucket does not exist.
         """
-        path = self._path("probe")
+        path, bucket = self._path("probe"), self._root.partition("/")[0]
+        public = remove_credentials(self._address)
         try:
-            self._system.makedirs(self._root, exist_ok=True)
-            self._system.pipe_file(path, b"paretoprune")
-            self._system.rm_file(path)
+            is_missing = bool(bucket) and not self._system.exists(bucket)
+            if not is_missing:
+                self._system.makedirs(self._root, exist_ok=True)
+                self._system.pipe_file(path, b"paretoprune")
+                self._system.rm_file(path)
         except Exception as error:  # every file system of fsspec raises errors of its own
-            raise InputError(
-                f"storage {remove_credentials(self._address)!r} cannot be written: {shorten_error(error)}"
-            ) from error
+            raise InputError(f"storage {public!r} cannot be written: {shorten_error(error)}") from error
+        if is_missing:  # to make a folder in it would make it, whoever mistyped it
+            raise InputError(f"storage {public!r}: there is no bucket {bucket!r}; make it, or correct its name")
 
     def send(self, files: StudyFiles, number: int) -> None:
         """Copy a finished trial into the storage.

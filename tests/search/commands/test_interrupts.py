@@ -70,6 +70,23 @@ def test_the_old_handlers_are_back_afterwards() -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+def test_an_echo_is_known_by_when_it_came_and_not_by_when_python_hears_of_it() -> None:
+    program = (
+        "import hashlib, os, signal, subprocess\n"
+        "from search.commands.interrupts import Interrupted, raise_at_first_signal\n"
+        "echo = ['sh', '-c', f'sleep 0.2; kill -TERM {os.getpid()}']\n"
+        "try:\n"
+        "    with raise_at_first_signal(echo=0.9):\n"
+        "        try: signal.raise_signal(signal.SIGTERM)\n"
+        "        finally:\n"
+        "            subprocess.Popen(echo)\n"
+        "            hashlib.pbkdf2_hmac('sha256', b'', b'', 4_000_000)\n"  # seconds in which Python hears of nothing
+        "except Interrupted: print('whole')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "whole\n")
+
+
 def test_after_a_signal_the_exit_code_stays_until_the_process_has_ended() -> None:
     program = (
         "import atexit, signal, sys; from search.commands.interrupts import Interrupted, raise_at_first_signal\n"

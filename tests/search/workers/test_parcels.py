@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
@@ -107,6 +110,27 @@ def test_what_cannot_be_used_is_said_without_secrets(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         Storage(str(blocked / "sub"), "x").check()
+
+
+class Buckets(MemoryFileSystem):
+    """Like an object store: a path begins with its bucket, and a folder in a new one makes that, too."""
+
+    protocol = "bucketed"
+    store: ClassVar[dict[str, object]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.removeprefix("bucketed://"))).lstrip("/")
+
+
+def test_a_bucket_that_is_not_there_is_refused_and_not_made(away: StudyFiles) -> None:
+    fsspec.register_implementation("bucketed", Buckets, clobber=True)
+    with pytest.raises(InputError, match="there is no bucket 'rums'; make it, or correct its name"):
+        Storage("bucketed://rums/deep", "abc").check()
+    assert not fsspec.filesystem("bucketed").find("rums")
+    Buckets.store["runs/readme"] = MemoryFile(Buckets(), "runs/readme", b"there")
+    Storage("bucketed://runs/deep", "abc").check()
 
 
 def test_scratch_is_one_place_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
