@@ -112,7 +112,7 @@ def test_what_cannot_be_used_is_said_without_secrets(tmp_path: Path) -> None:
         Storage(str(blocked / "sub"), "x").check()
 
 
-class Buckets(MemoryFileSystem):
+class Buckets(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Like an object store: a path begins with its bucket, and a folder in a new one makes that, too."""
 
     protocol = "bucketed"
