@@ -122,6 +122,15 @@ def test_rows_and_columns_overlap() -> None:
     assert found.union(2, 2) == 0
 
 
+def test_of_equal_directions_the_first_come_first() -> None:
+    """In layers of any size, or the choice would be another one on another machine."""
+    theta = torch.randint(2, (1, 300, 1), generator=torch.Generator().manual_seed(0)).double()
+    for table, side in ((theta, "rows"), (theta.mT, "columns")):
+        order = getattr(directions(table), side)[0].tolist()
+        scores = table.flatten().tolist()
+        assert order == sorted(range(300), key=lambda unit: (-scores[unit], unit))
+
+
 def test_oracle_08_least_squares_at_its_optimum() -> None:
     """There the loss is the quadratic form, if outputs are compared by a metric M that stands for G."""
     inputs, outputs, samples = 5, 4, 50

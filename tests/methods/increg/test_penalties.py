@@ -22,7 +22,7 @@ from methods.network.layers import ZeroPadShortcut
 from methods.network.scope import Shortcuts
 from methods.network.units import Units
 from methods.ranked.columns import Bundle, Columns
-from methods.ranked.ranking import linear_increment, updates_to_finish
+from methods.ranked.ranking import Standing, force_removals, linear_increment, ranks, updates_to_finish
 from methods.training.trainer import Recipe, Trainer
 from tests.methods import cases
 
@@ -106,6 +106,20 @@ def fit(
         if check:
             check(step)
     return loss.item()
+
+
+def test_of_equal_units_the_first_are_the_weakest() -> None:
+    """In layers of any size, or the choice would be another one on another machine."""
+    values = torch.randint(3, (2, 300), generator=torch.Generator().manual_seed(0)).double()
+    everything = torch.ones(2, 300, dtype=torch.bool)
+    for row, found in zip(values.tolist(), ranks(values, everything).tolist(), strict=True):
+        weakest_first = sorted(range(300), key=lambda unit: (row[unit], unit))
+        assert sorted(range(300), key=found.__getitem__) == weakest_first
+    same = torch.full_like(values, 0.5)
+    forced = force_removals(Standing(same, values, ~everything), everything, torch.tensor([[7], [150]]))
+    for row, gone, few in zip(values.tolist(), forced.removed, (7, 150), strict=True):
+        weakest_first = sorted(range(300), key=lambda unit: (row[unit], unit))
+        assert gone.nonzero().flatten().tolist() == sorted(weakest_first[:few])
 
 
 @pytest.mark.parametrize("coupled", [True, False])

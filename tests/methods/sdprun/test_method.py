@@ -353,6 +353,36 @@ def test_without_the_norm_in_the_group_only_blindness_keeps_units_away(bn_mode: 
     assert revived[True] == 0
 
 
+class SeesTheImageAgain(nn.Module):
+    """A layer that reads channels that may go, and others that belong to no group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = cases.conv_bn(3, 8)
+        self.second = cases.conv_bn(3 + 8, 6)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, cases.CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.second(torch.cat([x, self.first(x)], 1)))
+        return out
+
+
+def test_blindness_is_for_units_that_are_gone_and_for_nothing_else() -> None:
+    model = cases.seeded(SeesTheImageAgain, trained=True).double()
+    groups = channel_groups(model, EXAMPLE.double())
+    optimizer = SDPrun(sticky=True).optimizer(model, groups)
+    reader = model.get_parameter("second.0.weight")
+    before = reader.detach().clone()
+    optimizer.param_groups[0]["scale"] = 1.1 * 0.1**-1.01 * 30**-0.51
+    train_by_hand(model, optimizer, Shortcuts(model, groups, optimizer.valid), 30, lambda: None)
+    row = next(row for row, group in enumerate(groups) if group.channels == 8)
+    alive = optimizer.alive[row, :8]
+    assert 0 < int(alive.sum()) < 8
+    seen = reader.detach().abs().amax((0, 2, 3)) > 0
+    assert seen.tolist() == [True] * 3 + alive.tolist()
+    assert bool((reader[:, :3] != before[:, :3]).all()), "what reads the image learns"
+
+
 def note(seen: list[Tensor], optimizer: GroupDualAveraging) -> None:
     seen.append(optimizer.alive)
 
@@ -714,6 +744,15 @@ def test_zeros_fill_up_where_the_threshold_is_not_steered() -> None:
         assert set(few) <= set(more) and len(more) == round_up_width(max(4, len(few)), group.channels, 4)
 
 
+def test_of_equal_units_the_first_vanish_first() -> None:
+    """In groups of any size, or the choice would be another one on another machine."""
+    ratios = torch.randint(3, (2, 300), generator=torch.Generator().manual_seed(0)).double()
+    found = places(ratios, torch.ones(2, 300, dtype=torch.bool), torch.ones(2, 1))
+    for row, place in zip(ratios.tolist(), found.tolist(), strict=True):
+        expected = sorted(range(300), key=lambda unit: (row[unit], unit))
+        assert sorted(range(300), key=place.__getitem__) == expected
+
+
 def test_places_by_hand() -> None:
     ratios = torch.tensor([[0.3, 0.1, 0.9, 0.2], [5.0, 4.0, 0.0, 0.0]])
     valid = torch.tensor([[True] * 4, [True, True, False, False]])
@@ -869,6 +908,9 @@ def test_kappas_by_hand() -> None:
     assert kappas(norms, sizes, valid, "sqrt_size")[:, :2].tolist() == [[2 * rms] * 2, [4 * rms] * 2]
     assert kappas(norms, sizes, valid, "one")[0, 0] == norms[valid].median()
     assert bool((kappas(torch.zeros(1, 3), sizes[:1], valid[:1], "init_norm") == 1).all())
+    small = torch.tensor([[0.125, 0.25, 0.75], [0.0, 0.0, 3.0]])
+    # The median however small it is; where it is zero, the mean.
+    assert kappas(small, sizes, valid.logical_or(torch.tensor(True)), "init_norm").tolist() == [[0.25] * 3, [1.0] * 3]
 
 
 @given(norm=st.floats(1e-3, 1e3), dtype=st.sampled_from([torch.float, torch.double]))

@@ -37,6 +37,13 @@ def problem(steps: int = 9, seed: int = 0) -> Problem:
     )
 
 
+def test_of_equal_units_the_first_are_kept() -> None:
+    scores = torch.randint(2, (300,), generator=torch.Generator().manual_seed(0)).float()
+    best = sorted(range(300), key=lambda unit: (-float(scores[unit]), unit))
+    for keep in (20, 200):
+        assert keep_top(scores, keep) == sorted(best[:keep])
+
+
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=12), st.data())
 def test_keep_top_keeps_the_best(scores: list[float], data: st.DataObject) -> None:
     keep = data.draw(st.integers(1, len(scores)))
