@@ -20,6 +20,7 @@ from methods.greedy.forward_selection import RULES, mask_after
 from methods.greedy.layerwise import Accurate, Partial, Width, select_units
 from methods.greedy.masked_network import WholeNetwork
 from methods.greedy.method import Greedy
+from methods.greedy.orderings import order_layers
 from methods.greedy.readers import fold
 from methods.greedy.selection import OBJECTIVES, Search, layers_of
 from methods.network.channels import ChannelGroup, channel_groups, mask_units
@@ -159,6 +160,20 @@ def test_oracle_13_stop_rule_of_one_layer(rule: str) -> None:
             assert float(layer.qualities(mask[None])) >= (1 - tolerance) * whole
     assert whole > 0.7
     assert widths == sorted(widths, reverse=True) and widths[-1] == 1 and widths[0] > 1
+
+
+def test_the_analysis_has_a_quality_for_every_width() -> None:
+    """Of the network with the first units alone, up to the whole layer, by which the tolerance is measured."""
+    problem = problem_for("vgg")
+    groups, search = groups_of(problem.model), Search("uniform_norepeat", candidates=6, batch=32)
+    found = order_layers(problem, problem.model, groups, "global_ce", search, 0, "dense")
+    for layer in layers_of(problem.model, groups, problem.train, search, 0, problem.task):
+        name, units = layer.group.name, layer.group.channels
+        assert found[name].qualities.shape == (units,)
+        for width in (1, units // 2, units):
+            mask = found[name].ordering.mask(width)
+            assert int((mask > 0).sum()) == width
+            assert found[name].qualities[width - 1] == pytest.approx(float(layer.qualities(mask[None])))
 
 
 @pytest.mark.parametrize("procedure", ["independent", "sequential"])
