@@ -73,9 +73,9 @@ def draw_point(space: Space, number: int) -> tuple[str, dict[str, Value]]:
 def main() -> None:
     """Record for some minutes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no further trial after so long")
     parser.add_argument("--trials", type=int, default=1600)
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--store", type=Path, default=Path("mlruns"), help="the run store, for the dense network")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--pack", action="store_true", help="only compress the table, to NAME.gz")
     given = parser.parse_args()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -277,9 +278,23 @@ def run_and_show(begun: Callable[[Listener], Sweep], quiet: bool, as_json: bool)
     if not quiet:
         note("\n".join(summary(sweep)))
     if not finished.members:
-        why = command_line("show", finished.study, 0, directory=sweep.config.directory)
-        note(f"error: no trial was completed; `{why}` tells why the first one failed")
+        note(f"error: {_explain_empty_front(finished, sweep.config.directory)}")
         raise typer.Exit(FAILED)
+
+
+def _explain_empty_front(front: Front, directory: Path) -> str:
+    """Say why a sweep that was not interrupted has no front."""
+    from search.store.studies import StudyFiles
+
+    study = front.study
+    if front.outside:
+        return f"every network came out beyond the limits of the study, the first one in trial {front.outside[0]}"
+    numbers = StudyFiles.open(directory, study).numbers()
+    if not numbers:
+        onwards = command_line("resume", study, directory=directory)
+        return f"the budget was spent before the first trial; `{onwards}` goes on for as long again"
+    why = command_line("show", study, numbers[0], directory=directory)
+    return f"no trial was completed; `{why}` tells why the first one failed"
 
 
 @contextmanager

@@ -20,8 +20,10 @@ from methods.network.cost import CostModel
 from methods.network.preflight import Findings, examine
 from search.driver.feasible import check_methods
 from search.driver.plan import Plan
+from search.driver.training_step import measure_training
 from search.driver.warm import Earlier, read_earlier
 from search.objectives import Objective, load_objectives, require_reports
+from search.objectives.limits import parse_budget
 from search.store.studies import IN_HAND, StudyFiles
 from search.study.config import StudyConfig
 from search.study.cost import PointCosts
@@ -140,6 +142,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     warnings = [
         *_weight_notes(config, fit),
         *beyond,
+        *_warn_of_short_budgets(config, problem, device),
         *earlier.notes,
         *check_methods(space, config.methods, config.shares, problem, round_to),
     ]
@@ -183,6 +186,20 @@ def _require_blocks(config: StudyConfig, blocks: Sequence[Block]) -> None:
             f"blocks = true changes nothing with allocation = {config.allocation!r}: blocks go by the damage that they "
             "do; set allocation = 'damage'"
         )
+
+
+def _warn_of_short_budgets(config: StudyConfig, problem: Problem, device: str) -> list[str]:
+    """Say that a budget is less than one trial takes, as far as a step that is timed on this CPU can tell."""
+    named = {"budget": config.budget, "device-budget": config.device_budget}
+    budgets = {name: (text, parse_budget(text, name)) for name, text in named.items() if text is not None}
+    if not budgets or device != "cpu" or (training := measure_training(problem.model, problem.example)) is None:
+        return []
+    expected = training.step_seconds(problem.recipe.batch_size) * problem.steps
+    return [
+        f"the {name} of {text} is less than one trial takes here: about {expected:.2g} s for its {problem.steps} steps"
+        for name, (text, seconds) in budgets.items()
+        if seconds < expected * (config.resources.cpus_per_trial if name == "device-budget" else 1)
+    ]
 
 
 def _drop_method(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Recorder:
         self._listener = listener
         self._tracker = tracker
         self._running: set[int] = set()
+        self._limits = files.limits()
         self._front = GrowingFront(objectives, dense, parse_drop(files.config().max_drop))
         self._best = 0.0
         self._flat = 0
@@ -95,6 +96,11 @@ class Recorder:
             return
         self._count(outcome)
         self._listener.trial_finished(outcome, self._front.hypervolume(), self._front.members)
+        if broken := self._list_broken_limits(outcome):
+            self._listener.warning(
+                f"trial {outcome.number} came out beyond {' and '.join(broken)}, which only its training could tell: "
+                "it is kept, and has no place on the front"
+            )
         for reason in outcome.untimed.values():
             self._listener.warning(f"trial {outcome.number} is kept without this latency: {reason}")
         if self._publishes:
@@ -115,11 +121,16 @@ class Recorder:
 
     def _count(self, outcome: Outcome) -> None:
         self._seconds += outcome.seconds
-        if outcome.state == "complete" and not outcome.list_missing(o.name for o in self._objectives):
+        measured = outcome.state == "complete" and not outcome.list_missing(o.name for o in self._objectives)
+        if measured and not self._list_broken_limits(outcome):
             self._front.add(outcome.metrics)
         grown = self._front.hypervolume()
         self._flat = 0 if grown > self._best + GROWTH else self._flat + 1
         self._best = max(self._best, grown)
+
+    def _list_broken_limits(self, outcome: Outcome) -> list[str]:
+        """Name the limits that a finished network breaks."""
+        return self._limits.list_broken(outcome.metrics)
 
     @property
     def flat(self) -> int:

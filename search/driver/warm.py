@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search.fronts.member import Member
 from search.records.outcome import Outcome
 from search.store.studies import StudyFiles
 from search.study.config import StudyConfig
@@ -134,22 +135,41 @@ def _take_trials(found: Earlier, name: str, known: Sequence[Outcome], space: Spa
 
 def _take_points(found: Earlier, name: str, files: StudyFiles, config: StudyConfig, space: Space, why: str) -> None:
     """Try first, here, what was best in a study of something else."""
-    members = sorted(files.front().members, key=lambda member: member.metrics.get("flops", 0.0))
-    most = max(1, config.trials // 3)
-    if len(members) > most:  # evenly over the front
-        members = [members[round(place * (len(members) - 1) / max(most - 1, 1))] for place in range(most)]
-    taken, dropped = 0, set[str]()
-    for member in members:
-        point, left = adapt_point(space, member.method, member.point)
-        dropped |= left
-        if point is not None and point not in found.points:
-            found.points.append(point)
-            taken += 1
+    points, dropped = gather_points(space, files.front().members, max(1, config.trials // 3), found.points)
+    found.points.extend(points)
+    tried = {0: "no point of its front is", 1: "1 point of its front is"}
     beside = f"; left out: {', '.join(sorted(dropped))}" if dropped else ""
     found.notes.append(
-        f"warm start from {name!r}: {why}, so {taken} points of its front are tried first, and its results are not "
-        f"taken over{beside}"
+        f"warm start from {name!r}: {why}, so {tried.get(len(points), f'{len(points)} points of its front are')} tried "
+        f"first, and its results are not taken over{beside}"
     )
+
+
+def gather_points(
+    space: Space, members: Sequence[Member], most: int, known: Sequence[Mapping[str, Value]]
+) -> tuple[list[dict[str, Value]], set[str]]:
+    """Bring what of a front can be tried in a space into it, evenly over its costs where that is much.
+
+    Args:
+        space: The whole space.
+        members: The front.
+        most: How many points are wanted at most.
+        known: Points that are there already.
+
+    Returns:
+        The points, and what had to be left out of the front and of them, in words.
+    """
+    usable: list[tuple[dict[str, Value], set[str]]] = []
+    dropped = set[str]()
+    for member in sorted(members, key=lambda member: member.metrics.get("flops", 0.0)):
+        point, left = adapt_point(space, member.method, member.point)
+        if point is None:
+            dropped |= left
+        elif point not in [*known, *(each for each, _ in usable)]:
+            usable.append((point, left))
+    if len(usable) > most:
+        usable = [usable[round(place * (len(usable) - 1) / max(most - 1, 1))] for place in range(most)]
+    return [point for point, _ in usable], dropped.union(*(left for _, left in usable))
 
 
 def adapt_point(space: Space, method: str, own: Mapping[str, Value]) -> tuple[dict[str, Value] | None, set[str]]:

@@ -95,6 +95,7 @@ class Front:
         metrics: Descriptions of the metrics of the task, those that are no objectives included.
         worthless: Loss of quality at which a network counts nothing in the hypervolume, as a share of its range.
         views: Draws the front and shows it in notebooks; ``None`` for numbers alone.
+        outside: Numbers of complete trials that came out beyond a limit of the study; they are no outcomes here.
     """
 
     study: str
@@ -105,6 +106,7 @@ class Front:
     metrics: tuple[Objective, ...] = ()
     worthless: float = DROP
     views: FrontViews | None = field(default=None, repr=False)
+    outside: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.outcomes, key=lambda outcome: outcome.number))

@@ -127,6 +127,9 @@ def _front_caption(front: Front) -> str:
         lines[1] += f"; drop in {front.drop_unit}"
     if any(front.ties(member) for member in front.members):
         lines.append("= the same as the trial above it in every objective")
+    if front.outside:
+        numbers = ", ".join(map(str, front.outside))
+        lines.append(f"beyond the limits of the study: trial{'s' * (len(front.outside) > 1)} {numbers}")
     return "\n".join(lines)
 
 

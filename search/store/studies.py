@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from search.fronts.front import Front
     from search.objectives import Objective
     from search.study.config import StudyConfig
+    from search.study.samplers.base import Limits
 
 
 LEFTOVER_SECONDS = 3600.0
@@ -197,12 +198,17 @@ class StudyFiles(TrialFiles, DriverFiles):
 
     # The front
 
-    def _compute_latency_limit(self) -> float | None:
-        """Most seconds of one pass that the study allows; ``None`` without a limit, or where nothing is timed."""
-        from search.objectives.limits import parse_latency
+    def limits(self) -> Limits:
+        """Read the limits that every network of the study must keep to.
 
-        limit, dense = self.config().max_latency, self.dense().latency
-        return None if limit is None or dense is None else parse_latency(limit, dense, "max-latency")
+        Returns:
+            The limits, as counts and seconds.
+        """
+        from search.study.limits import read_limits
+        from search.study.samplers.base import PointCost
+
+        dense = self.dense()
+        return read_limits(self.config(), PointCost(dense.flops, dense.params), PointCost(0, 0), dense.latency)
 
     def objectives(self) -> tuple[Objective, ...]:
         """Read what the study searches for.
@@ -231,7 +237,7 @@ class StudyFiles(TrialFiles, DriverFiles):
         """Read the front of what is finished so far.
 
         Returns:
-            The front, over all complete trials.
+            The front, over all complete trials within the limits of the study.
         """
         from search.fronts.front import Front
         from search.objectives.limits import parse_drop
@@ -241,13 +247,13 @@ class StudyFiles(TrialFiles, DriverFiles):
         names = [objective.name for objective in objectives]
         # A network that could not be timed is kept, but has no place on a front with latency.
         measured = [each for each in self.outcomes() if each.state == "complete" and not each.list_missing(names)]
-        slowest = self._compute_latency_limit()
-        if slowest is not None:  # nor has one that is slower than the study allows
-            measured = [each for each in measured if each.metrics.get("latency", slowest) <= slowest]
+        limits = self.limits()  # nor has one that came out beyond what the study allows
+        within = [each for each in measured if not limits.list_broken(each.metrics)]
         return Front(
             study=self.name,
             dense=self.dense(),
-            outcomes=measured,
+            outcomes=within,
+            outside=tuple(each.number for each in measured if limits.list_broken(each.metrics)),
             objectives=objectives,
             rebuild=self.rebuild,
             metrics=self.metrics(),

@@ -108,6 +108,21 @@ class Limits:
                 found[name] = sign * (value - limit) / limit
         return found
 
+    def list_broken(self, metrics: Mapping[str, float]) -> list[str]:
+        """Name the limits that a network which was measured breaks.
+
+        Args:
+            metrics: Its measurements by name.
+
+        Returns:
+            As users write them, such as ``"max-params"``.
+
+        Example:
+            >>> Limits(max_flops=500, max_params=30).list_broken({"flops": 400.0, "params": 31.0})
+            ['max-params']
+        """
+        return [name.replace("_", "-") for name, excess in self.excesses(metrics).items() if excess > 0]
+
     @property
     def hard(self) -> bool:
         """Whether there is a limit that is known before training."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -400,6 +401,28 @@ def test_a_sweep_without_a_complete_trial_has_failed(
     result = call("sweep", "--name", "my-study")
     assert result.exit_code == 1
     assert "error: no trial was completed; `paretoprune show my-study 0` tells why" in result.stderr
+
+
+def test_a_sweep_whose_networks_are_all_beyond_its_limits_has_failed(
+    fake_sweep: type[FakeSweep], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = replace(load_front("my-study", store).filter(max_flops="1%"), outside=(3, 5))
+    monkeypatch.setattr(fake_sweep, "run", lambda self: empty)
+    result = call("sweep", "--name", "my-study")
+    assert result.exit_code == 1
+    assert "error: every network came out beyond the limits of the study, the first one in trial 3" in result.stderr
+
+
+def test_a_budget_that_is_spent_before_the_first_trial(tmp_path: Path) -> None:
+    words = ["--trials", "2", "--methods", "magnitude", "--executor", "inline", "--quiet", "--directory", str(tmp_path)]
+    words += ["--set", "dense.epochs=0.1", "--set", "finetune.epochs=0.5", "--set", "exports=[]", "--name", "hasty"]
+    result = call("sweep", *words, "--budget", "0.001s")
+    assert result.exit_code == 1
+    assert "the budget of 0.001s is less than one trial takes here: about" in result.stderr
+    assert "2 of 2 trials were not begun" in result.stderr
+    line = next(line for line in result.stderr.splitlines() if line.startswith("error"))
+    assert line.startswith("error: the budget was spent before the first trial; `paretoprune resume hasty")
+    assert "show" not in line
 
 
 def _raise_when_called(error: BaseException) -> Callable[..., Any]:

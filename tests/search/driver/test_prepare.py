@@ -103,3 +103,19 @@ def test_a_sweep_in_which_blocks_go(tmp_path: Path) -> None:
         assert sum(isinstance(module, nn.Identity) for module in model.modules()) >= gone
         assert count(model, torch.zeros(1, 1, 8, 8)).flops == outcome.metrics["flops"]
         assert (gone > 0) == any(kept == 0 for kept, _ in outcome.widths.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"budget": "0.001s"}, ["the budget of 0.001s is less than one trial takes here"]),
+        ({"device_budget": "0.001s"}, ["the device-budget of 0.001s is less than one trial takes here"]),
+        ({"budget": "1d", "device_budget": "1d"}, []),
+        ({}, []),
+    ],
+)
+def test_a_budget_that_is_shorter_than_a_trial_is_told_before(
+    tmp_path: Path, given: dict[str, Any], said: list[str]
+) -> None:
+    warnings = [each for each in plan(make_quick_config(tmp_path, **given)).warnings if "budget" in each]
+    assert [each.partition(":")[0] for each in warnings] == said

@@ -11,13 +11,15 @@ from pydantic import ValidationError
 from search.driver.ending import Ending
 from search.driver.queueing import enqueue_point
 from search.driver.sweep import Sweep
-from search.driver.warm import adapt_point, read_earlier
+from search.driver.warm import adapt_point, gather_points, read_earlier
+from search.fronts.member import Member
+from search.records.outcome import DenseRow
 from search.store.studies import StudyFiles
 from search.study.config import StudyConfig
 from search.study.config_file import load_config
 from search.study.space import study_space
 from spaces import InputError, LayerGroup
-from tests.search.cases import make_quick_config
+from tests.search.cases import make_quick_config, outcome
 
 GROUPS = [LayerGroup("conv1", 16, "8x8", 0.0), LayerGroup("conv2", 32, "4x4", 1.0)]
 
@@ -95,6 +97,21 @@ def test_points_are_brought_into_another_space() -> None:
     assert point is not None and point["magnitude.sparsity.flops"] == 0.3 and point["magnitude.sparsity.tilt"] == 0.2
     assert dropped == {"other", "sparsity.flops = 0.1 (now 0.3)"}
     assert adapt_point(space, "increg", {}) == (None, {"points of increg, which does not compete here"})
+
+
+def test_of_a_front_those_points_are_taken_whose_method_competes() -> None:
+    """Where few points are wanted, methods that are left out must not take the places of the others."""
+    dense = DenseRow.from_metrics(accuracy=0.95, flops=1000, params=100, seconds=1.0)
+    members = []
+    for number, method in enumerate(["random", "magnitude", "magnitude", "magnitude", "random"]):
+        metrics = {"accuracy": 0.9, "flops": 100.0 + 100 * number, "params": 1.0, "seconds": 1.0}
+        point = {"sparsity.mode": "flops", "sparsity.flops": 0.1 + 0.1 * number, "sparsity.tilt": 0.0}
+        members.append(Member.from_outcome(outcome(number, method=method, point=point, metrics=metrics), dense))
+    points, dropped = gather_points(SPACE, members, 2, [])
+    assert [point["magnitude.sparsity.flops"] for point in points] == pytest.approx([0.2, 0.4])
+    assert dropped == {"points of random, which does not compete here"}
+    assert gather_points(SPACE, members, 9, points)[0][0]["magnitude.sparsity.flops"] == pytest.approx(0.3)
+    assert gather_points(SPACE, members[:1], 9, []) == ([], dropped)
 
 
 def test_points_of_a_configuration_are_tried_first(tmp_path: Path) -> None:

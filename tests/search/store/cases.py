@@ -11,9 +11,9 @@ from search.trials.trial import Finished
 from tests.search.cases import make_quick_config, outcome
 
 
-def make_study(directory: Path, name: str = "one") -> StudyFiles:
+def make_study(directory: Path, name: str = "one", **changes: object) -> StudyFiles:
     files = StudyFiles(directory, name)
-    config = make_quick_config(directory, name=name).model_dump(mode="json")
+    config = make_quick_config(directory, name=name, **changes).model_dump(mode="json")
     files.create({"config": config, "dense": {"accuracy": 0.95, "flops": 1000, "params": 100, "seconds": 2.0}})
     return files
 

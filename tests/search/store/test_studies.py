@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.records.errors import StoreWarning
+from search.report.tables import front_table
 from search.store.studies import StudyFiles, study_names
 from spaces import InputError
 from tests.search.store.cases import make_finished, make_study
@@ -23,6 +24,22 @@ def test_front_is_read_from_files(tmp_path: Path) -> None:
     assert front.dense.test_accuracy == 0.94
     with pytest.raises(InputError, match="trial 1 of study 'one' failed: it has no network"):
         files.rebuild(1)
+
+
+def test_what_came_out_beyond_a_limit_of_the_study_has_no_place_on_its_front(tmp_path: Path) -> None:
+    """Of some methods only training tells the cost: what they leave may lie outside what was asked for."""
+    files = make_study(tmp_path, min_flops="20%", max_flops="50%", max_params="60%")
+    measured = [(500.0, 60.0), (500.0, 61.0), (501.0, 50.0), (199.0, 50.0), (200.0, 50.0)]
+    for number, (flops, params) in enumerate(measured):
+        metrics = {"accuracy": 0.9 - 0.01 * number, "flops": flops, "params": params, "seconds": 1.0}
+        files.write(make_finished(number, metrics=metrics))
+    front = files.front()
+    assert [member.trial for member in front.members] == [4, 0]
+    assert front.outside == (1, 2, 3)
+    assert len(front.outcomes) == 2
+    caption = str(front_table(front).caption)
+    assert "2 of 2 trials on the front" in caption
+    assert "beyond the limits of the study: trials 1, 2, 3" in caption
 
 
 def test_latest_study_is_the_default_and_unknown_ones_are_named(tmp_path: Path) -> None:

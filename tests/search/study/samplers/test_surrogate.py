@@ -62,3 +62,23 @@ def test_one_trial_on_few_examples_does_not_rule_a_method_out() -> None:
         mean, sd = model.predict(asked)
         distances.append(float((mean[1] - mean[0]) / sd[1]))
     assert distances[0] < 2 < distances[1], distances
+
+
+def test_lopsided_networks_are_expected_to_err_more_until_trials_say_otherwise() -> None:
+    saving = np.linspace(0.5, 4.0, 12)
+    lopsided = np.tile([1.2, -1.2, 0.0], (12, 1)) * np.where(np.arange(12) % 2, 1.0, -1.0)[:, None]
+    method, knobs, error = np.zeros(12, dtype=np.int64), np.zeros((12, 2)), 0.01 * np.exp(0.4 * saving)
+    even = Features(method, saving, np.zeros((12, 3)), knobs)
+    uneven = Features(method, saving, lopsided, knobs)
+    before = Surrogate.fit(even, error, examples=2000)
+    assert (before.predict(uneven)[0] - before.predict(even)[0]).min() > 0.3
+    both = Features.join([even, uneven])
+    after = Surrogate.fit(both, np.tile(error, 2), examples=2000)
+    assert np.abs(after.predict(uneven)[0] - after.predict(even)[0]).max() < 0.15
+
+
+def test_trials_of_a_problem_without_groups() -> None:
+    saving = np.linspace(0.5, 4.0, 12)
+    at = Features(np.zeros(12, dtype=np.int64), saving, np.zeros((12, 0)), np.zeros((12, 1)))
+    mean, _ = Surrogate.fit(at, 0.01 * np.exp(0.4 * saving), examples=None).predict(at)
+    assert mean == pytest.approx(np.log(0.01 * np.exp(0.4 * saving) + FLOOR), abs=0.05)
