@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -21,7 +20,7 @@ import typer
 from search.commands.interrupts import exit_code
 from search.commands.output import note
 from search.records.errors import StoreWarning
-from search.store.files import LITTLE
+from search.store.files import LITTLE, is_of_full_disk
 from spaces.errors import InputError
 
 FAILED = 1
@@ -95,10 +94,8 @@ def _find_full_disk(error: BaseException) -> str | None:
     """Name the disk that is full, if that is what went wrong; libraries wrap the error in others of theirs."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _disk_sentence(cause.filename)
-        if "database or disk is full" in str(cause):
-            return _disk_sentence(None)
+        if is_of_full_disk(cause):
+            return _disk_sentence(getattr(cause, "filename", None))
         cause = cause.__cause__ or cause.__context__
     return None
 

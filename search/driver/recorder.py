@@ -140,14 +140,14 @@ class Recorder:
     def _publish(self, outcome: Outcome) -> None:
         """Draw the pictures, then hand everything to the tracker; the next trial is asked and begun before."""
         self._closing.wait(NEXT_BEGINS_WITHIN)
-        from search.report.plots import save, widths_figure
+        from search.report.plots import save_and_clear, widths_figure
         from search.report.valley import valley_figure
 
         folder = self._files.folder(outcome.number)
         if outcome.state == "complete" and not (folder / "widths.png").exists():
-            save(widths_figure(outcome, self._objectives), folder / "widths.png")
+            save_and_clear(widths_figure(outcome, self._objectives), folder / "widths.png")
         if outcome.profiles and not (folder / "valley.png").exists():
             title = f"Trial {outcome.number} · {outcome.method}"
-            save(valley_figure(outcome.profiles, title, ("not pruned", "pruned")), folder / "valley.png")
+            save_and_clear(valley_figure(outcome.profiles, title, ("not pruned", "pruned")), folder / "valley.png")
         present = trial_artefacts(self._files, outcome.number)
         self._tracker.result().log_trial(outcome, self._dense, present)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _SUSPICIOUS = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]|\\u(?:00[0189]|007[fF]|20|206)")
 """Raw or escaped characters in JSON that :func:`search.records.text.strip_control_characters` may have to take out."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk without room, and of a user who may have no more of it."""
+
 LITTLE = 16 * 2**20
 """Bytes below which a disk counts as full where an error does not name it."""
 
@@ -125,6 +128,20 @@ def file_lock(path: Path, timeout: float = -1) -> FileLock:
     return FileLock(path, timeout=timeout, mode=mode)
 
 
+def is_of_full_disk(error: BaseException) -> bool:
+    """Say whether an error, by itself, tells of a disk without room: of the system, of SQLite, of safetensors.
+
+    Args:
+        error: What was raised, without what it came of.
+
+    Returns:
+        Whether it does.
+    """
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return any(text in str(error) for text in ("database or disk is full", *map(os.strerror, FULL)))
+
+
 def find_full_disk_error(error: BaseException, folder: Path) -> OSError | None:
     """Name the disk in an error that came of a full one, where the error does not say which.
 
@@ -137,8 +154,7 @@ def find_full_disk_error(error: BaseException, folder: Path) -> OSError | None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        no_room = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        if no_room or "database or disk is full" in str(cause):
+        if is_of_full_disk(cause):
             named = getattr(cause, "filename", None) is not None
             if named or not folder.exists() or shutil.disk_usage(folder).free >= LITTLE:
                 return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
 import random
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -418,6 +420,21 @@ def test_the_same_front_gives_the_same_picture(tmp_path: Path) -> None:
     for suffix in (".png", ".svg"):
         first, second = (plots.save_front(front(), tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
         assert first == second
+
+
+def test_a_picture_that_is_needed_no_more_gives_its_memory_back_without_the_collector(tmp_path: Path) -> None:
+    figure = plots._canvas(4, 3)
+    figure.subplots().plot([1, 2, 3])
+    plots.save(figure, tmp_path / "kept.png")
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    gc.disable()
+    try:
+        pixels = weakref.ref(figure.canvas.get_renderer())
+        plots.save_and_clear(figure, tmp_path / "cleared.png")
+        assert pixels() is None and not figure.axes
+    finally:
+        gc.enable()
+    assert (tmp_path / "cleared.png").read_bytes() == (tmp_path / "kept.png").read_bytes()
 
 
 def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,8 @@ def test_a_full_disk_is_named_where_the_error_does_not_say_which(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=4096))
     wrapped = RuntimeError("a trial failed")
     wrapped.__cause__ = sqlite
-    for error in (sqlite, wrapped, OSError(errno.ENOSPC, "No space left on device")):
+    rust = ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
+    for error in (sqlite, wrapped, rust, OSError(errno.ENOSPC, "No space left on device")):
         named = find_full_disk_error(error, tmp_path)
         assert named is not None and (named.errno, named.filename) == (errno.ENOSPC, str(tmp_path))
     assert find_full_disk_error(OSError(errno.ENOSPC, "No space left", "/other/file"), tmp_path) is None, "it is named"
