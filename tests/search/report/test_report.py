@@ -429,7 +429,7 @@ def test_a_picture_that_is_needed_no_more_gives_its_memory_back_without_the_coll
     assert isinstance(figure.canvas, FigureCanvasAgg)
     gc.disable()
     try:
-        pixels = weakref.ref(figure.canvas.get_renderer())
+        pixels = weakref.ref(figure.canvas.get_renderer())  # type: ignore[no-untyped-call]
         plots.save_and_clear(figure, tmp_path / "cleared.png")
         assert pixels() is None and not figure.axes
     finally:
