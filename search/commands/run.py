@@ -88,6 +88,7 @@ def sweep(
     as_json: options.Json = False,
 ) -> None:
     """Search for the best pruned networks, and show their Pareto front."""
+    from search.store.studies import study_names
     from search.study.config_file import load_config
     from search.workers.launch import Launch
 
@@ -132,8 +133,9 @@ def sweep(
     with ExitStack() as leaving:  # Ray is stopped whatever the sweep is refused for
 
         def begin(listener: Listener) -> Sweep:
-            # Ray starts while torch is imported.
-            launch = None if dry_run else leaving.enter_context(Launch(config.resources))
+            # Ray starts while torch is imported, but not for a name that is going to be refused.
+            is_taken = config.name is not None and config.name in study_names(config.directory)
+            launch = None if dry_run or is_taken else leaving.enter_context(Launch(config.resources))
             with import_for_good():
                 from search.driver.sweep import Sweep
             return Sweep(config, listener, launch=launch)
