@@ -3,7 +3,8 @@
     python -m benchmarks.replay.limits benchmarks/replay/digits.jsonl.gz --proposals 200
 
 For methods whose cost a point tells, proposals under limits are costed exactly. For the others the recorded trials say
-how far what was reached lies from the share of the FLOPs that was asked for.
+how far what was reached lies from the share of the FLOPs that was asked for, and how often a network with so many FLOPs
+has more than the parameters.
 """
 
 from __future__ import annotations
@@ -78,18 +79,26 @@ def main() -> None:
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     rows = read_table(given.table, None)
-    print("| method | outside, by sampler | cost only by training | recorded trials | reached less asked, in points |")
-    print("|---|---|---|---|---|")
+    print(
+        "| method | outside, by sampler | cost only by training | recorded trials | reached less asked, in points | "
+        "within the FLOPs, beyond the parameters |"
+    )
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as store:
+        dense = space_and_costs(METHODS[:1], "flops", "digits_resnet", "digits", 1, Path(store))[1].dense.params
         for method in METHODS:
             counted = [propose(method, sampler, given.proposals, Path(store)) for sampler in SAMPLERS]
             target = load_method(method).flops_parameter
             own = [row for row in rows if row["method"] == method and target in row["point"]]
             gaps = np.array([100 * (row["share"] - row["point"][target]) for row in own])
             said = f"{gaps.min():.2f} to {gaps.max():+.2f}" if len(gaps) else "–"
+            banded = [row for row in rows if row["method"] == method and LOW <= row["share"] <= HIGH]
+            wider = sum(row["metrics"]["params"] > PARAMS * dense for row in banded)
             outside = ", ".join(f"{name} {found[0]}" for name, found in zip(SAMPLERS, counted, strict=True))
             unknown = ", ".join(str(found[1]) for found in counted)
-            print(f"| `{method}` | {outside} | {unknown} | {len(own)} | {said} |", flush=True)
+            print(
+                f"| `{method}` | {outside} | {unknown} | {len(own)} | {said} | {wider} of {len(banded)} |", flush=True
+            )
 
 
 if __name__ == "__main__":

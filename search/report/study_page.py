@@ -195,7 +195,11 @@ def _cost_text(front: Front, member: Member) -> str:
 def _table_note(front: Front) -> str:
     ties = any(front.ties(member) for member in front.members)
     note = "Cheapest first; the knee has an asterisk."
-    return note + (" A trial with = reaches exactly the same as the one above it." if ties else "")
+    beyond = ""
+    if front.outside:
+        several = len(front.outside) > 1
+        beyond = f" Trial{'s' * several} {', '.join(map(str, front.outside))} came out beyond the limits of the study."
+    return note + (" A trial with = reaches exactly the same as the one above it." if ties else "") + beyond
 
 
 def front_table_html(front: Front) -> str:

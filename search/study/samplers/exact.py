@@ -170,12 +170,15 @@ class ExactCostSampler:
         savings = np.array([
             [_measure_saving(axis, trial.metrics[axis.name]) for axis in self._axes] for trial in complete
         ])
+        # What came out beyond a limit teaches the model, and has no place on the front.
+        within = np.array([not aim.limits.list_broken(trial.metrics) for trial in complete])
+        mean, front_savings = mean[within], savings[within]
         running = [trial for trial in history if trial.state == "running"]
         if running:
             pending = self._features(running, complete)
             believed, _ = model.predict(pending)
             expected = self._predict_savings(pending, at, savings)
-            mean, savings = np.concatenate([mean, believed]), np.vstack([savings, expected])
+            mean, front_savings = np.concatenate([mean, believed]), np.vstack([front_savings, expected])
             model = model.assume_predicted(pending)
         # The front is denoised: a member counts with what the model thinks of it, not with its luck.
         front = np.exp(mean) - FLOOR
@@ -185,9 +188,9 @@ class ExactCostSampler:
             worst = 1.5 * float(error.min())
         gains = []
         for pool in pools:
-            pool.savings = self._predict_savings(pool.features, at, savings[: len(complete)])
+            pool.savings = self._predict_savings(pool.features, at, savings)
             pool_mean, pool_sd = model.predict(pool.features)
-            gain = expected_improvement(pool_mean, pool_sd, pool.savings, savings, front, worst, self._most)
+            gain = expected_improvement(pool_mean, pool_sd, pool.savings, front_savings, front, worst, self._most)
             gains.append(np.where(self._find_allowed(pool), gain, -1.0))
         return gains
 

@@ -175,6 +175,13 @@ def test_several_studies_are_set_beside_each_other() -> None:
     assert "cannot be compared" in mixed and "fronts of all studies" not in mixed
 
 
+def test_trials_beyond_the_limits_are_named() -> None:
+    said = "came out beyond the limits of the study"
+    assert said not in study_page([view()])
+    for outside, words in (((7,), "Trial 7 "), ((2, 7), "Trials 2, 7 ")):
+        assert words + said in study_page([view(front=replace(view().front, outside=outside))])
+
+
 def test_a_study_with_nothing_has_a_page() -> None:
     empty = view(front=Front("empty", DENSE, [], load_objectives("accuracy,flops")), outcomes=[], importances={})
     page = study_page([empty])

@@ -15,9 +15,11 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from search.study.cost import PointCosts
 from search.study.limits import move_within_limits
+from search.study.samplers import exact
 from search.study.samplers.adapter import optuna_sampler
 from search.study.samplers.base import Aim, Axis, Limits, PointCost, Tried
 from search.study.samplers.exact import ExactCostSampler
+from search.study.samplers.improvement import expected_improvement
 from search.study.samplers.making import sampler_maker
 from search.study.samplers.repair import repair_point
 from search.study.space import METHOD, select_own_space, spread_points, study_space
@@ -102,6 +104,25 @@ def test_what_runs_is_believed_so_that_many_workers_ask_different_points() -> No
     assert len({tuple(sorted(point.items())) for point in points}) == 6
     savings = sorted(flops_of(*SPACE.split(point, METHOD)) for point in points)
     assert savings[-1] > 1.2 * savings[0], "they look at different parts of the front"
+
+
+def test_what_came_out_beyond_a_limit_does_not_cover_the_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of some methods only training tells the cost; where their networks break a limit, others are still wanted."""
+    told = search(SPACE, 6, 1)
+    point = {"sparsity.mode": "flops", "sparsity.flops": 0.1, "sparsity.tilt": 0.0}
+    metrics = answer("random", point) | {"params": float(COSTS.dense.params)}
+    history = [*told, Tried(6, "random", point, "complete", metrics)]
+    fronts: list[int] = []
+
+    def count_members(*given: np.ndarray) -> np.ndarray:
+        fronts.append(len(given[3]))
+        return expected_improvement(*given)
+
+    monkeypatch.setattr(exact, "expected_improvement", count_members)
+    for limits, members in ((Limits(), 7), (Limits(max_params=int(0.9 * COSTS.dense.params)), 6)):
+        assert ExactCostSampler(make_aim(limits), 1, COSTS).propose(history, SPACE, COSTS, 1)
+        assert set(fronts) == {members}
+        fronts.clear()
 
 
 @pytest.mark.parametrize("sampler", ["exact", "random", "tpe"])
