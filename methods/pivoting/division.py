@@ -84,14 +84,16 @@ class Division:
                 middle = (low + share) / 2
                 reached = any(True for _ in self.yield_reached(middle, self.sides[-1], target))
                 low, share = (low, middle) if reached else (middle, share)
-        while share < 1 or none:
+        while True:  # at last by channels alone
             for side in self.sides:
                 for split in self.yield_reached(share, side, target):
                     none = False
                     yield split
-            if share == 1 and none:
-                raise self.explain_out_of_reach(target)
+            if share == 1:
+                break
             share = min(1.0, share + 4 * FINEST)
+        if none:
+            raise self.explain_out_of_reach(target)
 
     def yield_reached(self, share: float, side: int, target: FlopsTarget) -> Iterator[Split]:
         """Find widths at which channels do a share of the reduction, and blocks can do the rest.

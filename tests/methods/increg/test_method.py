@@ -327,6 +327,14 @@ LAYERS = [LayerGroup("0.0", 8, "8x8", 0.0), LayerGroup("2.0", 12, "4x4", 0.5), L
 COUNTS = [4, 6, 8]
 
 
+def test_only_channels_have_a_cost_that_is_known_before() -> None:
+    task = problem(steps=0)
+    seen = increg().preview(task)
+    assert seen is not None and seen.kept == {"0.0": 4, "2.0": 6, "4.0": 8}
+    assert seen.flops == task.cost.flops(seen.kept) and seen.params == task.cost.params(seen.kept)
+    assert increg(granularity="column").preview(task) is None
+
+
 def test_history_shows_the_removal() -> None:
     task = problem()
     pruned = increg(lr_prune_factor=0.4).prune(task)

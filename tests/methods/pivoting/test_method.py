@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +18,14 @@ from methods.contract.method import Problem
 from methods.network.architecture import describe, rebuild
 from methods.network.cost import count, layer_flops
 from methods.pivoting.arrangement import Arrangement
-from methods.pivoting.block_budget import Limits, candidates, is_compatible, tilt_damages
+from methods.pivoting.block_budget import (
+    Limits,
+    _pivot_layer,
+    candidates,
+    is_compatible,
+    loss_damage,
+    tilt_damages,
+)
 from methods.pivoting.block_matrices import Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, Shape, allocate, choices, choose_nearest
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes, keep_blocks
@@ -435,6 +443,44 @@ def test_no_more_channels_go_than_must(share: float) -> None:
     pruned = whole.prune(problem)
     assert pruned.extra["flops_share"] <= share
     assert pruned.extra["channel_share"] == pytest.approx(split.share, abs=0.15)
+
+
+def test_damage_is_the_rise_of_the_mean_loss() -> None:
+    """However many batches there are, and however they are cut; it is what a network with that mask loses."""
+    model = cases.seeded(cases.NETS["vgg"], trained=True).eval()
+    weights = {name: model.get_parameter(f"{name}.weight").detach() for name in ("2.0", "4.0")}
+    scores = {name: weight.double().square().sum((2, 3)).numpy() for name, weight in weights.items()}
+    with torch.no_grad():
+        answers = model(VALIDATION.inputs).argmax(1)  # any change of the network costs something
+        whole = [(VALIDATION.inputs, answers)]
+    cut = list(zip(VALIDATION.inputs.split(7), answers.split(7), strict=True))
+    choice = Choice(2, 2, 2)
+    rises = []
+    for batches in (whole, cut, 3 * whole):
+        damage = loss_damage(model, batches, scores, "block_diag")
+        rises.append([damage(name, choice) for name in scores])
+        assert damage("2.0", DENSE) == 0
+    assert rises[1] == pytest.approx(rises[0], rel=1e-4) and rises[2] == pytest.approx(rises[0], rel=1e-4)
+    for name, rise in zip(scores, rises[0], strict=True):
+        kept, retained = _pivot_layer(scores[name], "block_diag", choice)
+        masked = copy.deepcopy(model)
+        apply_masks(masked, {name: kept})
+        with torch.no_grad():
+            before, after = (F.cross_entropy(net(whole[0][0]), whole[0][1]).item() for net in (model, masked))
+        assert rise == pytest.approx(max(0.0, after - before) + 1e-3 * (1 - retained), rel=1e-3)
+    assert min(rises[0]) > 2e-3, "more than what grows with sparsity"
+
+
+def test_where_the_best_division_fails_others_follow_up_to_channels_alone() -> None:
+    """What equal losses reach, the losses of trained weights may not: then channels do a little more, and so on."""
+    problem = problem_for(steps=0)
+    whole = method(sparsity={"mode": "flops", "flops": 0.5})
+    target = whole.sparsity
+    assert isinstance(target, FlopsTarget)
+    shares = [split.share for split in whole.divide(problem).yield_splits(target)]
+    assert shares == sorted(shares) and shares[-1] == 1
+    steps = sorted(set(shares))
+    assert all(after - before <= 4 * FINEST for before, after in pairwise(steps)) and len(steps) > 3
 
 
 @pytest.mark.parametrize("mode", ["one_shot", "gradual", "from_unstructured", "random_mask"])
