@@ -7,12 +7,12 @@ All arms cut the same dense network by L1 norms, estimate batch norm again, and 
 and seeds; they differ in the widths alone:
 
 - ``uniform``: every group loses the same share of its units;
-- ``tilt``: shares fall or rise along the depth; of :data:`TILTS` the one of least loss after the cut;
+- ``tilt``: shares fall or rise along the depth; of :data:`TILTS` the most accurate one after the cut;
 - ``damage``: widths of least measured damage (``sparsity.mode = "damage"``), and with whole residual blocks ``blocks``;
 - ``search``: one sweep of level and offsets of every group over all shares, by the sampler of the product; of each
   share the most accurate trial's offsets, its level raised until the share is spent.
 
-A seed decides the order of fine-tuning, and the training images that damages and the losses of tilts are measured on.
+A seed decides the order of fine-tuning, and the training images that damages and tilts are measured on.
 One line of JSON for each network; lines that are in the file already are not made again, and a search that was
 stopped is gone on with.
 """
@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -149,28 +150,28 @@ def make_setting(setting: Setting, store: Path, seed: int) -> Setting:
     return replace(setting, train=Shuffled(setting.train, seed), analyses=analyses)
 
 
-def measure_loss(problem: Problem, kept: Mapping[str, int]) -> float:
-    """Measure what a choice of widths does to the loss, on the images that damages are measured on.
+def measure_after_cut(problem: Problem, kept: Mapping[str, int]) -> float:
+    """Measure the quality that a choice of widths leaves, on the images that damages are measured on.
 
     Args:
         problem: The network and the data.
         kept: Kept units by name of group.
 
     Returns:
-        The loss after the cut, batch norm estimated again.
+        The task's quality after the cut, batch norm estimated again.
     """
     units = {group.name: keep_top(l1_importance(problem.model, group), kept[group.name]) for group in problem.groups}
     smaller = cut(problem.model, problem.groups, units)
     recalibrate(smaller, problem.train, BATCHES, BATCH, seed=1)
-    losses = []
+    sums: Counter[str] = Counter()
     with evaluation_mode(smaller), torch.no_grad():
         for inputs, target in islice(problem.train.epoch(BATCH, 0), BATCHES):
-            losses.append(float(problem.task.loss(problem.task.output(call(smaller, inputs)).float(), target)))
-    return float(np.mean(losses))
+            sums.update(problem.task.sums(problem.task.output(call(smaller, inputs)), target))
+    return problem.task.metrics_from(sums)[problem.task.quality.name]
 
 
 def find_tilt(problem: Problem, share: float) -> float:
-    """Find the tilt whose network loses least by the cut.
+    """Find the tilt whose network is the best after the cut.
 
     Args:
         problem: The network and the data.
@@ -180,14 +181,18 @@ def find_tilt(problem: Problem, share: float) -> float:
         One of :data:`TILTS`; those with which the share cannot be reached are passed over.
     """
     layers = [group.layer for group in problem.groups]
-    losses = {}
-    for tilt in TILTS:
+    found: tuple[float, float] | None = None
+    for tilt in sorted(TILTS, key=abs):  # of equal ones the smallest
         try:
             kept = FlopsTarget(flops=share, tilt=tilt).keep(layers, problem.cost.flops)
         except InputError:
             continue
-        losses[tilt] = measure_loss(problem, kept)
-    return min(losses, key=losses.__getitem__)
+        quality = measure_after_cut(problem, kept)
+        if found is None or problem.task.quality.is_better(quality, found[1]):
+            found = tilt, quality
+    if found is None:
+        raise InputError(f"no tilt reaches {share:.1%} of the FLOPs")
+    return found[0]
 
 
 def raise_level(point: Mapping[str, Value], layers: Sequence[LayerGroup], cost: CostModel, share: float) -> float:
@@ -278,7 +283,7 @@ class Comparison:
         if not self.rows:
             self._write(describe_run(self.given, self.planned, self.dense.metrics))
         seeds = range(self.given.seeds)
-        self._make_all(("uniform", "tilt", "damage"), seeds[:1])
+        self._make_all(("uniform", "damage", "tilt"), seeds[:1])
         outcomes = [] if self.over else self._search()
         if len(outcomes) >= self.given.search_trials:
             self._make_all(("search", "uniform", "tilt", "damage"), seeds, outcomes)
@@ -305,7 +310,11 @@ class Comparison:
         elif arm in {"damage", "blocks"}:
             point = {"sparsity.mode": "damage", "sparsity.flops": share, "sparsity.blocks": arm == "blocks"}
         elif arm == "search":
-            best = choose_trial(outcomes, self.planned.cost.dense, share)
+            try:
+                best = choose_trial(outcomes, self.planned.cost.dense, share)
+            except InputError as error:
+                print(error, flush=True)
+                return
             origin, layers = best.number, [group.layer for group in problem.groups]
             point = {**best.point, "sparsity.level": raise_level(best.point, layers, problem.cost, share)}
         finished = run_trial(setting, TrialSpec(0, "magnitude", point, trial_seed(seed, 0)))
@@ -337,6 +346,7 @@ class Comparison:
         else:
             limits = {"min_flops": f"{min(self.shares) * NEAR}", "max_flops": f"{max(self.shares)}"}
             more = {"name": STUDY, "trials": self.given.search_trials, "allocation": "layer", **limits}
+            more["max_drop"] = self.given.max_drop  # the cheapest networks must be worth something to it
             if left < 1e6:
                 more["budget"] = f"{max(1, round(left))}min"
             sweep = Sweep(self._configure(self.given.search_epochs, **more), NullListener())
@@ -460,6 +470,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, default=1.0, help="fine-tuning of every network")
     parser.add_argument("--search-epochs", type=float, default=1.0, help="fine-tuning of a trial of the search")
     parser.add_argument("--search-trials", type=int, default=60)
+    parser.add_argument("--max-drop", type=float, default=30.0, help="points of accuracy that the search looks at")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shares", default="0.5,0.25,0.125", help="shares of the FLOPs")
     parser.add_argument("--bf16", action="store_true", help="bfloat16 and channels last")
