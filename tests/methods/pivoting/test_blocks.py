@@ -68,6 +68,20 @@ def mask_layer(layer: nn.Conv2d | nn.Linear, spec: PivotSpec) -> nn.Conv2d | nn.
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["3x3", "1x1", "linear"])
+def test_a_norm_behind_the_blocks_is_folded_into_them(name: str, kind: str) -> None:
+    """Scale and shift of every output, wherever its rows lie and however many blocks add up to it."""
+    for bias in (False, True):
+        layer, x = layer_for(name, bias)
+        blocks = keep_blocks(layer, halves(kind))
+        shape = (1, ROWS, 1, 1) if x.ndim == 4 else (1, ROWS)
+        scale, shift = numbers(ROWS, seed=5), numbers(ROWS, seed=6)
+        expected = blocks(x) * scale.reshape(shape) + shift.reshape(shape)
+        blocks.scale_outputs(scale, shift)
+        torch.testing.assert_close(blocks(x), expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_oracle_01_blocks_equal_the_masked_dense_layer(name: str, kind: str) -> None:
     for bias in (False, True):
