@@ -230,16 +230,7 @@ class Sweep:
             launch.wait()  # what it failed with is raised here
             pool = pools.enter_context(open_pool(self.config.resources, planned.gpus_per_trial, self._listener.warning))
             importing = threads.submit(import_storages)
-            self._listener.stage("dense network")
-            dense_began = time.perf_counter()
-            known = None if self._files is None else self._files.dense().latency
-            setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
-            if (
-                planned.steps > 0
-                and (said := chance_warning(setting.model, setting.validation, setting.task)) is not None
-            ):
-                self._listener.warning(said)
-            dense_seconds = time.perf_counter() - dense_began
+            setting, dense, dense_seconds = self._train_dense(planned)
             importing.result()
             self._set_aside_damaged_database()
             files = self._files = self._files or create_study_files(planned, dense, pool.slots)
@@ -249,6 +240,7 @@ class Sweep:
             tracked = threads.submit(self._begin_mirror if leads else _stand_aside, opening, files, dense)
             stack.callback(self._deliver, tracked)
             with _ended(tracked, tracked_from):
+                # Exports are made on this machine, as many at a time as trials are, or as it has room for.
                 several = min(pool.slots, (os.cpu_count() or 1) // self.config.resources.cpus_per_trial)
                 lender = None
                 if leads and several > 1 and self.config.exports:
@@ -263,13 +255,7 @@ class Sweep:
                 front = evaluate_front(files, planned.workload, setting)
                 drawing = threads.submit(draw_front, files, front)
                 tracker = tracked.result()
-                if (scale := front.scale_note()) is not None:
-                    self._listener.warning(scale)
-                if self.config.exports:
-                    self._listener.stage("exporting the networks of the front")
-                exports = keep_networks(
-                    files, planned.workload, front, tracker, self._listener, self.config.exports, lender, several
-                )
+                exports = self._export(files, planned.workload, front, tracker, lender, several)
                 tracker.log_dense(front.dense)
                 paths = drawing.result()
                 trials = own or sum(outcome.seconds for outcome in files.outcomes() if outcome.number not in earlier)
@@ -283,6 +269,33 @@ class Sweep:
                 leaving.result()
                 files.write_finished()
         return front, True
+
+    def _train_dense(self, planned: Plan) -> tuple[Setting, DenseRow, float]:
+        """Train the dense network, unless it is known; the third value is the seconds that it took."""
+        self._listener.stage("dense network")
+        began = time.perf_counter()
+        known = None if self._files is None else self._files.dense().latency
+        setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
+        if planned.steps > 0 and (said := chance_warning(setting.model, setting.validation, setting.task)) is not None:
+            self._listener.warning(said)
+        return setting, dense, time.perf_counter() - began
+
+    def _export(
+        self,
+        files: StudyFiles,
+        workload: Workload,
+        front: Front,
+        tracker: Tracker | Away,
+        lender: Lender | None,
+        several: int,
+    ) -> float:
+        """Keep the networks of the front; return the seconds that processes spent on it."""
+        if (scale := front.scale_note()) is not None:
+            self._listener.warning(scale)
+        formats = self.config.exports
+        if formats:
+            self._listener.stage("exporting the networks of the front")
+        return keep_networks(files, workload, front, tracker, self._listener, formats, lender, several)
 
     def _take_part(self, files: StudyFiles, stack: ExitStack) -> bool:
         """Claim the study, or join the driver that has; tell whether this one leads: tests, draws and mirrors."""
