@@ -70,8 +70,8 @@ def test_the_table_compares_seed_by_seed() -> None:
 def test_a_comparison_that_is_begun_again_makes_what_is_missing(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     words = ["--model", "digits_resnet", "--data", "digits", "--store", str(tmp_path / "mlruns"), "--to", str(rows)]
-    words += ["--dense-epochs", "2", "--epochs", "0.5", "--search-epochs", "0.25", "--search-trials", "3"]
-    words += ["--shares", "0.5,0.2", "--seeds", "2"]
+    words += ["--dense-epochs", "2", "--epochs", "0.5", "--search-epochs", "0.25", "--search-trials", "5"]
+    words += ["--shares", "0.5,0.35", "--seeds", "2"]
     Comparison(parse([*words, "--minutes", "0"])).run()
     assert [each.get("arm") for each in read_rows(rows)] == [None]
     Comparison(parse(words)).run()
@@ -79,11 +79,11 @@ def test_a_comparison_that_is_begun_again_makes_what_is_missing(tmp_path: Path) 
     assert len({(each["arm"], each["share"], each["seed"]) for each in made}) == len(made) == 5 * 2 * 2
     assert all(0.8 * each["share"] < each["flops"] <= each["share"] for each in made)
     at = {(each["arm"], each["share"], each["seed"]): each for each in made}
-    assert at["damage", 0.2, 0]["widths"] != at["uniform", 0.2, 0]["widths"]
-    assert at["uniform", 0.2, 0]["widths"] == at["uniform", 0.2, 1]["widths"]
-    assert at["uniform", 0.2, 0]["accuracy"] != at["uniform", 0.2, 1]["accuracy"]  # another order of training
+    assert at["damage", 0.35, 0]["widths"] != at["uniform", 0.35, 0]["widths"]
+    assert at["uniform", 0.35, 0]["widths"] == at["uniform", 0.35, 1]["widths"]
+    assert at["uniform", 0.35, 0]["accuracy"] != at["uniform", 0.35, 1]["accuracy"]  # another order of training
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
     Comparison(parse(words)).run()
     assert read_rows(rows)[1:-1] == made[:-1]
     assert read_rows(rows)[-1]["accuracy"] == made[-1]["accuracy"]
-    assert "| 20.0% | search | 2 |" in make_table(read_rows(rows))
+    assert "| 35.0% | search | 2 |" in make_table(read_rows(rows))
