@@ -62,6 +62,7 @@ class _Arrivals:
 
     def __init__(self) -> None:
         self._last: float | None = None
+        self._told: float | None = None
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -73,9 +74,10 @@ class _Arrivals:
         os.close(self._reader)
 
     def last(self) -> float:
-        """Say when the last signal came, in seconds of the monotonic clock."""
+        """Say when the last signal came, in seconds of the monotonic clock; now, if that was not noted."""
         time.sleep(NOTED_WITHIN)
-        return time.monotonic() if self._last is None else self._last
+        noted, self._told = self._last != self._told, self._last
+        return self._last if noted and self._last is not None else time.monotonic()
 
     def close(self) -> None:
         """Note no more."""

@@ -93,6 +93,7 @@ def test_signals_are_noted_when_they_come() -> None:
         time.sleep(0.3)
         later = time.monotonic()
         assert arrivals.last() < later
+        assert arrivals.last() > later, "what was not noted, for others have taken that over, comes now"
     finally:
         arrivals.close()
 
