@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from methods.contract.data import Batch, Split
 from methods.contract.inputs import call
@@ -163,10 +163,11 @@ def measure_after_cut(problem: Problem, kept: Mapping[str, int]) -> float:
     units = {group.name: keep_top(l1_importance(problem.model, group), kept[group.name]) for group in problem.groups}
     smaller = cut(problem.model, problem.groups, units)
     recalibrate(smaller, problem.train, BATCHES, BATCH, seed=1)
-    sums: Counter[str] = Counter()
+    sums: dict[str, Tensor] = {}
     with evaluation_mode(smaller), torch.no_grad():
         for inputs, target in islice(problem.train.epoch(BATCH, 0), BATCHES):
-            sums.update(problem.task.sums(problem.task.output(call(smaller, inputs)), target))
+            found = problem.task.sums(problem.task.output(call(smaller, inputs)), target)
+            sums = {name: sums.get(name, 0.0) + each for name, each in found.items()}
     return problem.task.metrics_from(sums)[problem.task.quality.name]
 
 
@@ -251,7 +252,7 @@ class Comparison:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
-        self.stop = time.monotonic() + 60 * given.minutes
+        self.stop: float = time.monotonic() + 60 * given.minutes
         self.shares = [float(share) for share in given.shares.split(",")]
         self.rows = read_rows(given.to)
         self.planned = plan(self._configure(given.epochs))
