@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -244,7 +244,7 @@ class Sweep:
                 several = min(pool.slots, (os.cpu_count() or 1) // self.config.resources.cpus_per_trial)
                 lender = None
                 if leads and several > 1 and self.config.exports:
-                    lender = stack.enter_context(Lender(partial(prepare_exports, self.config.exports)))
+                    lender = stack.enter_context(closing(Lender(partial(prepare_exports, self.config.exports))))
                 own = self._trials(pool, files, planned, setting, dense, tracked, leads, tracked_from, lender)
                 if not leads:
                     busy = {"trials": own, "dense": dense_seconds * pool.slots, "exports": 0.0}

@@ -248,12 +248,12 @@ class StudyFiles(TrialFiles, DriverFiles):
         # A network that could not be timed is kept, but has no place on a front with latency.
         measured = [each for each in self.outcomes() if each.state == "complete" and not each.list_missing(names)]
         limits = self.limits()  # nor has one that came out beyond what the study allows
-        within = [each for each in measured if not limits.list_broken(each.metrics)]
+        outside = tuple(each.number for each in measured if limits.list_broken(each.metrics))
         return Front(
             study=self.name,
             dense=self.dense(),
-            outcomes=within,
-            outside=tuple(each.number for each in measured if limits.list_broken(each.metrics)),
+            outcomes=[each for each in measured if each.number not in outside],
+            outside=outside,
             objectives=objectives,
             rebuild=self.rebuild,
             metrics=self.metrics(),

@@ -16,8 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, TypeVar
 
 import cloudpickle
 
@@ -37,7 +36,7 @@ _PROGRAM = (
 
 
 class Lender:
-    """Does work other than trials, on this machine; a context at whose end the process ends.
+    """Does work other than trials, on this machine, until it is closed (``contextlib.closing``).
 
     Args:
         prepare: Imports what the work needs; called once in the process, can be pickled.
@@ -49,16 +48,6 @@ class Lender:
         self._said: IO[bytes] | None = None
         self._lock = threading.Lock()
         self._closed = False
-
-    def __enter__(self) -> Self:
-        """Own the process, once it is started, until the context ends."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the process."""
-        self.close()
 
     def start(self) -> None:
         """Begin to import, unless that has begun; does not wait for it. May be called from any thread."""
@@ -157,13 +146,12 @@ def _do_parts(function: Callable[[Any], Any], parts: Sequence[Any], asked: IO[by
     if sys.platform != "linux":
         return [pickle.loads(_do(function, part)) for part in parts]
     with tempfile.TemporaryDirectory(prefix="paretoprune-parts-") as folder:
-        files = {_fork(function, part, file): file for file, part in _name_files(Path(folder), parts)}
+        files = {}
+        for number, part in enumerate(parts):
+            file = Path(folder, f"{number}.pickle")
+            files[_fork(function, part, file)] = file
         ends = _wait_for(set(files), asked)
         return [_read_answer(file, ends[child]) for child, file in files.items()]
-
-
-def _name_files(folder: Path, parts: Sequence[Any]) -> list[tuple[Path, Any]]:
-    return [(folder / f"{number}.pickle", part) for number, part in enumerate(parts)]
 
 
 def _fork(function: Callable[[Any], Any], part: Any, file: Path) -> int:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,11 @@ def prepare_badly() -> None:
 
 
 def import_a_module() -> None:
-    import antigravity as _  # noqa: F401  (any module that is not there unless it was imported)
+    import this as _  # noqa: F401  (a module that nothing else imports; what it prints goes elsewhere)
 
 
 def name_process(part: int) -> tuple[int, int, bool]:
-    return part, os.getppid(), "antigravity" in sys.modules
+    return part, os.getppid(), "this" in sys.modules
 
 
 def print_loudly(part: str) -> str:
@@ -55,13 +56,8 @@ def sleep_long(folder: Path) -> None:
     time.sleep(600)
 
 
-@pytest.fixture(autouse=True)
-def quiet_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BROWSER", "true")
-
-
 def test_parts_are_forks_of_one_process_that_has_imported() -> None:
-    with Lender(import_a_module) as lender:
+    with closing(Lender(import_a_module)) as lender:
         found = lender.spread(name_process, [1, 2, 3])
         assert [part for part, _, _ in found] == [1, 2, 3]
         assert len({parent for _, parent, _ in found}) == 1 and all(imported for _, _, imported in found)
@@ -70,7 +66,7 @@ def test_parts_are_forks_of_one_process_that_has_imported() -> None:
 
 
 def test_what_a_part_raises_is_raised_here_and_a_dead_one_is_told() -> None:
-    with Lender(prepare_nothing) as lender:
+    with closing(Lender(prepare_nothing)) as lender:
         with pytest.raises(ValueError, match="invalid literal"):
             lender.spread(int, ["1", "x"])
         with pytest.raises(RunError, match="killed by signal 9"):
@@ -81,7 +77,7 @@ def test_what_a_part_raises_is_raised_here_and_a_dead_one_is_told() -> None:
 
 
 def test_what_keeps_it_from_coming_up_is_told() -> None:
-    with Lender(prepare_badly) as lender:
+    with closing(Lender(prepare_badly)) as lender:
         lender.start()
         with pytest.raises(RunError, match="died: ImportError: a package is missing"):
             lender.spread(int, ["1"])
@@ -92,9 +88,9 @@ def test_what_keeps_it_from_coming_up_is_told() -> None:
 def test_it_ends_with_its_forks_when_its_context_does(tmp_path: Path) -> None:
     program = (
         "import sys, threading; from pathlib import Path\n"
-        "from search.workers.lender import Lender\n"
+        "from contextlib import closing; from search.workers.lender import Lender\n"
         "from tests.search.workers.test_lender import prepare_nothing, sleep_long\n"
-        "with Lender(prepare_nothing) as lender:\n"
+        "with closing(Lender(prepare_nothing)) as lender:\n"
         "    lender.spread(sleep_long, [Path(sys.argv[1])] * 2)\n"
     )
     for number in (signal.SIGINT, signal.SIGKILL):
