@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
@@ -182,8 +182,7 @@ class League:
         self, seed: int, rows: dict[tuple[str, str, int], LeagueRow], pool: Executor | None, workers: int, ends: float
     ) -> None:
         """Run what is missing of one seed, and keep each row as soon as it is there."""
-        expected = len(self._shares_of_arms())
-        if sum(key[2] == seed for key in rows) > expected:  # the dense network's is one more
+        if self._is_complete(seed, rows.keys()):
             return
         running: set[Future[LeagueRow]] = set()
 
@@ -248,6 +247,11 @@ class League:
                 except InputError as refused:
                     waiting = replace(waiting, error=str(refused))
             yield Job(waiting, spec, setting, test, recipe, steps, folder)
+
+    def _is_complete(self, seed: int, made: Collection[tuple[str, str, int]]) -> bool:
+        """Look whether nothing of a seed is missing, which is known before its dense network is asked for."""
+        keys = [(DENSE, "", seed), *(LeagueRow(arm.label, share, seed).key for share, arm in self._shares_of_arms())]
+        return all(key in made or (key[0], "", seed) in made for key in keys)  # without a share: it is what comes out
 
     def _shares_of_arms(self) -> list[tuple[float, Arm]]:
         """List what is run with every seed: all arms at one share, then at the next."""

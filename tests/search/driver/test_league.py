@@ -67,6 +67,16 @@ def test_in_pieces_it_is_the_same(whole: League, tmp_path: Path) -> None:
     assert pieces.csv.read_text(encoding="utf-8") == before, "nothing is run twice"
 
 
+def test_a_new_arm_is_run_beside_more_rows_than_are_asked_for(whole: League) -> None:
+    rows, about = read_csv(whole.csv.read_text(encoding="utf-8"), "rows.csv")
+    other = League(whole.config, (), "fewer", 1)
+    other.folder.mkdir(parents=True)
+    others = [replace(row, arm=f"other {number}") for row in rows for number in range(2) if row.arm == "magnitude"]
+    known = [row for row in rows if row.seed == 0 and row.key[:2] != ("random", "0.4")]
+    write_atomically(other.csv, write_csv([*known, *others], about))
+    assert ("random", "0.4", 0) in {row.key for row in other.run()}
+
+
 @pytest.mark.slow
 def test_rows_are_repeatable_and_a_changed_one_is_found(whole: League) -> None:
     assert whole.check(3) == []
