@@ -194,6 +194,8 @@ class Method(BaseModel, ABC):
     method first at a few such shares."""
     rounds_widths: ClassVar[bool] = False
     """Whether kept widths are multiples of the field ``round_to``, which such a method must have."""
+    removes_blocks: ClassVar[bool] = False
+    """Whether residual blocks can go as a whole: what ``sparsity.blocks`` and ``sparsity.without`` ask for."""
     layers: ClassVar[tuple[type[nn.Module], ...]] = ()
     """Layer classes of its own that may stand in a pruned network (see :mod:`methods.network.architecture`)."""
     predicts_damage: ClassVar[bool] = False

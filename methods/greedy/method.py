@@ -45,9 +45,11 @@ from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel
 from methods.network.initial import reinitialise
 from methods.network.scope import choose_prunable
+from methods.training.damage import keep_by_damage
 from methods.training.one_shot import cut_metrics, draw_seed
 from methods.training.trainer import Trainer, derive_seed, recalibrate
 from spaces import (
+    ByDamage,
     Categorical,
     Condition,
     InputError,
@@ -176,7 +178,7 @@ class Greedy(Method):
         Returns:
             The space.
         """
-        sparsity = sparsity_space(groups)
+        sparsity = sparsity_space(groups, damage=True)
         stages = dict.fromkeys(f"tol_scale[{group.stage}]" for group in groups)
         widest = max(8, *(group.channels for group in groups))
         one_by_one: dict[str, Parameter] = {
@@ -223,8 +225,9 @@ class Greedy(Method):
             problem: The network, the data and the budget.
         """
         require_batches(problem.task, "greedy", "for what units are chosen by")
-        groups, chosen, _ = self._task(problem)
-        self._widths(groups, chosen, problem.cost)
+        _, chosen, _ = self._task(problem)
+        if not isinstance(self.sparsity, ByDamage):  # the damages to come are those of the trained network
+            self._widths(problem, chosen)
 
     def preview(self, problem: Problem) -> Preview | None:
         """Say what the chosen widths cost.
@@ -235,8 +238,8 @@ class Greedy(Method):
         Returns:
             The exact cost; ``None`` where accuracy decides the widths.
         """
-        groups, chosen, _ = self._task(problem)
-        widths = self._widths(groups, chosen, problem.cost)
+        _, chosen, _ = self._task(problem)
+        widths = self._widths(problem, chosen)
         return None if widths is None else problem.preview(widths)
 
     def prune(self, problem: Problem) -> Pruned:
@@ -253,7 +256,7 @@ class Greedy(Method):
         """
         groups, chosen, extra = self._task(problem)
         cost = problem.cost
-        widths = self._widths(groups, chosen, cost)
+        widths = self._widths(problem, chosen)
         seed = draw_seed(problem.generator)
         history: list[Record] = []
         if self.procedure == "independent":
@@ -305,14 +308,15 @@ class Greedy(Method):
         foreign = bool(readers_without_covariance(model, group))
         return tuple(judge for judge in OBJECTIVES[self.objective] if not (foreign and judge == "local_gram"))
 
-    def _widths(
-        self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], cost: CostModel
-    ) -> dict[str, int] | None:
+    def _widths(self, problem: Problem, chosen: Sequence[ChannelGroup]) -> dict[str, int] | None:
         """Share the sparsity out over the chosen groups; ratios given by name may name the others too."""
         if self.sparsity is None:
             return None
+        if isinstance(self.sparsity, ByDamage):
+            return keep_by_damage(problem, self.sparsity, chosen, self.round_to)
         named = isinstance(self.sparsity, PerLayer | PerStage)
-        keep = self.sparsity.keep([group.layer for group in (groups if named else chosen)], cost.flops, self.round_to)
+        layers = [group.layer for group in (problem.groups if named else chosen)]
+        keep = self.sparsity.keep(layers, problem.cost.flops, self.round_to)
         return {group.name: keep[group.name] for group in chosen}
 
     def _search(self) -> Search:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, call
@@ -24,7 +26,7 @@ from methods.network.blocks import list_groups_within, remove_blocks
 from methods.network.channels import ChannelGroup, cut
 from methods.network.importance import l1_importance
 from methods.training.evaluation import evaluation_mode, recalibrate
-from spaces import LayerBlock, LayerGroup
+from spaces import ByDamage, LayerBlock, LayerGroup
 
 WIDTHS = 8
 """Widths that each group is cut to, evenly spaced from one unit to all but a part."""
@@ -54,6 +56,33 @@ def add_damages(problem: Problem) -> list[LayerGroup]:
         pairs = curves[str(number)].tolist()
         layers.append(replace(group.layer, damages=tuple((int(width), float(damage)) for width, damage in pairs)))
     return layers
+
+
+def keep_by_damage(
+    problem: Problem, sparsity: ByDamage, groups: Sequence[ChannelGroup], round_to: int
+) -> dict[str, int]:
+    """Find the widths of least damage of some channel groups, where all others stay whole.
+
+    Args:
+        problem: The network and the data.
+        sparsity: The budget, and what the damage of stages counts.
+        groups: Those of the network's groups that may lose units.
+        round_to: Widths are multiples of this.
+
+    Returns:
+        Kept units by name, of these groups. A budget that cannot be reached is an ``InputError``.
+    """
+    names = {group.name for group in groups}
+    layers = [layer for layer in add_damages(problem) if layer.name in names]
+    columns = [number for number, group in enumerate(problem.groups) if group.name in names]
+    whole = np.array([group.channels for group in problem.groups], dtype=np.int64)
+
+    def costs(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        widths = np.tile(whole, (len(rows), 1))
+        widths[:, columns] = rows
+        return problem.cost.batch(widths)[0]
+
+    return sparsity.choose(layers, costs, round_to)
 
 
 def list_block_damages(problem: Problem) -> list[LayerBlock]:

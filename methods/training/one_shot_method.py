@@ -25,6 +25,7 @@ class OneShot(Method):
 
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    removes_blocks: ClassVar[bool] = True
 
     sparsity: Sparsity
     round_to: int = Field(default=1, ge=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from methods import load_method
+from methods import load_method, method_names
 from methods.contract.analyses import Later
 from methods.contract.method import Problem
 from methods.contract.named import is_reference
@@ -176,6 +176,9 @@ def _require_blocks(config: StudyConfig, blocks: Sequence[Block]) -> None:
             f"blocks = true: {config.model} has no residual block that could go as a whole (its output must be its "
             "input plus what its layers add, of the same shape); leave blocks out"
         )
+    if not any(load_method(name).removes_blocks for name in config.methods):
+        able = [name for name in method_names() if load_method(name).removes_blocks]
+        raise InputError(f"blocks = true: none of {', '.join(config.methods)} removes blocks; {', '.join(able)} do")
     damage = [
         name
         for name in config.methods

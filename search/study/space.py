@@ -238,7 +238,7 @@ def method_space(
                 f"out, or set [space.{name}] sparsity.mode"
             )
         space = space.narrow({MODE: allocation})
-    if blocks and MODE in space and "damage" in space[MODE].to_json()["choices"]:
+    if blocks and method.removes_blocks and MODE in space and "damage" in space[MODE].to_json()["choices"]:
         space = _add_blocks(space)
     for left_alone in method.fixed_by_default - bounds.keys():
         if (usual := space[left_alone].default) is not None:
@@ -250,7 +250,9 @@ def method_space(
             if key in method.model_fields:
                 method.check_field(key, value)
         # What the search leaves out may be right all the same: the field decides about a value that is fixed.
-        decided = method.model_fields.keys() | (space.defaults() or {}).keys()
+        # Except where others hang on the value: what goes with one that the space does not know is nowhere to be found.
+        parents = {condition.parameter for each in space if (condition := space.condition(each)) is not None}
+        decided = (method.model_fields.keys() | (space.defaults() or {}).keys()) - parents
         searched = {key: value for key, value in bounds.items() if key not in fields}
         space = space.narrow(searched, beyond=values.keys() & decided)
         space |= Space({key: Categorical((value,), default=value) for key, value in fields.items()})

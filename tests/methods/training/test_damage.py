@@ -1,24 +1,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import nn
 
+from methods import load_method, method_names
 from methods.contract.analyses import Analyses, Fresh, Settings, Tensors
 from methods.contract.method import Method, Problem
 from methods.contract.recipe import Recipe
+from methods.greedy.method import Greedy
 from methods.increg.method import IncReg
 from methods.magnitude import Magnitude
 from methods.network.architecture import describe, rebuild
 from methods.network.cost import count
-from methods.random_channels import RandomChannels
+from methods.network.scope import choose_prunable
 from methods.spp.method import SPP
 from methods.training.damage import BATCH, BATCHES, add_damages, list_block_damages, widths_of
 from methods.training.evaluation import recalibrate
-from methods.training.one_shot import allot_widths
 from spaces import ByDamage, InputError, PerLayer
 from tests.methods import cases
 
@@ -41,13 +42,39 @@ def test_curves_fall_to_nothing_at_the_full_width_and_are_the_same_every_time() 
     assert any(layer.damages[0][1] > 0 for layer in first), "cutting to one unit does harm somewhere"
 
 
-def test_a_method_whose_ratios_are_inputs_meets_its_budget_by_damage() -> None:
-    given = problem()
-    method = Magnitude(sparsity=ByDamage(flops=0.5))
+BY_DAMAGE = [name for name in method_names() if name not in {"eigendamage", "pivoting", "sdprun"}]
+"""Methods whose numbers of channels are inputs."""
+
+
+@pytest.mark.parametrize("name", BY_DAMAGE)
+def test_a_method_whose_ratios_are_inputs_meets_its_budget_by_damage(name: str) -> None:
+    given = replace(problem(), steps=24)
+    space = load_method(name).space([group.layer for group in given.groups]).narrow({"sparsity.mode": "damage"})
+    assert "sparsity.flops" in space
+    method = load_method(name).from_point({"sparsity.mode": "damage", "sparsity.flops": 0.5})
+    method.check(given)
     found = method.preview(given)
-    assert 0.35 * given.cost.dense < found.flops <= 0.5 * given.cost.dense
+    assert found is not None and 0.35 * given.cost.dense < found.flops <= 0.5 * given.cost.dense
+    assert found.kept == ByDamage(flops=0.5).keep(add_damages(given), given.cost.flops)
     pruned = method.prune(given)
-    assert given.preview({name: len(kept) for name, kept in pruned.kept.items()}).flops == found.flops
+    assert {name: len(kept) for name, kept in pruned.kept.items()} == found.kept
+
+
+def test_groups_that_a_method_leaves_whole_have_no_part_in_the_allocation() -> None:
+    given = with_blocks(Measured(unit=1.0, block=0.5))
+    method = Greedy(sparsity=ByDamage(flops=0.8), prune_outputs=False)
+    found = method.preview(given)
+    inner = choose_inner(given)
+    assert found is not None and found.kept is not None and set(found.kept) == inner < {g.name for g in given.groups}
+    assert any(found.kept[group.name] < group.channels for group in given.groups if group.name in inner)
+    assert found.flops == given.cost.flops(found.kept)
+    assert found.flops <= 0.8 * given.cost.dense
+    with pytest.raises(InputError, match=r"flops = 0\.05 cannot be reached"):
+        Greedy(sparsity=ByDamage(flops=0.05), prune_outputs=False).preview(given)
+
+
+def choose_inner(given: Problem) -> set[str]:
+    return {group.name for group in choose_prunable(given.groups, given.model, "inner_only")}
 
 
 def with_blocks(analyses: Analyses | None = None) -> Problem:
@@ -73,11 +100,11 @@ def test_the_damage_of_a_block_is_what_the_loss_rises_by_without_it() -> None:
     )
 
 
-METHODS = [Magnitude, RandomChannels, IncReg, SPP]
+METHODS = [load_method(name) for name in method_names() if load_method(name).removes_blocks]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_whose_ratios_are_inputs_takes_blocks_out(method: type[Method]) -> None:
+def test_every_method_that_says_so_takes_blocks_out(method: type[Method]) -> None:
     problem = with_blocks()
     sparsity = PerLayer(level=0.5, without={"1": True})
     made = method.model_validate({"sparsity": sparsity})
@@ -151,8 +178,8 @@ def test_blocks_that_are_none_are_refused() -> None:
     problem = with_blocks()
     with pytest.raises(InputError, match=r"unknown residual block '2'; did you mean '1'|unknown residual block '2'"):
         Magnitude(sparsity=PerLayer(level=0.5, without={"2": True})).preview(problem)
-    with pytest.raises(InputError, match="this method keeps every residual block"):
-        allot_widths(problem, ByDamage(flops=0.5, blocks=True), 1)
+    with pytest.raises(InputError, match="sparsity.blocks = true needs the network's blocks"):
+        Greedy(sparsity=ByDamage(flops=0.5, blocks=True)).preview(problem)
     with pytest.raises(InputError, match="sparsity.without needs the network's blocks"):
         PerLayer(level=0.5, without={"1": True}).keep([], len)
     with pytest.raises(InputError, match="sparsity.blocks = true needs the network's blocks"):

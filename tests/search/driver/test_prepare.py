@@ -72,6 +72,10 @@ def test_parts_of_the_wrong_kind(tmp_path: Path, given: dict[str, Any], said: st
             {"blocks": True, "allocation": "damage", "model": f"{HERE}:plain"},
             "plain has no residual block that could go as a whole",
         ),
+        (
+            {"blocks": True, "allocation": "damage", "methods": ["greedy"]},
+            "none of greedy removes blocks; .*increg.* do",
+        ),
     ],
 )
 def test_blocks_that_cannot_go(tmp_path: Path, given: dict[str, Any], said: str) -> None:
