@@ -65,12 +65,14 @@ from methods.sdprun.dual_averaging import (
     threshold_increment,
 )
 from methods.sdprun.growth import Growth, Settled
-from methods.sdprun.raising import Even, Raising, Shared, Timetable, ToValue
+from methods.sdprun.raising import LEAST, Planned, Raising, Shared, Timetable, ToValue
 from methods.sdprun.steering import Shares, places
+from methods.training.damage import keep_by_damage
 from methods.training.one_shot import cut_and_finetune, draw_seed
 from methods.training.paths import paths_between
 from methods.training.trainer import Hook, Trainer, recalibrate
 from spaces import (
+    ByDamage,
     Categorical,
     Condition,
     InputError,
@@ -101,7 +103,8 @@ class SDPrun(Method):
             budget.
         c: The papers' constant itself, in place of ``g_end``, for thresholds that do not depend on the budget.
         thresholds: With a steered threshold, whether all groups have the same one, in units of ``kappa``
-            (``"shared"``), or each its own, so that all lose the same share of their units (``"even"``).
+            (``"shared"``), or each its own, so that all lose the same share of their units (``"even"``), or end at the
+            widths of least measured damage (``"damage"``).
         mu: Exponent of the growth of the threshold; only where it is not steered (a steered threshold goes from one
             look at the norms to the next in equal steps, as long as the learning rate is constant).
         lr_factor: Highest learning rate, in units of that with which SGD without momentum moves as fast as the
@@ -165,7 +168,7 @@ class SDPrun(Method):
 
     steer: Literal["flops", "off"] = "flops"
     target_flops: float = Field(default=0.5, gt=0, le=1)
-    thresholds: Literal["even", "shared"] = "even"
+    thresholds: Literal["even", "damage", "shared"] = "even"
     g_end: float = Field(default=1.0, gt=0)
     c: float | None = Field(default=None, gt=0)
     mu: float = Field(default=0.51, gt=0, lt=1)
@@ -273,7 +276,7 @@ class SDPrun(Method):
             problem: The network and the budget.
 
         Returns:
-            The exact cost where thresholds make all groups lose alike. ``None`` without steering, and with one
+            The exact cost where groups lose as planned. ``None`` without steering, and with one
             threshold for all groups: there the norms decide in training which group loses how much.
         """
         if self.steer == "off" or self.thresholds == "shared":
@@ -283,7 +286,7 @@ class SDPrun(Method):
         valid = torch.arange(int(sizes.max())) < sizes
         # Ranks alone decide how many units of a group go: any order of them will do.
         anything = torch.arange(valid.shape[1], dtype=torch.double).expand(valid.shape)
-        landing = shares.land(places(anything, valid, self._multipliers(chosen).double()), self.target_flops)
+        landing = shares.land(places(anything, valid, self.find_rates(problem, chosen)), self.target_flops)
         left = (landing.alive & valid).sum(1).tolist()
         return problem.preview({
             group.name: round_up_width(count, group.channels, self.round_to)
@@ -310,7 +313,8 @@ class SDPrun(Method):
         optimizer = self.optimizer(model, chosen)
         lanes = Shortcuts(model, chosen, optimizer.valid) if self.sticky else None
         plan = self.timetable(problem)
-        growth = Growth(optimizer, chosen, shares, lanes, plan, self.choose_raising(optimizer, chosen, shares, plan))
+        raising = self.choose_raising(optimizer, shares, plan, self.find_rates(problem, chosen))
+        growth = Growth(optimizer, chosen, shares, lanes, plan, raising)
         history = self._train(problem, model, optimizer, growth, derive_seed(seed, 1), "grow", plan.end)
         kept = {group.name: list(range(group.channels)) for group in groups} | growth.list_kept(self.round_to)
         smaller, places = cut(model, groups, kept), positions(model, groups, kept)
@@ -479,25 +483,40 @@ class SDPrun(Method):
         )
         return [*history, *problem.session.train(phase, trainer)]
 
-    def choose_raising(
-        self, optimizer: GroupDualAveraging, groups: Sequence[ChannelGroup], shares: Shares, plan: Timetable
-    ) -> Raising:
+    def choose_raising(self, optimizer: GroupDualAveraging, shares: Shares, plan: Timetable, rates: Tensor) -> Raising:
         """Say how the threshold is raised.
 
         Args:
             optimizer: Whose threshold.
-            groups: The groups that may lose units.
             shares: Shares of the FLOPs by choice of units.
             plan: When, and how far.
+            rates: How fast each group is to lose units, ``[groups, 1]``.
 
         Returns:
-            To a value, to a share of the FLOPs, or so that all groups lose alike.
+            To a value, to a share of the FLOPs, or so that groups lose as planned.
         """
         if self.steer == "off":
             return ToValue(optimizer, plan)
         if self.thresholds == "shared":
             return Shared(optimizer, shares, plan)
-        return Even(optimizer, shares, plan, self._multipliers(groups).double())
+        return Planned(optimizer, shares, plan, rates)
+
+    def find_rates(self, problem: Problem, groups: Sequence[ChannelGroup]) -> Tensor:
+        """Say how fast each group is to lose units beside the others: alike, or as far as it loses them by damage.
+
+        Args:
+            problem: The network and the data.
+            groups: The groups that may lose units.
+
+        Returns:
+            ``[groups, 1]``, in double precision.
+        """
+        rates = self._multipliers(groups).double()
+        if self.thresholds != "damage":
+            return rates
+        kept = keep_by_damage(problem, ByDamage(flops=self.target_flops), groups, self.round_to)
+        lost = [[1 - kept[group.name] / group.channels] for group in groups]
+        return rates * torch.tensor(lost, dtype=torch.double).clamp_min(LEAST)
 
     def _multipliers(self, groups: Sequence[ChannelGroup]) -> Tensor:
         """Return the factor of the threshold of each group, ``[groups, 1]``.

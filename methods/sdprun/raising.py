@@ -1,4 +1,4 @@
-"""How the threshold of sDprun is raised: to a value, to a share of the FLOPs, or so that all groups lose alike."""
+"""How the threshold of sDprun is raised: to a value, to a share of the FLOPs, or so that groups lose as planned."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ class Shared:
         return self.optimizer.threshold
 
 
-class Even:
-    """Raises a threshold of every group so that all lose the same share of their units, at every step as planned.
+class Planned:
+    """Raises a threshold of every group so that all lose units as planned at every step: the same share, or its own.
 
     The thresholds follow the norms, of which they are quantiles: groups differ in how their norms grow in training,
     and one threshold would empty those that grow least. A unit that has vanished comes back when others fall below
@@ -171,14 +171,16 @@ class Even:
         optimizer: Whose thresholds.
         shares: Shares of the FLOPs by choice of units.
         plan: When, and how far.
-        rates: How fast each group is to lose units, ``[groups, 1]``, on the CPU.
+        rates: How fast each group is to lose units, ``[groups, 1]``, on the CPU; at most :data:`LEAST` for those that
+            are to lose none, which have no threshold.
     """
 
     def __init__(self, optimizer: GroupDualAveraging, shares: Shares, plan: Timetable, rates: Tensor) -> None:
         assert plan.target is not None
         self.optimizer, self.shares, self.plan, self.target = optimizer, shares, plan, plan.target
         self._valid, self._rates = optimizer.valid.cpu(), rates
-        self._rates_there = rates.to(optimizer.kappa)
+        self._loses = rates > LEAST
+        self._rates_there, self._loses_there = rates.to(optimizer.kappa), self._loses.to(optimizer.kappa)
         # Which share of the units is gone at which share of the FLOPs does not depend on the norms.
         anything = torch.arange(self._valid.shape[1], dtype=torch.double).expand(self._valid.shape)
         exits = places(anything, self._valid, rates)
@@ -196,7 +198,7 @@ class Even:
         place = self._place(done)
 
         def levels(ratios: Tensor) -> Tensor:
-            return rise * thresholds_at(place, ratios, self.optimizer.valid, self._rates_there)
+            return rise * self._loses_there * thresholds_at(place, ratios, self.optimizer.valid, self._rates_there)
 
         self.optimizer.levels = levels
 
@@ -213,8 +215,8 @@ class Even:
         landing = self.shares.land(places(ratios, self._valid, self._rates), self.target)
         threshold = 0.0
         if landing.threshold > 0:
-            own = thresholds_at(landing.threshold, ratios, self._valid, self._rates)
-            threshold = float(own.median())
+            own = self._loses * thresholds_at(landing.threshold, ratios, self._valid, self._rates)
+            threshold = float(own[own > 0].median())
             optimizer.kappa.mul_((own / threshold).clamp_min(LEAST).to(optimizer.kappa))
         optimizer.levels = None
         _settle(optimizer, landing, threshold)

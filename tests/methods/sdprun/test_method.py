@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.contract.analyses import Settings, Tensors
 from methods.contract.method import Problem
 from methods.contract.recipe import Recipe, learning_rate
 from methods.network.channels import ChannelGroup, channel_groups, cut
@@ -37,9 +38,10 @@ from methods.sdprun.growth import Growth
 from methods.sdprun.method import SDPrun
 from methods.sdprun.raising import Timetable
 from methods.sdprun.steering import Shares, places, thresholds_at, tolerance
+from methods.training.damage import add_damages
 from methods.training.paths import CURVE_POINTS, LINE_POINTS, line
 from methods.training.trainer import Diverged, Trainer, evaluate
-from spaces import InputError, round_up_width
+from spaces import ByDamage, InputError, round_up_width
 from tests.methods import cases
 
 EXAMPLE = torch.zeros(1, *cases.IMAGE)
@@ -562,7 +564,8 @@ def trainer(method: SDPrun, net: str, steps: int = 40, **recipe: Any) -> Trainer
     shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.count_least(groups))
     lanes = Shortcuts(model, groups, optimizer.valid)
     plan = method.timetable(problem)
-    hook = Growth(optimizer, groups, shares, lanes, plan, method.choose_raising(optimizer, groups, shares, plan))
+    raising = method.choose_raising(optimizer, shares, plan, torch.ones(len(groups), 1, dtype=torch.double))
+    hook = Growth(optimizer, groups, shares, lanes, plan, raising)
     return Trainer(
         model,
         TRAIN,
@@ -800,6 +803,42 @@ def test_even_thresholds_take_the_same_share_of_every_group() -> None:
     assert max(left["shared"]) - min(left["shared"]) > 0.1
 
 
+def test_thresholds_by_damage_end_at_its_widths() -> None:
+    """And a group that is to lose nothing is not shrunk on the way."""
+    problem = replace(problem_for("vgg", steps=30), model=cases.seeded(Wide, trained=True))
+    names = [group.name for group in problem.groups]
+    spared = names[1]
+    problem = replace(problem, analyses=Known({name: 0.0 if name != spared else 1.0 for name in names}))
+    method = SDPrun(target_flops=0.4, thresholds="damage", min_share=0.0)
+    wanted = ByDamage(flops=0.4).keep(add_damages(problem), problem.cost.flops)
+    assert wanted[spared] == problem.groups[1].channels and len(set(wanted.values())) > 1
+    seen = method.preview(problem)
+    assert seen is not None and seen.kept == wanted and seen.flops == problem.cost.flops(wanted)
+    optimizer = method.optimizer(problem.model, problem.groups)
+    shares = Shares(problem.groups, problem.cost, method.count_least(problem.groups))
+    plan = method.timetable(problem)
+    raising = method.choose_raising(optimizer, shares, plan, method.find_rates(problem, problem.groups))
+    raising.before_step(plan.end // 2)
+    assert optimizer.levels is not None
+    levels = optimizer.levels(optimizer.ratios())
+    assert [float(level) > 0 for level in levels] == [name != spared for name in names]
+    pruned = method.prune(problem)
+    assert {name: len(units) for name, units in pruned.kept.items()} == wanted
+
+
+@dataclass
+class Known:
+    """Curves of damage that were measured before: a straight line, 0 at the full width."""
+
+    steepness: dict[str, float]
+
+    def get(self, name: str, settings: Settings, compute: Callable[[], Tensors]) -> Tensors:
+        assert name == "damage_curves"
+        groups = channel_groups(cases.seeded(Wide), EXAMPLE)
+        rows = [[[1.0, 1e-3 + self.steepness[g.name]], [float(g.channels), 0.0]] for g in groups]
+        return {str(number): torch.tensor(pairs, dtype=torch.double) for number, pairs in enumerate(rows)}
+
+
 # --- the method --------------------------------------------------------------------------------------------
 
 
@@ -883,7 +922,8 @@ def test_numbers_of_norms_are_shrunk_all_along_the_way(thresholds: Any) -> None:
     model = copy.deepcopy(problem.model)
     groups, chosen, shares = method._find_reachable(problem)
     optimizer = method.optimizer(model, chosen)
-    raising = method.choose_raising(optimizer, chosen, shares, plan := method.timetable(problem))
+    plan = method.timetable(problem)
+    raising = method.choose_raising(optimizer, shares, plan, method.find_rates(problem, chosen))
     norms = [module.weight for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     shrunk = []
     for step in range(plan.end):
@@ -954,7 +994,7 @@ def test_even_thresholds_take_as_many_units_as_planned_at_every_step() -> None:
     optimizer = method.optimizer(model, groups)
     shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.count_least(groups))
     plan = Timetable(first=4, end=84, grown=(), target=0.3)
-    raising = method.choose_raising(optimizer, groups, shares, plan)
+    raising = method.choose_raising(optimizer, shares, plan, torch.ones(len(groups), 1, dtype=torch.double))
     generator = torch.Generator().manual_seed(0)
     for step in range(plan.first, plan.end):
         raising.before_step(step)
@@ -1110,7 +1150,8 @@ def test_even_thresholds_come_slowly_to_where_the_first_unit_vanishes() -> None:
     method = SDPrun(target_flops=0.3)
     optimizer = method.optimizer(model, groups)
     shares = Shares(groups, CostModel(model, EXAMPLE, groups), method.count_least(groups))
-    raising = method.choose_raising(optimizer, groups, shares, Timetable(first=0, end=100, grown=(), target=0.3))
+    plan, alike = Timetable(first=0, end=100, grown=(), target=0.3), torch.ones(len(groups), 1, dtype=torch.double)
+    raising = method.choose_raising(optimizer, shares, plan, alike)
     ratios, levels = optimizer.ratios(), []
     for step in range(10):  # the first tenth
         raising.before_step(step)
