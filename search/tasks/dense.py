@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -18,10 +18,11 @@ from torch import nn
 
 from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe
+from methods.contract.session import Saved
 from methods.training.evaluation import evaluate
 from methods.training.precision import choose_half_type
 from methods.training.trainer import Trainer
-from search.store.files import create_folder, json_text, read_object
+from search.store.files import create_folder, json_text, read_object, remove_folder, write_atomically, write_json
 from search.store.weights import load_weights, save_weights
 from search.tasks.identity import answers, has_same_answers
 from search.tasks.models.weight_files import is_weight_file
@@ -77,6 +78,49 @@ class HeadOnly(nn.Module):
         return self.model(*inputs, **named)
 
 
+class Unfinished:
+    """The last epoch of a training that was not finished; the :class:`methods.contract.session.States` of a network.
+
+    Args:
+        folder: Where it is kept.
+        own: What the untrained network answers: code may change under one name, and its training begins again.
+    """
+
+    def __init__(self, folder: Path, own: list[float]) -> None:
+        self._folder, self._own = folder, _keep_finite(own)
+
+    def get(self, name: str) -> bytes | None:
+        """Return what was put last.
+
+        Args:
+            name: Name of the phase.
+
+        Returns:
+            The bytes; ``None`` if there are none of this network.
+        """
+        whose, state = self._folder / "answers.json", self._folder / f"{name}.pt"
+        if not state.exists() or not has_same_answers(read_object(whose)["answers"], self._own):
+            return None
+        return state.read_bytes()
+
+    def put(self, name: str, state: bytes) -> None:
+        """Write a state in place of the one before; a folder that cannot be written is an :class:`spaces.InputError`.
+
+        Args:
+            name: Name of the phase.
+            state: The bytes.
+        """
+        with _refuse_unwritable(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_json(self._folder / "answers.json", {"answers": self._own})
+            write_atomically(self._folder / f"{name}.pt", state)
+
+    def clear(self) -> None:
+        """Remove what was kept: the network is trained."""
+        if self._folder.exists():
+            remove_folder(self._folder)
+
+
 @dataclass(frozen=True)
 class Dense:
     """A trained dense network.
@@ -114,6 +158,8 @@ def dense_network(
 ) -> Dense:
     """Return the trained dense network of a workload; train it if that was never done.
 
+    A training that was interrupted goes on after its last whole epoch, and ends at the same network.
+
     Networks with the user's weights are evaluated and stored; they are trained only where their head is new.
 
     Args:
@@ -142,7 +188,10 @@ def dense_network(
             cached = folder.exists()  # the process that came second has waited, and loads
             if not cached:
                 plan = recipe, epochs if trains else 0.0, seed
-                _store(folder, model, identity, own, *_train(workload, model, *plan, report, device, frozen))
+                unfinished = Unfinished(folder.with_suffix(".unfinished"), own)
+                done = _train(workload, model, *plan, report, device, frozen, unfinished)
+                _store(folder, model, identity, own, *done)
+                unfinished.clear()
     return _load(folder, model, cached)
 
 
@@ -166,15 +215,18 @@ def _folder(store: Path, digest: str, own: list[float]) -> Path:
 
 def _lock(folder: Path) -> AbstractContextManager[object]:
     """Take the lock beside a folder that is to be."""
-    try:
+    with _refuse_unwritable(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(folder.with_suffix(".lock")).acquire()
+
+
+@contextmanager
+def _refuse_unwritable(folder: Path) -> Generator[None]:
+    """Name the folder that cannot be written."""
+    try:
+        yield
     except OSError as error:
-        raise _make_unwritable_error(folder, error) from error
-
-
-def _make_unwritable_error(folder: Path, error: OSError) -> InputError:
-    return InputError(f"the dense network cannot be stored in {folder}: {error.strerror or error}")
+        raise InputError(f"the dense network cannot be stored in {folder}: {error.strerror or error}") from error
 
 
 def _identity(
@@ -222,6 +274,7 @@ def _train(
     report: Report,
     device: str,
     head: Sequence[str],
+    unfinished: Unfinished,
 ) -> tuple[list[Record], float, dict[str, float]]:
     """Train the network in place, its head alone if one is named; return history, seconds and metrics."""
     model.to(device)
@@ -229,17 +282,22 @@ def _train(
     history: list[Record] = []
     seconds = 0.0
     if epochs > 0:
-        started = time.perf_counter()
+        session = Saved(unfinished)
         steps = max(1, math.ceil(epochs * train.steps(recipe.batch_size)))
         trained = HeadOnly(model, head) if head else model
-        history = Trainer(
-            trained, train, recipe, steps, seed, validation=validation, report=report, task=workload.task
-        ).run()
-        seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        trainer = Trainer(trained, train, recipe, steps, seed, validation=validation, report=report, task=workload.task)
+        history = session.train("dense", trainer)
+        seconds = session.earlier_seconds + time.perf_counter() - started
         model.requires_grad_(True)
     metrics = evaluate(model, validation, autocast=choose_half_type(recipe), task=workload.task).metrics
     model.to("cpu")
     return history, seconds, dict(metrics)
+
+
+def _keep_finite(answers: Sequence[float]) -> list[float]:
+    """Write 0 for numbers that JSON does not know."""
+    return [number if math.isfinite(number) else 0.0 for number in answers]
 
 
 def _store(
@@ -255,19 +313,16 @@ def _store(
     versions = {name: version(name) for name in ("torch", "torchvision")}
     record = {
         "config": identity,
-        "answers": [number if math.isfinite(number) else 0.0 for number in own],
+        "answers": _keep_finite(own),
         **{name: value for name, value in metrics.items() if name == "accuracy"},  # where earlier versions look
         "metrics": dict(metrics),
         "seconds": seconds,
         "history": history,
         "versions": versions,
     }
-    try:
-        with create_folder(folder) as fresh:
-            save_weights(model.state_dict(), fresh / "weights.safetensors")
-            (fresh / "record.json").write_text(json_text(record), encoding="utf-8")
-    except OSError as error:
-        raise _make_unwritable_error(folder, error) from error
+    with _refuse_unwritable(folder), create_folder(folder) as fresh:
+        save_weights(model.state_dict(), fresh / "weights.safetensors")
+        (fresh / "record.json").write_text(json_text(record), encoding="utf-8")
 
 
 def _load(folder: Path, model: nn.Module, cached: bool) -> Dense:

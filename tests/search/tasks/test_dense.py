@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from methods.contract.recipe import Recipe
 from methods.training.evaluation import evaluate
 from search.tasks.data.sets import DATA
 from search.tasks.data.sizes import SplitSizes
-from search.tasks.dense import Dense, dense_network
+from search.tasks.dense import Dense, Unfinished, dense_network
 from search.tasks.recipes import Training, default_recipe, resolve_recipe
 from search.tasks.workload import Workload
 from spaces import InputError
@@ -107,6 +108,36 @@ def test_nothing_half_written_is_left(workload: Workload, tmp_path: Path) -> Non
         dense_network(workload, QUICK, 0.2, 0, tmp_path, stop)
     assert [path for path in (tmp_path / "dense").iterdir() if path.is_dir()] == []
     assert not dense_network(workload, QUICK, 0.2, 0, tmp_path).cached
+
+
+def test_an_interrupted_training_goes_on_after_its_last_epoch(dense: Dense, workload: Workload, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(record: Record) -> None:
+        if record["epoch"] == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop)
+    (kept,) = (path for path in (tmp_path / "dense").iterdir() if path.is_dir())
+    assert torch.load(kept / "dense.pt", weights_only=True)["state"]["step"] == 16
+    heard: list[Record] = []
+    again = dense_network(workload, QUICK, 1.5, 0, tmp_path, heard.append)
+    assert [record["epoch"] for record in heard] == [1, 2] and heard == dense.history == again.history
+    assert not kept.exists() and not again.cached
+    theirs = dense.model.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in again.model.state_dict().items())
+
+
+def test_an_epoch_of_other_code_is_not_gone_on_with(tmp_path: Path) -> None:
+    unfinished = Unfinished(tmp_path / "x.unfinished", [0.5, math.nan])
+    assert unfinished.get("dense") is None
+    unfinished.put("dense", b"state")
+    assert Unfinished(tmp_path / "x.unfinished", [0.5, math.nan]).get("dense") == b"state"
+    assert Unfinished(tmp_path / "x.unfinished", [0.6, math.nan]).get("dense") is None
+    unfinished.clear()
+    assert not (tmp_path / "x.unfinished").exists()
 
 
 @pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
