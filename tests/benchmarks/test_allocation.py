@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.allocation import Comparison, choose_trial, make_table, parse, raise_level, read_rows
+from benchmarks.allocation.__main__ import Comparison, parse
+from benchmarks.allocation.arms import choose_trial, raise_level
+from benchmarks.allocation.table import make_table, read_rows
 from methods.contract.sample_problem import chain_network, find_anatomy
 from search.records.outcome import Outcome
 from spaces import InputError

@@ -7,7 +7,7 @@ All arms cut the same dense network by L1 norms, estimate batch norm again, and 
 and seeds; they differ in the widths alone:
 
 - ``uniform``: every group loses the same share of its units;
-- ``tilt``: shares fall or rise along the depth; of :data:`TILTS` the most accurate one after the cut;
+- ``tilt``: shares fall or rise along the depth; of seven tilts the most accurate one after the cut;
 - ``damage``: widths of least measured damage (``sparsity.mode = "damage"``), and with whole residual blocks ``blocks``;
 - ``search``: one sweep of level and offsets of every group over all shares, by the sampler of the product; of each
   share the most accurate trial's offsets, its level raised until the share is spent.
@@ -22,27 +22,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from methods.contract.data import Batch, Split
-from methods.contract.inputs import call
-from methods.contract.method import Problem
-from methods.contract.recipe import derive_seed
+from benchmarks.allocation.arms import NEAR, choose_trial, find_tilt, make_setting, raise_level
+from benchmarks.allocation.table import make_table, read_rows
 from methods.network.architecture import rebuild
-from methods.network.channels import cut
-from methods.network.cost import CostModel
-from methods.network.importance import l1_importance
-from methods.training.damage import BATCH, BATCHES
-from methods.training.evaluation import evaluation_mode, recalibrate
-from methods.training.one_shot import keep_top
 from paretoprune import NullListener, StudyConfig, StudyFiles, Sweep, load_config
 from search.driver.dense_setting import dense_setting
 from search.driver.plan import Plan
@@ -50,197 +36,13 @@ from search.driver.prepare import plan
 from search.objectives.quality import measure_quality
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
-from search.store.analyses import StoredAnalyses, analysis_identity
 from search.store.studies import study_names
 from search.study.study import trial_seed
-from search.trials.trial import Setting, problem_of, run_trial
-from spaces import InputError, LayerGroup, Value
-from spaces.sparsity import FlopsTarget, PerLayer
-
-ARMS = ("uniform", "tilt", "damage", "blocks", "search")
-"""In the order of the table."""
-
-TILTS = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
-"""Tilts that are tried, at equal FLOPs."""
+from search.trials.trial import problem_of, run_trial
+from spaces import InputError, Value
 
 STUDY = "allocation_search"
 """Name of the sweep."""
-
-NEAR = 0.75
-"""A trial of the sweep speaks for a share if it spends at least so much of it."""
-
-
-@dataclass(frozen=True)
-class Shuffled:
-    """A training split whose epochs have another order and other augmentations.
-
-    Attributes:
-        split: The split.
-        seed: Which others.
-    """
-
-    split: Split
-    seed: int
-
-    @property
-    def examples(self) -> int:
-        """How many examples the split holds."""
-        return self.split.examples
-
-    def to(self, device: str) -> Split:
-        """Move the split to a device.
-
-        Args:
-            device: ``"cpu"`` or ``"cuda"``.
-
-        Returns:
-            The same order, there.
-        """
-        return Shuffled(self.split.to(device), self.seed)
-
-    def steps(self, batch_size: int) -> int:
-        """Count the batches of an epoch.
-
-        Args:
-            batch_size: Examples per batch.
-
-        Returns:
-            The split's own count.
-        """
-        return self.split.steps(batch_size)
-
-    def epoch(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Return an epoch of the split.
-
-        Args:
-            batch_size: Examples per batch.
-            seed: Seed of the epoch.
-            start: First batch.
-
-        Returns:
-            The batches of another seed.
-        """
-        return self.split.epoch(batch_size, derive_seed(seed, self.seed), start)
-
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Return every example once, in stored order.
-
-        Args:
-            batch_size: Examples per batch.
-
-        Returns:
-            The split's own batches.
-        """
-        return self.split.batches(batch_size)
-
-
-def make_setting(setting: Setting, store: Path, seed: int) -> Setting:
-    """Give a setting the training images of a seed, with analyses of their own.
-
-    Args:
-        setting: What all networks share.
-        store: The run store.
-        seed: The seed.
-
-    Returns:
-        The setting.
-    """
-    identity = analysis_identity(setting.model, {"allocation": f"{setting.analyses} {seed}"})
-    analyses = StoredAnalyses(store / "analyses", identity)
-    return replace(setting, train=Shuffled(setting.train, seed), analyses=analyses)
-
-
-def measure_after_cut(problem: Problem, kept: Mapping[str, int]) -> float:
-    """Measure the quality that a choice of widths leaves, on the images that damages are measured on.
-
-    Args:
-        problem: The network and the data.
-        kept: Kept units by name of group.
-
-    Returns:
-        The task's quality after the cut, batch norm estimated again.
-    """
-    units = {group.name: keep_top(l1_importance(problem.model, group), kept[group.name]) for group in problem.groups}
-    smaller = cut(problem.model, problem.groups, units)
-    recalibrate(smaller, problem.train, BATCHES, BATCH, seed=1)
-    sums: dict[str, Tensor] = {}
-    with evaluation_mode(smaller), torch.no_grad():
-        for inputs, target in islice(problem.train.epoch(BATCH, 0), BATCHES):
-            found = problem.task.sums(problem.task.output(call(smaller, inputs)), target)
-            sums = {name: sums.get(name, 0.0) + each for name, each in found.items()}
-    return problem.task.metrics_from(sums)[problem.task.quality.name]
-
-
-def find_tilt(problem: Problem, share: float) -> float:
-    """Find the tilt whose network is the best after the cut.
-
-    Args:
-        problem: The network and the data.
-        share: Share of the FLOPs.
-
-    Returns:
-        One of :data:`TILTS`; those with which the share cannot be reached are passed over.
-    """
-    layers = [group.layer for group in problem.groups]
-    found: tuple[float, float] | None = None
-    for tilt in sorted(TILTS, key=abs):  # of equal ones the smallest
-        try:
-            kept = FlopsTarget(flops=share, tilt=tilt).keep(layers, problem.cost.flops)
-        except InputError:
-            continue
-        quality = measure_after_cut(problem, kept)
-        if found is None or problem.task.quality.is_better(quality, found[1]):
-            found = tilt, quality
-    if found is None:
-        raise InputError(f"no tilt reaches {share:.1%} of the FLOPs")
-    return found[0]
-
-
-def raise_level(point: Mapping[str, Value], layers: Sequence[LayerGroup], cost: CostModel, share: float) -> float:
-    """Find the largest level whose network keeps to a share of the FLOPs.
-
-    Args:
-        point: A trial of the sweep, with level and offsets.
-        layers: The groups.
-        cost: What widths cost.
-        share: The share.
-
-    Returns:
-        The level, to within 1e-6.
-    """
-    offsets = {
-        name.partition("[")[2].rstrip("]"): float(value)
-        for name, value in point.items()
-        if name.startswith("sparsity.layer_offsets[")
-    }
-    low, high = 0.01, 1.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        kept = PerLayer(level=middle, layer_offsets=offsets).keep(layers, cost.flops)
-        low, high = (middle, high) if cost.flops(kept) <= share * cost.dense else (low, middle)
-    return low
-
-
-def choose_trial(outcomes: Sequence[Outcome], dense: int, share: float) -> Outcome:
-    """Choose the trial of a sweep that speaks for a share of the FLOPs.
-
-    Args:
-        outcomes: Complete trials.
-        dense: FLOPs of the dense network.
-        share: The share.
-
-    Returns:
-        The most accurate one of those that spend between :data:`NEAR` of it and all of it; of all that keep to it,
-        where there is none.
-
-    Raises:
-        InputError: If every trial costs more.
-    """
-    within = [each for each in outcomes if each.metrics["flops"] <= share * dense]
-    if not within:
-        raise InputError(f"no trial of the search has at most {share:.1%} of the FLOPs")
-    near = [each for each in within if each.metrics["flops"] >= NEAR * share * dense]
-    return max(near or within, key=lambda each: each.metrics["accuracy"])
 
 
 class Comparison:
@@ -386,72 +188,6 @@ def describe_run(given: argparse.Namespace, planned: Plan, dense: Mapping[str, f
         "validated": planned.workload.data.validation.examples,
         "tested": planned.workload.data.test.examples,
     }
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a comparison.
-
-    Args:
-        path: The file, which need not be there.
-
-    Returns:
-        The rows.
-    """
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write a comparison as Markdown.
-
-    Args:
-        rows: The rows of its file.
-
-    Returns:
-        A table, and what follows from it.
-    """
-    common, made = rows[0], [row for row in rows if "arm" in row]
-    lines = [
-        f"The dense network has {common['dense']['accuracy']:.2%} on validation ({common['validated']} images).",
-        "",
-        "| FLOPs | allocation | seeds | before fine-tuning | validation | test | parameters |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for share in sorted({row["share"] for row in made}, reverse=True):
-        for arm in ARMS:
-            own = [row for row in made if (row["arm"], row["share"]) == (arm, share)]
-            if not own:
-                continue
-            cells = [_show([row[name] for row in own]) for name in ("cut", "accuracy", "test")]
-            tilts = {row["point"]["sparsity.tilt"] for row in own} if arm == "tilt" else set()
-            name = f"{arm} ({', '.join(f'{tilt:+g}' for tilt in sorted(tilts))})" if tilts else arm
-            params = np.mean([row["params"] for row in own])
-            lines.append(f"| {share:.1%} | {name} | {len(own)} | {' | '.join(cells)} | {params:.1%} |")
-    return "\n".join([*lines, "", *_compare(made)])
-
-
-def _show(values: Sequence[float]) -> str:
-    """Write the mean of some seeds, and their range."""
-    if len(values) == 1:
-        return f"{values[0]:.2%}"
-    return f"{np.mean(values):.2%} ({100 * min(values):.2f} to {100 * max(values):.2f})"
-
-
-def _compare(made: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say where damage is ahead before fine-tuning, and how it stands to each other arm after it, seed by seed."""
-    lines = []
-    for share in sorted({row["share"] for row in made}, reverse=True):
-        at = {(row["arm"], row["seed"]): row for row in made if row["share"] == share}
-        for arm in (each for each in ARMS if each != "damage"):
-            seeds = [seed for name, seed in at if name == arm and ("damage", seed) in at]
-            if not seeds:
-                continue
-            parts = []
-            for name, said in (("cut", "before"), ("accuracy", "validation"), ("test", "test")):
-                gaps = 100 * np.array([at["damage", seed][name] - at[arm, seed][name] for seed in seeds])
-                error = f" ± {gaps.std(ddof=1) / len(gaps) ** 0.5:.2f}" if len(gaps) > 1 else ""
-                parts.append(f"{said} {gaps.mean():+.2f}{error}")
-            lines.append(f"- {share:.1%}, `damage` less `{arm}`, in points: {', '.join(parts)}.")
-    return lines
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
