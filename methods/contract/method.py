@@ -194,6 +194,9 @@ class Method(BaseModel, ABC):
     method first at a few such shares."""
     rounds_widths: ClassVar[bool] = False
     """Whether kept widths are multiples of the field ``round_to``, which such a method must have."""
+    by_damage: ClassVar[Mapping[str, Value]] = {}
+    """Values of parameters or fields with which a share of the FLOPs is given out by measured damage
+    (:mod:`methods.training.damage`); none where the method cannot be told so."""
     removes_blocks: ClassVar[bool] = False
     """Whether residual blocks can go as a whole: what ``sparsity.blocks`` and ``sparsity.without`` ask for."""
     layers: ClassVar[tuple[type[nn.Module], ...]] = ()

@@ -114,6 +114,7 @@ class Greedy(Method):
     source: ClassVar[str] = "Ye, Gong, Nie, Zhou, Klivans, Liu, 2020, arXiv 2003.01794"
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    by_damage: ClassVar[Mapping[str, Value]] = {"sparsity.mode": "damage"}
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {
         "paper": {
             "procedure": "sequential",

@@ -114,6 +114,7 @@ class IncReg(Method):
     source: ClassVar[str] = "Wang, Zhang, Wang, Yu, Hu, 2019, arXiv 1804.09461"
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    by_damage: ClassVar[Mapping[str, Value]] = {"sparsity.mode": "damage"}
     removes_blocks: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {
         "paper": {

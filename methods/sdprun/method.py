@@ -157,6 +157,7 @@ class SDPrun(Method):
     }
     flops_parameter: ClassVar[str | None] = "target_flops"
     rounds_widths: ClassVar[bool] = True
+    by_damage: ClassVar[Mapping[str, Value]] = {"thresholds": "damage"}
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({
         "bn_mode",
         "residual_mode",

@@ -105,6 +105,7 @@ class SPP(Method):
     source: ClassVar[str] = "Wang, Zhang, Wang, Hu, 2018, arXiv 1709.06994"
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    by_damage: ClassVar[Mapping[str, Value]] = {"sparsity.mode": "damage"}
     removes_blocks: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {
         "paper": {

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.contract.inputs import Inputs, call
-from methods.contract.loop import require_batches
+from methods.contract.loop import LoopTask, require_batches
 from methods.contract.method import Problem
 from methods.contract.task import Task
 from methods.network.blocks import list_groups_within, remove_blocks
@@ -83,6 +83,22 @@ def keep_by_damage(
         return problem.cost.batch(widths)[0]
 
     return sparsity.choose(layers, costs, round_to)
+
+
+def is_worth_measuring(groups: Sequence[ChannelGroup], task: Task, images: int) -> bool:
+    """Say whether all curves of damage take less time than the training of one network.
+
+    Args:
+        groups: The channel groups.
+        task: What the network is for; what trains in a loop of its own has no batches to measure on.
+        images: Inputs that the training takes, counted as often as it takes them.
+
+    Returns:
+        Whether it is so, where a step of training counts as three forward passes, and every width of a group as one for
+        batch norm and one for the loss.
+    """
+    measured = sum(len(widths_of(group)) for group in groups) * 2 * BATCHES * BATCH
+    return not isinstance(task, LoopTask) and measured < 3 * images
 
 
 def list_block_damages(problem: Problem) -> list[LayerBlock]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -12,7 +12,7 @@ from torch import Tensor
 from methods.contract.method import Method, Preview, Problem, Pruned
 from methods.network.channels import ChannelGroup
 from methods.training.one_shot import preview_widths, prune_once
-from spaces import LayerGroup, Space, Sparsity, sparsity_space
+from spaces import LayerGroup, Space, Sparsity, Value, sparsity_space
 
 
 class OneShot(Method):
@@ -25,6 +25,7 @@ class OneShot(Method):
 
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    by_damage: ClassVar[Mapping[str, Value]] = {"sparsity.mode": "damage"}
     removes_blocks: ClassVar[bool] = True
 
     sparsity: Sparsity

@@ -6,6 +6,7 @@ need when they run.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -160,7 +161,10 @@ def _application() -> typer.Typer:
         _parse_common_options
     )
     for heading, command, example in COMMANDS:
-        application.command(example.split()[1], rich_help_panel=heading, epilog=f"Example: {example}")(command)
+        # What a caller in Python must know of the function, its sections, says nothing to who calls the command.
+        said = inspect.cleandoc(command.__doc__ or "").partition("\nRaises:")[0].strip()
+        name = example.split()[1]
+        application.command(name, help=said, rich_help_panel=heading, epilog=f"Example: {example}")(command)
     return application
 
 

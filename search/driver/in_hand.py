@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -18,12 +19,13 @@ from methods.contract.loop import LoopTask
 from methods.contract.method import Method, Problem, Pruned
 from methods.contract.recipe import check_seed
 from methods.contract.task import Task
+from methods.training.damage import is_worth_measuring
 from search.driver.sweep import Sweep
 from search.fronts.front import Front
 from search.records.listener import Listener
 from search.store.studies import IN_HAND
 from search.study.config_file import load_config
-from search.study.space import METHOD, MODE, make_first_points, study_space
+from search.study.space import AUTO, METHOD, MODE, make_first_points, study_space
 from search.tasks.data.arrays import user_data
 from search.tasks.data.own_loop import make_loop_data
 from search.tasks.data.parts import Data
@@ -288,14 +290,21 @@ def _make_no_data(model: nn.Module, example: Inputs, task: Task, seed: int) -> N
 
 
 def _method(name: str, problem: Problem, flops: float, settings: Mapping[str, Any]) -> Method:
-    """Build a method at a share of the FLOPs, with its authors' values for all that is not set."""
-    kind = load_method(name)
-    layers = [group.layer for group in problem.groups]
-    if not layers:
+    """Build a method at a share of the FLOPs, by damage as in a sweep unless its settings are of another way."""
+    if not problem.groups:
         raise InputError(f"there is nothing to prune in {type(problem.model).__name__}")
-    space = study_space([name], layers, "flops", {})
     if not 0 < flops < 1:
         raise InputError(f"flops = {flops!r} is not a share between 0 and 1 of the dense network's FLOPs")
+    images = problem.steps * problem.recipe.batch_size
+    if MODE not in settings and is_worth_measuring(problem.groups, problem.task, images):
+        with suppress(InputError):  # which is raised again below, if these settings fit no allocation
+            return _build(name, problem, flops, settings, AUTO)
+    return _build(name, problem, flops, settings, "flops")
+
+
+def _build(name: str, problem: Problem, flops: float, settings: Mapping[str, Any], allocation: str) -> Method:
+    """Build a method that gives out its sparsity in one way."""
+    space = study_space([name], [group.layer for group in problem.groups], allocation, {})
     points = make_first_points(space, [name], [flops])
     if not points:
         raise InputError(f"method {name!r} cannot be asked for {flops:.0%} of the FLOPs of this network")
@@ -303,4 +312,4 @@ def _method(name: str, problem: Problem, flops: float, settings: Mapping[str, An
     if settings.get(MODE, point.get(MODE)) != point.get(MODE):  # values of the usual mode say nothing in another one
         shared = ("sparsity.flops",) if settings[MODE] == "damage" else ()
         point = {key: value for key, value in point.items() if not key.startswith("sparsity.") or key in shared}
-    return kind.from_point({**point, **settings})
+    return load_method(name).from_point({**point, **settings})

@@ -260,11 +260,14 @@ class League:
     def _point(self, arm: Arm, share: float, planned: Plan) -> dict[str, Value]:
         """Return the point of an arm at a share of the FLOPs."""
         config, layers = self.config, [group.layer for group in planned.groups]
+        # The controls are what papers compare with: equal shares for all layers, unless the user wants something else.
+        pinned = planned.allocation == "auto" and arm.label in CONTROLS
+        allocation = "flops" if pinned else planned.allocation
         narrowed = {arm.method: {**config.space.get(arm.method, {}), **arm.bounds}}
         if RECIPE in config.space:
             narrowed[RECIPE] = dict(config.space[RECIPE])
         recipe = resolve_recipe(config.finetune, "finetune", config.data)[0]
-        space = study_space((arm.method,), layers, config.allocation, narrowed, 0.0, config.preset, recipe)
+        space = study_space((arm.method,), layers, allocation, narrowed, 0.0, config.preset, recipe)
         points = make_first_points(space, (arm.method,), (share,))
         if not points:
             raise InputError(f"{arm.label} cannot be asked for {share:.4g} of the FLOPs")

@@ -15,7 +15,7 @@ from methods.network.preflight import Findings
 from search.driver.training_step import measure_training
 from search.report.notebook import plan_html
 from search.speed.conditions import Conditions
-from search.study.config import StudyConfig, places
+from search.study.config import Allocation, StudyConfig, places
 from search.study.limits import limit_words
 from search.study.samplers.base import Limits, PointCost
 from search.tasks.workload import Workload
@@ -32,6 +32,7 @@ class Plan:
         groups: Prunable channel groups.
         cost: Exact FLOPs of any choice of widths.
         params: Parameters of the dense network.
+        allocation: How sparsity is given out over layers; ``"auto"`` is by damage, in methods that can be told so.
         space: The whole space, method included.
         first: The points that are tried first.
         recipe: How every trial fine-tunes.
@@ -52,6 +53,7 @@ class Plan:
     groups: list[ChannelGroup]
     cost: CostModel
     params: int
+    allocation: Allocation
     space: Space
     first: list[dict[str, Value]]
     earlier: list[dict[str, Any]]
@@ -100,6 +102,7 @@ class Plan:
             "reachable_flops_share": [self.smallest / self.cost.dense, 1.0],
             "reachable_params_share": [self.findings.least.params / self.findings.dense.params, 1.0],
             "groups": [{"name": group.name, "channels": group.channels, "stage": group.stage} for group in self.groups],
+            "allocation": self.allocation,
             "trials": self.config.trials,
             "steps_per_trial": self.steps,
             "recipe": self.recipe.model_dump(mode="json"),
@@ -130,11 +133,16 @@ class Plan:
             f"trials    {self.config.trials}, each {self.steps} steps of {self.recipe.batch_size} on {self.device}",
             f"reachable {share:.1%} to 100% of the dense FLOPs",
             *_channel_lines(self.findings),
-            f"space     {len(self.space)} parameters",
+            f"space     {len(self.space)} parameters{self._widths_note()}",
             *self._limit_lines(),
             *self._timing_lines(),
             *(f"warning   {warning}" for warning in self.warnings),
         ]
+
+    def _widths_note(self) -> str:
+        """Say so where widths follow from measured damage."""
+        by_damage = self.allocation in ("auto", "damage")
+        return "; widths of least measured damage, in methods that can be told so" if by_damage else ""
 
     def _data_line(self) -> str:
         """Name the data and count its examples."""

@@ -18,6 +18,7 @@ from methods.network.anatomy import Anatomy
 from methods.network.blocks import Block, find_blocks
 from methods.network.cost import CostModel
 from methods.network.preflight import Findings, examine
+from methods.training.damage import is_worth_measuring
 from search.driver.feasible import check_methods
 from search.driver.plan import Plan
 from search.driver.training_step import measure_training
@@ -25,7 +26,7 @@ from search.driver.warm import Earlier, read_earlier
 from search.objectives import Objective, load_objectives, require_reports
 from search.objectives.limits import parse_budget
 from search.store.studies import IN_HAND, StudyFiles
-from search.study.config import StudyConfig
+from search.study.config import Allocation, StudyConfig
 from search.study.cost import PointCosts
 from search.study.latency import channel_step, conditions
 from search.study.limits import move_within_limits, read_limits
@@ -106,14 +107,15 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     layers = [group.layer for group in groups]
     floor = _floor(cost, layers, round_to)
     blocks = find_blocks(model, example, ignored) if config.blocks else None
-    if config.blocks:
-        _require_blocks(config, blocks or [])
-    space = study_space(
-        config.methods, layers, config.allocation, config.space, floor, config.preset, recipe, config.blocks
-    )
-    workload.check(model)
     untrained = _needs_no_training(config, objectives)
     steps = 0 if untrained else max(1, math.ceil(epochs * workload.data.train.steps(recipe.batch_size)))
+    allocation: Allocation = config.allocation
+    if allocation == "auto" and not is_worth_measuring(groups, task, steps * recipe.batch_size):
+        allocation = "flops"
+    if config.blocks:
+        _require_blocks(config, allocation, blocks or [])
+    space = study_space(config.methods, layers, allocation, config.space, floor, config.preset, recipe, config.blocks)
+    workload.check(model)
     problem = Problem(
         model=model,
         example=example,
@@ -152,6 +154,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         groups=groups,
         cost=cost,
         params=findings.dense.params,
+        allocation=allocation,
         space=space,
         first=first,
         earlier=earlier.tried,
@@ -169,7 +172,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
     )
 
 
-def _require_blocks(config: StudyConfig, blocks: Sequence[Block]) -> None:
+def _require_blocks(config: StudyConfig, allocation: Allocation, blocks: Sequence[Block]) -> None:
     """Refuse to let blocks go where that would change nothing."""
     if not blocks:
         raise InputError(
@@ -180,13 +183,11 @@ def _require_blocks(config: StudyConfig, blocks: Sequence[Block]) -> None:
         able = [name for name in method_names() if load_method(name).removes_blocks]
         raise InputError(f"blocks = true: none of {', '.join(config.methods)} removes blocks; {', '.join(able)} do")
     damage = [
-        name
-        for name in config.methods
-        if "damage" in (config.allocation, config.space.get(name, {}).get(MODE)) or config.allocation == "any"
+        name for name in config.methods if config.space.get(name, {}).get(MODE, allocation) in ("damage", "auto", "any")
     ]
     if not damage:
         raise InputError(
-            f"blocks = true changes nothing with allocation = {config.allocation!r}: blocks go by the damage that they "
+            f"blocks = true changes nothing with allocation = {allocation!r}: blocks go by the damage that they "
             "do; set allocation = 'damage'"
         )
 

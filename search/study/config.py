@@ -25,7 +25,7 @@ from search.tasks.named_tasks import METRICS, metric_names
 from search.tasks.recipes import Training
 from spaces import InputError
 
-Allocation = Literal["flops", "uniform", "stage", "layer", "energy", "damage", "any"]
+Allocation = Literal["auto", "flops", "uniform", "stage", "layer", "energy", "damage", "any"]
 Sampler = str
 """Name of a sampler, or ``package.module:Name``."""
 EXECUTORS: Mapping[str, str] = MappingProxyType({"ray": "ray_workers:ray_pool", "inline": "inline:inline_pool"})
@@ -130,8 +130,9 @@ class StudyConfig(_Part):
         augment: What happens to training images: ``"cifar"``, ``"imagenet"``, ``"none"`` or
             ``package.module:function``; ``None`` for the data set's own.
         methods: Pruning methods that compete: names of ours or of installed packages, or ``package.module:Class``.
-        allocation: How sparsity is given out over layers; ``"any"`` lets the search choose.
-        blocks: Whether residual blocks may go as a whole where ``allocation`` is ``"damage"``: they go where that does
+        allocation: How sparsity is given out over layers; ``"any"`` lets the search choose. ``"auto"`` is ``"damage"``,
+            in methods that can be told so, where to measure it takes less than to train one trial; else ``"flops"``.
+        blocks: Whether residual blocks may go as a whole where widths follow from damage: they go where that does
             less damage than narrower layers that save as much.
         ignored: Modules whose output channels must all stay.
         objectives: What is searched for.
@@ -187,7 +188,7 @@ class StudyConfig(_Part):
     task_options: Mapping[str, Any] = Field(default_factory=dict)
     augment: str | None = None
     methods: tuple[str, ...] = Field(("magnitude", "increg", "random"), min_length=1)
-    allocation: Allocation = "flops"
+    allocation: Allocation = "auto"
     blocks: bool = False
     ignored: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ("accuracy", "flops")

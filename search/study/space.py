@@ -22,6 +22,8 @@ METHOD = "method"
 
 MODE = "sparsity.mode"
 
+AUTO = "auto"
+"""The allocation by damage in methods that can be told so, a share of the FLOPs for all layers in the others."""
 BLOCKS = "sparsity.blocks"
 """Whether residual blocks may go as a whole where widths follow from damage."""
 
@@ -231,13 +233,7 @@ def method_space(
     target = method.flops_parameter
     if target is not None and target not in space:
         raise InputError(explain_unknown_name(f"flops_parameter of method {name}:", target, space.names))
-    if allocation != "any" and MODE in space and MODE not in bounds:
-        if allocation not in (modes := space[MODE].to_json()["choices"]):
-            raise InputError(
-                f"allocation = {allocation!r} does not exist for {name} (it has {', '.join(modes)}); leave {name} "
-                f"out, or set [space.{name}] sparsity.mode"
-            )
-        space = space.narrow({MODE: allocation})
+    space = _settle_allocation(space, name, allocation, bounds)
     if blocks and method.removes_blocks and MODE in space and "damage" in space[MODE].to_json()["choices"]:
         space = _add_blocks(space)
     for left_alone in method.fixed_by_default - bounds.keys():
@@ -263,6 +259,36 @@ def method_space(
     if target is not None and target in space and method.rounds_widths:
         space = _leave_out_unreachable(floor, space, target, name)
     return space | recipe_space(of_recipe, recipe or Recipe()) if of_recipe else space
+
+
+def _settle_allocation(space: Space, name: str, allocation: str, bounds: Mapping[str, Any]) -> Space:
+    """Fix how a method gives out its sparsity over layers, unless the bounds do."""
+    told = load_method(name).by_damage
+    if allocation == "any":
+        return space
+    if allocation in (AUTO, "damage") and _fits(space, bounds, told):
+        return space.narrow(told, beyond=told.keys())
+    if MODE not in space or MODE in bounds:
+        return space
+    mode = "flops" if allocation == AUTO else allocation
+    if mode not in (modes := space[MODE].to_json()["choices"]):
+        raise InputError(
+            f"allocation = {mode!r} does not exist for {name} (it has {', '.join(modes)}); leave {name} "
+            f"out, or set [space.{name}] sparsity.mode"
+        )
+    return space.narrow({MODE: mode})
+
+
+def _fits(space: Space, bounds: Mapping[str, Any], told: Mapping[str, Value]) -> bool:
+    """Whether a method can be told to go by damage, and its bounds are not those of another allocation."""
+    if not told or told.keys() & bounds.keys():
+        return False
+    own = {key: bound for key, bound in bounds.items() if key in space}
+    try:
+        space.narrow({**own, **told}, beyond={*own, *told})
+    except InputError:
+        return False
+    return True
 
 
 def _add_blocks(space: Space) -> Space:

@@ -569,6 +569,11 @@ def test_names_in_help_are_the_real_ones() -> None:
     assert "|".join(PICKS) in text
 
 
+@pytest.mark.parametrize("name", [example.split()[1] for _, _, example in COMMANDS])
+def test_help_says_nothing_of_exceptions(name: str) -> None:
+    assert "Raises:" not in call(name, "--help").stdout
+
+
 @pytest.mark.parametrize(
     "example",
     [

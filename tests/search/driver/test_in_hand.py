@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import paretoprune
+from methods.contract.method import Problem
+from methods.contract.recipe import Recipe
 from methods.network.cost import count
+from search.driver.in_hand import _method
 from search.records.listener import NullListener
+from search.tasks.data.arrays import user_data
+from search.tasks.data.sizes import SplitSizes
 from search.tasks.models import build_model
+from search.tasks.named_tasks import load_task
 from spaces import InputError
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
@@ -152,3 +159,20 @@ def test_settings_of_another_mode_take_the_place_of_the_usual_one() -> None:
         network(), EXAMPLE, flops=0.4, train=dataset(), steps=1, settings={"sparsity.mode": "damage"}
     )
     assert count(halved.model, EXAMPLE).flops <= 0.4 * count(network(), EXAMPLE).flops
+
+
+@pytest.mark.parametrize("method", ["magnitude", "increg", "greedy"])
+def test_widths_follow_from_damage_where_measuring_it_pays(method: str) -> None:
+    data = dataset()
+    split = user_data(lambda: data, "mine", SplitSizes(), load_task("classification"))
+    problem = Problem(network(), EXAMPLE, split.train, split.validation, Recipe(), 10_000, torch.Generator())
+
+    def mode(problem: Problem, **settings: Any) -> str:
+        made = _method(method, problem, 0.4, {key.replace("__", "."): value for key, value in settings.items()})
+        return str(made.model_dump()["sparsity"]["mode"])
+
+    assert mode(problem) == mode(problem, round_to=2) == "damage"
+    assert mode(replace(problem, steps=2)) == "flops"
+    assert mode(problem, sparsity__tilt=0.1) == mode(problem, sparsity__mode="flops") == "flops"
+    with pytest.raises(InputError, match="sparsity.tilt"):
+        mode(problem, sparsity__tilt="much")

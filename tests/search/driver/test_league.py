@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from search.commands.cli import app
 from search.driver.league import CONTROLS, League
+from search.driver.prepare import plan
 from search.records.league import DENSE, LeagueRow, read_csv, write_csv
 from search.report.league import league_table
 from search.store.files import write_atomically
@@ -52,6 +53,16 @@ def test_every_arm_and_control_is_there_with_every_seed(whole: League) -> None:
     longest = {row.arm: row.steps for row in rows}
     assert longest["smaller"] == longest[DENSE] + longest["magnitude"], "trained as long in all"
     assert len(list((whole.folder / "weights").glob("*.safetensors"))) == len(rows) - 2
+
+
+def test_controls_have_equal_shares_where_methods_go_by_damage(tmp_path: Path) -> None:
+    arms = ("increg", "magnitude[sparsity.mode=damage]", "eigendamage")
+    config = make_quick_config(tmp_path, shares=[0.5], finetune={"epochs": 60})
+    job = League(config, arms, "d", seeds=1)
+    planned = plan(config)
+    modes = {arm.label: job._point(arm, 0.5, planned)["sparsity.mode"] for arm in job.arms if arm.label != "smaller"}
+    damage = dict.fromkeys(arms[:2], "damage")
+    assert modes == {"magnitude": "flops", "random": "flops", "eigendamage": "flops", **damage}
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from methods.network.cost import count
+from methods.training.damage import BATCH, BATCHES, widths_of
 from search.driver.prepare import plan
 from search.driver.sweep import Sweep
 from search.records.listener import NullListener
@@ -81,6 +82,30 @@ def test_parts_of_the_wrong_kind(tmp_path: Path, given: dict[str, Any], said: st
 def test_blocks_that_cannot_go(tmp_path: Path, given: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         plan(make_quick_config(tmp_path, **given))
+
+
+def test_widths_follow_from_damage_where_measuring_it_pays(tmp_path: Path) -> None:
+    """Where it takes less than one trial; for short ones a share of the FLOPs; what the user says goes before."""
+
+    def modes(**given: Any) -> dict[str, object]:
+        methods = ["magnitude", "sdprun", "eigendamage"]
+        planned = plan(make_quick_config(tmp_path, methods=methods, **given))
+        names = ["magnitude.sparsity.mode", "sdprun.thresholds", "eigendamage.sparsity.mode"]
+        return {name: planned.space[name].only if name in planned.space else None for name in names}
+
+    groups = plan(make_quick_config(tmp_path)).groups
+    measured = sum(len(widths_of(group)) for group in groups) * 2 * BATCHES * BATCH
+    enough = math.ceil(measured / (3 * 16 * 64))  # epochs of 16 steps of 64 images
+    short, long = {"finetune": {"epochs": enough - 2}}, {"finetune": {"epochs": enough + 1}}
+    usual = {"magnitude.sparsity.mode": "flops", "sdprun.thresholds": None, "eigendamage.sparsity.mode": "flops"}
+    damage = {**usual, "magnitude.sparsity.mode": "damage", "sdprun.thresholds": "damage"}
+    assert modes(**short) == usual == modes(**long, allocation="flops")
+    assert modes(**long) == damage
+    tilted = {"magnitude": {"sparsity.tilt": 0.2}, "sdprun": {"thresholds": "shared"}}
+    assert modes(**long, space=tilted) == {**usual, "sdprun.thresholds": "shared"}
+    assert modes(**long, preset="paper") == {**damage, "sdprun.thresholds": None}
+    line = next(line for line in plan(make_quick_config(tmp_path, **long)).lines() if line.startswith("space"))
+    assert line.endswith("; widths of least measured damage, in methods that can be told so")
 
 
 def test_a_sweep_in_which_blocks_go(tmp_path: Path) -> None:
