@@ -176,6 +176,22 @@ class Plan:
         return lines
 
 
+def goes_by_damage(planned: Plan) -> bool:
+    """Say whether widths follow from measured damage in a method of a study, whatever the search chooses.
+
+    Args:
+        planned: The plan.
+
+    Returns:
+        Whether a method is fixed so.
+    """
+    return any(
+        (name := f"{method}.{key}") in planned.space and planned.space[name].only == value
+        for method in planned.config.methods
+        for key, value in load_method(method).by_damage.items()
+    )
+
+
 def _channel_lines(findings: Findings) -> list[str]:
     """Say what was proven, and what stays whole for another reason than that it is the network's output."""
     share = findings.least.params / findings.dense.params

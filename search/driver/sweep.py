@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from methods.training.damage import add_damages
 from search.artefacts.export import prepare_exports
 from search.driver.aim import study_parts
 from search.driver.begin_study import create_study_files, open_study, refuse_taken_name
@@ -27,7 +28,7 @@ from search.driver.finish import draw_front, evaluate_front, knee_numbers, note,
 from search.driver.guard import GuardedListener
 from search.driver.keeping import study_url
 from search.driver.networks import keep_networks
-from search.driver.plan import Plan
+from search.driver.plan import Plan, goes_by_damage
 from search.driver.prepare import plan, require_same
 from search.driver.recorder import Recorder
 from search.driver.warm import load_earlier_trials
@@ -48,7 +49,7 @@ from search.tasks.workload import Workload
 from search.tracking.away import Away, Elsewhere
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker
-from search.trials.trial import Setting
+from search.trials.trial import Setting, problem_of
 from search.workers.finish import ended_leg, stop_paused
 from search.workers.launch import Launch
 from search.workers.lender import Lender
@@ -271,13 +272,17 @@ class Sweep:
         return front, True
 
     def _train_dense(self, planned: Plan) -> tuple[Setting, DenseRow, float]:
-        """Train the dense network, unless it is known; the third value is the seconds that it took."""
+        """Train the dense network and measure it, as far as that is not known; the third value is how long it took."""
         self._listener.stage("dense network")
         began = time.perf_counter()
         known = None if self._files is None else self._files.dense().latency
         setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
         if planned.steps > 0 and (said := chance_warning(setting.model, setting.validation, setting.task)) is not None:
             self._listener.warning(said)
+        if goes_by_damage(planned):
+            # Once, on the device that trials compute on: the sampler asks what widths by damage cost before any trial.
+            self._listener.stage("measuring damage curves")
+            add_damages(problem_of(setting.move_to_device(), self.config.seed))
         return setting, dense, time.perf_counter() - began
 
     def _export(

@@ -160,6 +160,14 @@ class Heard:
         self.events.append("closed")
 
 
+def test_damage_is_measured_once_before_the_first_trial(tmp_path: Path) -> None:
+    heard = Heard()
+    config = make_quick_config(tmp_path, name="damage", trials=2, methods=["random"], allocation="damage")
+    Sweep(config, heard).run()
+    assert heard.events.index("measuring damage curves") < heard.events.index("damage 0/2")
+    assert not any(event.startswith("damage curves") for event in heard.events), "no trial measures it again"
+
+
 def test_listener_hears_everything_in_order(tmp_path: Path) -> None:
     heard = Heard()
     Sweep(make_quick_config(tmp_path, name="told", trials=1), heard).run()
