@@ -19,7 +19,8 @@ from search.report.league import league_table
 from search.store.files import write_atomically
 from search.study.config import StudyConfig
 
-METHODS = ("increg", "spp", "sdprun", "greedy", "eigendamage", "pivoting")
+METHODS = ("magnitude[sparsity.mode=damage]", "increg", "spp", "sdprun", "greedy", "eigendamage", "pivoting")
+"""The six, most of which get their widths by measured damage in trials of this length, and L1 with the same widths."""
 PRECISE: dict[str, Any] = {"bf16": True, "channels_last": True}
 LEAGUES: dict[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
     "gpu_resnet56": ("resnet56", (1 / 2.1, 1 / 2.55, 1 / 3.9), METHODS),
