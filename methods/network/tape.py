@@ -174,7 +174,7 @@ def record(model: nn.Module, example: Inputs, training: bool, seconds: float) ->
         model: A network that may be changed: batch norms learn in training mode.
         example: Its inputs.
         training: In which mode it runs.
-        seconds: Longest time that the pass may take.
+        seconds: Longest time of the processor that the pass may take.
 
     Returns:
         The tape.
@@ -245,7 +245,7 @@ class _Recorder(TorchDispatchMode):
         self._names = tensor_names(model)
         self._sources = [*model.parameters(), *model.buffers()]  # kept alive: they are named by id
         self._leaf = 0
-        self._until = time.monotonic() + seconds
+        self._until = time.thread_time() + seconds  # a machine that is busy, or asleep, is not the network's fault
 
     def enter(self, tensor: Tensor) -> Value:
         """Note an input of the network."""
@@ -274,7 +274,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if time.monotonic() > self._until:
+        if time.thread_time() > self._until:
             raise _TooSlow(self.inside[-1] or "the network itself")
         out = func(*args, **(kwargs or {}))
         if self._leaf:
