@@ -201,6 +201,9 @@ class Method(BaseModel, ABC):
     """Whether residual blocks can go as a whole: what ``sparsity.blocks`` and ``sparsity.without`` ask for."""
     layers: ClassVar[tuple[type[nn.Module], ...]] = ()
     """Layer classes of its own that may stand in a pruned network (see :mod:`methods.network.architecture`)."""
+    exact_with: ClassVar[Mapping[str, Value]] = {}
+    """Values of parameters with which :meth:`preview` tells the very cost that comes out, where others leave it to
+    training: a study with limits searches no others."""
     predicts_damage: ClassVar[bool] = False
     """Whether :meth:`preview` predicts a damage, and :meth:`prune` reports it in ``extra`` as ``predicted_damage``."""
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}

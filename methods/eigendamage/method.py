@@ -137,6 +137,7 @@ class EigenDamage(Method):
     }
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    exact_with: ClassVar[Mapping[str, Value]] = {"rounds": 1}
     predicts_damage: ClassVar[bool] = True
 
     sparsity: Sparsity

@@ -158,6 +158,7 @@ class SDPrun(Method):
     flops_parameter: ClassVar[str | None] = "target_flops"
     rounds_widths: ClassVar[bool] = True
     by_damage: ClassVar[Mapping[str, Value]] = {"thresholds": "damage"}
+    exact_with: ClassVar[Mapping[str, Value]] = {"thresholds": "even"}
     fixed_by_default: ClassVar[frozenset[str]] = frozenset({
         "bn_mode",
         "residual_mode",

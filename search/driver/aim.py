@@ -72,7 +72,10 @@ def study_parts(
     Returns:
         What makes the sampler of each question, and what makes the ladder that trials climb, from its foot.
     """
-    costs = PointCosts(problem_of(setting, planned.config.seed), planned.round_to)
+    # Hard limits are worth an analysis before the first trial, on the device that trials compute on.
+    strict = planned.limits.hard
+    shared = setting.move_to_device() if strict else setting
+    costs = PointCosts(problem_of(shared, planned.config.seed), planned.round_to, analysed=strict)
     aim = study_aim(planned, dense, costs)
     config = planned.config
 

@@ -34,12 +34,15 @@ class PointCosts:
     Args:
         problem: The dense network, with its groups and its cost model.
         round_to: Widths are multiples of this in methods that round them.
+        analysed: Whether the dense network may be analysed for it, which takes as long as a trial's own analysis and is
+            shared with the trials.
     """
 
-    def __init__(self, problem: Problem, round_to: int = 1) -> None:
+    def __init__(self, problem: Problem, round_to: int = 1, analysed: bool = False) -> None:
         self.groups = [group.layer for group in problem.groups]
         self._problem = problem
         self._round_to = round_to
+        self._analysed = analysed
         self._model = problem.cost
         self._channels = np.array([group.channels for group in self.groups], dtype=np.int64)
         self._depth = np.array([group.depth for group in self.groups])
@@ -69,7 +72,7 @@ class PointCosts:
         return self._known[key]
 
     def _preview(self, method: str, point: Mapping[str, Value]) -> PointCost | None:
-        if load_method(method).predicts_damage:
+        if load_method(method).predicts_damage and not self._analysed:
             return None  # its preview needs an analysis of the dense network, for minutes
         try:
             found = build_method(method, point, self._round_to).preview(self._problem)

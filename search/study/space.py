@@ -149,7 +149,10 @@ def fix_known_costs(space: Space, methods: Sequence[str]) -> tuple[Space, list[s
             if condition.parameter != f"{method}.{MODE}":  # other modes are told what to leave, too
                 bounds[condition.parameter] = {"choices": list(condition.values)}
             condition = space.condition(condition.parameter)
-    return space.narrow(bounds), free
+    space = space.narrow(bounds)
+    exact = {f"{method}.{name}": value for method in methods for name, value in load_method(method).exact_with.items()}
+    open_ones = {name: value for name, value in exact.items() if name in space and space[name].only is None}
+    return space.narrow(open_ones), free
 
 
 def study_space(

@@ -108,6 +108,31 @@ def test_widths_follow_from_damage_where_measuring_it_pays(tmp_path: Path) -> No
     assert line.endswith("; widths of least measured damage, in methods that can be told so")
 
 
+def test_with_limits_only_settings_are_searched_whose_cost_is_known(tmp_path: Path) -> None:
+    methods = ["eigendamage", "sdprun"]
+    names = ("eigendamage.rounds", "sdprun.thresholds")
+
+    def fixed(**given: Any) -> list[object]:
+        space = plan(make_quick_config(tmp_path, methods=methods, **given)).space
+        return [space[name].only for name in names]
+
+    assert fixed() == [None, None]
+    assert fixed(max_params="60%") == [1, "even"]
+    chosen = {"eigendamage": {"rounds": 3}, "sdprun": {"thresholds": "shared"}}
+    assert fixed(max_params="60%", space=chosen) == [3, "shared"]
+
+
+def test_costs_that_an_analysis_tells_keep_to_limits(tmp_path: Path) -> None:
+    """A layer may become three, with more parameters: a share of the FLOPs alone does not tell."""
+    limits = {"min_flops": "30%", "max_flops": "70%", "max_params": "45%"}
+    config = make_quick_config(tmp_path, name="band", trials=6, methods=["eigendamage"], **limits)
+    front = Sweep(config, NullListener()).run()
+    assert len(front.outcomes) == 6 and front.outside == ()
+    for outcome in front.outcomes:
+        assert 0.3 <= outcome.metrics["flops"] / front.dense.flops <= 0.7
+        assert outcome.metrics["params"] <= 0.45 * front.dense.params
+
+
 def test_a_sweep_in_which_blocks_go(tmp_path: Path) -> None:
     """Trials lose blocks, are stored, and are rebuilt; a resumed study has the same space."""
     config = make_quick_config(
