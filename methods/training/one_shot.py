@@ -17,7 +17,7 @@ from methods.network.spectra import add_energies
 from methods.training.damage import add_damages, keep_by_damage, list_block_damages
 from methods.training.precision import choose_half_type
 from methods.training.trainer import Hook, Trainer, evaluate, recalibrate
-from spaces import ByDamage, ByEnergy, PerLayer, Sparsity
+from spaces import ByDamage, ByEnergy, InputError, PerLayer, Sparsity
 
 Score = Callable[[ChannelGroup], Tensor]
 """Importance of the units of a group, ``[units]``; the lowest go first."""
@@ -142,6 +142,27 @@ def allot(problem: Problem, sparsity: Sparsity, round_to: int) -> Allotted:
         tuple(removed),
         tuple(group.name for group in groups if group.name in moot),
     )
+
+
+def allot_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> tuple[list[ChannelGroup], dict[str, int]]:
+    """Find the channel groups, and how many units of each are to be kept, for methods that keep every residual block.
+
+    Args:
+        problem: The network.
+        sparsity: How many units of each group are kept.
+        round_to: Widths are multiples of this.
+
+    Returns:
+        The groups, and kept units by name of group.
+
+    Raises:
+        InputError: If whole blocks are asked to go.
+    """
+    blocks = isinstance(sparsity, ByDamage) and sparsity.blocks
+    if blocks or (isinstance(sparsity, PerLayer) and any(sparsity.without.values())):
+        raise InputError("this method keeps every residual block: leave sparsity.blocks and sparsity.without out")
+    allotted = allot(problem, sparsity, round_to)
+    return allotted.groups, allotted.keep
 
 
 def preview_widths(problem: Problem, sparsity: Sparsity, round_to: int) -> Preview:

@@ -20,6 +20,7 @@ from methods.network.scope import choose_prunable
 from methods.spp.method import SPP
 from methods.training.damage import BATCH, BATCHES, add_damages, list_block_damages, widths_of
 from methods.training.evaluation import recalibrate
+from methods.training.one_shot import allot_widths
 from spaces import ByDamage, InputError, PerLayer
 from tests.methods import cases
 
@@ -178,6 +179,8 @@ def test_blocks_that_are_none_are_refused() -> None:
     problem = with_blocks()
     with pytest.raises(InputError, match=r"unknown residual block '2'; did you mean '1'|unknown residual block '2'"):
         Magnitude(sparsity=PerLayer(level=0.5, without={"2": True})).preview(problem)
+    with pytest.raises(InputError, match="this method keeps every residual block"):
+        allot_widths(problem, ByDamage(flops=0.5, blocks=True), 1)
     with pytest.raises(InputError, match="sparsity.blocks = true needs the network's blocks"):
         Greedy(sparsity=ByDamage(flops=0.5, blocks=True)).preview(problem)
     with pytest.raises(InputError, match="sparsity.without needs the network's blocks"):
