@@ -264,6 +264,14 @@ class Method(BaseModel, ABC):
         """
         return None
 
+    @property
+    def has_costly_preview(self) -> bool:
+        """Whether :meth:`preview` looks at trained weights or data for longer than a search can wait at every step.
+
+        It is asked all the same where limits must be kept to, once the dense network is trained.
+        """
+        return False
+
     @abstractmethod
     def prune(self, problem: Problem) -> Pruned:
         """Prune and fine-tune within the budget.

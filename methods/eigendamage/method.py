@@ -254,6 +254,11 @@ class EigenDamage(Method):
         """
         return self._prune_directions(problem) if self.variant in MEASURED else self._prune_channels(problem)
 
+    @property
+    def has_costly_preview(self) -> bool:
+        """It needs the analysis of the dense network."""
+        return True
+
     def preview(self, problem: Problem) -> Preview:
         """Say what a decision comes to before anything is trained: next to free where the analysis is known.
 

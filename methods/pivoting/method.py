@@ -81,6 +81,9 @@ from spaces import (
     sparsity_space,
 )
 
+CHOICE_SEED = 0
+"""Decides the images by which a share of the FLOPs is given out."""
+
 GRADIENT_BATCHES = 8
 """Batches from which gradients for scores, and losses for sensitivities, are taken."""
 
@@ -100,6 +103,16 @@ class _Blocked:
     kept: Kept
     chosen: Mapping[str, Choice]
     layers: Candidates
+
+    def count(self) -> Preview:
+        """Count the operations and weights that are left, wherever the blocks will lie."""
+        flops, params = self.layers.rest, sum(parameter.numel() for parameter in self.model.parameters())
+        for shape in self.layers.shapes:
+            weight = self.model.get_submodule(shape.name).weight
+            assert isinstance(weight, Tensor)
+            flops += self.chosen[shape.name].count_left(shape.flops)
+            params -= weight.numel() - self.chosen[shape.name].count_left(weight.numel())
+        return Preview(flops, params)
 
 
 class Pivoting(Method):
@@ -205,29 +218,27 @@ class Pivoting(Method):
         conditions["degree"] = Condition("structure", ("block_sparse", "bsr"))
         return sparsity_space(groups) | Space(own, conditions)
 
-    def preview(self, problem: Problem) -> Preview | None:
-        """Say what the network will cost where ratios decide how dense each layer stays.
+    @property
+    def has_costly_preview(self) -> bool:
+        """A share of the FLOPs is given out by what blocks cost the trained layers."""
+        return isinstance(self.sparsity, FlopsTarget)
+
+    def preview(self, problem: Problem) -> Preview:
+        """Say what the network will cost: how dense each layer stays is known before its pivots are.
 
         Args:
-            problem: The network.
+            problem: The network; trained, where a share of the FLOPs is to be given out.
 
         Returns:
-            The exact cost, however the pivots are found; ``None`` for a share of the FLOPs, which is given out by
-            what blocks cost the trained layers.
+            The exact cost, however the pivots are found.
         """
+        groups = problem.groups
         if isinstance(self.sparsity, FlopsTarget):
-            return None
+            return self._block_by_target(problem, groups, self.sparsity)[0].count()
         widths, densities = self._shares(problem)
-        narrow = cut(problem.model, problem.groups, {name: list(range(width)) for name, width in widths.items()})
+        narrow = cut(problem.model, groups, {name: list(range(width)) for name, width in widths.items()})
         layers, fits = self.divide(problem).list_candidates(narrow, self.min_side)
-        chosen = choose_nearest(layers.shapes, layers.options, densities, fits)
-        flops, params = layers.rest, problem.cost.params(widths)
-        for shape in layers.shapes:
-            weight = narrow.get_submodule(shape.name).weight
-            assert isinstance(weight, Tensor)
-            flops += chosen[shape.name].count_left(shape.flops)
-            params -= weight.numel() - chosen[shape.name].count_left(weight.numel())
-        return Preview(flops, params)
+        return _Blocked(narrow, {}, choose_nearest(layers.shapes, layers.options, densities, fits), layers).count()
 
     def prune(self, problem: Problem) -> Pruned:
         """Remove channels where asked for, pivot, rewrite, and fine-tune.
@@ -252,7 +263,7 @@ class Pivoting(Method):
         groups = problem.groups
         side = self.min_side
         if isinstance(self.sparsity, FlopsTarget):
-            blocked, side = self._block_by_target(problem, groups, self.sparsity, derive_seed(seed, 0))
+            blocked, side = self._block_by_target(problem, groups, self.sparsity)
         else:
             blocked = self._block_by_ratio(problem, groups, derive_seed(seed, 0))
         plan = plan_for(blocked.layers.spaces, blocked.chosen, self.structure, self.tied)
@@ -357,14 +368,15 @@ class Pivoting(Method):
         )
 
     def _block_by_target(
-        self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget, seed: int
+        self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget
     ) -> tuple[_Blocked, int]:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
+        # Every trial looks at the same images, so that what comes out is known before.
         cost, division = problem.cost, self.divide(problem)
         for split in division.yield_splits(target):
-            model, kept = self._remove_channels(problem, groups, split.widths, seed)
+            model, kept = self._remove_channels(problem, groups, split.widths, CHOICE_SEED)
             layers, fits = division.list_candidates(model, split.side)
-            damage = tilt_damages(self._damage(problem, model, layers, seed), layers.shapes, target.tilt)
+            damage = tilt_damages(self._damage(problem, model, layers, CHOICE_SEED), layers.shapes, target.tilt)
             chosen = allocate(layers.shapes, layers.options, damage, layers.rest, target.flops * cost.dense, fits)
             if chosen is not None:  # the greedy way may end short of the target where the one in Division did not
                 return _Blocked(model, kept, chosen, layers), split.side

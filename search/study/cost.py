@@ -72,10 +72,9 @@ class PointCosts:
         return self._known[key]
 
     def _preview(self, method: str, point: Mapping[str, Value]) -> PointCost | None:
-        if load_method(method).predicts_damage and not self._analysed:
-            return None  # its preview needs an analysis of the dense network, for minutes
         try:
-            found = build_method(method, point, self._round_to).preview(self._problem)
+            built = build_method(method, point, self._round_to)
+            found = None if built.has_costly_preview and not self._analysed else built.preview(self._problem)
         except InputError:
             return None
         return None if found is None else PointCost(found.flops, found.params)

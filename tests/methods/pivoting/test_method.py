@@ -659,5 +659,15 @@ def test_the_cost_of_given_ratios_is_known_before_training(net: str, fields: dic
     assert left.flops < problem.cost.dense
 
 
-def test_a_share_of_the_flops_is_given_out_by_what_trained_layers_lose() -> None:
-    assert method(sparsity={"mode": "flops", "flops": 0.5}).preview(problem_for("projection")) is None
+@pytest.mark.parametrize(
+    "fields", [{}, {"score": "fisher"}, {"sensitivity": "loss"}, {"mode": "gradual", "channel_share": 0.5}]
+)
+def test_a_share_of_the_flops_is_given_out_by_what_trained_layers_lose(fields: dict[str, object]) -> None:
+    """So its preview is costly, and exact, whatever the seed of the trial."""
+    chosen = method(sparsity={"mode": "flops", "flops": 0.5}, **fields)
+    assert chosen.has_costly_preview and not method(sparsity={"mode": "uniform", "ratio": 0.5}).has_costly_preview
+    seen = chosen.preview(problem_for("projection"))
+    for seed in (0, 1):
+        problem = replace(problem_for("projection", steps=8), generator=torch.Generator().manual_seed(seed))
+        left = count(chosen.prune(problem).model, problem.example)
+        assert (seen.flops, seen.params) == (left.flops, left.params)
