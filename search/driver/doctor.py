@@ -174,7 +174,8 @@ def find_applicable_methods(findings: Findings, problem: Problem, methods: Seque
     for name in methods:
         load_method(name)  # an unknown name is an error of the user's
         try:
-            space = study_space([name], layers, defaults.allocation, {}, preset=defaults.preset)
+            # By a share of the FLOPs: what damage would be measured here is that of made-up data.
+            space = study_space([name], layers, "flops", {}, preset=defaults.preset)
             check_methods(space, [name], defaults.shares, problem, 1)
             answers[name] = ""
         except InputError as error:
