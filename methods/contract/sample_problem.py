@@ -126,6 +126,37 @@ def chain_network() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES))
 
 
+class ResidualNetwork(nn.Module):
+    """A convolution, two residual blocks that keep its shape, and a classifier, for images of 3 x 8 x 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.block1, self.block2 = self._block(), self._block()
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES))
+
+    @staticmethod
+    def _block() -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((8, 12), (12, 8)):
+            layers += [nn.ReLU(), nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)]
+        return nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify images.
+
+        Args:
+            x: ``[batch, 3, 8, 8]``.
+
+        Returns:
+            Logits ``[batch, classes]``.
+        """
+        x = self.stem(x)
+        for block in (self.block1, self.block2):
+            x = x + block(x)
+        return self.head(x)  # type: ignore[no-any-return]
+
+
 def build_seeded(build: Callable[[], nn.Module], seed: int = 0, trained: bool = False) -> nn.Module:
     """Build a network with weights, and batch-norm statistics, that depend on the seed alone.
 

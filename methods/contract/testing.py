@@ -31,13 +31,22 @@ from methods.contract.forms import EqualForms, FormsWithTail
 from methods.contract.inputs import Target, batch_size, take
 from methods.contract.method import Method, Problem, Pruned, Record, nest_names
 from methods.contract.recipe import Recipe
-from methods.contract.sample_problem import CLASSES, IMAGE, blobs, build_seeded, chain_network, find_anatomy
+from methods.contract.sample_problem import (
+    CLASSES,
+    IMAGE,
+    ResidualNetwork,
+    blobs,
+    build_seeded,
+    chain_network,
+    find_anatomy,
+)
 from methods.contract.session import Paused, Rung, Saved
 from methods.contract.task import Task
 from methods.network.architecture import describe, has_settings, rebuild
 from methods.network.channels import ChannelGroup
 from methods.network.cost import CostModel, count
-from spaces import InputError, Space
+from methods.training.damage import keep_by_damage
+from spaces import ByDamage, InputError, Space, Value
 
 RECORD = frozenset({"epoch", "step", "loss", "lr", "comparable", "accuracy", "val_loss"})
 """What every record of a classification has."""
@@ -118,11 +127,21 @@ class _Tested:
         return cls.method.space([group.layer for group in cls.groups()])
 
     @classmethod
-    def build(cls) -> Method:
-        """Build the method as its authors have it; half of the FLOPs, where that can be asked for."""
-        point = cls.space().defaults()
+    def build(cls, settings: Mapping[str, Value] | None = None) -> Method:
+        """Build the method as its authors have it; half of the FLOPs, where that can be asked for.
+
+        Args:
+            settings: Values of parameters besides those of :attr:`settings`; what no longer applies with them is left
+                out.
+
+        Returns:
+            The method.
+        """
+        settings = settings or {}
+        space = cls.space().narrow(settings, beyond=settings.keys())
+        point = space.defaults()
         assert point is not None, "every parameter needs a default"
-        if cls.method.flops_parameter is not None:
+        if cls.method.flops_parameter is not None and cls.method.flops_parameter in point:
             point[cls.method.flops_parameter] = cls.share
         return cls.method.from_point({**point, **cls.settings})
 
@@ -266,6 +285,65 @@ class MethodItself(_Tested):
         assert self.method.rounds_widths == ("round_to" in self.method.model_fields)
         assert all(has_settings(layer) for layer in self.method.layers)
         assert all(space[fixed].default is not None for fixed in self.method.fixed_by_default)
+
+    def test_presets_are_methods(self) -> None:
+        """Every preset is a setting that the method takes."""
+        for name in {"default", "paper", *self.method.presets}:
+            settings = self.method.preset(name)
+            space = self.space()
+            of_space = {key: value for key, value in settings.items() if key in space}
+            point = space.narrow(of_space, beyond=of_space.keys()).defaults()
+            fields = self.method.from_point({**(point or {}), **settings}).model_dump()
+            assert all(_lookup(fields, key) == value for key, value in settings.items()), name
+
+    def test_widths_follow_from_damage_where_the_method_says_so(self) -> None:
+        """With ``by_damage`` all that is asked for is kept where measured damage says."""
+        if not self.method.by_damage:
+            return
+        assert self.method.flops_parameter is not None, "damage gives out a share of the FLOPs"
+        problem = self.problem()
+        pruned = self.build(self.method.by_damage).prune(problem)
+        wanted = keep_by_damage(problem, ByDamage(flops=self.share), problem.groups, 1)
+        assert {name: len(units) for name, units in pruned.kept.items()} == wanted
+
+    def test_preview_is_exact_where_the_method_says_so(self) -> None:
+        """With ``exact_with`` the cost is known before training, wherever a share of the FLOPs is asked for."""
+        if not self.method.exact_with:
+            return
+        asked = self.method.flops_parameter
+        space, problem, rng = self.space().narrow(self.method.exact_with), self.problem(), Random(1)
+        points = [space.sample(rng) for _ in range(60)]
+        points = [point for point in points if asked in point and self.method.exact_with.keys() <= point.keys()][:4]
+        assert points, "where sparsity is asked for, these settings apply"
+        for point in points:
+            method, problem = self.method.from_point({**point, **self.settings}), self.problem()
+            try:
+                seen = method.preview(problem)
+            except InputError:
+                assert _refusal(lambda: method.prune(problem)) is not None, "what has no preview is refused"  # noqa: B023
+                continue
+            left = count(method.prune(problem).model, problem.example)
+            assert seen is not None and (seen.flops, seen.params) == (left.flops, left.params)
+
+    def test_residual_blocks_go_where_the_method_says_so(self) -> None:
+        """A block that is named goes as a whole, with its groups; where none can go, asking for it is refused."""
+        network = build_seeded(ResidualNetwork, trained=True)
+        problem = replace(self.problem(known=False), model=network)
+        point = self.method.space([group.layer for group in problem.groups]).defaults() or {}
+        point = {name: value for name, value in point.items() if not name.startswith("sparsity.")}
+        asked = {"sparsity.mode": "layer", "sparsity.level": 0.75, "sparsity.without[block1]": True}
+
+        def prune() -> Pruned:
+            return self.method.from_point({**point, **asked}).prune(problem)
+
+        if not self.method.removes_blocks:
+            assert _refusal(prune) is not None, "blocks cannot go"
+            return
+        pruned = prune()
+        gone = {group for group in pruned.kept if group.startswith("block1.")}
+        assert gone and not any(len(pruned.kept[group]) for group in gone)
+        assert all(len(pruned.kept[group]) for group in pruned.kept if group not in gone)
+        assert not any(isinstance(module, nn.Conv2d) for module in pruned.model.get_submodule("block1").modules())
 
     def test_what_is_known_of_the_network_changes_nothing(self) -> None:
         """Groups and costs that are handed on are those that the problem would find."""

@@ -559,7 +559,10 @@ class SDPrun(Method):
             raise InputError("sdprun prunes while it trains: it needs a budget of at least 1 step, got 0 steps")
         groups = problem.groups
         chosen = choose_prunable(groups, problem.model, self.residual_mode)
-        shares = Shares(chosen, problem.cost, self.count_least(chosen), self.round_to)
+        # What damage plans is exact: nothing else goes in its place.
+        shares = Shares(
+            chosen, problem.cost, self.count_least(chosen), self.round_to, swaps=self.thresholds != "damage"
+        )
         if self.steer == "flops" and shares.smallest > self.target_flops:
             raise InputError(
                 f"target_flops = {self.target_flops} cannot be reached; the smallest share, with min_keep = "

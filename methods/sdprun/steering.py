@@ -91,12 +91,18 @@ class Shares:
         cost: FLOPs of a choice of widths.
         min_keep: How many units stay in any case, by group or for all (all units, where a group has no more).
         round_to: Landings leave multiples of this in every group, or all of it.
+        swaps: Whether a unit whose loss takes the share far below a target may stay, and others go in its place.
     """
 
     def __init__(
-        self, groups: Sequence[ChannelGroup], cost: CostModel, min_keep: Sequence[int] | int, round_to: int = 1
+        self,
+        groups: Sequence[ChannelGroup],
+        cost: CostModel,
+        min_keep: Sequence[int] | int,
+        round_to: int = 1,
+        swaps: bool = True,
     ) -> None:
-        self._groups, self._cost, self._round_to = list(groups), cost, round_to
+        self._groups, self._cost, self._round_to, self._swaps = list(groups), cost, round_to, swaps
         self._min_keep = [min_keep] * len(self._groups) if isinstance(min_keep, int) else list(min_keep)
 
     @property
@@ -136,7 +142,7 @@ class Shares:
 
         Units go in the order in which a growing threshold takes them. Where the last one would take the share
         further below the target than :func:`tolerance`, smaller units that vanish a little later go instead, if
-        there are such. Then the last ones to go come back where the target allows it.
+        there are such and they may. Then the last ones to go come back where the target allows it.
 
         Args:
             ratios: Threshold at which each unit vanishes, ``[groups, widest]``; waits for the device.
@@ -148,7 +154,7 @@ class Shares:
         order = self._order(ratios)
         enough = self._count_enough(order, target)
         gone = order[:enough]
-        if enough and target - self._share_without(gone) > tolerance(target):
+        if self._swaps and enough and target - self._share_without(gone) > tolerance(target):
             gone = self._choose_instead(order, enough - 1, target) or gone
         gone = self._give_back(gone, target)
         if self._round_to > 1:
