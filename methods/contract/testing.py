@@ -331,7 +331,7 @@ class MethodItself(_Tested):
         problem = replace(self.problem(known=False), model=network)
         point = self.method.space([group.layer for group in problem.groups]).defaults() or {}
         point = {name: value for name, value in point.items() if not name.startswith("sparsity.")}
-        asked = {"sparsity.mode": "layer", "sparsity.level": 0.75, "sparsity.without[block1]": True}
+        asked: dict[str, Value] = {"sparsity.mode": "layer", "sparsity.level": 0.75, "sparsity.without[block1]": True}
 
         def prune() -> Pruned:
             return self.method.from_point({**point, **asked}).prune(problem)

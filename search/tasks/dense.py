@@ -22,7 +22,8 @@ from methods.contract.session import Saved
 from methods.training.evaluation import evaluate
 from methods.training.precision import choose_half_type
 from methods.training.trainer import Trainer
-from search.store.files import create_folder, json_text, read_object, remove_folder, write_atomically, write_json
+from search.store.checkpoints import Checkpoints
+from search.store.files import create_folder, json_text, read_object
 from search.store.weights import load_weights, save_weights
 from search.tasks.identity import answers, has_same_answers
 from search.tasks.models.weight_files import is_weight_file
@@ -76,49 +77,6 @@ class HeadOnly(nn.Module):
             What the network returns.
         """
         return self.model(*inputs, **named)
-
-
-class Unfinished:
-    """The last epoch of a training that was not finished; the :class:`methods.contract.session.States` of a network.
-
-    Args:
-        folder: Where it is kept.
-        own: What the untrained network answers: code may change under one name, and its training begins again.
-    """
-
-    def __init__(self, folder: Path, own: list[float]) -> None:
-        self._folder, self._own = folder, _keep_finite(own)
-
-    def get(self, name: str) -> bytes | None:
-        """Return what was put last.
-
-        Args:
-            name: Name of the phase.
-
-        Returns:
-            The bytes; ``None`` if there are none of this network.
-        """
-        whose, state = self._folder / "answers.json", self._folder / f"{name}.pt"
-        if not state.exists() or not has_same_answers(read_object(whose)["answers"], self._own):
-            return None
-        return state.read_bytes()
-
-    def put(self, name: str, state: bytes) -> None:
-        """Write a state in place of the one before; a folder that cannot be written is an :class:`spaces.InputError`.
-
-        Args:
-            name: Name of the phase.
-            state: The bytes.
-        """
-        with _refuse_unwritable(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_json(self._folder / "answers.json", {"answers": self._own})
-            write_atomically(self._folder / f"{name}.pt", state)
-
-    def clear(self) -> None:
-        """Remove what was kept: the network is trained."""
-        if self._folder.exists():
-            remove_folder(self._folder)
 
 
 @dataclass(frozen=True)
@@ -188,7 +146,7 @@ def dense_network(
             cached = folder.exists()  # the process that came second has waited, and loads
             if not cached:
                 plan = recipe, epochs if trains else 0.0, seed
-                unfinished = Unfinished(folder.with_suffix(".unfinished"), own)
+                unfinished = Checkpoints(folder.with_suffix(".unfinished"), {"answers": own}, is_same=_is_same_network)
                 done = _train(workload, model, *plan, report, device, frozen, unfinished)
                 _store(folder, model, identity, own, *done)
                 unfinished.clear()
@@ -211,6 +169,11 @@ def _folder(store: Path, digest: str, own: list[float]) -> Path:
         if then is None or has_same_answers(then, own):
             return folder
         number += 1
+
+
+def _is_same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Compare what untrained networks answer: code may change under one name, and its training begins again."""
+    return has_same_answers(one["answers"], other["answers"])
 
 
 def _lock(folder: Path) -> AbstractContextManager[object]:
@@ -274,7 +237,7 @@ def _train(
     report: Report,
     device: str,
     head: Sequence[str],
-    unfinished: Unfinished,
+    unfinished: Checkpoints,
 ) -> tuple[list[Record], float, dict[str, float]]:
     """Train the network in place, its head alone if one is named; return history, seconds and metrics."""
     model.to(device)
@@ -295,11 +258,6 @@ def _train(
     return history, seconds, dict(metrics)
 
 
-def _keep_finite(answers: Sequence[float]) -> list[float]:
-    """Write 0 for numbers that JSON does not know."""
-    return [number if math.isfinite(number) else 0.0 for number in answers]
-
-
 def _store(
     folder: Path,
     model: nn.Module,
@@ -313,7 +271,7 @@ def _store(
     versions = {name: version(name) for name in ("torch", "torchvision")}
     record = {
         "config": identity,
-        "answers": _keep_finite(own),
+        "answers": own,
         **{name: value for name, value in metrics.items() if name == "accuracy"},  # where earlier versions look
         "metrics": dict(metrics),
         "seconds": seconds,

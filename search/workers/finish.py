@@ -16,7 +16,7 @@ from methods.contract.session import Decision, Paused, Rung, Saved
 from search.records.outcome import Outcome, State
 from search.records.trial_spec import TrialSpec, history_to_rung, pauses_at
 from search.store.studies import StudyFiles
-from search.trials.checkpoint import Checkpoints, checkpoint_folder
+from search.trials.checkpoint import checkpoint_folder, open_checkpoints
 from search.trials.trial import Finished, Setting, make_failed_outcome, run_trial
 from search.workers.progress import Marker
 
@@ -89,7 +89,7 @@ def finish_trial(setting: Setting, spec: TrialSpec, files: StudyFiles, store: Ch
         marker.clear()
     files.write(finished)
     files.remove_paused(spec.number)
-    Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec).clear()
+    open_checkpoints(checkpoint_folder(files.root, spec.number), setting, spec).clear()
     if store is not None:
         store.drop_checkpoint(spec.number)
     return finished.outcome
@@ -103,7 +103,7 @@ def _run(
     records: list[dict[str, float]],
     keep: Callable[[Path], None] | None,
 ) -> Finished:
-    checkpoints = Checkpoints(checkpoint_folder(files.root, spec.number), setting, spec, keep)
+    checkpoints = open_checkpoints(checkpoint_folder(files.root, spec.number), setting, spec, keep)
 
     def decide(rung: Rung) -> Decision:
         return "pause" if pauses_at(rung.record, spec.until, setting.steps) else "continue"

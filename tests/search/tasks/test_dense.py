@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +11,14 @@ import torch
 
 from methods.contract.method import Record
 from methods.contract.recipe import Recipe
+from methods.contract.session import Saved
 from methods.training.evaluation import evaluate
+from search.store.checkpoints import Checkpoints
+from search.tasks import dense as dense_module
 from search.tasks.data.sets import DATA
 from search.tasks.data.sizes import SplitSizes
-from search.tasks.dense import Dense, Unfinished, dense_network
+from search.tasks.dense import Dense, dense_network
+from search.tasks.identity import answers
 from search.tasks.recipes import Training, default_recipe, resolve_recipe
 from search.tasks.workload import Workload
 from spaces import InputError
@@ -121,7 +124,8 @@ def test_an_interrupted_training_goes_on_after_its_last_epoch(dense: Dense, work
     with pytest.raises(Stop):
         dense_network(workload, QUICK, 1.5, 0, tmp_path, stop)
     (kept,) = (path for path in (tmp_path / "dense").iterdir() if path.is_dir())
-    assert torch.load(kept / "dense.pt", weights_only=True)["state"]["step"] == 16
+    (state,) = kept.glob("*.pt")
+    assert torch.load(state, weights_only=True)["state"]["step"] == 16
     heard: list[Record] = []
     again = dense_network(workload, QUICK, 1.5, 0, tmp_path, heard.append)
     assert [record["epoch"] for record in heard] == [1, 2] and heard == dense.history == again.history
@@ -130,14 +134,31 @@ def test_an_interrupted_training_goes_on_after_its_last_epoch(dense: Dense, work
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in again.model.state_dict().items())
 
 
-def test_an_epoch_of_other_code_is_not_gone_on_with(tmp_path: Path) -> None:
-    unfinished = Unfinished(tmp_path / "x.unfinished", [0.5, math.nan])
-    assert unfinished.get("dense") is None
-    unfinished.put("dense", b"state")
-    assert Unfinished(tmp_path / "x.unfinished", [0.5, math.nan]).get("dense") == b"state"
-    assert Unfinished(tmp_path / "x.unfinished", [0.6, math.nan]).get("dense") is None
-    unfinished.clear()
-    assert not (tmp_path / "x.unfinished").exists()
+def test_an_interrupted_training_of_other_code_begins_again(
+    workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(record: Record) -> None:
+        if record["epoch"] == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop)
+    kept = []
+
+    class Looking(Saved):
+        def __init__(self, states: Checkpoints) -> None:
+            kept.append(states.get("dense") is not None)
+            super().__init__(states)
+
+    monkeypatch.setattr(dense_module, "Saved", Looking)
+    with pytest.raises(Stop):
+        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop)
+    monkeypatch.setattr(dense_module, "answers", lambda model, example: [2 * x for x in answers(model, example)])
+    dense_network(workload, QUICK, 1.5, 0, tmp_path)
+    assert kept == [True, False], "gone on with, begun again"
 
 
 @pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])

@@ -12,7 +12,7 @@ from search.driver.dense_setting import dense_setting
 from search.driver.prepare import plan
 from search.records.trial_spec import TrialSpec
 from search.store.studies import StudyFiles
-from search.trials.checkpoint import Checkpoints, checkpoint_folder
+from search.trials.checkpoint import checkpoint_folder, open_checkpoints
 from search.trials.trial import Setting, run_trial
 from search.workers.finish import finish_trial
 from spaces import Value
@@ -43,8 +43,8 @@ def test_a_killed_trial_repeats_no_epoch_that_has_ended(setting: Setting, tmp_pa
         return "continue"
 
     with pytest.raises(Killed):
-        run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC), kill_after_three))
-    again = run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC), kill_after_three))
+        run_trial(setting, SPEC, session=Saved(open_checkpoints(tmp_path, setting, SPEC), kill_after_three))
+    again = run_trial(setting, SPEC, session=Saved(open_checkpoints(tmp_path, setting, SPEC), kill_after_three))
     assert asked == [1, 2, 3, 4]
     assert again.outcome.history == whole.outcome.history
     assert all(torch.equal(value, again.weights[name]) for name, value in whole.weights.items())
@@ -52,22 +52,21 @@ def test_a_killed_trial_repeats_no_epoch_that_has_ended(setting: Setting, tmp_pa
 
 
 def test_states_of_another_trial_are_not_taken_up(setting: Setting, tmp_path: Path) -> None:
-    Checkpoints(tmp_path / "a", setting, SPEC).put("finetune", b"state")
-    assert Checkpoints(tmp_path / "a", setting, SPEC).get("finetune") == b"state"
+    open_checkpoints(tmp_path / "a", setting, SPEC).put("finetune", b"state")
+    assert open_checkpoints(tmp_path / "a", setting, SPEC).get("finetune") == b"state"
     other = TrialSpec(3, "magnitude", POINT, seed=12)
-    assert Checkpoints(tmp_path / "a", setting, other).get("finetune") is None
-    assert Checkpoints(tmp_path / "a", setting, SPEC).get("finetune") is None, "they are gone"
+    assert open_checkpoints(tmp_path / "a", setting, other).get("finetune") is None
 
 
 def test_a_stopped_trial_has_an_outcome_and_a_paused_one_goes_on(setting: Setting, tmp_path: Path) -> None:
-    stopped = run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC), lambda rung: "stop"))
+    stopped = run_trial(setting, SPEC, session=Saved(open_checkpoints(tmp_path, setting, SPEC), lambda rung: "stop"))
     assert stopped.outcome.state == "stopped" and not stopped.outcome.complete
     assert stopped.outcome.error is not None and stopped.outcome.error.startswith("told to stop at step")
     (record,) = stopped.outcome.history
     assert record["comparable"] == 1 and {"loss", "val_loss", "accuracy"} <= record.keys()
     with pytest.raises(Paused):
-        run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC), lambda rung: "pause"))
-    assert run_trial(setting, SPEC, session=Saved(Checkpoints(tmp_path, setting, SPEC))).outcome.complete
+        run_trial(setting, SPEC, session=Saved(open_checkpoints(tmp_path, setting, SPEC), lambda rung: "pause"))
+    assert run_trial(setting, SPEC, session=Saved(open_checkpoints(tmp_path, setting, SPEC))).outcome.complete
 
 
 def test_a_worker_keeps_rungs_until_the_outcome_is_written(
