@@ -49,7 +49,8 @@ def league(
             min=0,
             metavar="N",
             show_default=False,
-            help="Begin no row after so many minutes; the same command goes on with the rest.",
+            help="Begin no row after so many minutes, and pause at the next epoch; the same command goes on with the "
+            "rest.",
             rich_help_panel=RUN,
         ),
     ] = None,

@@ -1,17 +1,17 @@
 """A league: methods and controls at the same shares of the FLOPs, with the same budget and recipe, over seeds.
 
 Nothing is searched, so every network may be tested, once. A league can be run in pieces: each row is kept as soon as it
-is there, seed after seed, so that what is there at any time compares like with like. In every league are retrained L1,
-random channels, and a narrower network of the same family that was trained as long in all as the dense network and its
-fine-tuning together.
+is there, and before that after every epoch; seed after seed, so that what is there at any time compares like with like.
+In every league are retrained L1, random channels, and a narrower network of the same family that was trained as long in
+all as the dense network and its fine-tuning together.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, as_completed, wait
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import get_context
@@ -24,7 +24,7 @@ from methods import load_method, method_names
 from methods.contract.recipe import derive_seed
 from search.driver.arms import Arm, read_arm
 from search.driver.dense_setting import dense_setting
-from search.driver.league_rows import Job, row_line, run_row
+from search.driver.league_rows import Job, Say, row_line, run_row, say_nothing
 from search.driver.plan import Plan
 from search.driver.prepare import plan
 from search.objectives.quality import measure_quality
@@ -47,7 +47,8 @@ TOLERANCE = 1e-9
 CHECKED = ("validation", "test", "flops", "params")
 """What a repeated row must have in common with the kept one."""
 
-Say = Callable[[str], None]
+Key = tuple[str, str, int]
+"""Arm, share and seed of a row."""
 
 
 class League:
@@ -59,7 +60,8 @@ class League:
         name: Name of the league; its files are in ``leagues/NAME`` of the run store.
         seeds: How many seeds there are.
         own_dense: Whether every seed has a dense network of its own, so that intervals know of its chance as well.
-        say: Called with a line of text for each row.
+        say: Called with a line of text for each row, and now and then for rows that take long; a function that other
+            processes can find by its name, if several rows run at a time.
 
     Raises:
         InputError: If an arm is not known, or a league of this name compared something else.
@@ -72,7 +74,7 @@ class League:
         name: str,
         seeds: int = 3,
         own_dense: bool = False,
-        say: Say = lambda line: None,
+        say: Say = say_nothing,
     ) -> None:
         self.config, self.name, self.seeds, self.own_dense, self._say = config, name, seeds, own_dense, say
         labels = dict.fromkeys([*CONTROLS, *(arm.strip() for arm in arms)])
@@ -125,16 +127,17 @@ class League:
         """Run rows that are missing, seed after seed.
 
         Args:
-            minutes: After so many no row is begun; the dense networks count.
+            minutes: After so many no row is begun, and those that run pause at their next epoch; the dense networks
+                count, and are not paused.
             workers: Rows at a time, each in a process of its own if there are several.
 
         Returns:
-            All rows there are now.
+            All complete rows there are now.
 
         Raises:
             InputError: If another process runs this league, or it compared something else before.
         """
-        ends = time.monotonic() + 60 * minutes
+        ends = time.time() + 60 * minutes
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock", timeout=0)
         try:
@@ -143,14 +146,15 @@ class League:
             raise InputError(f"league {self.name!r} is being run by another process ({self.folder})") from error
         with lock, ExitStack() as stack:
             self._claim()
-            pool: Executor | None = None
-            if workers > 1:
-                pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
             rows = {row.key: row for row in self.rows()}
-            for seed in range(self.seeds):
-                if time.monotonic() >= ends:
-                    break
-                self._run_seed(seed, rows, pool, workers, ends)
+            missing = self._list_missing(rows, ends)
+            if workers == 1:
+                for job in missing:
+                    self._keep(run_row(job), rows)
+            else:
+                pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+                for row in _run_several(missing, pool, workers):
+                    self._keep(row, rows)
         return self.rows()
 
     def check(self, count: int) -> list[tuple[LeagueRow, LeagueRow]]:
@@ -169,6 +173,7 @@ class League:
             jobs = {job.row.key: job for job in self._jobs(seed, self.folder / "again")}
             for row in (each for each in chosen if each.seed == seed):
                 again = run_row(jobs[row.key])
+                assert again is not None, "nothing pauses without an end"
                 pairs = [(getattr(row, name), getattr(again, name)) for name in CHECKED]
                 same = all(math.isclose(a, b, abs_tol=TOLERANCE) or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
                 self._say(f"{'same' if same else 'DIFFERENT'}: {row_line(again)}")
@@ -176,39 +181,31 @@ class League:
                     wrong.append((row, again))
         return wrong
 
+    def _keep(self, row: LeagueRow | None, rows: dict[Key, LeagueRow]) -> None:
+        """Write a row, if it is there, into the table."""
+        if row is None:
+            return
+        rows[row.key] = row
+        ordered = sort_rows(rows.values(), [arm.label for arm in self.arms])
+        write_atomically(self.csv, write_csv(ordered, self.describe()))
+        self._say(row_line(row))
+
     # --- one seed ---
 
-    def _run_seed(
-        self, seed: int, rows: dict[tuple[str, str, int], LeagueRow], pool: Executor | None, workers: int, ends: float
-    ) -> None:
-        """Run what is missing of one seed, and keep each row as soon as it is there."""
-        if self._is_complete(seed, rows.keys()):
-            return
-        running: set[Future[LeagueRow]] = set()
-
-        def keep(row: LeagueRow) -> None:
-            rows[row.key] = row
-            ordered = sort_rows(rows.values(), [arm.label for arm in self.arms])
-            write_atomically(self.csv, write_csv(ordered, self.describe()))
-            self._say(row_line(row))
-
-        for job in self._jobs(seed, self.folder / "weights"):
-            if job.row.key in rows:
+    def _list_missing(self, rows: dict[Key, LeagueRow], ends: float) -> Iterator[Job]:
+        """Yield what is to be run, seed after seed, until the time is over; dense networks are rows at once."""
+        for seed in range(self.seeds):
+            if self._is_complete(seed, rows.keys()) or time.time() >= ends:
                 continue
-            if job.row.arm == DENSE:
-                keep(job.row)
-            elif time.monotonic() >= ends:
-                break
-            elif pool is None:
-                keep(run_row(job))
-            else:
-                running.add(pool.submit(run_row, job))
-                while len(running) >= workers:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        keep(future.result())
-        for future in running:
-            keep(future.result())
+            for job in self._jobs(seed, self.folder / "weights"):
+                if job.row.key in rows:
+                    continue
+                if job.row.arm == DENSE:
+                    self._keep(job.row, rows)
+                elif time.time() >= ends:
+                    return
+                else:
+                    yield replace(job, ends=ends, say=self._say)
 
     def _jobs(self, seed: int, folder: Path) -> Iterator[Job]:
         """Yield the rows of one seed: the dense network, which is complete, and what is to be run."""
@@ -248,14 +245,15 @@ class League:
                     waiting = replace(waiting, error=str(refused))
             yield Job(waiting, spec, setting, test, recipe, steps, folder)
 
-    def _is_complete(self, seed: int, made: Collection[tuple[str, str, int]]) -> bool:
+    def _is_complete(self, seed: int, made: Collection[Key]) -> bool:
         """Look whether nothing of a seed is missing, which is known before its dense network is asked for."""
         keys = [(DENSE, "", seed), *(LeagueRow(arm.label, share, seed).key for share, arm in self._shares_of_arms())]
         return all(key in made or (key[0], "", seed) in made for key in keys)  # without a share: it is what comes out
 
     def _shares_of_arms(self) -> list[tuple[float, Arm]]:
-        """List what is run with every seed: all arms at one share, then at the next."""
-        return [(share, arm) for share in self.config.shares for arm in self.arms]
+        """List what is run with every seed: all arms at one share, then at the next; what takes longest at the end."""
+        pairs = [(share, arm) for share in self.config.shares for arm in self.arms]
+        return sorted(pairs, key=lambda pair: pair[1].method == SMALLER)
 
     def _point(self, arm: Arm, share: float, planned: Plan) -> dict[str, Value]:
         """Return the point of an arm at a share of the FLOPs."""
@@ -300,3 +298,15 @@ class League:
                 raise InputError(
                     f"league {self.name!r} was begun with {key} = {before.get(key)!r}, not {value!r}; give another name"
                 )
+
+
+def _run_several(jobs: Iterable[Job], pool: Executor, workers: int) -> Iterator[LeagueRow | None]:
+    """Run jobs in processes, so many at a time; yield each row as soon as it is there."""
+    running: set[Future[LeagueRow | None]] = set()
+    for job in jobs:
+        running.add(pool.submit(run_row, job))
+        while len(running) >= workers:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    for future in as_completed(running):
+        yield future.result()

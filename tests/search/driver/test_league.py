@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from search.commands.cli import app
+from search.driver import league_rows
 from search.driver.league import CONTROLS, League
+from search.driver.league_rows import run_row
 from search.driver.prepare import plan
 from search.records.league import DENSE, LeagueRow, read_csv, write_csv
 from search.report.league import league_table
@@ -76,6 +78,33 @@ def test_in_pieces_it_is_the_same(whole: League, tmp_path: Path) -> None:
     before = pieces.csv.read_text(encoding="utf-8")
     pieces.run()
     assert pieces.csv.read_text(encoding="utf-8") == before, "nothing is run twice"
+
+
+def test_rows_pause_when_the_time_is_over_and_go_on_to_the_same(tmp_path: Path) -> None:
+    config = make_quick_config(tmp_path, shares=[0.5], finetune={"epochs": 2}, dense={"epochs": 1})
+    *_, method, smaller = League(config, ("increg",), "p", 1)._jobs(0, tmp_path / "weights")
+    assert (method.row.arm, smaller.row.arm) == ("increg", "smaller"), "what takes longest comes last"
+    for job, epochs in ((method, 3), (smaller, 3)):  # one more where a phase of the method ends within one
+        whole = run_row(replace(job, folder=tmp_path / "whole"))
+        over, pauses = replace(job, ends=0.0), 0
+        while (row := run_row(over)) is None:
+            pauses += 1
+            assert list(job.folder.glob("*.unfinished")) and pauses < 9
+        assert pauses == epochs - 1, "at every epoch but the last"
+        assert whole is not None
+        assert replace(row, seconds=0.0) == replace(whole, seconds=0.0)
+        assert not list(tmp_path.rglob("*.unfinished"))
+
+
+def test_long_rows_say_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(league_rows, "SILENCE", 0.0)
+    lines: list[str] = []
+    config = make_quick_config(tmp_path, shares=[0.5], finetune={"epochs": 2})
+    job = League(config, (), "s", 1, say=lines.append)
+    job.run()
+    steps = next(row.steps for row in job.rows() if row.arm == "magnitude")
+    assert f"seed 0  magnitude at 0.5  step {steps / 2:.0f} of {steps:.0f}" in lines
+    assert any(line.startswith("seed 0  magnitude at 0.5  test ") for line in lines)
 
 
 def test_a_new_arm_is_run_beside_more_rows_than_are_asked_for(whole: League) -> None:
