@@ -21,9 +21,10 @@ from benchmarks.replay.synthetic import METHODS, Truth, space_and_costs
 from benchmarks.replay.table import read_table
 from methods import load_method
 from search.study.limits import move_within_limits
+from search.study.points import spread_points
 from search.study.samplers.base import Aim, Limits
 from search.study.samplers.making import sampler_maker
-from search.study.space import METHOD, spread_points
+from search.study.space import METHOD
 from search.study.study import trial_seed
 from spaces.dialects import suggest
 

@@ -26,9 +26,10 @@ from optuna.samplers import BaseSampler
 
 from benchmarks.replay.synthetic import DROP, METHODS, Truth, space_and_costs, volume
 from benchmarks.replay.table import Recorded, read_table
+from search.study.points import spread_points
 from search.study.samplers.making import sampler_maker
 from search.study.schedule import MIN_LAG
-from search.study.space import METHOD, spread_points
+from search.study.space import METHOD
 from search.study.study import trial_seed
 from spaces.dialects import suggest
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from methods.contract.analyses import NotMeasured
 from methods.contract.method import Method, Problem
 from search.study.build import build_method
-from search.study.space import METHOD, make_first_points
+from search.study.points import make_first_points
+from search.study.space import METHOD
 from spaces import InputError, Space
 
 

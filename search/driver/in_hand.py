@@ -25,7 +25,8 @@ from search.fronts.front import Front
 from search.records.listener import Listener
 from search.store.studies import IN_HAND
 from search.study.config_file import load_config
-from search.study.space import AUTO, METHOD, MODE, make_first_points, study_space
+from search.study.points import make_first_points
+from search.study.space import AUTO, METHOD, MODE, study_space
 from search.tasks.data.arrays import user_data
 from search.tasks.data.own_loop import make_loop_data
 from search.tasks.data.parts import Data

@@ -33,8 +33,9 @@ from search.records.league import BASELINE, DENSE, SMALLER, LeagueRow, read_csv,
 from search.records.trial_spec import TrialSpec
 from search.store.files import json_text, read_object, write_atomically, write_json
 from search.study.config import StudyConfig
+from search.study.points import make_first_points
 from search.study.recipe_space import RECIPE
-from search.study.space import METHOD, make_first_points, study_space
+from search.study.space import METHOD, study_space
 from search.tasks.recipes import resolve_recipe
 from spaces import InputError, Value, explain_unknown_name
 

@@ -30,20 +30,11 @@ from search.study.config import Allocation, StudyConfig
 from search.study.cost import PointCosts
 from search.study.latency import channel_step, conditions
 from search.study.limits import move_within_limits, read_limits
+from search.study.points import complete_point, count_points, make_first_points, refuse_idle_bounds, spread_points
 from search.study.samplers.base import Aim, Axis, Limits
 from search.study.samplers.choice import resolve_sampler
 from search.study.schedulers.making import make_scheduler
-from search.study.space import (
-    METHOD,
-    MODE,
-    complete_point,
-    count_points,
-    fix_known_costs,
-    make_first_points,
-    refuse_idle_bounds,
-    spread_points,
-    study_space,
-)
+from search.study.space import METHOD, MODE, fix_known_costs, study_space
 from search.tasks.identity import differences, study_identity
 from search.tasks.models.weights import Fit
 from search.tasks.named_tasks import load_task

@@ -9,7 +9,7 @@ from search.driver.prepare import plan
 from search.store.studies import StudyFiles
 from search.study.cost import PointCosts
 from search.study.limits import move_within_limits
-from search.study.space import complete_point
+from search.study.points import complete_point
 from search.study.storage import Storage
 from search.study.stored_studies import list_storage_studies
 from spaces import InputError, Space, Value

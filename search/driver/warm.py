@@ -11,9 +11,10 @@ from search.fronts.member import Member
 from search.records.outcome import Outcome
 from search.store.studies import StudyFiles
 from search.study.config import StudyConfig
+from search.study.points import complete_point
 from search.study.samplers.base import Tried
 from search.study.samplers.choice import STOCK
-from search.study.space import METHOD, complete_point
+from search.study.space import METHOD
 from search.tasks.identity import differences, study_identity
 from search.tasks.workload import Workload
 from spaces import Categorical, InputError, Space, Value

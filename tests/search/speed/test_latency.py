@@ -36,7 +36,8 @@ from search.store.files import write_json
 from search.store.studies import StudyFiles
 from search.study import build
 from search.study import space as study_space_module
-from search.study.space import make_first_points, method_space, study_space
+from search.study.points import make_first_points
+from search.study.space import method_space, study_space
 from search.study.study import Study
 from search.tracking.records import shares, trial_metrics
 from search.trials import trial as trial_module

@@ -9,8 +9,9 @@ import pytest
 
 from search.study.config import StudyConfig
 from search.study.limits import limit_words, move_within_limits, read_limits
+from search.study.points import make_first_points
 from search.study.samplers.base import Limits, PointCost
-from search.study.space import make_first_points, study_space
+from search.study.space import study_space
 from spaces import InputError, LayerGroup, Value
 
 DENSE, LEAST = PointCost(40_000_000, 270_000), PointCost(400_000, 3_000)

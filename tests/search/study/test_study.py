@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from methods import load_method, method_names
 from search.records.outcome import Outcome
 from search.records.trial_spec import TrialSpec
+from search.study.points import make_first_points, refuse_idle_bounds, spread_points
 from search.study.samplers.base import Limits
 from search.study.schedule import Schedule
-from search.study.space import make_first_points, method_space, refuse_idle_bounds, spread_points, study_space
+from search.study.space import method_space, study_space
 from search.study.storage import Storage
 from search.study.stored_studies import list_storage_studies
 from search.study.study import Study, trial_seed

@@ -16,6 +16,7 @@ from methods.contract.method import Problem
 from methods.contract.recipe import Recipe
 from search.study.cost import PointCosts
 from search.study.limits import move_within_limits
+from search.study.points import spread_points
 from search.study.samplers import exact
 from search.study.samplers.adapter import optuna_sampler
 from search.study.samplers.base import Aim, Axis, Limits, PointCost, Tried
@@ -23,7 +24,7 @@ from search.study.samplers.exact import ExactCostSampler
 from search.study.samplers.improvement import expected_improvement
 from search.study.samplers.making import sampler_maker
 from search.study.samplers.repair import repair_point
-from search.study.space import METHOD, select_own_space, spread_points, study_space
+from search.study.space import METHOD, select_own_space, study_space
 from spaces import InputError, Space, Value
 from spaces.dialects import suggest
 from tests.methods import cases

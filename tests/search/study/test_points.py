@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.study.space import count_points
+from search.study.points import count_points
 from spaces import Categorical, Condition, Integer, LogReal, Real, Space
 
 
