@@ -105,6 +105,8 @@ def league(
                 rows = job.rows()
             else:
                 rows = job.run(float("inf") if minutes is None else minutes, workers)
+                if not job.complete:
+                    note(f"{len(rows)} rows are there; the same command goes on with those that are missing")
             about = job.describe()
     table = league_table(rows, about)
     if to is not None:

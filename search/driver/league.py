@@ -196,7 +196,7 @@ class League:
     def _list_missing(self, rows: dict[Key, LeagueRow], ends: float) -> Iterator[Job]:
         """Yield what is to be run, seed after seed, until the time is over; dense networks are rows at once."""
         for seed in range(self.seeds):
-            if self._is_complete(seed, rows.keys()) or time.time() >= ends:
+            if not self._find_missing(seed, rows.keys()) or time.time() >= ends:
                 continue
             for job in self._jobs(seed, self.folder / "weights"):
                 if job.row.key in rows:
@@ -246,10 +246,16 @@ class League:
                     waiting = replace(waiting, error=str(refused))
             yield Job(waiting, spec, setting, test, recipe, steps, folder)
 
-    def _is_complete(self, seed: int, made: Collection[Key]) -> bool:
-        """Look whether nothing of a seed is missing, which is known before its dense network is asked for."""
+    @property
+    def complete(self) -> bool:
+        """Whether all rows of all seeds are there."""
+        made = {row.key for row in self.rows()}
+        return not any(self._find_missing(seed, made) for seed in range(self.seeds))
+
+    def _find_missing(self, seed: int, made: Collection[Key]) -> list[Key]:
+        """List what is missing of one seed, which is known before its dense network is asked for."""
         keys = [(DENSE, "", seed), *(LeagueRow(arm.label, share, seed).key for share, arm in self._shares_of_arms())]
-        return all(key in made or (key[0], "", seed) in made for key in keys)  # without a share: it is what comes out
+        return [key for key in keys if key not in made and (key[0], "", seed) not in made]  # share "": it comes out
 
     def _shares_of_arms(self) -> list[tuple[float, Arm]]:
         """List what is run with every seed: all arms at one share, then at the next; what takes longest at the end."""

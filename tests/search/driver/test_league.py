@@ -45,6 +45,7 @@ def test_every_arm_and_control_is_there_with_every_seed(whole: League) -> None:
     expected |= {(label, "", seed) for label in (DENSE, ARMS[1]) for seed in (0, 1)}
     assert {row.key for row in rows} == expected and len(rows) == len(expected)
     assert all(row.state == "complete" for row in rows), [row.error for row in rows]
+    assert whole.complete and not league(whole.config.directory, seeds=3).complete
     dense = rows[0].flops
     for row in rows:
         if not math.isnan(row.share):
