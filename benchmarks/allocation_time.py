@@ -16,7 +16,7 @@ from methods.network.channels import channel_groups
 from methods.network.cost import CostModel
 from search.tasks.layer_groups import network_and_example
 from spaces.budget import choose_best_widths
-from spaces.sparsity import allowed_widths
+from spaces.layers import allowed_widths
 
 SHARES = tuple(part / 20 for part in range(2, 19))
 """Budgets of the front, as shares of the FLOPs."""

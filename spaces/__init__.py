@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError, explain_unknown_name
+from spaces.layers import LayerBlock, LayerGroup, round_down_width, round_up_width
 from spaces.parameters import Categorical, Integer, LogReal, Parameter, Range, Real, Value
 from spaces.space import Condition, Point, Space
 
@@ -18,14 +19,10 @@ if TYPE_CHECKING:
         ByDamage,
         ByEnergy,
         FlopsTarget,
-        LayerBlock,
-        LayerGroup,
         PerLayer,
         PerStage,
         Sparsity,
         Uniform,
-        round_down_width,
-        round_up_width,
         sparsity_space,
     )
 

@@ -36,7 +36,7 @@ from search.study.config import StudyConfig
 from search.trials.trial import Setting, problem_of
 from spaces import InputError, LayerBlock, LayerGroup, explain_unknown_name
 from spaces.budget import Costs, choose_best_widths, damage_at
-from spaces.sparsity import HIGHEST_RATIO, allowed_widths, round_down_width
+from spaces.layers import HIGHEST_RATIO, allowed_widths, round_down_width
 
 RESOURCES = ("flops", "params", "latency")
 """What a budget can be of."""

@@ -42,7 +42,7 @@ from search.tasks.recipes import resolve_recipe
 from search.tasks.workload import Workload
 from search.workers.pool import load_executor
 from spaces import InputError, LayerGroup, Space, Uniform, Value
-from spaces.sparsity import HIGHEST_RATIO
+from spaces.layers import HIGHEST_RATIO
 
 
 def prove_channels(model: torch.nn.Module, example: Any, ignored: Sequence[str]) -> tuple[Findings, frozenset[str]]:

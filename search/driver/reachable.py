@@ -7,7 +7,7 @@ from search.objectives.units import write_latency
 from search.speed.measure import measure_pair
 from search.trials.trial import Setting, problem_of
 from spaces import InputError
-from spaces.sparsity import HIGHEST_RATIO, round_down_width
+from spaces.layers import HIGHEST_RATIO, round_down_width
 
 
 def require_reachable(setting: Setting) -> None:

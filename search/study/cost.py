@@ -14,7 +14,7 @@ from search.study.build import build_method
 from search.study.samplers.base import Limits, PointCost
 from search.study.space import LEVEL
 from spaces import InputError, Value
-from spaces.sparsity import HIGHEST_RATIO, round_down_width
+from spaces.layers import HIGHEST_RATIO, round_down_width
 
 Floats = NDArray[np.float64]
 

@@ -24,7 +24,8 @@ from spaces import (
     Uniform,
     sparsity_space,
 )
-from spaces.sparsity import HIGHEST_RATIO, Allocation
+from spaces.layers import HIGHEST_RATIO
+from spaces.sparsity import Allocation
 from tests.spaces.cases import ProductCost, networks, patient, seeds
 
 Network = tuple[list[LayerGroup], ProductCost]
