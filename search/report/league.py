@@ -122,5 +122,7 @@ def _write_remarks(own: Sequence[LeagueRow]) -> str:
     failed = [row for row in own if row.state != "complete"]
     shares = [row.channel_share for row in own if not math.isnan(row.channel_share)]
     said = [f"{fmean(shares):.0%} by removing channels"] if shares and fmean(shares) > 0 else []
+    if any("damage" in row.point.values() for row in own):  # whatever the method calls the parameter
+        said.append("widths by damage")
     said += [f"{len(failed)} failed: {failed[-1].error}"] if failed else []
     return "; ".join(said).replace("|", "/")

@@ -23,7 +23,9 @@ def row(arm: str, seed: int, test: float, share: float = 0.5, **more: object) ->
 def rows() -> list[LeagueRow]:
     dense = [row(DENSE, seed, 0.95, math.nan, flops=1000.0, params=100.0) for seed in range(3)]
     base = [row("magnitude", seed, 0.80 + 0.02 * seed, before=0.3) for seed in range(3)]
-    mine = [row("mine", seed, 0.83 + 0.02 * seed + 0.001 * (seed == 1), channel_share=0.6) for seed in range(3)]
+    mine = [
+        row("mine", seed, 0.83 + 0.02 * seed + 0.001 * (seed == 1), channel_share=0.6, point=BY) for seed in range(3)
+    ]
     worse = [row("random", seed, 0.79 - 0.05 * seed) for seed in range(2)]
     failed = [LeagueRow("random", 0.5, 2, state="failed", error="ValueError: a | b")]
     return [*dense, *base, *mine, *worse, *failed]
@@ -44,7 +46,7 @@ def test_means_differences_and_remarks() -> None:
     assert list(cells) == ["magnitude", "random", "mine"]
     assert cells["magnitude"][1:5] == ["3", "82.00 ± 4.97", "", "80.00 to 84.00"]
     assert cells["magnitude"][5:9] == ["30.00 ± 0.00", "50.0 %", "50.0 %", "2.0"]
-    assert cells["mine"][3] == "+3.03 ± 0.14" and cells["mine"][9] == "60% by removing channels"
+    assert cells["mine"][3] == "+3.03 ± 0.14" and cells["mine"][9] == "60% by removing channels; widths by damage"
     assert cells["random"][1] == "2" and "1 failed: ValueError: a / b" in cells["random"][9]
     assert "Dense network: accuracy 95.00 ± 0.00 (test), 1,000 FLOPs, 100 parameters." in text
     assert re.search(r"above L1 `mine`; below none", text), "random's two seeds are within its interval"
