@@ -23,9 +23,8 @@ def row(arm: str, seed: int, test: float, share: float = 0.5, **more: object) ->
 def rows() -> list[LeagueRow]:
     dense = [row(DENSE, seed, 0.95, math.nan, flops=1000.0, params=100.0) for seed in range(3)]
     base = [row("magnitude", seed, 0.80 + 0.02 * seed, before=0.3) for seed in range(3)]
-    mine = [
-        row("mine", seed, 0.83 + 0.02 * seed + 0.001 * (seed == 1), channel_share=0.6, point=BY) for seed in range(3)
-    ]
+    by: dict[str, object] = {"sparsity.mode": "damage"}
+    mine = [row("mine", n, 0.83 + 0.02 * n + 0.001 * (n == 1), channel_share=0.6, point=by) for n in range(3)]
     worse = [row("random", seed, 0.79 - 0.05 * seed) for seed in range(2)]
     failed = [LeagueRow("random", 0.5, 2, state="failed", error="ValueError: a | b")]
     return [*dense, *base, *mine, *worse, *failed]
