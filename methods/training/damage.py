@@ -1,9 +1,10 @@
 """Curves of damage against width: what cutting one channel group alone does to the loss, measured once per sweep.
 
 Each group is cut alone to a few widths by the L1 norms of its units, batch norm is estimated again, and the loss on
-some training images is compared with the dense network's; so is the network without each residual block. The analysis
-is shared by all trials. An allocation then adds these damages up and spends a budget where they are least
-(:class:`spaces.sparsity.ByDamage`); the damage of cutting several groups is not the sum, but ranks like it.
+some training images is compared with the dense network's; so is the network without each residual block. All that is
+computed in the precision and the layout of the recipe. The analysis is shared by all trials. An allocation then adds
+these damages up and spends a budget where they are least (:class:`spaces.sparsity.ByDamage`); the damage of cutting
+several groups is not the sum, but ranks like it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from methods.network.blocks import list_groups_within, remove_blocks
 from methods.network.channels import ChannelGroup, cut
 from methods.network.importance import l1_importance
 from methods.training.evaluation import evaluation_mode, recalibrate
+from methods.training.precision import choose_half_type
 from spaces import ByDamage, LayerBlock, LayerGroup
 
 WIDTHS = 8
@@ -136,26 +138,25 @@ def widths_of(group: ChannelGroup) -> list[int]:
 def _describe_measurement(problem: Problem) -> dict[str, str | int | float | bool | None]:
     """Say what decides a measured damage, as settings of an analysis."""
     require_batches(problem.task, "an allocation by damage", "to measure what cuts do")
-    return {"batches": BATCHES, "batch": BATCH, "ignored": ",".join(sorted(problem.ignored))}
+    half = choose_half_type(problem.recipe)
+    precision = {} if half is None else {"half": str(half)}
+    return {"batches": BATCHES, "batch": BATCH, "ignored": ",".join(sorted(problem.ignored)), **precision}
 
 
 def _measure_blocks(problem: Problem) -> dict[str, Tensor]:
     """Take every block out alone; damages in the order of the blocks."""
-    batches = list(islice(problem.train.epoch(BATCH, 0), BATCHES))
-    dense = _loss(problem.model, batches, problem.task)
+    measure = _Measurement(problem)
     damages = []
     for done, block in enumerate(problem.blocks, start=1):
         shallower = remove_blocks(problem.model, [block])
-        recalibrate(shallower, problem.train, BATCHES, BATCH, seed=1)
-        damages.append(max(0.0, _loss(shallower, batches, problem.task) - dense))
+        damages.append(measure.rise(shallower))
         problem.progress("damage of blocks", done, len(problem.blocks))
     return {"damages": torch.tensor(damages, dtype=torch.float64)}
 
 
 def _measure_damages(problem: Problem) -> dict[str, Tensor]:
     """Cut every group alone to every width; rows of width and damage, by number of the group."""
-    batches = list(islice(problem.train.epoch(BATCH, 0), BATCHES))
-    dense = _loss(problem.model, batches, problem.task)
+    measure = _Measurement(problem)
     total = sum(len(widths_of(group)) for group in problem.groups)
     done = 0
     curves = {}
@@ -164,8 +165,7 @@ def _measure_damages(problem: Problem) -> dict[str, Tensor]:
         rows = []
         for width in widths_of(group):
             smaller = cut(problem.model, problem.groups, {group.name: sorted(order[:width].tolist())})
-            recalibrate(smaller, problem.train, BATCHES, BATCH, seed=1)
-            rows.append((float(width), max(0.0, _loss(smaller, batches, problem.task) - dense)))
+            rows.append((float(width), measure.rise(smaller)))
             done += 1
             problem.progress("damage curves", done, total)
         rows.append((float(group.channels), 0.0))
@@ -183,8 +183,44 @@ def _make_monotone(rows: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return fallen
 
 
-def _loss(model: nn.Module, batches: Sequence[Pair], task: Task) -> float:
-    """Return the mean loss over batches of equal size."""
-    with evaluation_mode(model), torch.no_grad():
-        losses = [task.loss(task.output(call(model, inputs)).float(), target) for inputs, target in batches]
-    return float(torch.stack(losses).mean())
+class _Measurement:
+    """Compares the loss of cut networks with that of the dense one, on the same images.
+
+    Args:
+        problem: The network, the data, and the recipe, whose precision and layout are used.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._half = choose_half_type(problem.recipe)
+        self._batches = list(islice(problem.train.epoch(BATCH, 0), BATCHES))
+        self._dense = self._loss(problem.model)
+
+    def rise(self, cut_network: nn.Module) -> float:
+        """Estimate batch norm again, and return by how much the loss is higher than the dense network's.
+
+        Args:
+            cut_network: The network, which may be changed.
+
+        Returns:
+            The rise of the mean loss, at least 0.
+        """
+        if self._problem.recipe.channels_last:
+            cut_network.to(memory_format=torch.channels_last)
+        with self._autocast():
+            recalibrate(cut_network, self._problem.train, BATCHES, BATCH, seed=1)
+        return max(0.0, self._loss(cut_network) - self._dense)
+
+    def _autocast(self) -> torch.autocast:
+        device = next(self._problem.model.parameters()).device
+        return torch.autocast(device.type, self._half, enabled=self._half is not None)
+
+    def _loss(self, model: nn.Module) -> float:
+        """Return the mean loss over batches of equal size."""
+        task, losses = self._problem.task, []
+        with evaluation_mode(model), torch.no_grad():
+            for inputs, target in self._batches:
+                with self._autocast():
+                    output = task.output(call(model, inputs))
+                losses.append(task.loss(output.float(), target))
+        return float(torch.stack(losses).mean())

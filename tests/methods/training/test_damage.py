@@ -43,6 +43,33 @@ def test_curves_fall_to_nothing_at_the_full_width_and_are_the_same_every_time() 
     assert any(layer.damages[0][1] > 0 for layer in first), "cutting to one unit does harm somewhere"
 
 
+@dataclass
+class Asked:
+    """Computes analyses, and remembers what was asked for."""
+
+    settings: list[Settings]
+
+    def get(self, name: str, settings: Settings, compute: Callable[[], Tensors]) -> Tensors:
+        self.settings.append(settings)
+        return compute()
+
+
+def test_damage_is_measured_in_the_precision_of_the_recipe() -> None:
+    asked, halves = Asked([]), list[torch.dtype]()
+    whole = add_damages(replace(problem(), analyses=asked))
+    half = replace(problem(), analyses=asked, recipe=Recipe(bf16=True, channels_last=True))
+    assert half.groups, "followed before anybody listens"
+    handle = half.model.register_forward_hook(lambda module, inputs, output: halves.append(output.dtype))
+    measured = add_damages(half)
+    handle.remove()
+    assert set(halves) == {torch.bfloat16}, "the dense network's loss is taken in it, too"
+    assert len({repr(settings) for settings in asked.settings}) == 2, "one is not taken for the other"
+    for layer, other in zip(whole, measured, strict=True):
+        for (_, exact), (_, rough) in zip(layer.damages, other.damages, strict=True):
+            assert rough == pytest.approx(exact, rel=0.1, abs=0.01)
+    assert all(p.is_contiguous() for p in half.model.parameters()), "the dense network stays as it was"
+
+
 BY_DAMAGE = [name for name in method_names() if name not in {"eigendamage", "pivoting", "sdprun"}]
 """Methods whose numbers of channels are inputs."""
 
