@@ -297,12 +297,15 @@ class MethodItself(_Tested):
             assert all(_lookup(fields, key) == value for key, value in settings.items()), name
 
     def test_widths_follow_from_damage_where_the_method_says_so(self) -> None:
-        """With ``by_damage`` all that is asked for is kept where measured damage says."""
+        """With ``by_damage`` units are kept where measured damage says; other layers than plain ones meet the FLOPs."""
         if not self.method.by_damage:
             return
         assert self.method.flops_parameter is not None, "damage gives out a share of the FLOPs"
         problem = self.problem()
         pruned = self.build(self.method.by_damage).prune(problem)
+        if describe(problem.model, pruned.model)["replaced"]:
+            assert count(pruned.model, problem.example).flops <= self.share * problem.cost.dense
+            return
         wanted = keep_by_damage(problem, ByDamage(flops=self.share), problem.groups, 1)
         assert {name: len(units) for name, units in pruned.kept.items()} == wanted
 

@@ -189,6 +189,31 @@ class Eigenspace:
         """
         return self._rest + sum(self._form(name, *pair).cost.flops for name, pair in self._pairs(choice))
 
+    def count_left(self, name: str) -> tuple[int, int]:
+        """Count the directions of a layer.
+
+        Args:
+            name: The layer.
+
+        Returns:
+            Input and output directions per group.
+        """
+        found = self._directions[name]
+        return len(found.column_scores), len(found.row_scores)
+
+    def price(self, name: str, columns: int, rows: int) -> int:
+        """Count the multiply-accumulates of one layer.
+
+        Args:
+            name: The layer.
+            columns: Kept input directions per group.
+            rows: Kept output directions per group.
+
+        Returns:
+            Those of its cheapest form.
+        """
+        return self._form(name, columns, rows).cost.flops
+
     def describe_choice(self, choice: Sequence[int], final: bool = True) -> dict[str, Kept]:
         """Work out what a choice means for every layer.
 
@@ -202,7 +227,7 @@ class Eigenspace:
         decided = {}
         for name, (columns, rows) in self._pairs(choice):
             form, found = self._form(name, columns, rows), self._directions[name]
-            whole = len(found.column_scores), len(found.row_scores)
+            whole = self.count_left(name)
             if form.segments is None:
                 columns, rows = whole
             elif final:

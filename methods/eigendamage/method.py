@@ -57,14 +57,16 @@ from methods.eigendamage.eigenspace import (
     list_rotations,
 )
 from methods.eigendamage.filter_surgery import Surgeon, Surgery, Update
+from methods.eigendamage.rank_damage import Ranks, choose_by_damage, list_ranks, measure_rank_damages
 from methods.eigendamage.results import count_removed, layer_results
 from methods.eigendamage.rewriting_plan import Plan, plan
 from methods.eigendamage.rotation_cost import Forms, Realise
 from methods.eigendamage.unit_damage import Operation, is_scorable, operate, producers, unit_rankings
-from methods.network.channels import ChannelGroup
+from methods.training.damage import keep_by_damage
 from methods.training.one_shot import cut_and_finetune, cut_metrics, draw_seed
 from methods.training.trainer import Trainer, recalibrate
 from spaces import (
+    ByDamage,
     Categorical,
     Condition,
     FlopsTarget,
@@ -79,6 +81,7 @@ from spaces import (
     Value,
     sparsity_space,
 )
+from spaces.budget import Curve
 
 Variant = Literal["eigendamage", "eigendamage_ek", "c_obd", "c_obs", "kron_obd", "kron_obs"]
 
@@ -93,8 +96,9 @@ class EigenDamage(Method):
     """Prune directions in the Kronecker-factored eigenbasis, or coupled channels by the same Fisher matrix.
 
     Attributes:
-        sparsity: How much is kept. With a FLOPs target a threshold follows; ratios are shares of directions (of
-            channels, in weight space), and both sides of a layer follow the ratios of their channel groups.
+        sparsity: How much is kept. With a FLOPs target a threshold follows, and by damage the numbers of directions at
+            which measured damages of layers add up to least; ratios are shares of directions (of channels, in weight
+            space), and both sides of a layer follow the ratios of their channel groups.
         variant: ``"eigendamage"``; ``"eigendamage_ek"`` with variances measured in the eigenbasis; or in weight space
             ``"c_obd"``, ``"c_obs"``, ``"kron_obd"``, ``"kron_obs"``.
         selection: One threshold for the damages of all layers (``"global"``), or the same share of every layer
@@ -137,6 +141,7 @@ class EigenDamage(Method):
     }
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    by_damage: ClassVar[Mapping[str, Value]] = {"sparsity.mode": "damage"}
     exact_with: ClassVar[Mapping[str, Value]] = {"rounds": 1}
     predicts_damage: ClassVar[bool] = True
 
@@ -176,6 +181,8 @@ class EigenDamage(Method):
             raise ValueError(
                 f"rounds and separable need a variant that rotates, one of {sorted(MEASURED)}, not {self.variant!r}"
             )
+        if isinstance(self.sparsity, ByDamage) and self.selection == "global":
+            raise ValueError("selection 'global' lets predicted damages compete; sparsity.mode 'damage' measures them")
         return self
 
     @classmethod
@@ -222,7 +229,7 @@ class EigenDamage(Method):
             "als_iters": Condition("separable", (True,)),
         }
         turned = ("prune_first", "prune_last", "rounds", "rotation_trainable", "realise", "separable")
-        joint = sparsity_space(groups)
+        joint = sparsity_space(groups, damage=True)
         return Space(
             dict(joint) | own,
             {name: each for name in joint if (each := joint.condition(name))}
@@ -271,7 +278,7 @@ class EigenDamage(Method):
         if self.variant in MEASURED:
             job = self._plan(problem)
             space = self._eigenspace(problem, job, problem.model, Round(), seed=0)
-            choice = self._choice(problem, job, space, Round())
+            choice = self._choice(problem, job, space, Round(), self._curves(problem, job, space))
             kept = space.describe_choice(choice)
             built = space.rewrite(kept, self.als_iters, self._start_of_separation())
             harm = sum(each.damage for each in kept.values()) + built.separation_damage
@@ -284,23 +291,28 @@ class EigenDamage(Method):
         labels, samples, batch_size = self.mc_labels, self.fisher_samples, problem.recipe.batch_size
         return Sampling.from_split(problem.train, self.fisher_type, labels, samples, batch_size, seed)
 
-    def _ratios(self, groups: Sequence[ChannelGroup]) -> dict[str, float]:
-        """Return the share to be removed from each channel group, where the sparsity has ratios."""
+    def _ratios(self, problem: Problem) -> dict[str, float]:
+        """Return the share to be removed from each channel group, where the sparsity decides by group."""
+        groups = problem.groups
         if isinstance(self.sparsity, FlopsTarget):
             return {group.name: 0.0 for group in groups}
-        keep = self.sparsity.keep([group.layer for group in groups], len)
+        if isinstance(self.sparsity, ByDamage):
+            keep = keep_by_damage(problem, self.sparsity, groups, 1)
+        else:
+            keep = self.sparsity.keep([group.layer for group in groups], len)
         return {group.name: 1 - keep[group.name] / group.channels for group in groups}
 
     # --- directions --------------------------------------------------------------------------------------------
 
     def _prune_directions(self, problem: Problem) -> Pruned:
         job, seed = self._plan(problem), draw_seed(problem.generator)
-        model, harm, history = problem.model, 0.0, list[Record]()
+        model, harm, history, curves = problem.model, 0.0, list[Record](), dict[str, Curve]()
         between = int(self.between_share * problem.steps) // max(1, self.rounds - 1)
         for number in range(1, self.rounds):
             present, own = Round(number, self.rounds), derive_seed(seed, number)
             space = self._eigenspace(problem, job, model, present, derive_seed(own, 0))
-            kept = space.describe_choice(self._choice(problem, job, space, present), final=False)
+            curves = curves or self._curves(problem, job, space)
+            kept = space.describe_choice(self._choice(problem, job, space, present, curves), final=False)
             harm += sum(each.damage for each in kept.values())
             model = space.rewrite_in_three_parts(kept)
             _reestimate(problem, model, derive_seed(own, 1))
@@ -308,7 +320,7 @@ class EigenDamage(Method):
             history = self._train_after_round(problem, model, fixed, between, derive_seed(own, 2), history, present)
         last, own = Round(self.rounds, self.rounds), derive_seed(seed, self.rounds)
         space = self._eigenspace(problem, job, model, last, derive_seed(own, 0))
-        choice = self._choice(problem, job, space, last)
+        choice = self._choice(problem, job, space, last, curves or self._curves(problem, job, space))
         kept = space.describe_choice(choice)
         harm += sum(each.damage for each in kept.values())
         built = space.rewrite(kept, self.als_iters, self._start_of_separation())
@@ -346,8 +358,8 @@ class EigenDamage(Method):
             InputError: If there is nothing to rewrite, or the target cannot be reached.
         """
         job = plan(problem, self.prune_first, self.prune_last)
-        if isinstance(self.sparsity, FlopsTarget):
-            sides = job.sides(problem.model, self._ratios(job.groups))
+        if isinstance(self.sparsity, FlopsTarget | ByDamage):
+            sides = job.sides(problem.model, {group.name: 0.0 for group in job.groups})
             steps = [shape.step(self.round_to) for shape in job.shapes.values() for _ in ("in", "out")]
             anything = [
                 Ranking((1.0,) * side.size, limit_ranking(side.size, self.ratio_limit), step)
@@ -387,10 +399,40 @@ class EigenDamage(Method):
         )
         return Eigenspace(model, job.shapes, analysis, self._forms, job.rest)
 
-    def _choice(self, problem: Problem, job: Plan, space: Eigenspace, present: Round) -> list[int]:
+    def _curves(self, problem: Problem, job: Plan, space: Eigenspace) -> dict[str, Curve]:
+        """Measure what fewer directions do to each layer of the dense network, where the sparsity goes by damage."""
+        if not isinstance(self.sparsity, ByDamage):
+            return {}
+        forms = self._forms
+        settings = {
+            **self._sampling(problem, self.fisher_seed).settings(),
+            "measured": MEASURED[self.variant],
+            "realise": forms.realise,
+            "rank_share": forms.rank_share,
+            "sweeps": self.als_iters if self.separable else None,
+        }
+
+        def rewrite(name: str, columns: int, rows: int) -> nn.Module | None:
+            whole = [(shape.columns, shape.rows) for shape in job.shapes.values()]
+            whole[list(job.shapes).index(name)] = columns, rows
+            kept = space.describe_choice([number for pair in whole for number in pair])[name]
+            if kept.form.segments is None:
+                return None
+            return space.rewrite({name: kept}, self.als_iters, self._start_of_separation()).model
+
+        return measure_rank_damages(problem, self._ranks(problem, job), settings, rewrite)
+
+    def _ranks(self, problem: Problem, job: Plan) -> dict[str, Ranks]:
+        return list_ranks(job, problem, self.ratio_limit, self.round_to)
+
+    def _choice(
+        self, problem: Problem, job: Plan, space: Eigenspace, present: Round, curves: Mapping[str, Curve]
+    ) -> list[int]:
+        if isinstance(self.sparsity, ByDamage):
+            return choose_by_damage(self.sparsity, space, job, self._ranks(problem, job), curves, present)
         limit = 1 - present.share(1 - self.ratio_limit)
         rankings = space.rankings(limit, self.score_norm, self.round_to)
-        sides = job.sides(problem.model, self._ratios(job.groups))
+        sides = job.sides(problem.model, self._ratios(problem))
         return choose(self.sparsity, self.selection, rankings, sides, space.flops, job.dense, present)
 
     def _train_after_round(
@@ -450,7 +492,7 @@ class EigenDamage(Method):
         orders, rankings = unit_rankings(
             problem.model, able, filters, cost, self.score_norm, self.ratio_limit, self.round_to
         )
-        ratios = self._ratios(groups)
+        ratios = self._ratios(problem)
         sides = [Side(group.channels, group.depth, ratios[group.name]) for group in able]
 
         def flops(choice: Sequence[int]) -> int:

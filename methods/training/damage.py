@@ -51,7 +51,7 @@ def add_damages(problem: Problem) -> list[LayerGroup]:
     Returns:
         The groups' layers, with ``damages``.
     """
-    settings = {"widths": WIDTHS, **_describe_measurement(problem)}
+    settings = {"widths": WIDTHS, **describe_measurement(problem)}
     curves = problem.analyses.get("damage_curves", settings, lambda: _measure_damages(problem))
     layers = []
     for number, group in enumerate(problem.groups):
@@ -115,7 +115,7 @@ def list_block_damages(problem: Problem) -> list[LayerBlock]:
     if not problem.blocks:
         return []
     names = [block.name for block in problem.blocks]
-    settings = {"blocks": ",".join(names), **_describe_measurement(problem)}
+    settings = {"blocks": ",".join(names), **describe_measurement(problem)}
     damages = problem.analyses.get("block_damages", settings, lambda: _measure_blocks(problem))["damages"].tolist()
     return [
         LayerBlock(block.name, tuple(list_groups_within(problem.groups, block)), block.stage, damage)
@@ -132,11 +132,30 @@ def widths_of(group: ChannelGroup) -> list[int]:
     Returns:
         Ascending, without the full width.
     """
-    return sorted({max(1, round(group.channels * part / WIDTHS)) for part in range(WIDTHS)} - {group.channels})
+    return measured_widths(group.channels)
 
 
-def _describe_measurement(problem: Problem) -> dict[str, str | int | float | bool | None]:
-    """Say what decides a measured damage, as settings of an analysis."""
+def measured_widths(full: int) -> list[int]:
+    """Choose the widths at which damage is measured.
+
+    Args:
+        full: The width at which there is none.
+
+    Returns:
+        Ascending, from 1 on and evenly spaced, without the full width.
+    """
+    return sorted({max(1, round(full * part / WIDTHS)) for part in range(WIDTHS)} - {full})
+
+
+def describe_measurement(problem: Problem) -> dict[str, str | int | float | bool | None]:
+    """Say what decides a measured damage.
+
+    Args:
+        problem: The network, the data and the recipe.
+
+    Returns:
+        Settings of an analysis.
+    """
     require_batches(problem.task, "an allocation by damage", "to measure what cuts do")
     half = choose_half_type(problem.recipe)
     precision = {} if half is None else {"half": str(half)}
@@ -145,18 +164,18 @@ def _describe_measurement(problem: Problem) -> dict[str, str | int | float | boo
 
 def _measure_blocks(problem: Problem) -> dict[str, Tensor]:
     """Take every block out alone; damages in the order of the blocks."""
-    measure = _Measurement(problem)
+    rise = LossRise(problem)
     damages = []
     for done, block in enumerate(problem.blocks, start=1):
         shallower = remove_blocks(problem.model, [block])
-        damages.append(measure.rise(shallower))
+        damages.append(rise.measure(shallower))
         problem.progress("damage of blocks", done, len(problem.blocks))
     return {"damages": torch.tensor(damages, dtype=torch.float64)}
 
 
 def _measure_damages(problem: Problem) -> dict[str, Tensor]:
     """Cut every group alone to every width; rows of width and damage, by number of the group."""
-    measure = _Measurement(problem)
+    rise = LossRise(problem)
     total = sum(len(widths_of(group)) for group in problem.groups)
     done = 0
     curves = {}
@@ -165,16 +184,23 @@ def _measure_damages(problem: Problem) -> dict[str, Tensor]:
         rows = []
         for width in widths_of(group):
             smaller = cut(problem.model, problem.groups, {group.name: sorted(order[:width].tolist())})
-            rows.append((float(width), measure.rise(smaller)))
+            rows.append((float(width), rise.measure(smaller)))
             done += 1
             problem.progress("damage curves", done, total)
         rows.append((float(group.channels), 0.0))
-        curves[str(number)] = torch.tensor(_make_monotone(rows), dtype=torch.float64)
+        curves[str(number)] = torch.tensor(make_monotone(rows), dtype=torch.float64)
     return curves
 
 
-def _make_monotone(rows: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Let damage never rise with width: what more units do worse is noise of the measurement."""
+def make_monotone(rows: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Let damage never rise with width: what more units do worse is noise of the measurement.
+
+    Args:
+        rows: Widths, ascending, and damages.
+
+    Returns:
+        The same widths, with the least damage of those up to each.
+    """
     least = math.inf
     fallen = []
     for width, damage in rows:
@@ -183,7 +209,7 @@ def _make_monotone(rows: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return fallen
 
 
-class _Measurement:
+class LossRise:
     """Compares the loss of cut networks with that of the dense one, on the same images.
 
     Args:
@@ -196,7 +222,7 @@ class _Measurement:
         self._batches = list(islice(problem.train.epoch(BATCH, 0), BATCHES))
         self._dense = self._loss(problem.model)
 
-    def rise(self, cut_network: nn.Module) -> float:
+    def measure(self, cut_network: nn.Module) -> float:
         """Estimate batch norm again, and return by how much the loss is higher than the dense network's.
 
         Args:

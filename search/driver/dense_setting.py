@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 
@@ -14,10 +15,14 @@ from search.objectives.limits import parse_latency
 from search.records.outcome import DenseRow
 from search.speed.measure import check_targets, measure_dense
 from search.store.analyses import StoredAnalyses, analysis_identity
+from search.study.build import build_method
+from search.study.points import complete_point
+from search.study.space import METHOD
 from search.tasks.dense import dense_network
 from search.tasks.recipes import resolve_recipe
 from search.tasks.workload import task_identity
-from search.trials.trial import Setting, measure_metrics
+from search.trials.trial import Setting, measure_metrics, problem_of
+from spaces import InputError
 
 Record = dict[str, float]
 
@@ -96,3 +101,18 @@ def dense_setting(
 def _dense_threads(flops: int) -> int:
     """Choose threads for training the dense network, which has the machine to itself."""
     return 1 if flops < SMALL else torch.get_num_threads()
+
+
+def measure_damages(planned: Plan, setting: Setting, methods: Sequence[str]) -> None:
+    """Let methods measure the damages that their sparsity follows from: each is asked what one point comes to.
+
+    Args:
+        planned: The plan.
+        setting: What trials share.
+        methods: Names of methods that go by damage.
+    """
+    problem = problem_of(setting.move_to_device(), planned.config.seed)
+    for method in methods:
+        point = planned.space.split(complete_point(planned.space, method, {}), METHOD)[1]
+        with suppress(InputError):  # of a target that is out of reach, which is known when all is measured
+            build_method(method, point, planned.round_to).preview(problem)

@@ -176,20 +176,23 @@ class Plan:
         return lines
 
 
-def goes_by_damage(planned: Plan) -> bool:
-    """Say whether widths follow from measured damage in a method of a study, whatever the search chooses.
+def list_by_damage(planned: Plan) -> list[str]:
+    """List the methods of a study in which widths follow from measured damage, whatever the search chooses.
 
     Args:
         planned: The plan.
 
     Returns:
-        Whether a method is fixed so.
+        Names of methods that are fixed so.
     """
-    return any(
-        (name := f"{method}.{key}") in planned.space and planned.space[name].only == value
+    return [
+        method
         for method in planned.config.methods
-        for key, value in load_method(method).by_damage.items()
-    )
+        if any(
+            (name := f"{method}.{key}") in planned.space and planned.space[name].only == value
+            for key, value in load_method(method).by_damage.items()
+        )
+    ]
 
 
 def _channel_lines(findings: Findings) -> list[str]:

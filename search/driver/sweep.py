@@ -17,18 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from methods.training.damage import add_damages
 from search.artefacts.export import prepare_exports
 from search.driver.aim import study_parts
 from search.driver.begin_study import create_study_files, open_study, refuse_taken_name
 from search.driver.chance import chance_warning
-from search.driver.dense_setting import dense_setting
+from search.driver.dense_setting import dense_setting, measure_damages
 from search.driver.ending import Ending
 from search.driver.finish import draw_front, evaluate_front, knee_numbers, note, ranks
 from search.driver.guard import GuardedListener
 from search.driver.keeping import study_url
 from search.driver.networks import keep_networks
-from search.driver.plan import Plan, goes_by_damage
+from search.driver.plan import Plan, list_by_damage
 from search.driver.prepare import plan, require_same
 from search.driver.recorder import Recorder
 from search.driver.warm import load_earlier_trials
@@ -49,7 +48,7 @@ from search.tasks.workload import Workload
 from search.tracking.away import Away, Elsewhere
 from search.tracking.run_store import RunStore
 from search.tracking.tracker import Tracker
-from search.trials.trial import Setting, problem_of
+from search.trials.trial import Setting
 from search.workers.finish import ended_leg, stop_paused
 from search.workers.launch import Launch
 from search.workers.lender import Lender
@@ -279,10 +278,10 @@ class Sweep:
         setting, dense = dense_setting(planned, self._listener.dense_epoch, known)
         if planned.steps > 0 and (said := chance_warning(setting.model, setting.validation, setting.task)) is not None:
             self._listener.warning(said)
-        if goes_by_damage(planned):
+        if methods := list_by_damage(planned):
             # Once, on the device that trials compute on: the sampler asks what widths by damage cost before any trial.
             self._listener.stage("measuring damage curves")
-            add_damages(problem_of(setting.move_to_device(), self.config.seed))
+            measure_damages(planned, setting, methods)
         return setting, dense, time.perf_counter() - began
 
     def _export(

@@ -59,13 +59,13 @@ def test_every_arm_and_control_is_there_with_every_seed(whole: League) -> None:
 
 
 def test_controls_have_equal_shares_where_methods_go_by_damage(tmp_path: Path) -> None:
-    arms = ("increg", "magnitude[sparsity.mode=damage]", "eigendamage")
+    arms = ("increg", "magnitude[sparsity.mode=damage]", "eigendamage", "pivoting")
     config = make_quick_config(tmp_path, shares=[0.5], finetune={"epochs": 60})
     job = League(config, arms, "d", seeds=1)
     planned = plan(config)
     modes = {arm.label: job._point(arm, 0.5, planned)["sparsity.mode"] for arm in job.arms if arm.label != "smaller"}
-    damage = dict.fromkeys(arms[:2], "damage")
-    assert modes == {"magnitude": "flops", "random": "flops", "eigendamage": "flops", **damage}
+    damage = dict.fromkeys(arms[:3], "damage")
+    assert modes == {"magnitude": "flops", "random": "flops", "pivoting": "flops", **damage}
 
 
 @pytest.mark.slow

@@ -88,16 +88,16 @@ def test_widths_follow_from_damage_where_measuring_it_pays(tmp_path: Path) -> No
     """Where it takes less than one trial; for short ones a share of the FLOPs; what the user says goes before."""
 
     def modes(**given: Any) -> dict[str, object]:
-        methods = ["magnitude", "sdprun", "eigendamage"]
+        methods = ["magnitude", "sdprun", "pivoting"]
         planned = plan(make_quick_config(tmp_path, methods=methods, **given))
-        names = ["magnitude.sparsity.mode", "sdprun.thresholds", "eigendamage.sparsity.mode"]
+        names = ["magnitude.sparsity.mode", "sdprun.thresholds", "pivoting.sparsity.mode"]
         return {name: planned.space[name].only if name in planned.space else None for name in names}
 
     groups = plan(make_quick_config(tmp_path)).groups
     measured = sum(len(widths_of(group)) for group in groups) * 2 * BATCHES * BATCH
     enough = math.ceil(measured / (3 * 16 * 64))  # epochs of 16 steps of 64 images
     short, long = {"finetune": {"epochs": enough - 2}}, {"finetune": {"epochs": enough + 1}}
-    usual = {"magnitude.sparsity.mode": "flops", "sdprun.thresholds": None, "eigendamage.sparsity.mode": "flops"}
+    usual = {"magnitude.sparsity.mode": "flops", "sdprun.thresholds": None, "pivoting.sparsity.mode": "flops"}
     damage = {**usual, "magnitude.sparsity.mode": "damage", "sdprun.thresholds": "damage"}
     assert modes(**short) == usual == modes(**long, allocation="flops")
     assert modes(**long) == damage
