@@ -314,7 +314,7 @@ class MethodItself(_Tested):
         if not self.method.exact_with:
             return
         asked = self.method.flops_parameter
-        space, problem, rng = self.space().narrow(self.method.exact_with), self.problem(), Random(1)
+        space, rng = self.space().narrow(self.method.exact_with), Random(1)
         points = [space.sample(rng) for _ in range(60)]
         points = [point for point in points if asked in point and self.method.exact_with.keys() <= point.keys()][:4]
         assert points, "where sparsity is asked for, these settings apply"

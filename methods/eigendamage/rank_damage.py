@@ -2,8 +2,7 @@
 
 Each layer is rewritten alone, with a few shares of the directions on both of its sides, and the rise of the loss is
 measured as for channels (``methods.training.damage``). Damages of layers are added up and a budget is spent where they
-are least. What the analysis predicts of single directions decides which of them a layer keeps, not how many: predicted
-damages of whole layers rank these far worse than measured ones.
+are least. What the analysis predicts of single directions decides which of them a layer keeps, not how many.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.contract.analyses import Settings
 from methods.contract.method import Problem
-from methods.eigendamage.allotment import Round
+from methods.eigendamage.allotment import Round, explain_unreachable
 from methods.eigendamage.directions import limit_ranking
 from methods.eigendamage.eigenspace import Eigenspace
 from methods.eigendamage.rewriting_plan import Plan
-from methods.training.damage import LossRise, describe_measurement, make_monotone, measured_widths
+from methods.training.damage import describe_measurement, measure_curves
 from spaces import ByDamage, InputError, LayerGroup
 from spaces.budget import Curve, choose_best_widths
 
@@ -116,18 +114,12 @@ def measure_rank_damages(
     free = {name: replace(each, least=(1, 1), step=1) for name, each in ranks.items()}
 
     def measure() -> dict[str, Tensor]:
-        rise = LossRise(problem)
-        curves, total = {}, sum(len(measured_widths(each.full)) for each in free.values())
-        done = 0
-        for name, each in free.items():
-            rows = []
-            for rank in measured_widths(each.full):
-                smaller = rewrite(name, *each.count(rank))
-                rows.append((float(rank), 0.0 if smaller is None else rise.measure(smaller)))
-                done += 1
-                problem.progress("damage of ranks", done, total)
-            curves[name] = torch.tensor(make_monotone([*rows, (float(each.full), 0.0)]), dtype=torch.float64)
-        return curves
+        return measure_curves(
+            problem,
+            {name: each.full for name, each in free.items()},
+            lambda name, rank: rewrite(name, *free[name].count(rank)),
+            "damage of ranks",
+        )
 
     known = {**settings, **describe_measurement(problem), "layers": ",".join(ranks)}
     found = problem.analyses.get("rank_damage_curves", known, measure)
@@ -163,8 +155,7 @@ def choose_by_damage(
         raise InputError("this method keeps every residual block: leave sparsity.blocks out")
     ranks = {name: replace(each, most=space.count_left(name)) for name, each in ranks.items()}
     layers = _describe_layers(job, ranks, curves)
-    present_layers = {layer.stage for layer in layers}
-    elsewhere = {group.stage for group in job.groups} - present_layers
+    elsewhere = {group.stage for group in job.groups} - {layer.stage for layer in layers}
     weights = {stage: weight for stage, weight in sparsity.damage_weights.items() if stage not in elsewhere}
     weighted = sparsity.model_copy(update={"damage_weights": weights}).curves(layers)
     allowed = {name: _list_distinct(each) for name, each in ranks.items()}
@@ -181,12 +172,9 @@ def choose_by_damage(
     found = choose_best_widths(weighted, costs, [target], allowed)[0]
     if found is None:
         found = {name: each[0] for name, each in allowed.items()}
-        least = int(costs(np.array([[*found.values()]]))[0]) / job.dense
+        least = int(costs(np.array([[*found.values()]]))[0])
         if present.last:
-            raise InputError(
-                f"flops = {sparsity.flops!r} cannot be reached; with this network, its layers that stay dense and "
-                f"ratio_limit the smallest share is {ceil(1000 * least) / 1000:.3f}"
-            )
+            raise InputError(explain_unreachable(sparsity.flops, least, job.dense))
     return _complete(job, ranks, found)
 
 

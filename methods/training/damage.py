@@ -10,7 +10,7 @@ several groups is not the sum, but ranks like it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -175,32 +175,48 @@ def _measure_blocks(problem: Problem) -> dict[str, Tensor]:
 
 def _measure_damages(problem: Problem) -> dict[str, Tensor]:
     """Cut every group alone to every width; rows of width and damage, by number of the group."""
+    orders = [l1_importance(problem.model, group).argsort(descending=True, stable=True) for group in problem.groups]
+
+    def narrow(number: str, width: int) -> nn.Module:
+        kept = {problem.groups[int(number)].name: sorted(orders[int(number)][:width].tolist())}
+        return cut(problem.model, problem.groups, kept)
+
+    full = {str(number): group.channels for number, group in enumerate(problem.groups)}
+    return measure_curves(problem, full, narrow, "damage curves")
+
+
+def measure_curves(
+    problem: Problem, full: Mapping[str, int], narrow: Callable[[str, int], nn.Module | None], what: str
+) -> dict[str, Tensor]:
+    """Measure curves of damage against width, one part of the network after the other.
+
+    Args:
+        problem: The network, the data and the recipe.
+        full: Width at which a part is whole, by its name.
+        narrow: Gives the network in which one part has a width; it may be changed. ``None`` where that part is better
+            left whole.
+        what: What progress says is measured.
+
+    Returns:
+        Rows of width and damage by name, in double precision; damage falls to 0 at the full width.
+    """
     rise = LossRise(problem)
-    total = sum(len(widths_of(group)) for group in problem.groups)
-    done = 0
+    widths = {name: measured_widths(most) for name, most in full.items()}
+    total, done = sum(map(len, widths.values())), 0
     curves = {}
-    for number, group in enumerate(problem.groups):
-        order = l1_importance(problem.model, group).argsort(descending=True, stable=True)
+    for name, most in full.items():
         rows = []
-        for width in widths_of(group):
-            smaller = cut(problem.model, problem.groups, {group.name: sorted(order[:width].tolist())})
-            rows.append((float(width), rise.measure(smaller)))
+        for width in widths[name]:
+            network = narrow(name, width)
+            rows.append((float(width), 0.0 if network is None else rise.measure(network)))
             done += 1
-            problem.progress("damage curves", done, total)
-        rows.append((float(group.channels), 0.0))
-        curves[str(number)] = torch.tensor(make_monotone(rows), dtype=torch.float64)
+            problem.progress(what, done, total)
+        curves[name] = torch.tensor(_make_monotone([*rows, (float(most), 0.0)]), dtype=torch.float64)
     return curves
 
 
-def make_monotone(rows: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Let damage never rise with width: what more units do worse is noise of the measurement.
-
-    Args:
-        rows: Widths, ascending, and damages.
-
-    Returns:
-        The same widths, with the least damage of those up to each.
-    """
+def _make_monotone(rows: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Let damage never rise with width: what more units do worse is noise of the measurement."""
     least = math.inf
     fallen = []
     for width, damage in rows:

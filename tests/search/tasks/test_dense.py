@@ -113,16 +113,18 @@ def test_nothing_half_written_is_left(workload: Workload, tmp_path: Path) -> Non
     assert not dense_network(workload, QUICK, 0.2, 0, tmp_path).cached
 
 
+class Stop(Exception):
+    """The program ends here."""
+
+
+def stop_at_the_second_epoch(record: Record) -> None:
+    if record["epoch"] == 2:
+        raise Stop
+
+
 def test_an_interrupted_training_goes_on_after_its_last_epoch(dense: Dense, workload: Workload, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
-    def stop(record: Record) -> None:
-        if record["epoch"] == 2:
-            raise Stop
-
     with pytest.raises(Stop):
-        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop)
+        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop_at_the_second_epoch)
     (kept,) = (path for path in (tmp_path / "dense").iterdir() if path.is_dir())
     (state,) = kept.glob("*.pt")
     assert torch.load(state, weights_only=True)["state"]["step"] == 16
@@ -137,15 +139,8 @@ def test_an_interrupted_training_goes_on_after_its_last_epoch(dense: Dense, work
 def test_an_interrupted_training_of_other_code_begins_again(
     workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stop(Exception):
-        pass
-
-    def stop(record: Record) -> None:
-        if record["epoch"] == 2:
-            raise Stop
-
     with pytest.raises(Stop):
-        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop)
+        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop_at_the_second_epoch)
     kept = []
 
     class Looking(Saved):
@@ -155,7 +150,7 @@ def test_an_interrupted_training_of_other_code_begins_again(
 
     monkeypatch.setattr(dense_module, "Saved", Looking)
     with pytest.raises(Stop):
-        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop)
+        dense_network(workload, QUICK, 1.5, 0, tmp_path, stop_at_the_second_epoch)
     monkeypatch.setattr(dense_module, "answers", lambda model, example: [2 * x for x in answers(model, example)])
     dense_network(workload, QUICK, 1.5, 0, tmp_path)
     assert kept == [True, False], "gone on with, begun again"
