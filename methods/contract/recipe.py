@@ -46,6 +46,9 @@ class Recipe(BaseModel):
         fp16: Whether layers compute in float16, for devices that have no bfloat16; the loss is scaled, and a step
             whose gradients overflow is left out.
         channels_last: Whether images and weights lie in memory with channels last while training.
+        cuda_graph: Whether forward and backward passes are recorded once and replayed for every batch, on CUDA devices:
+            small networks there mostly wait for their kernels to be launched. For networks that do the same in every
+            step; elsewhere nothing changes.
         recalibrate: Batches from which batch-norm statistics are estimated again after a cut; 0 for none.
     """
 
@@ -76,6 +79,8 @@ class Recipe(BaseModel):
     bf16: bool = False
     fp16: bool = False
     channels_last: bool = False
+    # Left out of what is stored where it is not used: what was stored before there was such a field stays the same.
+    cuda_graph: bool = Field(default=False, exclude_if=lambda used: not used)
     recalibrate: int = Field(default=20, ge=0)
 
     @model_validator(mode="after")
@@ -90,6 +95,8 @@ class Recipe(BaseModel):
             raise ValueError(f"milestones must be ascending fractions between 0 and 1, got {self.milestones}")
         if self.bf16 and self.fp16:
             raise ValueError("bf16 and fp16 exclude each other")
+        if self.cuda_graph and (self.mixup > 0 or self.cutmix > 0):
+            raise ValueError("cuda_graph excludes mixup and cutmix, whose shares change with every batch")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate = {self.accumulate} must be at most batch_size = {self.batch_size}")
         return self

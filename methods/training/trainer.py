@@ -31,6 +31,7 @@ from methods.training.hooks import Hook, NoHook
 from methods.training.mixing import mix_inputs
 from methods.training.own_loop import OwnLoop
 from methods.training.precision import choose_half_type, loss_scaler
+from methods.training.recorded import RecordedPasses
 from spaces import InputError
 
 __all__ = [
@@ -141,6 +142,7 @@ class Trainer:
         self.rate = (lambda step: learning_rate(recipe, step, steps)) if rate is None else rate
         if not isinstance(self.task, LoopTask):  # which says itself who takes the steps
             self.hook.begin(self.optimizer)
+        self._recorded = RecordedPasses(model, self._backward) if self._may_record else None
         self._per_epoch = train.steps(recipe.batch_size)
         self._losses = torch.zeros(self._per_epoch, device=self.device)
         self._random: list[Tensor] = []  # states of the global generators where the last run stopped
@@ -157,6 +159,12 @@ class Trainer:
         if self.step == self.steps or isinstance(self.task, LoopTask):
             return self.step == self.steps
         return self.hook.finished and self.step % self._per_epoch == 0
+
+    @property
+    def _may_record(self) -> bool:
+        """Whether passes are replayed; not where a hook changes gradients within them, for the clipping of norms."""
+        within = self.recipe.clip_norm is not None and not isinstance(self.hook, NoHook)
+        return self.recipe.cuda_graph and self.device.type == "cuda" and not within
 
     @property
     def next_rung(self) -> int:
@@ -252,6 +260,8 @@ class Trainer:
             for generator in generators:  # dropout and the like, drawn from the global generators
                 generator.manual_seed(derive_seed(self.seed, epoch, 1))
         stop = min(self._per_epoch, start + end - self.step)
+        if self._recorded is not None:
+            self._recorded.forget_moved()
         batches = self.train.epoch(self.recipe.batch_size, seed=derive_seed(self.seed, epoch), start=start)
         lr = 0.0
         for position, batch in enumerate(islice(batches, stop - start), start):
@@ -271,7 +281,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.hook.before_batch(self.step)
-        loss = self._backward(*self._mix(*batch))
+        loss = self._backward(*self._mix(*batch)) if self._recorded is None else self._recorded(*batch)
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         if self.recipe.clip_norm is not None:
@@ -299,7 +309,7 @@ class Trainer:
         mixed, order, share = mix_inputs(inputs, recipe.mixup, recipe.cutmix, seed)
         return mixed, target, map_tensors(target, lambda tensor: tensor[order]), share
 
-    def _backward(self, inputs: Inputs, target: Target, other: Target | None, own: float) -> Tensor:
+    def _backward(self, inputs: Inputs, target: Target, other: Target | None = None, own: float = 1.0) -> Tensor:
         """Compute loss and gradients, piece by piece if so asked."""
         if self.recipe.accumulate == 1:
             loss = self._loss(inputs, target, other, own)
