@@ -24,10 +24,9 @@ from methods import load_method, method_names
 from methods.contract.recipe import derive_seed
 from search.driver.arms import Arm, read_arm
 from search.driver.dense_setting import dense_setting
-from search.driver.league_rows import Job, Say, row_line, run_row, say_nothing
+from search.driver.league_rows import Job, Say, measure_test, row_line, run_row, say_nothing
 from search.driver.plan import Plan
 from search.driver.prepare import plan
-from search.objectives.quality import measure_quality
 from search.records.environment import versions
 from search.records.league import BASELINE, DENSE, SMALLER, LeagueRow, read_csv, sort_rows, write_csv
 from search.records.trial_spec import TrialSpec
@@ -222,7 +221,7 @@ class League:
             math.nan,
             seed,
             validation=dense.metrics[quality],
-            test=measure_quality(setting.model, test, setting.task).get(quality, math.nan),
+            test=measure_test(setting, setting.model, test),
             flops=dense.metrics["flops"],
             params=dense.metrics["params"],
             seconds=dense.metrics["seconds"],

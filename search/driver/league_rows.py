@@ -6,6 +6,7 @@ league is over, goes on from there to the same numbers.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import time
@@ -140,7 +141,7 @@ def _run_method(job: Job, spec: TrialSpec, session: Saved) -> LeagueRow:
     return replace(
         job.row,
         validation=outcome.metrics[quality],
-        test=measure_quality(model.eval(), job.test, job.setting.task).get(quality, math.nan),
+        test=measure_test(job.setting, model, job.test),
         before=outcome.extra.get(f"{quality}_cut", math.nan),
         flops=outcome.metrics["flops"],
         params=outcome.metrics["params"],
@@ -195,18 +196,31 @@ def _run_smaller(job: Job, session: Saved) -> LeagueRow:
     metrics = measure_metrics(
         context, [each for each in load_objectives(setting.objectives, setting.task) if not each.reported_by]
     )
-    model.cpu()
-    quality = setting.objectives[0]
-    _keep_network(job, describe(job.setting.model.cpu(), model), model)
+    _keep_network(job, describe(job.setting.model, model.cpu()), model)
     return replace(
         job.row,
-        validation=metrics[quality],
-        test=measure_quality(model, job.test, setting.task).get(quality, math.nan),
+        validation=metrics[setting.objectives[0]],
+        test=measure_test(setting, model, job.test),
         flops=metrics["flops"],
         params=metrics["params"],
         seconds=seconds,
         steps=float(job.steps),
     )
+
+
+def measure_test(setting: Setting, model: nn.Module, test: Split) -> float:
+    """Measure the quality of a network on the test set, on the device of the rows.
+
+    Args:
+        setting: Says where, and what counts.
+        model: The network; not changed, and not moved.
+        test: The test set.
+
+    Returns:
+        The first objective; NaN where it is not one of the task's.
+    """
+    there = copy.deepcopy(model).to(setting.device).eval()
+    return measure_quality(there, test.to(setting.device), setting.task).get(setting.objectives[0], math.nan)
 
 
 def _keep_network(job: Job, architecture: dict[str, Any], model: nn.Module) -> None:

@@ -6,6 +6,7 @@ trial runs wherever torch runs.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import traceback
@@ -86,7 +87,7 @@ class Setting:
     anatomy: Anatomy | None = field(default=None, repr=False)
 
     def move_to_device(self) -> Setting:
-        """Return the setting with everything on its device.
+        """Return the setting with everything on its device; this one stays where it is.
 
         Returns:
             Itself on the CPU, else a copy.
@@ -95,7 +96,7 @@ class Setting:
             return self
         return replace(
             self,
-            model=self.model.to(self.device),
+            model=copy.deepcopy(self.model).to(self.device),  # which moves a network itself
             example=move(self.example, self.device),
             train=self.train.to(self.device),
             validation=self.validation.to(self.device),

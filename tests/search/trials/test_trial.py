@@ -81,6 +81,12 @@ def test_the_dense_network_is_not_changed_and_progress_is_reported(setting: Sett
     assert outcome.extra["steps"] == setting.steps
 
 
+def test_a_setting_stays_where_it_is(setting: Setting) -> None:
+    moved = replace(setting, device="meta").move_to_device()  # the one other device that there is everywhere
+    assert next(moved.model.parameters()).is_meta
+    assert not next(setting.model.parameters()).is_meta
+
+
 def test_a_bad_point_fails_the_trial_with_its_traceback(setting: Setting) -> None:
     finished = run_trial(setting, TrialSpec(0, "magnitude", {"sparsity.mode": "flops", "sparsity.flops": 1.5}, seed=0))
     assert finished.outcome.state == "infeasible" and finished.architecture is None and not finished.weights
