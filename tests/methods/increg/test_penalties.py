@@ -460,6 +460,7 @@ def test_a_compiled_network_is_penalised_too(bf16: bool) -> None:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 def test_no_waiting_for_the_device_within_a_step() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")

@@ -240,6 +240,7 @@ def test_oracle_14_and_15_cut_equals_what_was_trained(net: str) -> None:
     assert cost.flops({name: len(units) for name, units in kept.items()}) == count(smaller, job.example).flops
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 def test_oracle_18_no_step_waits_for_the_device() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
