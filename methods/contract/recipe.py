@@ -49,7 +49,8 @@ class Recipe(BaseModel):
         cuda_graph: Whether forward and backward passes are recorded once and replayed for every batch, on CUDA devices:
             small networks there mostly wait for their kernels to be launched. For networks that do the same in every
             step; elsewhere nothing changes.
-        recalibrate: Batches from which batch-norm statistics are estimated again after a cut; 0 for none.
+        recalibrate: Batches from which batch-norm statistics are estimated again after a cut, and at the end of short
+            training, in which they cannot follow the weights; 0 for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

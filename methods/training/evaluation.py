@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from math import fsum
+from math import ceil, fsum, log
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from methods.contract.inputs import Inputs, call
 from methods.contract.loop import LoopTask
 from methods.contract.recipe import derive_seed
 from methods.contract.task import Sums, Task
+
+REST = 0.01
+"""What may be left in running statistics of the weights before."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,20 @@ def _total(parts: list[Tensor]) -> Tensor:
     return stacked.sum(dim=0) if stacked.ndim > 1 else torch.tensor(fsum(stacked.tolist()), dtype=torch.float64)
 
 
+def steps_remembered(model: nn.Module) -> int:
+    """Count the steps of training after which running statistics are those of these steps.
+
+    Args:
+        model: The network.
+
+    Returns:
+        Steps until less than :data:`REST` of what its slowest batch norm had before is left: ``(1 - momentum)^steps``;
+        0 without running statistics, and for those that are plain averages, or that stand still, as in eval mode.
+    """
+    momenta = [norm.momentum for norm in _list_norms(model) if norm.training and norm.momentum and norm.momentum < 1]
+    return max((ceil(log(REST) / log(1 - momentum)) for momentum in momenta), default=0)
+
+
 def recalibrate(model: nn.Module, split: Split, batches: int, batch_size: int, seed: int) -> None:
     """Estimate the running statistics of batch norms again, as plain averages over some batches.
 
@@ -86,8 +103,7 @@ def recalibrate(model: nn.Module, split: Split, batches: int, batch_size: int, s
         batch_size: Examples per batch.
         seed: Decides which batches.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.track_running_stats]
+    norms = _list_norms(model)
     if not norms or batches == 0:
         return
     seen = _inputs(split, batches, batch_size, seed)
@@ -104,6 +120,12 @@ def recalibrate(model: nn.Module, split: Split, batches: int, batch_size: int, s
             call(model, inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def _list_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """List the batch norms that have running statistics."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [norm for norm in norms if norm.track_running_stats]
 
 
 def _inputs(split: Split, batches: int, batch_size: int, seed: int) -> Iterator[Inputs]:

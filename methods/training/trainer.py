@@ -25,7 +25,7 @@ from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.contract.task import Task
 from methods.training.averaging import RunningAverage
-from methods.training.evaluation import Evaluation, evaluate, recalibrate
+from methods.training.evaluation import Evaluation, evaluate, recalibrate, steps_remembered
 from methods.training.features import FeatureMatch, Features
 from methods.training.hooks import Hook, NoHook
 from methods.training.mixing import mix_inputs
@@ -90,7 +90,8 @@ class Trainer:
         task: What the network is for: loss and metrics; classification by default. A :class:`LoopTask` trains in its
             own loop, which is called by :meth:`run`.
         comparable: Whether the network is as cut as it will be, so that its records compare with those of other
-            trials; written into every record.
+            trials; written into every record. Its batch norms are estimated again at the end of an epoch for as long as
+            they still remember the weights before.
 
     Raises:
         ValueError: If ``steps`` is negative, or distillation has no teacher.
@@ -392,6 +393,10 @@ class Trainer:
 
     def _record(self, record: Record, last_loss: float) -> None:
         """Evaluate, and complete and report the record of an epoch."""
+        own_loop = isinstance(self.task, LoopTask)  # which follows its statistics itself, and need not have a loss
+        if self.comparable and not own_loop and self.step <= steps_remembered(self.model):
+            recipe, seed = self.recipe, derive_seed(self.seed, self.step, 3)
+            recalibrate(self.model, self.train, recipe.recalibrate, recipe.batch_size, seed)
         if self.validation is not None:
             self.hook.before_evaluation()
             if self._average is not None:
@@ -401,7 +406,6 @@ class Trainer:
                 self._choose(found.metrics)
             if self._average is not None:
                 self._average.swap()
-            own_loop = isinstance(self.task, LoopTask)  # which need not have a loss
             if not isfinite(found.loss) and not own_loop:
                 raise Diverged(self.steps_before + self.step, last_loss)
             record |= found.metrics

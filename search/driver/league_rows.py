@@ -184,6 +184,7 @@ def _run_smaller(job: Job, session: Saved) -> LeagueRow:
         derive_seed(seed, 1),
         teacher=setting.model,
         task=setting.task,
+        comparable=True,
     )
     try:
         session.train("train", trainer)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from methods.contract.classification import Classification
 from methods.contract.data import Batch
 from methods.contract.method import Record
+from methods.training.evaluation import steps_remembered
 from methods.training.mixing import mix_inputs
 from methods.training.trainer import (
     Diverged,
@@ -41,6 +42,10 @@ def net_with_dropout() -> nn.Module:
     return nn.Sequential(
         cases.conv_bn(3, 6), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(24, cases.CLASSES)
     )
+
+
+class Idle(Hook):
+    """A hook that overrides nothing."""
 
 
 @dataclass
@@ -184,9 +189,6 @@ def test_hook_acts_once_for_all_pieces_of_a_batch() -> None:
 
 
 def test_a_hook_that_overrides_nothing_does_nothing() -> None:
-    class Idle(Hook):
-        pass
-
     ends = []
     for hook in (None, Idle()):
         model = cases.seeded(net_with_dropout)
@@ -555,3 +557,40 @@ def test_mixed_inputs_and_their_shares(mixup: float, cutmix: float) -> None:
         again = mix_inputs(inputs, mixup, cutmix, seed)
         assert torch.equal(mixed, again[0]) and share == again[2]
     assert len(shares) > 4
+
+
+# --- running statistics after few steps ---
+
+
+def short_training(steps: int, comparable: bool = True) -> tuple[float, float]:
+    """Train for some steps: the loss on validation as the network is left, and with statistics of many batches."""
+    model, recipe = cases.seeded(cases.make_zero_pad_net), Recipe(lr=0.05, batch_size=16)
+    trainer = Trainer(model, TRAIN, recipe, steps, 0, validation=VALIDATION, comparable=comparable)
+    left = trainer.run()[-1]["val_loss"]
+    assert left == pytest.approx(evaluate(model, VALIDATION).loss)
+    recalibrate(model, TRAIN, 50, 16, 5)
+    return left, evaluate(model, VALIDATION).loss
+
+
+def test_statistics_are_those_of_the_weights_however_short_training_is() -> None:
+    for steps in (1, 6, 15):
+        left, settled = short_training(steps)
+        assert left == pytest.approx(settled, rel=0.05)
+    assert short_training(6, comparable=False)[0] > 1.2 * short_training(6)[0]  # a method that still prunes
+
+
+def test_after_many_steps_statistics_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("methods.training.trainer.recalibrate", lambda model, split, *rest: asked.append(rest[0]))
+    model = cases.seeded(cases.make_zero_pad_net)
+    Trainer(model, TRAIN, Recipe(batch_size=16), 60, 0, validation=VALIDATION, comparable=True).run()
+    assert len(asked) == 8  # 5 steps an epoch: after 40 steps 1.5 % of what was before are left, after 45 0.9 %
+
+
+def test_steps_remembered() -> None:
+    assert steps_remembered(nn.Linear(2, 2)) == 0
+    for momentum, steps in ((0.1, 44), (0.5, 7), (None, 0), (1.0, 0), (0.0, 0)):
+        assert steps_remembered(nn.Sequential(nn.BatchNorm2d(2, momentum=momentum))) == steps
+    assert steps_remembered(nn.Sequential(nn.BatchNorm2d(2, momentum=0.5), nn.BatchNorm2d(2, momentum=0.01))) == 459
+    assert steps_remembered(nn.BatchNorm2d(2, track_running_stats=False)) == 0
+    assert steps_remembered(nn.BatchNorm2d(2).eval()) == 0
