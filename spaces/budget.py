@@ -96,17 +96,21 @@ def choose_best_widths(
         >>> choose_best_widths(curves, lambda widths: widths.sum(axis=1), [3], {"a": [1, 2], "b": [1, 2]})
         [{'a': 2, 'b': 1}]
     """
-    choice = _Choice(curves, costs, allowed, inside or {})
-    path = choice.path()
+    inside = inside or {}
+    choice = _Choice(curves, costs, allowed, inside)
+    tried = [choice]
+    if inside:  # what takes parts out must not do more damage than what leaves all of them there
+        whole = {name: widths[-1:] if name in inside else widths for name, widths in allowed.items()}
+        tried.append(_Choice(curves, costs, whole, {}))
+    paths = [(each, each.path()) for each in tried]
     found: list[dict[str, int] | None] = []
     for target in targets:
-        within = [places for spent, places in path if spent <= target]
-        if not within:
+        finished = [widths for each, path in paths for widths in each.finish(path, target)]
+        if not finished:
             found.append(None)
             continue
-        # The path is not convex everywhere: its last points below the budget are all worth finishing.
-        finished = [choice.exchange(choice.fill(places, target), target) for places in within[-3:]]
-        found.append(choice.name_widths(choice.switch_parts(min(finished, key=choice.damage), target)))
+        best = min((choice.find_places(widths) for widths in finished), key=choice.damage)
+        found.append(choice.name_widths(choice.switch_parts(best, target)))
     return found
 
 
@@ -144,6 +148,12 @@ class _Choice:
         """Return the widths by name of the group."""
         return dict(zip(self._names, self._widths(places[None])[0].tolist(), strict=True))
 
+    def find_places(self, widths: Mapping[str, int]) -> Ints:
+        """Return the places of widths by name of the group."""
+        return np.array([
+            np.searchsorted(known, widths[name]) for name, known in zip(self._names, self._allowed, strict=True)
+        ])
+
     def damage(self, places: Ints) -> float:
         """Return the sum of the damages."""
         return float(sum(harm[place] for harm, place in zip(self._harm, places, strict=True)))
@@ -160,6 +170,12 @@ class _Choice:
                 places = self._settle(places, price / dense)
                 path.append((float(self._cost(places[None])[0]), places))
         return sorted(path, key=lambda point: point[0])
+
+    def finish(self, path: Sequence[tuple[float, Ints]], target: float) -> list[dict[str, int]]:
+        """Spend what the last points of the path leave of a budget; none if even the narrowest one is beyond it."""
+        within = [places for spent, places in path if spent <= target]
+        # The path is not convex everywhere: its last points below the budget are all worth finishing.
+        return [self.name_widths(self.exchange(self.fill(places, target), target)) for places in within[-3:]]
 
     def fill(self, places: Ints, target: float) -> Ints:
         """Widen groups step by step, the one first that saves most damage for what it costs."""
