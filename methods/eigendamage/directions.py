@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from math import ceil
 
+from spaces import round_down_width, round_up_width
+
 CostOf = Callable[[Sequence[int]], int]
 """Cost of a choice, one kept number per ranking; must not fall when one of them grows."""
 
@@ -42,8 +44,7 @@ class Ranking:
             A multiple of the step, or all; at least ``least`` (rounded up).
         """
         most = len(self.scores)
-        least = min(ceil(self.least / self.step) * self.step, most)
-        return most if count >= most else max(count // self.step * self.step, least)
+        return max(round_down_width(count, most, self.step), round_up_width(self.least, most, self.step))
 
     def count_above(self, threshold: float) -> int:
         """Count what is kept if everything up to a threshold goes.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, inf
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from methods.eigendamage.directions import limit_ranking
 from methods.eigendamage.eigenspace import Eigenspace
 from methods.eigendamage.rewriting_plan import Plan
 from methods.training.damage import describe_measurement, measure_curves
-from spaces import ByDamage, InputError, LayerGroup
+from spaces import ByDamage, InputError, LayerGroup, round_down_width, round_up_width
 from spaces.budget import Curve, choose_best_widths
 
 
@@ -60,16 +60,12 @@ class Ranks:
         Returns:
             Input and output directions: the same share of both, where both may go.
         """
-        sides = zip((self.columns, self.rows), self.turns, self.least, self.most, strict=True)
-        columns, rows = (
-            int(min(most, self._round(rank, size, least) if turns else size)) for size, turns, least, most in sides
-        )
-        return columns, rows
-
-    def _round(self, rank: int, size: int, least: int) -> int:
-        wanted = round(size * rank / self.full)
-        lowest = ceil(least / self.step) * self.step
-        return size if wanted >= size else min(size, max(wanted // self.step * self.step, lowest))
+        kept = []
+        for size, turns, least, most in zip((self.columns, self.rows), self.turns, self.least, self.most, strict=True):
+            wanted = round(size * rank / self.full) if turns else size
+            width = max(round_down_width(wanted, size, self.step), round_up_width(least, size, self.step))
+            kept.append(int(min(most, width)))
+        return kept[0], kept[1]
 
 
 def list_ranks(job: Plan, problem: Problem, ratio_limit: float, round_to: int) -> dict[str, Ranks]:
