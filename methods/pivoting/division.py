@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 
 from methods.contract.method import Problem
-from methods.network.channels import ChannelGroup, cut
-from methods.network.cost import CostModel
+from methods.network.channels import cut
 from methods.pivoting.block_budget import Candidates, Limits, candidates, is_compatible
 from methods.pivoting.block_matrices import Structure
 from methods.pivoting.blocking import Choice, allocate
 from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.pivoted_network import Coupling
-from spaces import FlopsTarget, InputError
+from methods.training.damage import add_damages, keep_by_damage
+from spaces import ByDamage, FlopsTarget, InputError
 
 FINEST = 1 / 64
 """How near to the least channel share the search for it ends."""
+
+Target = FlopsTarget | ByDamage
+"""A share of the FLOPs, and how channels are to do their part of it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Division:
     channel_tilt: float | None
     round_to: int
 
-    def yield_splits(self, target: FlopsTarget) -> Iterator[Split]:
+    def yield_splits(self, target: Target) -> Iterator[Split]:
         """Divide the reduction so that blocks do as much as they can: the best division first, then near ones.
 
         Args:
@@ -73,6 +76,8 @@ class Division:
             Divisions that reach the target if all layers lose alike by blocks; if there is none, an ``InputError`` says
             how far channels go.
         """
+        if isinstance(target, ByDamage):
+            target.curves(add_damages(self.problem))  # a stage that does not exist is not a target out of reach
         share, none = self.channel_share, True
         for side in self.sides:
             for split in self.yield_reached(share, side, target):
@@ -95,7 +100,7 @@ class Division:
         if none:
             raise self.explain_out_of_reach(target)
 
-    def yield_reached(self, share: float, side: int, target: FlopsTarget) -> Iterator[Split]:
+    def yield_reached(self, share: float, side: int, target: Target) -> Iterator[Split]:
         """Find widths at which channels do a share of the reduction, and blocks can do the rest.
 
         Args:
@@ -107,10 +112,9 @@ class Division:
             Divisions, those whose widths have many divisors first.
         """
         groups, cost = self.problem.groups, self.problem.cost
-        tilt = target.tilt if self.channel_tilt is None else self.channel_tilt
         # Widths with many divisors can be cut into blocks; odd ones may be all that reaches the target.
         for rounding in (4 * self.round_to, self.round_to):
-            widths = _widths(FlopsTarget(flops=target.flops**share, tilt=tilt), groups, cost, rounding)
+            widths = self._find_widths(target, share, rounding)
             if widths is None:
                 continue
             model = cut(self.problem.model, groups, {name: list(range(width)) for name, width in widths.items()})
@@ -120,7 +124,19 @@ class Division:
             if found is not None:
                 yield Split(share, side, widths)
 
-    def explain_out_of_reach(self, target: FlopsTarget) -> InputError:
+    def _find_widths(self, target: Target, share: float, rounding: int) -> dict[str, int] | None:
+        """Return the widths at which channels have done their part of the reduction; None if they cannot."""
+        groups, part = self.problem.groups, target.flops**share
+        try:
+            if isinstance(target, ByDamage):
+                return keep_by_damage(self.problem, target.model_copy(update={"flops": part}), groups, rounding)
+            tilt = target.tilt if self.channel_tilt is None else self.channel_tilt
+            equal = FlopsTarget(flops=part, tilt=tilt)
+            return equal.keep([group.layer for group in groups], self.problem.cost.flops, rounding)
+        except InputError:  # with this rounding; a finer one is tried next
+            return None
+
+    def explain_out_of_reach(self, target: Target) -> InputError:
         """Say how far the removal of channels goes.
 
         Args:
@@ -150,14 +166,6 @@ class Division:
         spaces = channel_spaces(model, self.problem.example)
         limits = Limits(self.structure, side, self.degree, self.block_side)
         return candidates(model, self.problem.example, spaces, limits), partial(is_compatible, spaces, self.coupling)
-
-
-def _widths(part: FlopsTarget, groups: Sequence[ChannelGroup], cost: CostModel, rounding: int) -> dict[str, int] | None:
-    """Return the widths at which channels have done their part of the reduction; None if they cannot."""
-    try:
-        return part.keep([group.layer for group in groups], cost.flops, rounding)
-    except InputError:  # with this rounding; a finer one is tried next
-        return None
 
 
 def _assume_equal_damage(name: str, choice: Choice) -> float:

@@ -2,8 +2,8 @@
 
 The order of the channels between layers is arbitrary. A search finds orders that bring the important coefficients
 of every layer into a few blocks, everything outside is removed, and the blocks run as dense kernels (grouped
-convolutions, batched matrix products): time falls nearly as the number of coefficients does. No channel is
-removed; each loses most of its inputs. The orders are folded into the neighbouring layers.
+convolutions, batched matrix products): time falls nearly as the number of coefficients does. That removes no channel;
+each loses most of its inputs. The orders are folded into the neighbouring layers.
 
 Ranko Sredojevic, Shaoyi Cheng, Lazar Supic, Rawan Naous, Vladimir Stojanovic: "Structured Deep Neural Network
 Pruning via Matrix Pivoting", 2017, arXiv 1712.01084.
@@ -16,9 +16,10 @@ group, MPDCompress (Supic et al., 2018, arXiv 1805.12085).
 
 One pass:
 
-1. Where blocks alone cannot reach the FLOPs target, they may be narrower (``least_side``). Where that is not enough
-   either, or ``channel_share`` asks for it, channels go first, by the L1 norms of their filters, and as few of them as
-   will do. What they have done of the reduction is reported (``channel_share``), and warned of where it is most of it.
+1. Channels do a part of the reduction first (``channel_share``), by the L1 norms of their filters, with widths by
+   measured damage where ``sparsity`` says so. Where blocks cannot do the rest, they may be narrower (``least_side``),
+   and where that is not enough either more channels go, as few as will do. What they have done is reported
+   (``channel_share``), and warned of where it is most of the reduction.
 2. The number of blocks of each layer follows from the target, by what the layer would lose per operation saved.
 3. Pivots are searched for all layers together, at once or again and again while training (``mode``).
 4. The network is rewritten: only the blocks are stored and trained from then on.
@@ -53,7 +54,7 @@ from methods.pivoting.block_matrices import Booleans, Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, allocate, choose_nearest
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes
 from methods.pivoting.concentration import Concentration, Score, Scores, noise, share_retained, survivors
-from methods.pivoting.division import Division
+from methods.pivoting.division import Division, Target
 from methods.pivoting.pivoted_network import (
     Coupling,
     Plan,
@@ -68,6 +69,7 @@ from methods.training.one_shot import cut_and_finetune, draw_seed, keep_top
 from methods.training.precision import choose_half_type
 from methods.training.trainer import Trainer, evaluate, recalibrate
 from spaces import (
+    ByDamage,
     Categorical,
     Condition,
     FlopsTarget,
@@ -78,6 +80,7 @@ from spaces import (
     Real,
     Space,
     Sparsity,
+    Value,
     sparsity_space,
 )
 
@@ -134,8 +137,9 @@ class Pivoting(Method):
             degree.
         score: What pivots maximise inside the blocks.
         restarts: Random starts of the search besides the spectral one.
-        channel_share: Least share of the reduction (of the logarithm of FLOPs) that is done by removing channels; with
-            a FLOPs target more, as little as will do, where blocks do not reach it.
+        channel_share: Least share of the reduction (of the logarithm of FLOPs) that is done by removing channels, by
+            measured damage where ``sparsity`` says so; with a FLOPs target more, as little as will do, where blocks do
+            not reach it.
         channel_tilt: Where channels are removed for a FLOPs target: ``sparsity.tilt`` if None; negative: in early
             layers, whose large images make narrow blocks slow, so that blocks are left to the deep ones.
         sensitivity: What a layer loses by blocks: ``"energy"``, the share of its scores outside them, or
@@ -152,17 +156,19 @@ class Pivoting(Method):
     source: ClassVar[str] = "Sredojevic, Cheng, Supic, Naous, Stojanovic, 2017, arXiv 1712.01084"
     flops_parameter: ClassVar[str | None] = "sparsity.flops"
     rounds_widths: ClassVar[bool] = True
+    by_damage: ClassVar[Mapping[str, Value]] = {"sparsity.mode": "damage"}
+    presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {"paper": {"mode": "one_shot", "channel_share": 0.0}}
     layers: ClassVar[tuple[type[nn.Module], ...]] = (PivotedConv2d, PivotedLinear)
 
     sparsity: Sparsity
-    mode: Literal["one_shot", "gradual", "from_unstructured", "random_mask"] = "one_shot"
+    mode: Literal["one_shot", "gradual", "from_unstructured", "random_mask"] = "gradual"
     coupling: Literal["folded", "free", "perfect_shuffle", "shared_order"] = "folded"
     structure: Structure = "block_diag"
     degree: int = Field(default=2, ge=1)
     block_side: int | None = Field(default=None, ge=1)
     score: Score = "energy"
     restarts: int = Field(default=3, ge=0)
-    channel_share: float = Field(default=0.0, ge=0, le=1)
+    channel_share: float = Field(default=0.5, ge=0, le=1)
     channel_tilt: float | None = Field(default=None, ge=-1, le=1)
     sensitivity: Literal["energy", "loss"] = "energy"
     min_side: int = Field(default=8, ge=1)
@@ -180,6 +186,8 @@ class Pivoting(Method):
             raise ValueError(
                 f"coupling {wrong!r} does not go with structure {self.structure!r}; use 'folded' or 'free'"
             )
+        if isinstance(self.sparsity, ByDamage) and self.sparsity.blocks:
+            raise ValueError("this method keeps every residual block: leave sparsity.blocks out")
         if self.tied == "shared_order" and self.degree < 2:
             raise ValueError("degree must be at least 2 with a shared order: layers that read one slab never mix")
         return self
@@ -202,8 +210,8 @@ class Pivoting(Method):
             The space.
         """
         own: dict[str, Parameter] = {
-            "channel_share": Real(0.0, 1.0, default=0.0),
-            "mode": Categorical(("one_shot", "gradual", "from_unstructured", "random_mask"), default="one_shot"),
+            "channel_share": Real(0.0, 1.0, default=0.5),
+            "mode": Categorical(("one_shot", "gradual", "from_unstructured", "random_mask"), default="gradual"),
             "ramp": Real(0.1, 0.5, default=0.3),
             "pivot_interval": Integer(10, 2000, log=True, default=50),
             "decay": LogReal(1e-3, 5e-2, default=1e-2),
@@ -216,12 +224,12 @@ class Pivoting(Method):
         gradual = Condition("mode", ("gradual",))
         conditions = dict.fromkeys(("ramp", "pivot_interval", "decay"), gradual)
         conditions["degree"] = Condition("structure", ("block_sparse", "bsr"))
-        return sparsity_space(groups) | Space(own, conditions)
+        return sparsity_space(groups, damage=True) | Space(own, conditions)
 
     @property
     def has_costly_preview(self) -> bool:
         """A share of the FLOPs is given out by what blocks cost the trained layers."""
-        return isinstance(self.sparsity, FlopsTarget)
+        return isinstance(self.sparsity, Target)
 
     def preview(self, problem: Problem) -> Preview:
         """Say what the network will cost: how dense each layer stays is known before its pivots are.
@@ -233,7 +241,7 @@ class Pivoting(Method):
             The exact cost, however the pivots are found.
         """
         groups = problem.groups
-        if isinstance(self.sparsity, FlopsTarget):
+        if isinstance(self.sparsity, Target):
             return self._block_by_target(problem, groups, self.sparsity)[0].count()
         widths, densities = self._shares(problem)
         narrow = cut(problem.model, groups, {name: list(range(width)) for name, width in widths.items()})
@@ -262,7 +270,7 @@ class Pivoting(Method):
         seed = draw_seed(problem.generator)
         groups = problem.groups
         side = self.min_side
-        if isinstance(self.sparsity, FlopsTarget):
+        if isinstance(self.sparsity, Target):
             blocked, side = self._block_by_target(problem, groups, self.sparsity)
         else:
             blocked = self._block_by_ratio(problem, groups, derive_seed(seed, 0))
@@ -335,9 +343,11 @@ class Pivoting(Method):
         Args:
             problem: The network and the budget.
         """
-        if not isinstance(self.sparsity, FlopsTarget):
+        if not isinstance(self.sparsity, Target):
             return
-        split = next(self.divide(problem).yield_splits(self.sparsity))
+        # Nothing is measured yet: where damage will decide, with equal shares of all groups.
+        target = self.sparsity if isinstance(self.sparsity, FlopsTarget) else FlopsTarget(flops=self.sparsity.flops)
+        split = next(self.divide(problem).yield_splits(target))
         if split.share > max(self.channel_share, 0.5):
             warnings.warn(
                 f"pivoting: blocks of at least {min(self.min_side, self.least_side)} channels a side do not reach "
@@ -367,16 +377,15 @@ class Pivoting(Method):
             round_to=self.round_to,
         )
 
-    def _block_by_target(
-        self, problem: Problem, groups: list[ChannelGroup], target: FlopsTarget
-    ) -> tuple[_Blocked, int]:
+    def _block_by_target(self, problem: Problem, groups: list[ChannelGroup], target: Target) -> tuple[_Blocked, int]:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
+        tilt = target.tilt if isinstance(target, FlopsTarget) else 0.0
         # Every trial looks at the same images, so that what comes out is known before.
         cost, division = problem.cost, self.divide(problem)
         for split in division.yield_splits(target):
             model, kept = self._remove_channels(problem, groups, split.widths, CHOICE_SEED)
             layers, fits = division.list_candidates(model, split.side)
-            damage = tilt_damages(self._damage(problem, model, layers, CHOICE_SEED), layers.shapes, target.tilt)
+            damage = tilt_damages(self._damage(problem, model, layers, CHOICE_SEED), layers.shapes, tilt)
             chosen = allocate(layers.shapes, layers.options, damage, layers.rest, target.flops * cost.dense, fits)
             if chosen is not None:  # the greedy way may end short of the target where the one in Division did not
                 return _Blocked(model, kept, chosen, layers), split.side

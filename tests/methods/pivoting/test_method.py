@@ -46,8 +46,9 @@ from methods.pivoting.pivoted_network import (
     specs,
 )
 from methods.pivoting.pivots import sample_pivots, search
+from methods.training.damage import keep_by_damage
 from methods.training.trainer import Recipe, Trainer
-from spaces import FlopsTarget, InputError
+from spaces import ByDamage, FlopsTarget, InputError
 from tests.methods import cases
 from tests.methods.pivoting.test_permutations import BARRIERS, Deciding, Halved, RandomNet
 
@@ -132,7 +133,9 @@ def problem_for(net: str = "vgg", steps: int = 20, seed: int = 0, **changes: obj
 
 
 def method(**fields: object) -> Pivoting:
-    return Pivoting.model_validate({"sparsity": {"mode": "uniform", "ratio": 0.4}, "min_side": 2} | fields)
+    """Make the method; blocks alone, at once, unless the fields say otherwise."""
+    usual = {"sparsity": {"mode": "uniform", "ratio": 0.4}, "min_side": 2, **Pivoting.preset("paper")}
+    return Pivoting.model_validate(usual | fields)
 
 
 @pytest.mark.parametrize(("structure", "coupling"), WAYS)
@@ -424,6 +427,29 @@ def test_narrower_blocks_come_before_channels() -> None:
     assert found == {0.6: 8, 0.4: 4}
     wide = method(sparsity={"mode": "flops", "flops": 0.4}, min_side=8, least_side=8).prune(problem)
     assert wide.extra["side"] == 8 and wide.extra["channel_share"] > 0
+
+
+def test_channels_go_where_that_does_least_damage() -> None:
+    """Half of the reduction, by widths that an allocation by damage makes for that half; blocks do the rest."""
+    problem = replace(problem_for(steps=0), model=cases.seeded(make_wide_net, trained=True))
+    asked = {"mode": "damage", "flops": 0.25}
+    chosen = method(sparsity=asked, channel_share=0.5, least_side=2)
+    pruned = chosen.prune(problem)
+    wanted = keep_by_damage(problem, ByDamage(flops=0.5), problem.groups, 4)
+    assert {name: len(units) for name, units in pruned.kept.items()} == wanted
+    equal = method(sparsity=asked | {"mode": "flops"}, channel_share=0.5, least_side=2).prune(problem)
+    assert {name: len(units) for name, units in equal.kept.items()} != wanted
+    assert pruned.extra["channel_share"] == pytest.approx(0.5, abs=0.05) and pruned.extra["blocked"] > 0
+    left, seen = count(pruned.model, problem.example), chosen.preview(problem)
+    assert (seen.flops, seen.params) == (left.flops, left.params) and left.flops <= 0.25 * problem.cost.dense
+
+
+def test_damage_of_stages_that_do_not_exist_is_refused() -> None:
+    wrong = method(sparsity={"mode": "damage", "flops": 0.5, "damage_weights": {"nowhere": 1.0}})
+    with pytest.raises(InputError, match="unknown stage 'nowhere'"):
+        wrong.prune(problem_for(steps=0))
+    with pytest.raises(ValueError, match="keeps every residual block"):
+        method(sparsity={"mode": "damage", "flops": 0.5, "blocks": True})
 
 
 @pytest.mark.parametrize("share", [0.2, 0.15, 0.12])

@@ -98,10 +98,14 @@ def test_widths_follow_from_damage_where_measuring_it_pays(tmp_path: Path) -> No
     enough = math.ceil(measured / (3 * 16 * 64))  # epochs of 16 steps of 64 images
     short, long = {"finetune": {"epochs": enough - 2}}, {"finetune": {"epochs": enough + 1}}
     usual = {"magnitude.sparsity.mode": "flops", "sdprun.thresholds": None, "pivoting.sparsity.mode": "flops"}
-    damage = {**usual, "magnitude.sparsity.mode": "damage", "sdprun.thresholds": "damage"}
+    damage = dict.fromkeys(usual, "damage")
     assert modes(**short) == usual == modes(**long, allocation="flops")
     assert modes(**long) == damage
-    tilted = {"magnitude": {"sparsity.tilt": 0.2}, "sdprun": {"thresholds": "shared"}}
+    tilted = {
+        "magnitude": {"sparsity.tilt": 0.2},
+        "sdprun": {"thresholds": "shared"},
+        "pivoting": {"sparsity.mode": "flops"},
+    }
     assert modes(**long, space=tilted) == {**usual, "sdprun.thresholds": "shared"}
     assert modes(**long, preset="paper") == {**damage, "sdprun.thresholds": None}
     line = next(line for line in plan(make_quick_config(tmp_path, **long)).lines() if line.startswith("space"))
