@@ -14,7 +14,8 @@ class Hook(Protocol):
 
     In every step: :meth:`before_batch`, forward and backward passes, :meth:`before_step`, the optimiser's step,
     :meth:`after_step`. At the end of an epoch: :meth:`before_evaluation`, if there is validation data, then
-    :meth:`epoch_end`.
+    :meth:`epoch_end`. Weights, gradients and buffers are best changed in place: passes that are replayed
+    (``recipe.cuda_graph``) have to be recorded again for what lies elsewhere.
     """
 
     finished: bool = False

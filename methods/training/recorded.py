@@ -27,8 +27,8 @@ class RecordedPasses:
     """Computes loss and gradients of batches: the first is recorded, those that follow are replayed.
 
     What is replayed are the kernels of the first batch on the same memory. So the network must do the same in every
-    step, and whoever changes its weights must do so in place; a batch of another shape is computed as usual, and
-    weights that lie elsewhere are recorded again (:meth:`forget_moved`).
+    step. A batch of another shape is computed as usual; weights or statistics that lie elsewhere than before are
+    recorded again.
 
     Args:
         model: The network, on a CUDA device, in training mode when it is called.
@@ -55,16 +55,11 @@ class RecordedPasses:
         """
         if not isinstance(inputs, Tensor) or not isinstance(target, Tensor):
             raise InputError("recipe.cuda_graph needs inputs and targets that are one tensor each")
-        if self._graph is None:
+        if self._graph is None or self._places != _places(self._model):
             self._record(inputs, target)
         if inputs.shape != self._inputs.shape or target.shape != self._target.shape:
             return self._passes(inputs, target)
         return self._replay(inputs, target)
-
-    def forget_moved(self) -> None:
-        """Record the next batch anew if weights or statistics lie elsewhere than when they were recorded."""
-        if self._graph is not None and self._places != _places(self._model):
-            self._graph = None
 
     def _replay(self, inputs: Tensor, target: Tensor) -> Tensor:
         assert self._graph is not None

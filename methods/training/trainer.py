@@ -261,8 +261,6 @@ class Trainer:
             for generator in generators:  # dropout and the like, drawn from the global generators
                 generator.manual_seed(derive_seed(self.seed, epoch, 1))
         stop = min(self._per_epoch, start + end - self.step)
-        if self._recorded is not None:
-            self._recorded.forget_moved()
         batches = self.train.epoch(self.recipe.batch_size, seed=derive_seed(self.seed, epoch), start=start)
         lr = 0.0
         for position, batch in enumerate(islice(batches, stop - start), start):
