@@ -5,22 +5,30 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 from search.commands.output import note
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+REPEATED = signal.SIGURG
+"""What a signal is sent again as: one that nobody else sends, and that is ignored where nobody hears it."""
+
 ECHO = 1.0
 """Seconds after a signal in which another one is an echo of it: terminals and wrappers both pass Ctrl-C on."""
 
 AGAIN = 0.02
 """Seconds after which a signal that was put off is heard again."""
+
+INSIST = 0.5
+"""Seconds after which is looked, again and again, whether an interrupt was swallowed: finalisers and libraries in other
+languages drop what is raised in them."""
 
 NOTED_WITHIN = 0.005
 """Seconds within which the thread that notes signals gets its turn."""
@@ -49,12 +57,12 @@ class Heard:
     Attributes:
         first: The first one; ``None`` before it.
         at: When it came, in seconds of the monotonic clock.
-        is_put_off: It came where an exception does harm, and has been sent again.
+        ended: Set when the run has ended.
     """
 
     first: int | None = None
     at: float = 0.0
-    is_put_off: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class _Arrivals:
@@ -107,7 +115,8 @@ def raise_at_first_signal(echo: float = ECHO) -> Generator[Heard]:
 
     Signals that the caller has set to be ignored stay ignored: a job in the background of a shell, or under nohup.
     Once a signal has come the process is about to end: later ones are heard as second ones after the block, too, and
-    not at all while the interpreter ends, so that the exit code stays that of the first.
+    not at all while the interpreter ends, so that the exit code stays that of the first. An interrupt that something
+    has swallowed is raised again, until :attr:`Heard.ended` is set.
 
     Args:
         echo: Seconds after the first signal in which others are not heard.
@@ -125,31 +134,39 @@ def raise_at_first_signal(echo: float = ECHO) -> Generator[Heard]:
         if heard.first is None:
             heard.first, heard.at = number, arrivals.last()
             note("stopping: the last epoch is kept, workers and databases are being closed; once more to stop at once")
+            threading.Thread(target=insist, daemon=True).start()
             raise_where_safe(number, frame)
-        elif heard.is_put_off:
-            raise_where_safe(heard.first, frame)
         elif arrivals.last() - heard.at >= echo:
             note("stopped at once; finished trials are kept")
             os._exit(128 + number)
 
     def raise_where_safe(number: int, frame: FrameType | None) -> None:
-        heard.is_put_off = False
         if not _is_uninterrupted(frame):
             raise Interrupted(number)
-        threading.Thread(target=send_again, args=(number,), daemon=True).start()
+        threading.Thread(target=send_again, args=(AGAIN,), daemon=True).start()
 
-    def send_again(number: int) -> None:
-        time.sleep(AGAIN)
-        heard.is_put_off = True
-        os.kill(os.getpid(), number)
+    def insist() -> None:
+        while not heard.ended.is_set():
+            send_again(INSIST)
+
+    def send_again(seconds: float) -> None:
+        if not heard.ended.wait(seconds):
+            os.kill(os.getpid(), REPEATED)
+
+    def handle_again(number: int, frame: FrameType | None) -> None:
+        if heard.first is not None and not heard.ended.is_set() and not _is_unwinding():
+            raise_where_safe(heard.first, frame)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heeded = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
     for number in heeded:
         signal.signal(number, handle)
+    before_repeated = signal.signal(REPEATED, handle_again)
     try:
         yield heard
     finally:
+        heard.ended.set()
+        signal.signal(REPEATED, before_repeated or signal.SIG_DFL)
         if heard.first is None:
             for number in heeded:
                 signal.signal(number, before[number] or signal.SIG_DFL)
@@ -164,6 +181,16 @@ def _is_uninterrupted(frame: FrameType | None) -> bool:
         if any(part in frame.f_code.co_filename for part in UNINTERRUPTED):
             return True
         frame = frame.f_back
+    return False
+
+
+def _is_unwinding() -> bool:
+    """Say whether the program is on its way out: an interrupt is being handled, by whatever clean-up."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
     return False
 
 

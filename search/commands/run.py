@@ -329,6 +329,7 @@ def _run_until_interrupted(sweep: Sweep, heard: Heard) -> tuple[Front | None, in
     try:
         return sweep.run(), 0
     except KeyboardInterrupt as interrupt:
+        heard.ended.set()
         return None, exit_code(interrupt, heard)
     except InputError:
         raise

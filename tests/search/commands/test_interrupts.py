@@ -135,3 +135,47 @@ def test_what_the_caller_ignores_stays_ignored_and_the_others_are_heard() -> Non
         assert raised.value.number == signal.SIGTERM
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Swallowing:
+    """A finaliser, in which exceptions are dropped."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_is_swallowed_is_raised_again() -> None:
+    began = time.monotonic()
+    with pytest.raises(Interrupted) as raised, raise_at_first_signal():
+        thing = Swallowing()
+        del thing
+        while time.monotonic() - began < 20:
+            time.sleep(0.01)
+    assert time.monotonic() - began < 10 and exit_code(raised.value) == 143
+
+
+def test_winding_down_is_not_disturbed_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "INSIST", 0.02)
+    steps = 0
+    with pytest.raises(Interrupted), raise_at_first_signal(echo=60):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            for _ in range(20):
+                try:
+                    raise ValueError("something else that is met on the way")
+                except ValueError:
+                    time.sleep(0.01)
+                steps += 1
+    assert steps == 20
+
+
+def test_after_the_end_of_a_run_nothing_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "INSIST", 0.02)
+    with raise_at_first_signal(echo=60) as heard:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Interrupted:
+            heard.ended.set()
+        time.sleep(0.2)

@@ -88,7 +88,7 @@ def test_interrupts_end_with_their_code_a_front_and_a_way_on(number: int, code: 
     time.sleep(0.2)
     driver.send_signal(number)  # impatience must not leave processes or tracebacks behind
     shown, said = driver.communicate(timeout=60)
-    assert driver.returncode == code
+    assert driver.returncode == code, said
     assert "Pareto front of stopped" in shown
     assert "paretoprune resume stopped" in said and "Traceback" not in said
     assert StudyFiles.open(tmp_path, "stopped").status()["driver"] is False
