@@ -143,6 +143,6 @@ def _test(files: StudyFiles, part: RerunFiles, trials: list[int], setting: Setti
             continue
         architecture = read_json(part.folder(trial) / "architecture.json")
         layers = files.layers_of(trial, architecture)
-        model = rebuild(setting.model.cpu(), architecture, part.weights(trial), layers)
-        tested[str(trial)] = measure_quality(model, workload.data.test, setting.task)
+        model = rebuild(setting.model, architecture, part.weights(trial), layers)
+        tested[str(trial)] = measure_quality(model, workload.data.test, setting.task, setting.device)
     part.write_tested(tested)

@@ -32,10 +32,11 @@ def evaluate_front(files: StudyFiles, workload: Workload, setting: Setting) -> F
     front = files.front()
     tested = files.read_tested()
     if "dense" not in tested:
-        tested["dense"] = measure_quality(setting.model.cpu(), workload.data.test, setting.task)
+        tested["dense"] = measure_quality(setting.model, workload.data.test, setting.task, setting.device)
     for member in front.members:
         if str(member.trial) not in tested:
-            tested[str(member.trial)] = measure_quality(member.model(), workload.data.test, setting.task)
+            found = measure_quality(member.model(), workload.data.test, setting.task, setting.device)
+            tested[str(member.trial)] = found
     files.write_tested(tested)
     return files.front()
 

@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from methods.contract.classification import Classification
-from methods.contract.task import Metric
+from methods.contract.task import Metric, Task
+from methods.training.evaluation import Evaluation
 from search.objectives import OBJECTIVES, MeasureContext, Objective, load_objectives
+from search.objectives.quality import measure_quality
 from search.objectives.seconds import UNKNOWN_TRAINING_SECONDS
 from search.objectives.testing import check_objective
 from search.objectives.units import write_count, write_duration, write_latency
 from search.records.outcome import DenseRow
+from search.tasks.data.splits import TensorSplit
 from spaces import InputError
 
 DENSE = DenseRow.from_metrics(accuracy=0.98, flops=1_000_000, params=50_000, seconds=20.0, latency=0.002)
@@ -244,3 +247,18 @@ def test_the_contract_finds_what_is_broken(changes: dict[str, Any], broken: str)
     objective = Objective(**{"name": "energy", "title": "energy", "direction": "minimise", "worst": 5.0, **changes})
     with pytest.raises(AssertionError, match=broken):
         check_objective(objective, context, DENSE)
+
+
+def test_quality_is_measured_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def note(model: nn.Module, split: TensorSplit, task: Task) -> Evaluation:
+        seen.append((next(model.parameters()).device.type, split.inputs.device.type))
+        return Evaluation(0.0, {"accuracy": 1.0})
+
+    monkeypatch.setattr("methods.training.evaluation.evaluate", note)
+    model = nn.Linear(4, 2)
+    split = TensorSplit(torch.zeros(3, 4), torch.zeros(3, dtype=torch.long), [0.0] * 4, [1.0] * 4)
+    for device in (None, "meta"):  # the one other device that there is everywhere
+        assert measure_quality(model, split, Classification(), device) == {"accuracy": 1.0}
+    assert seen == [("cpu", "cpu"), ("meta", "meta")] and not model.weight.is_meta
