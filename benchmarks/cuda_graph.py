@@ -1,6 +1,6 @@
 """A training step on a GPU, its passes computed and replayed as a CUDA graph (``recipe.cuda_graph``), in turns.
 
-    python benchmarks/cuda_graph.py --models resnet20,resnet56,vgg16 --batches 128,512
+    python -m benchmarks.cuda_graph --models resnet20,resnet56,vgg16 --batches 128,512
 
 bfloat16 and channels last, on noise of CIFAR-10's shape cropped and mirrored as CIFAR-10 is; no files are needed.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.training import make_noise_like_cifar
 from methods.contract.recipe import Recipe
 from methods.training.trainer import Trainer
 from search.tasks.data.sizes import SplitSizes
@@ -22,14 +23,12 @@ from search.tasks.workload import Workload
 
 
 def make_noise() -> tuple[Tensor, Tensor]:
-    """Make noise of CIFAR-10's shape.
+    """Make as much noise of CIFAR-10's shape as an epoch of large batches needs.
 
     Returns:
         Images ``[16000, 3, 32, 32]``, uint8, and labels.
     """
-    source = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (16000, 3, 32, 32), generator=source, dtype=torch.uint8)
-    return images, torch.randint(10, (16000,), generator=source)
+    return make_noise_like_cifar(16000)
 
 
 def time_step(workload: Workload, recipe: Recipe, steps: int) -> float:

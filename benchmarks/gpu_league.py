@@ -4,8 +4,8 @@
     python benchmarks/gpu_league.py --quick       # the same in little, on the digits: a rehearsal, also on the CPU
 
 ResNet-56 and VGG-16 at the FLOPs of published results (2.1, 2.55 and 3.9 times fewer; 58 and 66 % fewer), and
-EigenDamage on the four times wider ResNet-32 at eight times fewer. The leagues run side by side, for a small network
-does not fill a GPU; passes are replayed as CUDA graphs. Tables are written beside the rows.
+EigenDamage on the four times wider ResNet-32 at eight times fewer. The leagues run side by side, so that one trains
+while another is analysed; passes are replayed as CUDA graphs. Tables are written beside the rows.
 """
 
 from __future__ import annotations

@@ -53,15 +53,18 @@ def lean_loop(model: nn.Module, train: Split, recipe: Recipe, steps: int) -> Non
         _step(model, optimizer, inputs, labels, recipe)  # type: ignore[arg-type]  # tensors, for these data sets
 
 
-def make_noise_like_cifar() -> tuple[Tensor, Tensor]:
+def make_noise_like_cifar(count: int = 1600) -> tuple[Tensor, Tensor]:
     """Make noise of CIFAR-10's shape, to measure with where there is no CIFAR-10.
 
+    Args:
+        count: How many images.
+
     Returns:
-        Images ``[1600, 3, 32, 32]``, uint8, and labels.
+        Images ``[count, 3, 32, 32]``, uint8, and labels.
     """
     source = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (1600, 3, 32, 32), generator=source, dtype=torch.uint8)
-    return images, torch.randint(10, (1600,), generator=source)
+    images = torch.randint(256, (count, 3, 32, 32), generator=source, dtype=torch.uint8)
+    return images, torch.randint(10, (count,), generator=source)
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):

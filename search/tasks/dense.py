@@ -249,8 +249,17 @@ def _train(
         steps = max(1, math.ceil(epochs * train.steps(recipe.batch_size)))
         trained = HeadOnly(model, head) if head else model
         started = time.perf_counter()
-        options: dict[str, Any] = {"validation": validation, "report": report, "task": workload.task}
-        trainer = Trainer(trained, train, recipe, steps, seed, comparable=True, **options)
+        trainer = Trainer(
+            trained,
+            train,
+            recipe,
+            steps,
+            seed,
+            validation=validation,
+            report=report,
+            task=workload.task,
+            comparable=True,
+        )
         history = session.train("dense", trainer)
         seconds = session.earlier_seconds + time.perf_counter() - started
         model.requires_grad_(True)
