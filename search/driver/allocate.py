@@ -76,6 +76,8 @@ def allocate(config: StudyConfig, resource: str, budgets: Sequence[str], listene
         config = config.model_copy(update={"allocation": "damage", "methods": ("magnitude",), "space": {}})
     listener.stage("loading data and network")
     planned = plan(config)
+    for warning in planned.warnings:
+        listener.warning(warning)
     if resource != "latency":
         wholes = {"flops": planned.cost.dense, "params": planned.params}
         counts = [parse_limit(budget, wholes[resource], "budget") for budget in budgets]

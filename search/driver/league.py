@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, as_completed, wait
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from methods import load_method, method_names
-from methods.contract.recipe import derive_seed
+from methods.contract.data import Split
+from methods.contract.recipe import Recipe, derive_seed
 from search.driver.arms import Arm, read_arm
 from search.driver.dense_setting import dense_setting
 from search.driver.league_rows import Job, Say, measure_test, row_line, run_row, say_nothing
@@ -36,6 +37,7 @@ from search.study.points import make_first_points
 from search.study.recipe_space import RECIPE
 from search.study.space import METHOD, study_space
 from search.tasks.recipes import resolve_recipe
+from search.trials.trial import Setting
 from spaces import InputError, Value, explain_unknown_name
 
 CONTROLS = (BASELINE, "random", SMALLER)
@@ -49,6 +51,27 @@ CHECKED = ("validation", "test", "flops", "params")
 
 Key = tuple[str, str, int]
 """Arm, share and seed of a row."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What the rows of a seed begin with: the plan, what trials share, and how dense networks are trained.
+
+    Attributes:
+        planned: The plan.
+        setting: What all trials share, the dense network among it.
+        test: The test set.
+        recipe: How dense networks are trained.
+        steps: For how many steps; 0 where weights were given.
+        row: The dense network's row.
+    """
+
+    planned: Plan
+    setting: Setting
+    test: Split
+    recipe: Recipe
+    steps: int
+    row: LeagueRow
 
 
 class League:
@@ -77,10 +100,17 @@ class League:
         say: Say = say_nothing,
     ) -> None:
         self.config, self.name, self.seeds, self.own_dense, self._say = config, name, seeds, own_dense, say
+        self._plans: dict[int, Plan] = {}
+        self._bases: dict[int, _Base] = {}
         labels = dict.fromkeys([*CONTROLS, *(arm.strip() for arm in arms)])
         self.arms = [read_arm(label) for label in labels]
         self.folder = config.directory / "leagues" / name
         self._check_arms()
+
+    @property
+    def _claimed(self) -> Path:
+        """What this league compares."""
+        return self.folder / "league.json"
 
     @property
     def csv(self) -> Path:
@@ -138,6 +168,8 @@ class League:
             InputError: If another process runs this league, or it compared something else before.
         """
         ends = time.time() + 60 * minutes
+        if not self._claimed.exists():
+            self._plan(0)  # nothing is written for a league of what cannot be loaded
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock", timeout=0)
         try:
@@ -209,31 +241,14 @@ class League:
 
     def _jobs(self, seed: int, folder: Path) -> Iterator[Job]:
         """Yield the rows of one seed: the dense network, which is complete, and what is to be run."""
-        config = self.config.model_copy(update={"seed": self.config.seed + seed}) if self.own_dense else self.config
-        planned = plan(config.model_copy(update={"methods": (BASELINE,), "sampler": "auto", "space": {}}))
-        setting, dense = dense_setting(planned, lambda record, epochs: None)
-        test = planned.workload.data.test
-        recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
-        steps = math.ceil(epochs * setting.train.steps(recipe.batch_size)) if config.weights is None else 0
-        quality = config.objectives[0]
-        row = LeagueRow(
-            DENSE,
-            math.nan,
-            seed,
-            validation=dense.metrics[quality],
-            test=measure_test(setting, setting.model, test),
-            flops=dense.metrics["flops"],
-            params=dense.metrics["params"],
-            seconds=dense.metrics["seconds"],
-            steps=float(steps),
-        )
-        yield Job(row, None, setting, test, recipe, steps, folder)
+        base = self._base(seed)
+        yield Job(replace(base.row, seed=seed), None, base.setting, base.test, base.recipe, base.steps, folder)
         outcomes: set[str] = set()
         for share, arm in self._shares_of_arms():
             waiting, spec = LeagueRow(arm.label, share, seed), None
             if arm.method != SMALLER:
                 try:
-                    point = self._point(arm, share, planned)
+                    point = self._point(arm, share, base.planned)
                     spec = TrialSpec(0, arm.method, point, derive_seed(self.config.seed, seed))
                     target = load_method(arm.method).flops_parameter
                     if target is None or target not in point:  # the sparsity is what comes out: once is enough
@@ -243,7 +258,45 @@ class League:
                         waiting = replace(waiting, share=math.nan)
                 except InputError as refused:
                     waiting = replace(waiting, error=str(refused))
-            yield Job(waiting, spec, setting, test, recipe, steps, folder)
+            yield Job(waiting, spec, base.setting, base.test, base.recipe, base.steps, folder)
+
+    def _plan(self, offset: int) -> Plan:
+        """Plan with the seed that is so far from the first; what the plan of all seeds warns of is said once."""
+        if offset not in self._plans:
+            update = {"seed": self.config.seed + offset, "methods": (BASELINE,), "sampler": "auto", "space": {}}
+            planned = plan(self.config.model_copy(update=update))
+            for warning in planned.warnings if offset == 0 else ():
+                self._say(f"warning: {warning}")
+            self._plans = {offset: planned}
+        return self._plans[offset]
+
+    def _base(self, seed: int) -> _Base:
+        """Return what a seed begins with, which all share unless each has a dense network of its own."""
+        offset = seed if self.own_dense else 0
+        if offset not in self._bases:
+            self._bases = {offset: self._make_base(offset)}
+        return self._bases[offset]
+
+    def _make_base(self, offset: int) -> _Base:
+        """Train the dense network, unless that was done, measure it and test it."""
+        planned = self._plan(offset)
+        config = planned.config
+        setting, dense = dense_setting(planned, lambda record, epochs: None)
+        test = planned.workload.data.test
+        recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
+        steps = math.ceil(epochs * setting.train.steps(recipe.batch_size)) if config.weights is None else 0
+        row = LeagueRow(
+            DENSE,
+            math.nan,
+            0,
+            validation=dense.metrics[config.objectives[0]],
+            test=measure_test(setting, setting.model, test),
+            flops=dense.metrics["flops"],
+            params=dense.metrics["params"],
+            seconds=dense.metrics["seconds"],
+            steps=float(steps),
+        )
+        return _Base(planned, setting, test, recipe, steps, row)
 
     @property
     def complete(self) -> bool:
@@ -291,7 +344,7 @@ class League:
 
     def _claim(self) -> None:
         """Refuse to mix two comparisons in one table; more arms, seeds and shares are welcome."""
-        path = self.folder / "league.json"
+        path = self._claimed
         own = self.describe()
         fixed = {key: own[key] for key in own if key not in ("arms", "seeds", "shares", "versions")}
         fixed |= {"split": self.config.split.model_dump(mode="json"), "seed": self.config.seed}

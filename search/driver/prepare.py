@@ -21,6 +21,7 @@ from methods.network.preflight import Findings, examine
 from methods.training.damage import is_worth_measuring
 from search.driver.feasible import check_methods
 from search.driver.plan import Plan
+from search.driver.precision import precision_warnings
 from search.driver.training_step import measure_training
 from search.driver.warm import Earlier, read_earlier
 from search.objectives import Objective, load_objectives, require_reports
@@ -136,6 +137,7 @@ def plan(config: StudyConfig, workload: Workload | None = None) -> Plan:
         *_weight_notes(config, fit),
         *beyond,
         *_warn_of_short_budgets(config, problem, device),
+        *precision_warnings(config, device),
         *earlier.notes,
         *check_methods(space, config.methods, config.shares, problem, round_to),
     ]

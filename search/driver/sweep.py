@@ -495,6 +495,8 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
     try:
         heard.stage("loading data and network")
         planned = plan(config)
+        for warning in planned.warnings:
+            heard.warning(warning)
         heard.stage("dense network")
         return dense_setting(planned, heard.dense_epoch)[1]
     finally:

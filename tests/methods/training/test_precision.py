@@ -11,7 +11,7 @@ from torch import nn
 
 from methods.contract.recipe import Recipe
 from methods.training.hooks import NoHook
-from methods.training.precision import choose_half_type, loss_scaler
+from methods.training.precision import choose_half_type, loss_scaler, measure_half
 from methods.training.trainer import Trainer
 from tests.methods import cases
 
@@ -36,6 +36,21 @@ def test_types() -> None:
     assert loss_scaler(Recipe(bf16=True), torch.device("cpu")) is None
     with pytest.raises(ValidationError, match="exclude each other"):
         Recipe(bf16=True, fp16=True)
+
+
+def test_what_takes_longer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is a counter of convolutions' costs here: what is timed is what runs under autocast."""
+    now, whole = [0.0], torch.nn.functional.conv2d
+
+    def convolve(*given: torch.Tensor, **named: int) -> torch.Tensor:
+        now[0] += 7.0 if torch.is_autocast_enabled("cpu") else 2.0
+        answer: torch.Tensor = whole(*given, **named)
+        assert answer.dtype is (torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32)
+        return answer
+
+    monkeypatch.setattr("methods.training.precision.F.conv2d", convolve)
+    monkeypatch.setattr("methods.training.precision.time.perf_counter", lambda: now[0])
+    assert measure_half(torch.bfloat16, torch.device("cpu")) == 3.5
 
 
 @pytest.mark.parametrize("half", ["bf16", "fp16"])

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from search.commands.cli import app
-from search.driver import league_rows
+from search.driver import league_rows, precision
 from search.driver.league import CONTROLS, League
 from search.driver.league_rows import run_row
 from search.driver.prepare import plan
@@ -145,6 +145,25 @@ def test_another_comparison_is_not_mixed_in(whole: League) -> None:
         League(other, (), "l").run()
     with pytest.raises(InputError, match="unknown method 'incregg'; did you mean 'increg'"):
         league(whole.config.directory, arms=("incregg",))
+
+
+def test_a_league_of_what_cannot_be_loaded_leaves_nothing(tmp_path: Path) -> None:
+    job = League(make_quick_config(tmp_path / "runs", model="digits_cnn"), ARMS, "l")
+    with pytest.raises(InputError, match="did you mean 'digits_resnet'"):
+        job.run()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_seeds_share_one_plan_and_dense_network_and_warn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "measure_half", lambda half, device: 9.0)
+    dense = {"epochs": 0.1, "recipe": {"bf16": True}}
+    for own, apart in ((False, 1), (True, 2)):
+        said: list[str] = []
+        config = make_quick_config(tmp_path, shares=[0.5], dense=dense, finetune={"epochs": 0.1})
+        job = League(config, ("magnitude",), f"own-{own}", 2, own, said.append)
+        settings = [next(job._jobs(seed, tmp_path)).setting for seed in (0, 0, 1)]
+        assert len({id(each) for each in settings}) == apart
+        assert len([each for each in said if "bf16 makes training slower" in each]) == 1
 
 
 def test_a_failure_is_a_row(tmp_path: Path) -> None:

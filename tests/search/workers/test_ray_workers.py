@@ -36,6 +36,13 @@ def answers(host: str, port: int) -> bool:
     return True
 
 
+def find_workers() -> list[str]:
+    """Names of the logs of the processes for work: each begins its own when Ray has heard of it."""
+    head = ray._private.worker._global_node
+    assert head is not None
+    return [path.name for path in Path(head.get_logs_dir_path()).glob("worker-*.out")]
+
+
 class Dies(Magnitude):
     """Ends its process by a signal as long as a file says so."""
 
@@ -67,14 +74,14 @@ def test_a_local_ray_listens_on_loopback_and_keeps_what_executors_promise(
             assert answers("127.0.0.1", port)
             assert not answers("127.0.0.2", port), "it listens on further addresses"
         assert answers("127.0.0.2", all_.getsockname()[1]), "what listens on all of them is found so"
+        until = time.monotonic() + 60  # work that comes before that process is up has Ray start another
+        while not find_workers():
+            assert time.monotonic() < until, "Ray has started no process ahead"
+            time.sleep(0.1)
         check_executor(lambda *_: pool, tmp_path / "contract")
-        head = ray._private.worker._global_node
-        assert head is not None
-        workers = [path.name for path in Path(head.get_logs_dir_path()).glob("worker-*.out")]
         job = ray.get_runtime_context().get_job_id()
-        assert workers
-        assert not [name for name in workers if f"-{job}-" in name], (
-            "trials ran in processes that Ray had started ahead"
+        assert not [name for name in find_workers() if f"-{job}-" in name], (
+            "trials ran in processes that Ray had not started ahead"
         )
 
 
