@@ -294,6 +294,14 @@ def spp(**fields: Any) -> SPP:
     return SPP.model_validate({"sparsity": HALF, **fields})
 
 
+def test_only_channels_have_a_cost_that_is_known_before() -> None:
+    task = problem()
+    seen = spp().preview(task)
+    assert seen is not None and seen.kept == {group.name: group.channels // 2 for group in task.groups}
+    assert seen.flops == task.cost.flops(seen.kept) and seen.params == task.cost.params(seen.kept)
+    assert spp(granularity="column").preview(task) is None
+
+
 def test_history_shows_the_removal() -> None:
     reports: list[dict[str, float]] = []
     task = problem(report=reports.append)

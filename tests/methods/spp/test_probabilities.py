@@ -93,8 +93,8 @@ class Layers:
     ) -> None:
         self.valid = torch.arange(max(units)) < torch.tensor(units)[:, None]
         self.score = torch.zeros(self.valid.shape, dtype=DOUBLE)
-        slots = nn.Parameter(torch.ones(self.valid.shape))
-        thinning = Thinning([], [Whole(slots)], self.valid.numel())
+        self.weights = nn.Parameter(torch.ones(self.valid.shape))
+        thinning = Thinning([], [Whole(self.weights)], self.valid.numel())
         average = partial(average_ranks, how="none", decay=0.0)
         names = [str(index) for index in range(len(units))]
         plan = Plan(step, 1, limit)
@@ -260,6 +260,28 @@ def test_rates_of_layers() -> None:
         slow.update(score)
     assert torch.equal(slow.hook.probability[0], quick.hook.probability[0])
     torch.testing.assert_close(slow.hook.probability[1], quick.hook.probability[1] / 2)
+
+
+@pytest.mark.parametrize(("rate", "updates"), [(2.0, 1), (1.0, 2), (0.5, 4)])
+def test_what_arrives_at_1_is_silent_at_once_at_any_rate(rate: float, updates: int) -> None:
+    layers = Layers([1], [3], 0.5, rates=[rate])
+    for update in range(updates):
+        assert layers.weights.bool().all(), update
+        layers.update(row(0, 1, 2))
+    assert layers.removed.tolist() == [[True, False, False]] and layers.weights.tolist() == [[0, 1, 1]]
+
+
+def test_records_tell_how_far_the_probabilities_are() -> None:
+    layers = Layers([1, 2], [3, 5], 0.4)
+    for updates in range(1, 4):  # in the third, the first unit of a layer arrives at 1
+        layers.update(torch.arange(5, dtype=DOUBLE).expand(2, 5))
+        record, left = layers.hook.epoch_end(), layers.valid & ~layers.removed
+        assert record["probability_mean"] == pytest.approx(float(layers.hook.standing.penalty[left].mean()))
+        assert record["probability_max"] == float(layers.hook.standing.penalty.max())
+        gone = [int(row.sum()) for row in layers.removed]
+        assert (record["removed[0]"], record["removed[1]"]) == pytest.approx((gone[0] / 3, gone[1] / 5))
+        assert record["removed"] == pytest.approx(sum(gone) / 3) and (sum(gone) > 0) == (updates == 3)
+        assert layers.hook.finished == (gone == [1, 2])
 
 
 # --- the draws (equation 2) ------------------------------------------------------------------------------------
