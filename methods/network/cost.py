@@ -23,6 +23,7 @@ from methods.contract.inputs import Inputs, call, move, take
 from methods.network.channels import ChannelGroup
 from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import Classes
+from methods.network.quick_shapes import QuickShapes
 from spaces import InputError, explain_unknown_name
 
 
@@ -69,7 +70,7 @@ def layer_flops(model: nn.Module, example: Inputs) -> dict[str, int]:
     # A copy on the meta device: only shapes are computed, whatever the size of the network.
     shapes = shapes_of(model).eval().requires_grad_(False)  # torch's counter stumbles over views of parameters
     try:
-        with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), torch.device("meta"), QuickShapes(), FlopCounterMode(display=False) as counter:
             call(shapes, move(take(example, slice(1)), "meta"))
     except (RuntimeError, NotImplementedError) as error:  # torch says no more than which operation it was
         if "meta" not in str(error):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from methods.contract.inputs import call, move, take
 from methods.network.copying import copy_network, shapes_of
 from methods.network.labels import test_for
+from methods.network.quick_shapes import QuickShapes
 from methods.network.sizes import SizedCall
 from methods.network.structure import Factors, Structure, cut_network, learn_stale
 from spaces.errors import shorten_error
@@ -96,7 +97,7 @@ class Survival:
 
     def _run(self, network: nn.Module, modes: tuple[bool, ...] = (False, True)) -> list[Any]:
         answers = []
-        with torch.no_grad():
+        with torch.no_grad(), QuickShapes():
             for training in modes:
                 network.train(training)
                 answers.append(_answer_shapes(call(network, self._inputs)))

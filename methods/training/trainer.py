@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from math import fsum, isfinite
 from typing import Any
@@ -19,18 +19,18 @@ from torch import Tensor, nn
 
 from methods.contract.classification import Classification
 from methods.contract.data import Batch, Split
-from methods.contract.inputs import Inputs, Target, batch_size, call, map_tensors, pieces
+from methods.contract.inputs import Inputs, Target, batch_size, map_tensors, pieces
 from methods.contract.loop import LoopTask
 from methods.contract.method import Record, Report, ignore_record
 from methods.contract.recipe import Recipe, derive_seed, learning_rate
 from methods.contract.task import Task
 from methods.training.averaging import RunningAverage
+from methods.training.batch_loss import BatchLoss
 from methods.training.evaluation import Evaluation, evaluate, recalibrate, steps_remembered
-from methods.training.features import FeatureMatch, Features
 from methods.training.hooks import Hook, NoHook
 from methods.training.mixing import mix_inputs
 from methods.training.own_loop import OwnLoop
-from methods.training.precision import choose_half_type, loss_scaler
+from methods.training.precision import loss_scaler
 from methods.training.recorded import RecordedPasses
 from spaces import InputError
 
@@ -134,9 +134,8 @@ class Trainer:
         self.step = 0
         self.history: list[Record] = []
         self.device = next(model.parameters()).device
-        self._teacher = _freeze_copy(teacher) if teacher is not None and recipe.has_teacher else None
-        self._match: FeatureMatch | None = None  # made with the first batch
-        self._half, self._scaler = choose_half_type(recipe), loss_scaler(recipe, self.device)
+        self._loss = BatchLoss(model, self.task, recipe, teacher)
+        self._scaler = loss_scaler(recipe, self.device)
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(model, recipe) if optimizer is None else optimizer
@@ -326,37 +325,6 @@ class Trainer:
     def _scale_loss(self, loss: Tensor) -> Tensor:
         return loss if self._scaler is None else self._scaler.scale(loss)
 
-    def _loss(self, inputs: Inputs, target: Target, other: Target | None, own: float) -> Tensor:
-        if self.recipe.channels_last:
-            inputs = map_tensors(inputs, _channels_last)
-        with ExitStack() as stack:
-            stack.enter_context(torch.autocast(self.device.type, self._half, enabled=self._half is not None))
-            taught, theirs = self._ask_teacher(inputs)
-            ours = {} if self._match is None else stack.enter_context(self._match.watch(self.model))
-            answer = call(self.model, inputs)
-            loss = self.task.training_loss(answer, target, self.recipe.label_smoothing)
-            if other is not None:  # both targets, each by its share of the input
-                mixed_in = self.task.training_loss(answer, other, self.recipe.label_smoothing)
-                loss = own * loss + (1 - own) * mixed_in
-            if self.recipe.distill > 0:
-                share = self.recipe.distill
-                apart = self.task.distill(self.task.output(answer), self.task.output(taught), self.recipe.temperature)
-                loss = (1 - share) * loss + share * apart
-            if self._match is not None:
-                loss = loss + self.recipe.distill_features * self._match.distance(ours, theirs)
-            return loss
-
-    def _ask_teacher(self, inputs: Inputs) -> tuple[Any, Features]:
-        """Ask the teacher, if there is one: its answer, and its features where they are compared."""
-        if self._teacher is None:
-            return None, {}
-        if self.recipe.distill_features > 0:
-            if self._match is None:
-                self._match = FeatureMatch(self._teacher, self.model, inputs)
-            return self._match.ask_teacher(inputs)
-        with torch.no_grad():
-            return call(self._teacher, inputs), {}
-
     def _close_epoch(self, epoch: int, taken: int, lr: float) -> None:
         """Read the losses, check them, and write the record of the epoch."""
         losses = self._losses[:taken].tolist()
@@ -399,7 +367,7 @@ class Trainer:
             self.hook.before_evaluation()
             if self._average is not None:
                 self._average.swap()
-            found = evaluate(self.model, self.validation, autocast=self._half, task=self.task)
+            found = evaluate(self.model, self.validation, autocast=self._loss.half, task=self.task)
             if self._chooses:
                 self._choose(found.metrics)
             if self._average is not None:
@@ -469,13 +437,3 @@ def _lend_generators(device: torch.device, states: list[Tensor]) -> Generator[li
     finally:
         for generator, state in zip(generators, before, strict=True):
             generator.set_state(state)
-
-
-def _channels_last(tensor: Tensor) -> Tensor:
-    """Lay images out with channels last; anything else stays as it is."""
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-
-def _freeze_copy(model: nn.Module) -> nn.Module:
-    """Copy a network to be asked only: in eval mode, without gradients."""
-    return copy.deepcopy(model).eval().requires_grad_(False)

@@ -42,9 +42,9 @@ def test_what_takes_longer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock is a counter of convolutions' costs here: what is timed is what runs under autocast."""
     now, whole = [0.0], torch.nn.functional.conv2d
 
-    def convolve(*given: torch.Tensor, **named: int) -> torch.Tensor:
+    def convolve(images: torch.Tensor, filters: torch.Tensor, padding: int) -> torch.Tensor:
         now[0] += 7.0 if torch.is_autocast_enabled("cpu") else 2.0
-        answer: torch.Tensor = whole(*given, **named)
+        answer = whole(images, filters, padding=padding)
         assert answer.dtype is (torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32)
         return answer
 
