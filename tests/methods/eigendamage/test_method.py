@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, replace
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -16,13 +16,14 @@ from torch.nn import functional as F
 from methods.contract.method import Problem, Pruned
 from methods.curvature.covariances import Factors, collect_factors
 from methods.curvature.fisher_sampling import Sampling
-from methods.eigendamage.eigenspace import Eigenspace, _divisors
+from methods.eigendamage.eigenspace import Eigenspace, ScoreNorm, _divisors
 from methods.eigendamage.kronecker import Directions, damage, directions, eigenbases
 from methods.eigendamage.method import MEASURED, SURGERY, EigenDamage
 from methods.eigendamage.rotation import core_of
 from methods.eigendamage.rotation_cost import Forms, Shape, survey
+from methods.eigendamage.unit_damage import _prices
 from methods.network.chains import blocks, realise
-from methods.network.channels import channel_groups
+from methods.network.channels import channel_groups, cut
 from methods.network.cost import count
 from methods.training.trainer import Recipe
 from spaces import InputError
@@ -381,7 +382,7 @@ def test_rounds_share_the_budget_and_arrive() -> None:
     assert {3, 6} <= {record["step"] for record in pruned.history}, "a quarter of the budget between rounds"
     assert reports == list(pruned.history)
     epochs = [record["epoch"] for record in pruned.history]
-    assert epochs == sorted(set(epochs))
+    assert epochs == list(range(1, len(epochs) + 1))
     assert 0.29 < pruned.extra["flops_share"] <= 0.3
     assert pruned.extra["flops_share"] * count(problem_for("wide").model, EXAMPLE).flops == pytest.approx(
         count(pruned.model, EXAMPLE).flops
@@ -524,6 +525,18 @@ def test_weight_space_cuts_channels(variant: str, settings: dict[str, Any]) -> N
         assert pruned.extra["flops_share"] == share <= 0.5
         assert pruned.extra["predicted_damage"] > 0 and pruned.extra["layers_left_dense"] == 0
         assert any(len(units) < 16 for units in pruned.kept.values())
+
+
+def test_a_units_price_is_what_its_removal_saves() -> None:
+    given = problem_for("projection")
+    for norm in get_args(ScoreNorm):
+        prices = _prices(given.model, given.groups, given.cost, norm)
+        for group in given.groups:
+            smaller = cut(given.model, given.groups, {group.name: list(range(1, group.channels))})
+            before, after = count(given.model, EXAMPLE), count(smaller, EXAMPLE)
+            saved = {"per_mac": before.flops - after.flops, "per_param": before.params - after.params}
+            saved["marginal"] = saved["per_mac"]
+            assert prices[group.name] == saved.get(norm, 1), (norm, group.name)
 
 
 def test_joint_surgery_is_predicted_to_do_least() -> None:

@@ -176,6 +176,15 @@ def test_the_analysis_has_a_quality_for_every_width() -> None:
             assert found[name].qualities[width - 1] == pytest.approx(float(layer.qualities(mask[None])))
 
 
+@pytest.mark.parametrize("whole", ["0.0", "2.0", "4.0"])
+def test_a_layer_that_stays_whole_stops_no_other(whole: str) -> None:
+    units = {group.name: group.channels for group in groups_of(train_network("vgg"))}
+    ratios: dict[str, Any] = {f"sparsity.layers[{name}]": 0.0 if name == whole else 0.5 for name in units}
+    mode: dict[str, Any] = {"sparsity.mode": "layer", "procedure": "sequential"}
+    pruned = Greedy.from_point(mode | ratios | {"num_candidates": 6, "sel_batch": 32}).prune(problem_for("vgg"))
+    assert sizes(pruned) == {name: size if name == whole else size // 2 for name, size in units.items()}
+
+
 @pytest.mark.parametrize("procedure", ["independent", "sequential"])
 def test_oracle_13_tolerance_decides_the_widths(procedure: str) -> None:
     found = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.contract.classification import Classification
+from methods.contract.task import Metric
 from methods.curvature.covariances import collect_factors
 from methods.greedy.forward_selection import (
     RULES,
@@ -503,6 +505,23 @@ def test_batches_are_fresh_or_fixed() -> None:
     assert not torch.equal(fresh[0][0], fresh[0][1]) and not torch.equal(fresh[0][0], fresh[0][4])
     assert per_layer[0][0] is per_layer[0][5] and not torch.equal(per_layer[0][0], per_layer[1][0])
     assert torch.equal(shared[0][0], shared[1][3])
+
+
+class Mistakes(Classification):
+    """Judged by the share of wrong answers, of which less is better."""
+
+    metrics = (Metric("mistakes", "mistakes", "minimize"),)
+
+    def metrics_from(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        return {"mistakes": 1 - super().metrics_from(sums)["accuracy"]}
+
+
+def test_less_of_some_metrics_is_better() -> None:
+    model, search, found = net("vgg"), Search(candidates=6, batch=32), list[float]()
+    for task in (Classification(), Mistakes()):
+        (layer,) = layers_of(model, groups_of(model)[1:2], DATA, search, 0, task)
+        found.append(float(layer.qualities(torch.ones(1, 12, dtype=DOUBLE))))
+    assert 0 < found[0] < 1 and found[1] == pytest.approx(found[0] - 1)
 
 
 def test_subset_is_one_of_so_many_but_never_tiny() -> None:
