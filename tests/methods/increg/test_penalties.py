@@ -434,6 +434,16 @@ def test_rates_of_rows() -> None:
     assert ratios.tolist() == pytest.approx([1.0, 0.5, 2.0])
 
 
+def test_records_tell_how_far_the_penalties_are() -> None:
+    hook = make_toy_hook(make_toy(4), to_remove=2)
+    gone = torch.tensor([[False, True, False, False]])
+    state = {"penalty": torch.tensor([[0.2, 0.0, 0.5, 0.8]], dtype=DOUBLE), "removed": gone}
+    hook.load_state_dict({**hook.state_dict(), **state})
+    record = hook.epoch_end()
+    assert (record["penalty_mean"], record["penalty_max"]) == pytest.approx((0.5, 0.8)), "of the three that are left"
+    assert (record["removed"], record["removed[0]"]) == (0.5, 0.25)
+
+
 def test_history_names_every_row() -> None:
     trainer, hook = make_hooked_trainer()
     records = trainer.run()
