@@ -24,6 +24,7 @@ from methods import load_method, method_names
 from methods.contract.data import Split
 from methods.contract.recipe import Recipe, derive_seed
 from search.driver.arms import Arm, read_arm
+from search.driver.chance import chance_warning
 from search.driver.dense_setting import dense_setting
 from search.driver.league_rows import Job, Say, measure_test, row_line, run_row, say_nothing
 from search.driver.plan import Plan
@@ -282,6 +283,8 @@ class League:
         planned = self._plan(offset)
         config = planned.config
         setting, dense = dense_setting(planned, lambda record, epochs: None)
+        if (said := chance_warning(setting.model, setting.validation, setting.task)) is not None:
+            self._say(f"warning: {said}")
         test = planned.workload.data.test
         recipe, epochs = resolve_recipe(config.dense, "dense", config.data)
         steps = math.ceil(epochs * setting.train.steps(recipe.batch_size)) if config.weights is None else 0

@@ -498,6 +498,9 @@ def train_dense(config: StudyConfig, listener: Listener | None = None) -> DenseR
         for warning in planned.warnings:
             heard.warning(warning)
         heard.stage("dense network")
-        return dense_setting(planned, heard.dense_epoch)[1]
+        setting, dense = dense_setting(planned, heard.dense_epoch)
+        if (said := chance_warning(setting.model, setting.validation, setting.task)) is not None:
+            heard.warning(said)
+        return dense
     finally:
         heard.close()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from methods.contract.classification import Classification
+from methods.contract.data import Split
 from methods.contract.task import Task
+from search.driver import league, sweep
 from search.driver.chance import chance_warning
+from search.records.listener import NullListener
 from search.tasks.data.splits import TensorSplit
 from search.tasks.regression import Regression
+from tests.search.cases import make_quick_config
 
 
 class Answers(nn.Module):
@@ -59,3 +65,32 @@ def test_chance_is_what_answers_reach_with_other_targets(
 def test_targets_that_do_not_differ_say_nothing() -> None:
     logits, labels = labelled(0.5, classes=1)
     assert chance_warning(Answers(), split(logits, labels), Classification()) is None
+
+
+class Heard(NullListener):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_trainings_of_the_dense_network_and_leagues_say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[nn.Module, int]] = []
+
+    def warn(model: nn.Module, split: Split, task: Task) -> str:
+        asked.append((model, split.examples))
+        return "at chance"
+
+    for module in (sweep, league):
+        monkeypatch.setattr(module, "chance_warning", warn)
+    config = make_quick_config(tmp_path, shares=[0.5], dense={"epochs": 0.1})
+    heard = Heard()
+    sweep.train_dense(config, heard)
+    assert heard.warnings == ["at chance"]
+    said: list[str] = []
+    job = league.League(config, ("magnitude",), "l", 2, say=said.append)
+    for seed in (0, 1):
+        next(job._jobs(seed, tmp_path))
+    assert said == ["warning: at chance"], "the seeds share the network"
+    assert [size for _, size in asked] == [359, 359], "validation"
