@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import log
 
 from torch import nn
 
@@ -17,6 +18,9 @@ from methods.pivoting.channel_spaces import channel_spaces
 from methods.pivoting.pivoted_network import Coupling
 from methods.training.damage import add_damages, keep_by_damage
 from spaces import ByDamage, FlopsTarget, InputError
+
+SPENT = 0.95
+"""Share of the budget below which it is looked whether channels may stay that need not go."""
 
 FINEST = 1 / 64
 """How near to the least channel share the search for it ends."""
@@ -111,6 +115,33 @@ class Division:
         Yields:
             Divisions, those whose widths have many divisors first.
         """
+        for split, _ in self._yield_counted(share, side, target):
+            yield split
+
+    def widen(self, split: Split, flops: int, target: Target) -> Split | None:
+        """Keep more channels where blocks, which come in few sizes, save more than was left for them to do.
+
+        Args:
+            split: A division that reaches the target.
+            flops: What is left by it.
+            target: What may be left.
+
+        Returns:
+            The division that comes nearest to the target if all layers lose alike by blocks; None if none of those
+            looked at comes nearer than this one.
+        """
+        if flops >= SPENT * target.flops * self.problem.cost.dense:
+            return None
+        by_blocks = flops / self.problem.cost.flops(split.widths)
+        share = log(min(1.0, target.flops / by_blocks)) / log(target.flops)  # of channels, with blocks as they are
+        if share >= split.share:
+            return None
+        near = (share, (share + split.share) / 2)
+        found = [pair for each in near for pair in self._yield_counted(each, split.side, target) if pair[1] > flops]
+        return max(found, key=lambda pair: pair[1])[0] if found else None
+
+    def _yield_counted(self, share: float, side: int, target: Target) -> Iterator[tuple[Split, int]]:
+        """Yield the divisions of :meth:`yield_reached` and what is left if all layers lose alike."""
         groups, cost = self.problem.groups, self.problem.cost
         # Widths with many divisors can be cut into blocks; odd ones may be all that reaches the target.
         for rounding in (4 * self.round_to, self.round_to):
@@ -122,7 +153,8 @@ class Division:
             most = target.flops * cost.dense
             found = allocate(layers.shapes, layers.options, _assume_equal_damage, layers.rest, most, fits)
             if found is not None:
-                yield Split(share, side, widths)
+                left = sum(found[shape.name].count_left(shape.flops) for shape in layers.shapes)
+                yield Split(share, side, widths), layers.rest + left
 
     def _find_widths(self, target: Target, share: float, rounding: int) -> dict[str, int] | None:
         """Return the widths at which channels have done their part of the reduction; None if they cannot."""

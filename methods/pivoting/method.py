@@ -17,9 +17,10 @@ group, MPDCompress (Supic et al., 2018, arXiv 1805.12085).
 One pass:
 
 1. Channels do a part of the reduction first (``channel_share``), by the L1 norms of their filters, with widths by
-   measured damage where ``sparsity`` says so. Where blocks cannot do the rest, they may be narrower (``least_side``),
-   and where that is not enough either more channels go, as few as will do. What they have done is reported
-   (``channel_share``), and warned of where it is most of the reduction.
+   measured damage where ``sparsity`` says so; fewer go where blocks, which come in few sizes, save more than was left
+   for them. Where blocks cannot do the rest, they may be narrower (``least_side``), and where that is not enough
+   either more channels go, as few as will do. What they have done is reported (``channel_share``), and warned of
+   where it is most of the reduction.
 2. The number of blocks of each layer follows from the target, by what the layer would lose per operation saved.
 3. Pivots are searched for all layers together, at once or again and again while training (``mode``).
 4. The network is rewritten: only the blocks are stored and trained from then on.
@@ -54,7 +55,7 @@ from methods.pivoting.block_matrices import Booleans, Pivots, Structure
 from methods.pivoting.blocking import DENSE, Choice, allocate, choose_nearest
 from methods.pivoting.blocks import PivotedConv2d, PivotedLinear, count_moved_bytes
 from methods.pivoting.concentration import Concentration, Score, Scores, noise, share_retained, survivors
-from methods.pivoting.division import Division, Target
+from methods.pivoting.division import Division, Split, Target
 from methods.pivoting.pivoted_network import (
     Coupling,
     Plan,
@@ -139,7 +140,7 @@ class Pivoting(Method):
         restarts: Random starts of the search besides the spectral one.
         channel_share: Least share of the reduction (of the logarithm of FLOPs) that is done by removing channels, by
             measured damage where ``sparsity`` says so; with a FLOPs target more, as little as will do, where blocks do
-            not reach it.
+            not reach it, and less where they save more than they are to.
         channel_tilt: Where channels are removed for a FLOPs target: ``sparsity.tilt`` if None; negative: in early
             layers, whose large images make narrow blocks slow, so that blocks are left to the deep ones.
         sensitivity: What a layer loses by blocks: ``"energy"``, the share of its scores outside them, or
@@ -379,17 +380,31 @@ class Pivoting(Method):
 
     def _block_by_target(self, problem: Problem, groups: list[ChannelGroup], target: Target) -> tuple[_Blocked, int]:
         """Reach a FLOPs target by blocks, and by channels as far as blocks do not suffice or it is asked for."""
+        division = self.divide(problem)
+        for split in division.yield_splits(target):
+            blocked = self._block_split(problem, groups, division, split, target)
+            if blocked is None:  # the greedy way may end short of the target where the one in Division did not
+                continue
+            while (wider := division.widen(split, blocked.count().flops, target)) is not None:
+                other = self._block_split(problem, groups, division, wider, target)
+                if other is None or other.count().flops <= blocked.count().flops:
+                    break
+                split, blocked = wider, other
+            return blocked, split.side
+        raise division.explain_out_of_reach(target)
+
+    def _block_split(
+        self, problem: Problem, groups: list[ChannelGroup], division: Division, split: Split, target: Target
+    ) -> _Blocked | None:
+        """Remove the channels of a division, and block where that costs trained layers least; None where that fails."""
         tilt = target.tilt if isinstance(target, FlopsTarget) else 0.0
         # Every trial looks at the same images, so that what comes out is known before.
-        cost, division = problem.cost, self.divide(problem)
-        for split in division.yield_splits(target):
-            model, kept = self._remove_channels(problem, groups, split.widths, CHOICE_SEED)
-            layers, fits = division.list_candidates(model, split.side)
-            damage = tilt_damages(self._damage(problem, model, layers, CHOICE_SEED), layers.shapes, tilt)
-            chosen = allocate(layers.shapes, layers.options, damage, layers.rest, target.flops * cost.dense, fits)
-            if chosen is not None:  # the greedy way may end short of the target where the one in Division did not
-                return _Blocked(model, kept, chosen, layers), split.side
-        raise division.explain_out_of_reach(target)
+        model, kept = self._remove_channels(problem, groups, split.widths, CHOICE_SEED)
+        layers, fits = division.list_candidates(model, split.side)
+        damage = tilt_damages(self._damage(problem, model, layers, CHOICE_SEED), layers.shapes, tilt)
+        most = target.flops * problem.cost.dense
+        chosen = allocate(layers.shapes, layers.options, damage, layers.rest, most, fits)
+        return None if chosen is None else _Blocked(model, kept, chosen, layers)
 
     def _block_by_ratio(self, problem: Problem, groups: list[ChannelGroup], seed: int) -> _Blocked:
         """Give each layer the density that its group's ratio stands for."""

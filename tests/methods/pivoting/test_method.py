@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from methods.contract.method import Problem
 from methods.network.architecture import describe, rebuild
 from methods.network.cost import count, layer_flops
+from methods.pivoting import division
 from methods.pivoting.arrangement import Arrangement
 from methods.pivoting.block_budget import (
     Limits,
@@ -429,8 +430,9 @@ def test_narrower_blocks_come_before_channels() -> None:
     assert wide.extra["side"] == 8 and wide.extra["channel_share"] > 0
 
 
-def test_channels_go_where_that_does_least_damage() -> None:
+def test_channels_go_where_that_does_least_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the reduction, by widths that an allocation by damage makes for that half; blocks do the rest."""
+    monkeypatch.setattr(division, "SPENT", 0.0)  # and nothing of it is given back to channels
     problem = replace(problem_for(steps=0), model=cases.seeded(make_wide_net, trained=True))
     asked = {"mode": "damage", "flops": 0.25}
     chosen = method(sparsity=asked, channel_share=0.5, least_side=2)
@@ -469,6 +471,29 @@ def test_no_more_channels_go_than_must(share: float) -> None:
     pruned = whole.prune(problem)
     assert pruned.extra["flops_share"] <= share
     assert pruned.extra["channel_share"] == pytest.approx(split.share, abs=0.15)
+
+
+def make_perceptron() -> nn.Module:
+    """Its widths have few divisors in common, so that blocks come in few sizes."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 96), nn.ReLU(), nn.Linear(96, 40), nn.ReLU(), nn.Linear(40, cases.CLASSES)
+    )
+
+
+@pytest.mark.parametrize("share", [0.5, 0.35, 0.25, 0.125])
+def test_what_blocks_save_beyond_the_target_is_given_back_to_channels(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    problem = replace(problem_for(steps=0), model=cases.seeded(make_perceptron), known=None)
+    asked: dict[str, object] = {"sparsity": {"mode": "flops", "flops": share}, "channel_share": 0.5}
+    seen = method(**asked).preview(problem)
+    pruned = method(**asked).prune(problem)
+    assert 0.95 * share < pruned.extra["flops_share"] <= share
+    assert pruned.extra["flops_share"] == seen.flops / problem.cost.dense
+    monkeypatch.setattr(division, "SPENT", 0.0)  # nothing is given back
+    before = method(**asked).prune(problem).extra
+    assert before["flops_share"] < pruned.extra["flops_share"]
+    assert before["flops_share_channels"] < pruned.extra["flops_share_channels"]
 
 
 def test_damage_is_the_rise_of_the_mean_loss() -> None:
