@@ -262,11 +262,11 @@ class League:
             yield Job(waiting, spec, base.setting, base.test, base.recipe, base.steps, folder)
 
     def _plan(self, offset: int) -> Plan:
-        """Plan with the seed that is so far from the first; what the plan of all seeds warns of is said once."""
+        """Plan with the seed that is so far from the first; what plans warn of is said by the first."""
         if offset not in self._plans:
             update = {"seed": self.config.seed + offset, "methods": (BASELINE,), "sampler": "auto", "space": {}}
             planned = plan(self.config.model_copy(update=update))
-            for warning in planned.warnings if offset == 0 else ():
+            for warning in () if self._plans else planned.warnings:
                 self._say(f"warning: {warning}")
             self._plans = {offset: planned}
         return self._plans[offset]
