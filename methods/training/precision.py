@@ -42,32 +42,28 @@ REPEATS = 5
 """How often a convolution is timed; what counts is the shortest time, which other programs disturb least."""
 
 
-def measure_half(half: torch.dtype, device: torch.device) -> float:
-    """Time a small convolution and its gradients in half precision beside float32.
+def measure_half(half: torch.dtype) -> float:
+    """Time a small convolution and its gradients on the CPU in half precision beside float32.
 
-    A processor may have no instructions for a type: results are right, and come much later. An EPYC without AVX-512
-    takes 9 to 12 times as long in bfloat16.
+    A processor may have no instructions for a type: results are right, and come much later. On one core of an EPYC
+    without AVX-512 a training step of ResNet-20 takes 7.6 s in bfloat16 and 0.74 s in float32.
 
     Args:
         half: ``torch.bfloat16`` or ``torch.float16``.
-        device: Where.
 
     Returns:
         The time in half precision, as a multiple of that in float32.
     """
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(8, 16, 16, 16, generator=generator).to(device)
-    filters = torch.randn(16, 16, 3, 3, generator=generator).to(device).requires_grad_()
+    images = torch.randn(8, 32, 16, 16, generator=generator)
+    filters = torch.randn(32, 32, 3, 3, generator=generator).requires_grad_()
 
     def seconds(halved: bool) -> float:
         start = time.perf_counter()
-        with torch.autocast(device.type, half, enabled=halved):
+        with torch.autocast("cpu", half, enabled=halved):
             answer = F.conv2d(images, filters, padding=1)
         answer.float().sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
         return time.perf_counter() - start
 
-    seconds(False), seconds(True)  # the first ones also prepare
-    pairs = [(seconds(True), seconds(False)) for _ in range(REPEATS)]
-    return min(pair[0] for pair in pairs) / min(pair[1] for pair in pairs)
+    times = [(seconds(True), seconds(False)) for _ in range(1 + REPEATS)][1:]  # the first ones also prepare
+    return min(pair[0] for pair in times) / min(pair[1] for pair in times)

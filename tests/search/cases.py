@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from search.records.listener import NullListener
 from search.records.outcome import Outcome
 from search.study.config import StudyConfig
 
@@ -42,6 +43,16 @@ def make_quick_config(directory: Path, **changes: Any) -> StudyConfig:
         "exports": [],
     }
     return StudyConfig.model_validate(fields | changes)
+
+
+class Warned(NullListener):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def toml(directory: Path, text: str) -> Path:

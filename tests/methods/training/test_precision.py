@@ -50,7 +50,7 @@ def test_what_takes_longer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("methods.training.precision.F.conv2d", convolve)
     monkeypatch.setattr("methods.training.precision.time.perf_counter", lambda: now[0])
-    assert measure_half(torch.bfloat16, torch.device("cpu")) == 3.5
+    assert measure_half(torch.bfloat16) == 3.5
 
 
 @pytest.mark.parametrize("half", ["bf16", "fp16"])

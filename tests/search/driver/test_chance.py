@@ -13,10 +13,9 @@ from methods.contract.data import Split
 from methods.contract.task import Task
 from search.driver import league, sweep
 from search.driver.chance import chance_warning
-from search.records.listener import NullListener
 from search.tasks.data.splits import TensorSplit
 from search.tasks.regression import Regression
-from tests.search.cases import make_quick_config
+from tests.search.cases import Warned, make_quick_config
 
 
 class Answers(nn.Module):
@@ -67,14 +66,6 @@ def test_targets_that_do_not_differ_say_nothing() -> None:
     assert chance_warning(Answers(), split(logits, labels), Classification()) is None
 
 
-class Heard(NullListener):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def test_trainings_of_the_dense_network_and_leagues_say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[nn.Module, int]] = []
 
@@ -85,7 +76,7 @@ def test_trainings_of_the_dense_network_and_leagues_say_it(tmp_path: Path, monke
     for module in (sweep, league):
         monkeypatch.setattr(module, "chance_warning", warn)
     config = make_quick_config(tmp_path, shares=[0.5], dense={"epochs": 0.1})
-    heard = Heard()
+    heard = Warned()
     sweep.train_dense(config, heard)
     assert heard.warnings == ["at chance"]
     said: list[str] = []

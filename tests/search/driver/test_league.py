@@ -155,7 +155,7 @@ def test_a_league_of_what_cannot_be_loaded_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_seeds_share_one_plan_and_dense_network_and_warn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "measure_half", lambda half, device: 9.0)
+    monkeypatch.setattr(precision, "measure_half", lambda half: 9.0)
     dense = {"epochs": 0.1, "recipe": {"bf16": True}}
     for own, apart in ((False, 1), (True, 2)):
         said: list[str] = []

@@ -12,16 +12,7 @@ from search.driver import precision
 from search.driver.precision import precision_warnings
 from search.driver.prepare import plan
 from search.driver.sweep import train_dense
-from search.records.listener import NullListener
-from tests.search.cases import make_quick_config
-
-
-class Heard(NullListener):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
+from tests.search.cases import Warned, make_quick_config
 
 
 def asks(directory: Path, dense: dict[str, Any], finetune: dict[str, Any], **others: Any) -> list[str]:
@@ -34,9 +25,8 @@ def test_what_is_slower_is_named_once_and_what_is_faster_is_not(
 ) -> None:
     asked: list[torch.dtype] = []
 
-    def measure(half: torch.dtype, device: torch.device) -> float:
+    def measure(half: torch.dtype) -> float:
         asked.append(half)
-        assert device == torch.device("cpu")
         return 9.4 if half is torch.bfloat16 else 0.6
 
     monkeypatch.setattr(precision, "measure_half", measure)
@@ -44,15 +34,17 @@ def test_what_is_slower_is_named_once_and_what_is_faster_is_not(
     (said,) = asks(tmp_path, {"bf16": True}, {"bf16": True})
     assert said.startswith("recipe.bf16 makes training slower here") and " 9.4 times " in said and "processor" in said
     assert asked == [torch.bfloat16]
+    config = make_quick_config(tmp_path, dense={"recipe": {"bf16": True}})
+    assert precision_warnings(config, "cuda") == [] and len(asked) == 1, "only a processor is measured"
     assert asks(tmp_path, {}, {"fp16": True}) == []
     assert len(asks(tmp_path, {"bf16": True}, {"fp16": True})) == 1
     assert asks(tmp_path, {"bf16": True}, {}, weights="dense.safetensors") == [], "nobody trains the dense network"
 
 
 def test_plans_and_dense_training_say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "measure_half", lambda half, device: precision.WORTH_SAYING)
+    monkeypatch.setattr(precision, "measure_half", lambda half: precision.WORTH_SAYING)
     config = make_quick_config(tmp_path, dense={"epochs": 0.1, "recipe": {"bf16": True}})
     (said,) = [each for each in plan(config).warnings if "bf16" in each]
-    heard = Heard()
+    heard = Warned()
     train_dense(config, heard)
     assert said in heard.warnings
